@@ -1,0 +1,73 @@
+"""The gated recurrent unit, in both of its forms."""
+
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from charlm.cells.base import Cell, State
+
+
+class GRU(Cell):
+    """One layer with two gates and no cell state beside the hidden one.
+
+    reset_gate="before": the lecture's form. r acts on the state before the matrix product, and z
+    weighs the candidate:
+
+        r_t = sigma(W_r [h_{t-1}, x_t] + b_r)
+        z_t = sigma(W_z [h_{t-1}, x_t] + b_z)
+        n_t = tanh(W [r_t * h_{t-1}, x_t] + b)
+        h_t = (1 - z_t) * h_{t-1} + z_t * n_t
+
+    reset_gate="after": the form of torch's nn.GRU and of cuDNN, for which fused kernels exist. It
+    differs twice: r acts on the product, and z weighs the old state:
+
+        n_t = tanh(W_in x_t + b_in + r_t * (W_hn h_{t-1} + b_hn))
+        h_t = z_t * h_{t-1} + (1 - z_t) * n_t
+
+    With bias=False both are the lecture's bias-free equations.
+
+    Source: the lecture's equations of the GRU; Cho et al. 2014 ("before"); torch.nn.GRU ("after").
+    """
+
+    gates: ClassVar = ("reset", "update", "candidate")
+    options: ClassVar = ("reset_gate",)
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        bias: bool = True,
+        reset_gate: Literal["after", "before"] = "after",
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias=bias)
+        self.reset_gate = reset_gate
+
+    def advance(self, projected: Tensor, state: State) -> State:
+        (h,) = state
+        x_r, x_z, x_n = projected.chunk(3, -1)
+        if self.reset_gate == "before":
+            gates, candidate = 2 * self.hidden_size, self.hidden_size
+            w_gates, w_candidate = self.weight_hh.split((gates, candidate))
+            b_gates, b_candidate = (
+                (None, None) if self.bias_hh is None else self.bias_hh.split((gates, candidate))
+            )
+            h_r, h_z = F.linear(h, w_gates, b_gates).chunk(2, -1)
+            r, z = torch.sigmoid(x_r + h_r), torch.sigmoid(x_z + h_z)
+            n = torch.tanh(x_n + F.linear(r * h, w_candidate, b_candidate))
+            return ((1 - z) * h + z * n,)
+        h_r, h_z, h_n = F.linear(h, self.weight_hh, self.bias_hh).chunk(3, -1)
+        r, z = torch.sigmoid(x_r + h_r), torch.sigmoid(x_z + h_z)
+        n = torch.tanh(x_n + r * h_n)
+        return (z * h + (1 - z) * n,)
+
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        if self.reset_gate == "before":  # no library has this form fused
+            return self.run_steps(x, state)
+        has_bias = self.bias_ih is not None
+        output, h = torch.gru(
+            x, state[0].unsqueeze(0), self.weights(), has_bias, 1, 0.0, self.training, False, False
+        )
+        return output, (h[0],)

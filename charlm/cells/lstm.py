@@ -1,0 +1,58 @@
+"""The long short-term memory cell."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from charlm.cells.base import Cell, State
+
+
+class LSTM(Cell):
+    """One layer with a cell state that is only erased, written and revealed through gates.
+
+        i_t = sigma(W_i [h_{t-1}, x_t] + b_i)          input gate: what to write
+        f_t = sigma(W_f [h_{t-1}, x_t] + b_f)          forget gate: what to keep (0 erases)
+        g_t = tanh(W_C [h_{t-1}, x_t] + b_C)           the candidate to be written
+        o_t = sigma(W_o [h_{t-1}, x_t] + b_o)          output gate: what to reveal
+        c_t = f_t * c_{t-1} + i_t * g_t
+        h_t = o_t * tanh(c_t)
+
+    Source: the lecture's equations of the LSTM; Hochreiter and Schmidhuber 1997, with the forget
+    gate of Gers et al. 2000.
+    """
+
+    gates: ClassVar = ("input", "forget", "candidate", "output")
+    state_parts: ClassVar = ("h", "c")
+    options: ClassVar = ("forget_bias",)
+
+    def __init__(
+        self, input_size: int, hidden_size: int, *, bias: bool = True, forget_bias: float = 1.0
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias=bias)
+        self.forget_bias = forget_bias
+
+    def advance(self, projected: Tensor, state: State) -> State:
+        h, c = state
+        a_i, a_f, a_g, a_o = (projected + F.linear(h, self.weight_hh, self.bias_hh)).chunk(4, -1)
+        i, f, o = torch.sigmoid(a_i), torch.sigmoid(a_f), torch.sigmoid(a_o)
+        g = torch.tanh(a_g)
+        c = f * c + i * g
+        return o * torch.tanh(c), c
+
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        hc = [part.unsqueeze(0) for part in state]
+        has_bias = self.bias_ih is not None
+        output, h, c = torch.lstm(
+            x, hc, self.weights(), has_bias, 1, 0.0, self.training, False, False
+        )
+        return output, (h[0], c[0])
+
+    @torch.no_grad()
+    def reset_parameters(self, scheme: str, generator: torch.Generator) -> None:
+        """As `Cell.reset_parameters`; then the forget gate is opened, so that memory lasts from
+        the first step on. Source: Jozefowicz et al. 2015, section 2.2."""
+        super().reset_parameters(scheme, generator)
+        if self.bias_ih is not None:
+            self.bias_ih[self.hidden_size : 2 * self.hidden_size] += self.forget_bias

@@ -1,0 +1,45 @@
+"""The plain recurrent cell."""
+
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from charlm.cells.base import Cell, State
+
+
+class RNN(Cell):
+    """One layer that mixes the new symbol into a single hidden state.
+
+        h_t = tanh(W_hh h_{t-1} + W_ih x_t + b)        (or relu in the place of tanh)
+
+    Source: the lecture's equation of the recurrent network; Elman 1990.
+    """
+
+    gates: ClassVar = ("hidden",)
+    options: ClassVar = ("nonlinearity",)
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        bias: bool = True,
+        nonlinearity: Literal["tanh", "relu"] = "tanh",
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias=bias)
+        self.nonlinearity = nonlinearity
+
+    def advance(self, projected: Tensor, state: State) -> State:
+        (h,) = state
+        a = projected + F.linear(h, self.weight_hh, self.bias_hh)
+        return (torch.tanh(a) if self.nonlinearity == "tanh" else torch.relu(a),)
+
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        fused = torch.rnn_tanh if self.nonlinearity == "tanh" else torch.rnn_relu
+        has_bias = self.bias_ih is not None
+        output, h = fused(
+            x, state[0].unsqueeze(0), self.weights(), has_bias, 1, 0.0, self.training, False, False
+        )
+        return output, (h[0],)

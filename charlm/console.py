@@ -1,0 +1,183 @@
+"""What people read: talk on stderr, the product of a command on stdout.
+
+Text from a model or a file never goes through rich's markup, and on a terminal its control
+characters are made visible.
+"""
+
+import math
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from charlm.config import SECTIONS, Config
+from charlm.corpus import Corpus
+from charlm.sample import named, visible
+from charlm.score import Scored
+from charlm.vocabulary import Vocabulary
+
+talk = Console(stderr=True, highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True)
+
+
+def say(message: str, style: str = "") -> None:
+    """One line of talk, never read as markup."""
+    talk.print(Text(visible(message), style=style))
+
+
+def tell(message: str, style: str = "") -> None:
+    """One line of a command's product, never read as markup."""
+    out.print(Text(visible(message), style=style))
+
+
+def error(what: str, advice: str) -> None:
+    say(f"error: {what}", "bold red")
+    say(f"help: {advice}")
+
+
+def warn(message: str) -> None:
+    say(f"warning: {message}", "yellow")
+
+
+def duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes}:{rest:02d}"
+
+
+def describe(corpus: Corpus) -> None:
+    """What the text is, and what of the held-out splits the vocabulary does not know."""
+    vocabulary = corpus.vocabulary
+    parts = [
+        f"{split.characters:,} {name}" for name, split in corpus.splits.items() if split.characters
+    ]
+    unknown = ", one for the unknown" if vocabulary.has_unknown else ""
+    say(f"text        {' + '.join(parts)} characters")
+    say(f"vocabulary  {len(vocabulary):,} symbols ({vocabulary.unit}{unknown})")
+    for name, split in corpus.splits.items():
+        if split.unknown:
+            times = f"{sum(split.unknown.values()):,}"
+            kinds = f"{len(split.unknown):,}"
+            say(f"unknown     {times} times in {name}, {kinds} kinds: {named(split.unknown)}")
+    if not corpus.splits["validation"].characters:
+        say("evaluation  on the train split: this configuration holds nothing out")
+
+
+def introduce(parameters: int, config: Config, directory: Any, on: str) -> None:
+    model = config.model
+    sizes = f"{model.num_layers} x {model.hidden_size}"
+    say(f"model       {model.cell} {sizes}, {parameters:,} parameters, on {on}")
+    say(f"run         {directory}")
+
+
+def conclude(summary: dict[str, Any], prompt: str) -> None:
+    """The end of a run: what came out, and the command to try next."""
+    endings = {
+        "steps": "all steps taken",
+        "time": "time is up",
+        "target": "target reached",
+        "signal": "stopped on request",
+    }
+    speed = f"{summary['characters_per_second']:,.0f} characters/s"
+    tell(
+        f"{endings[summary['stopped_by']]}: step {summary['steps']:,}, "
+        f"{duration(summary['seconds'])} of training, {speed}"
+    )
+    if best := summary["best"]:
+        tell(
+            f"best: {best['loss']:.4f} nats a symbol = {best['bits_per_character']:.4f} "
+            f"bits per character, at step {best['step']:,}"
+        )
+    if summary["stopped_by"] == "signal":
+        tell(f"next: charlm train --resume --run {summary['run']}", "bold")
+    else:
+        quoted = f' --prompt "{prompt}"' if prompt else ""
+        tell(f"next: charlm sample {summary['run']}{quoted}", "bold")
+
+
+def predictions_table(
+    inputs: Iterable[str], targets: Iterable[str], symbols: list[str], rows: list[list[float]]
+) -> None:
+    """For each input character its target and the predicted distribution, as the lecture draws it."""
+    table = Table(title="what the model predicts", title_style="bold", title_justify="left")
+    table.add_column("input")
+    table.add_column("target")
+    for symbol in symbols:
+        table.add_column(Text(f"p({visible(symbol)})"), justify="right")
+    for given, target, row in zip(inputs, targets, rows, strict=True):
+        cells = [
+            Text(f"{p:.3f}", style="bold green" if symbol == target else "dim")
+            for symbol, p in zip(symbols, row, strict=True)
+        ]
+        table.add_row(Text(visible(given)), Text(visible(target)), *cells)
+    out.print(table)
+
+
+def settings_table(config: Config, origins: dict[str, str]) -> None:
+    """Every key, its value and where it came from."""
+    table = Table("key", "value", "from", box=None, pad_edge=False)
+    for section in SECTIONS:
+        for key, value in getattr(config, section).model_dump().items():
+            origin = origins.get(f"{section}.{key}", "default")
+            style = "dim" if origin == "default" else ""
+            cells = (f"{section}.{key}", str(value), origin)
+            table.add_row(*(Text(visible(cell), style=style) for cell in cells))
+    out.print(table)
+
+
+def estimated(estimate: dict[str, Any]) -> None:
+    tell(
+        f"{estimate['parameters']:,} parameters; {estimate['characters_per_second']:,.0f} "
+        f"characters/s here, so about {duration(estimate['seconds'])} of training for "
+        f"{estimate['passes']:.1f} passes over the text; "
+        f"{estimate['peak_memory_bytes'] / 1e6:,.0f} MB of memory"
+    )
+
+
+def scored(result: Scored) -> None:
+    score = result.score
+    protocol = f"windows of {result.window}" if result.window else "stateful"
+    tell(f"{score.bits_per_character:.4f} bits per character, {score.bits_per_byte:.4f} per byte")
+    tell(
+        f"{score.characters:,} characters, {score.loss:.4f} nats a symbol, "
+        f"perplexity {score.perplexity:.3f}, protocol: {protocol}"
+    )
+    if result.unknown_characters:
+        tell(f"{result.unknown_characters:,} characters were unknown to the model")
+
+
+def surprisal_lines(result: Scored, vocabulary: Vocabulary) -> None:
+    """A line a symbol: its surprisal in bits, a tab, the symbol as a JSON string."""
+    import json
+
+    for index, nats in zip(result.symbols.tolist(), result.surprisals.tolist(), strict=True):
+        print(f"{nats / math.log(2):.4f}\t{json.dumps(vocabulary.symbol(index))}")
+
+
+class Writer:
+    """Model text on stdout: visible control characters on a terminal, the very text in a pipe."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stdout.isatty()
+        if not self._terminal and hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape", newline="")
+        self._last = "\n"
+
+    def write(self, text: str) -> None:
+        if not text:
+            return
+        sys.stdout.write(visible(text) if self._terminal else text)
+        if self._terminal:
+            sys.stdout.flush()
+        self._last = text[-1]
+
+    def end_line(self) -> None:
+        """Begin a new line unless one has just begun."""
+        if self._last != "\n":
+            sys.stdout.write("\n")
+            self._last = "\n"

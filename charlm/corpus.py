@@ -1,0 +1,369 @@
+"""Text files -> splits -> symbols in a memory-mapped file.
+
+Three passes over the files, in blocks, so that memory does not grow with the text: one measures
+and fingerprints them, one builds the vocabulary from the train split, one encodes. The result is
+kept in the cache under a fingerprint of content and options, so that the next start finds it.
+"""
+
+import codecs
+import hashlib
+import itertools
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections import Counter as Tally
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from charlm import sources
+from charlm.config import DataConfig
+from charlm.errors import CheckpointError, DataError
+from charlm.vocabulary import BYTES, Counter, Symbols, Vocabulary, codes_of, units_of
+
+FORMAT = 1
+BLOCK = 1 << 20
+"""Bytes read at a time: large enough for full speed, small enough to stay in the processor's cache."""
+
+SPLITS = ("train", "validation", "test")
+
+# Characters that never combine with the one before them, so that a text may be cut there and
+# normalised in pieces. The common scripts' letters are enough: one of them is always near.
+SAFE_TO_CUT_BEFORE = re.compile("[\0-\x7f\u0400-\u0482\u3041-\u3096\u4e00-\u9fff\uac00-\ud7a3]")
+
+
+@dataclass(frozen=True)
+class Split:
+    """A stretch of the corpus.
+
+    start, stop: its symbols' positions. characters, bytes: its size in the source text, in code
+    points and in UTF-8 bytes. unknown: how often each symbol in it is one that train lacks.
+    """
+
+    start: int
+    stop: int
+    characters: int
+    bytes: int
+    unknown: dict[str, int]
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """An encoded text: `symbols[split.start:split.stop]` are those of one split."""
+
+    vocabulary: Vocabulary
+    symbols: Symbols
+    splits: dict[str, Split]
+    fingerprint: str
+
+    @property
+    def train(self) -> Split:
+        return self.splits["train"]
+
+    @property
+    def evaluated(self) -> str:
+        """The split that training is judged by: validation, or train where nothing is held out."""
+        return "validation" if len(self.splits["validation"]) else "train"
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What one quick pass over the files tells."""
+
+    files: tuple[Path, ...]
+    characters: int
+    digest: str
+
+
+def survey(data: DataConfig, *, keep: bool = True) -> Survey:
+    """Count and fingerprint the text of `data.path`.
+
+    keep: False leaves the cache as it is.
+
+    Raises: DataError for a text that is missing or too short to learn from.
+    """
+    files = sources.find(data)
+    characters, digest = 0, hashlib.sha256()
+    for file in files:
+        count, file_digest = _measure(file, bom_counts=data.unit == "byte", keep=keep)
+        characters += count
+        digest.update(file_digest)
+    named = str(files[0]) if len(files) == 1 else f"the text in {len(files)} files"
+    if characters < 2:
+        size = "is empty" if characters == 0 else "has a single character"
+        raise DataError(f"{named} {size}", "a model needs at least two characters to learn from")
+    return Survey(tuple(files), characters, digest.hexdigest())
+
+
+def prepare(data: DataConfig, text: Survey, *, keep: bool = True) -> Corpus:
+    """The encoded corpus, from the cache where it holds it.
+
+    keep: False leaves the cache as it is.
+
+    Raises: DataError for a text that is no UTF-8, an empty split, a full or read-only disk.
+    """
+    options = data.model_dump(exclude={"path", "sha256"})
+    key = json.dumps([FORMAT, text.digest, options], sort_keys=True)
+    fingerprint = hashlib.sha256(key.encode()).hexdigest()
+    folder = sources.cache_folder() / "corpora" / fingerprint[:24]
+    if (folder / "corpus.json").is_file():
+        return _open(folder)
+    parent = sources.writable(folder.parent) if keep else Path(tempfile.gettempdir())
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=".encoding-", dir=parent))
+        try:
+            _encode_into(temporary, data, text, fingerprint)
+            if not keep:
+                return _open(temporary)  # a mapped file outlives its name
+            _publish(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise DataError(
+            f"cannot write the encoded text to {parent}: {error.strerror}",
+            "set CHARLM_CACHE to a folder with room that you can write to",
+        ) from None
+    return _open(folder)
+
+
+def _publish(temporary: Path, folder: Path) -> None:
+    try:
+        temporary.rename(folder)
+    except OSError:
+        if not (folder / "corpus.json").is_file():  # else another process was quicker
+            raise
+
+
+def _open(folder: Path) -> Corpus:
+    try:
+        described = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
+        vocabulary = Vocabulary.from_json(described["vocabulary"])
+        splits = {name: Split(**value) for name, value in described["splits"].items()}
+        symbols = np.memmap(folder / "symbols.bin", vocabulary.dtype, mode="r")
+        if symbols.size != splits["test"].stop:
+            raise ValueError(f"{symbols.size:,} symbols instead of {splits['test'].stop:,}")
+    except (OSError, ValueError, KeyError, TypeError, CheckpointError) as error:
+        raise DataError(
+            f"the encoded text in {folder} is damaged: {error}",
+            "delete that folder; it is made again from the text",
+        ) from None
+    return Corpus(vocabulary, symbols, splits, described["fingerprint"])
+
+
+def _encode_into(folder: Path, data: DataConfig, text: Survey, fingerprint: str) -> None:
+    ends = _split_ends(data, text.characters)
+    vocabulary = _build_vocabulary(data, text, ends)
+    splits: dict[str, Split] = {}
+    start = 0
+    with (folder / "symbols.bin").open("wb") as out:
+        for name, pieces in zip(SPLITS, _by_split(text.files, data, ends), strict=True):
+            splits[name] = _encode_split(pieces, vocabulary, data, out, start)
+            start = splits[name].stop
+        out.flush()
+        os.fsync(out.fileno())
+    described = {
+        "format": FORMAT,
+        "fingerprint": fingerprint,
+        "vocabulary": vocabulary.to_json(),
+        "splits": {name: asdict(split) for name, split in splits.items()},
+    }
+    (folder / "corpus.json").write_text(json.dumps(described), encoding="utf-8")
+
+
+def _split_ends(data: DataConfig, characters: int) -> tuple[int, int, int]:
+    """The character at which each split ends."""
+    train, validation, test = data.split
+    limit = data.held_out_limit or characters
+    train_end = int(characters * train + 1e-6)
+    validation_end = int(characters * (train + validation) + 1e-6)
+    test_size = min(characters - validation_end if test else 0, limit)
+    validation_size = min(validation_end - train_end if validation else 0, limit)
+    for name, share, size in (
+        ("validation", validation, validation_size),
+        ("test", test, test_size),
+    ):
+        if share and not size:
+            raise DataError(
+                f"{share:g} of {characters:,} characters leaves the {name} split empty",
+                f"use a longer text, or a split such as {[1.0, 0.0, 0.0]} without one",
+            )
+    train_end = characters - validation_size - test_size
+    if train_end < 2:
+        raise DataError(
+            f"{characters:,} characters leave {train_end} to train on", "use a longer text"
+        )
+    return train_end, characters - test_size, characters
+
+
+def _build_vocabulary(data: DataConfig, text: Survey, ends: tuple[int, int, int]) -> Vocabulary:
+    if data.unit == "byte":
+        return BYTES
+    counter = Counter()
+    train = next(_by_split(text.files, data, ends))
+    for piece in _normalizable(train, data):
+        assert isinstance(piece, str)
+        counter.add(codes_of(units_of(piece, data.unit, data.normalize)))
+    kept = counter.kept(data.minimum_count)
+    if not kept:
+        raise DataError(
+            f"no character occurs {data.minimum_count} times in the train split",
+            "lower data.minimum_count",
+        )
+    return Vocabulary(data.unit, data.normalize, tuple(kept), data.unknown)
+
+
+def _encode_split(
+    pieces: Iterator[str | bytes],
+    vocabulary: Vocabulary,
+    data: DataConfig,
+    out: BinaryIO,
+    start: int,
+) -> Split:
+    characters = size = count = 0
+    unknown: Tally[str] = Tally()
+
+    def measured() -> Iterator[str | bytes]:
+        nonlocal characters, size
+        for piece in pieces:
+            characters += len(piece) if isinstance(piece, str) else characters_in(piece)
+            size += len(piece) if isinstance(piece, bytes) or piece.isascii() else len(piece.encode())
+            yield piece
+
+    for piece in _normalizable(measured(), data):
+        indices = vocabulary.encode(piece)
+        out.write(indices)
+        count += indices.size
+        if isinstance(piece, str) and (not vocabulary.has_unknown or vocabulary.unknown in indices):
+            unknown.update(vocabulary.unknown_in(piece))
+    return Split(start, start + count, characters, size, dict(unknown.most_common()))
+
+
+# ---- reading ----------------------------------------------------------------------------------
+
+
+def _blocks(file: Path) -> Iterator[bytes]:
+    try:
+        with file.open("rb") as stream:
+            while block := stream.read(BLOCK):
+                yield block
+    except OSError as error:
+        raise DataError(f"cannot read {file}: {error.strerror}", "check its permissions") from None
+
+
+def _measure(file: Path, *, bom_counts: bool, keep: bool) -> tuple[int, bytes]:
+    """A file's length in characters (bytes that do not continue a UTF-8 sequence) and its SHA-256.
+
+    Both are remembered in the cache by path, size and time of change, as git's index does.
+    """
+    status = file.stat()
+    identity = json.dumps([str(file), status.st_size, status.st_mtime_ns, bom_counts])
+    memory = sources.cache_folder() / "files" / hashlib.sha256(identity.encode()).hexdigest()[:24]
+    if memory.is_file():
+        count, digest = memory.read_text(encoding="ascii").split()
+        return int(count), bytes.fromhex(digest)
+    characters, hasher, first = 0, hashlib.sha256(), True
+    for block in _blocks(file):
+        hasher.update(block)
+        characters += characters_in(block)
+        if first and block.startswith(codecs.BOM_UTF8) and not bom_counts:
+            characters -= 1
+        first = False
+    if keep and status.st_size > BLOCK:
+        sources.writable(memory.parent)
+        memory.write_text(f"{characters} {hasher.hexdigest()}", encoding="ascii")
+    return characters, hasher.digest()
+
+
+def characters_in(block: bytes) -> int:
+    """Code points of UTF-8 text: the bytes that do not continue a sequence."""
+    if block.isascii():
+        return len(block)
+    return int(np.count_nonzero(_starts(block)))
+
+
+def _starts(block: bytes) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which bytes begin a character in UTF-8."""
+    result: np.ndarray[Any, np.dtype[np.bool_]] = (np.frombuffer(block, np.uint8) & 0xC0) != 0x80
+    return result
+
+
+def _texts(files: Iterable[Path]) -> Iterator[str]:
+    """The files decoded, block by block, without byte order marks."""
+    for file in files:
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        position, first = 0, True
+        for block in itertools.chain(_blocks(file), [b""]):
+            held = len(decoder.getstate()[0])
+            try:
+                text = decoder.decode(block, final=not block)
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{file} is not UTF-8 at byte {position - held + error.start}",
+                    "convert it (iconv -t UTF-8), or take bytes: --set data.unit=byte",
+                ) from None
+            position += len(block)
+            if first and text:
+                text, first = text.removeprefix("\ufeff"), False
+            if text:
+                yield text
+
+
+def _by_split(
+    files: Iterable[Path], data: DataConfig, ends: tuple[int, int, int]
+) -> Iterator[Iterator[str | bytes]]:
+    """For each split an iterator of its pieces; each must be used up before the next."""
+    if data.unit == "byte":
+        pieces: Iterator[str | bytes] = (block for file in files for block in _blocks(file))
+    else:
+        pieces = iter(_texts(files))
+    rest: str | bytes | None = None
+    seen = 0
+
+    def until(end: int) -> Iterator[str | bytes]:
+        nonlocal rest, seen
+        while piece := rest or next(pieces, None):
+            cut = len(piece) if end == ends[-1] else _offset(piece, end - seen)
+            head, rest = piece[:cut], piece[cut:]
+            if head:
+                seen += len(head) if isinstance(head, str) else characters_in(head)
+                yield head
+            if rest:
+                return
+
+    for end in ends:
+        yield until(end)
+
+
+def _offset(piece: str | bytes, characters: int) -> int:
+    """Where the first `characters` characters of a piece end."""
+    if isinstance(piece, str) or piece.isascii():
+        return min(len(piece), characters)
+    starts = np.flatnonzero(_starts(piece))
+    return int(starts[characters]) if characters < starts.size else len(piece)
+
+
+def _normalizable(pieces: Iterator[str | bytes], data: DataConfig) -> Iterator[str | bytes]:
+    """The same text in pieces that may be normalised one by one."""
+    if data.unit == "byte" or (data.unit == "char" and data.normalize == "none"):
+        yield from pieces
+        return
+    held = ""
+    for piece in pieces:
+        assert isinstance(piece, str)
+        held += piece
+        tail = len(held) - 1
+        while tail > 0 and not SAFE_TO_CUT_BEFORE.match(held, tail):
+            tail -= 1
+        if tail > 0:
+            yield held[:tail]
+            held = held[tail:]
+    if held:
+        yield held

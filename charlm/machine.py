@@ -1,0 +1,89 @@
+"""What charlm runs on: device, precision, threads, memory."""
+
+import contextlib
+import ctypes
+import platform
+import sys
+from typing import Any
+
+import torch
+
+from charlm.config import TrainConfig
+from charlm.errors import UsageError
+
+# glibc's mallopt parameters (malloc.h)
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+LARGEST_MMAP_THRESHOLD = 32 << 20
+
+
+def device(name: str) -> torch.device:
+    """The device of `--device`; "auto" takes CUDA, then MPS, then the CPU.
+
+    Raises: UsageError for one that is not there.
+    """
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.mps.is_available()}
+    if name == "auto":
+        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if there[kind]))
+    chosen = torch.device(name)
+    if not there[chosen.type] or (chosen.index or 0) >= max(1, torch.cuda.device_count()):
+        found = ", ".join(kind for kind in there if there[kind])
+        raise UsageError(f"device {name} is not available here", f"there is: {found}")
+    return chosen
+
+
+def precision(config: TrainConfig, on: torch.device) -> torch.dtype:
+    """The type of matrix products; weights, states and sums are float32 in any case.
+
+    "auto" is bfloat16 where the processor or GPU computes in it, else float32.
+    """
+    if config.precision != "auto":
+        return torch.bfloat16 if config.precision == "bfloat16" else torch.float32
+    if on.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif on.type == "cpu":
+        features = torch.cpu.get_capabilities()
+        fast = bool(features.get("avx512_bf16") or features.get("amx_bf16"))
+    else:
+        fast = False
+    return torch.bfloat16 if fast else torch.float32
+
+
+def products_in(dtype: torch.dtype, on: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """A context in which matrix products run in `dtype`."""
+    if dtype == torch.float32:
+        return contextlib.nullcontext()
+    return torch.autocast(on.type, dtype)
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep what is freed, for the next step to use.
+
+    By default it hands large blocks back to the system and faults them in again, page by page, at
+    every step: up to half of the time of a training step.
+    """
+    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def peak_memory(on: torch.device) -> int:
+    """Bytes: the most that was in use at once, on the GPU where there is one, else by the process."""
+    if on.type == "cuda":
+        return torch.cuda.max_memory_allocated(on)
+    if sys.platform == "win32":
+        return 0  # unknown: Windows has no getrusage
+    import resource
+
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest if sys.platform == "darwin" else largest * 1024
+
+
+def versions() -> dict[str, str]:
+    """What a result depends on beside the configuration."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "processor": torch.backends.cpu.get_cpu_capability(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }

@@ -1,0 +1,124 @@
+"""`CharModel`: embedding -> stacked cells -> head. State goes in and comes out."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from charlm.cells import CELLS, State
+from charlm.config import ModelConfig
+from charlm.errors import CheckpointError
+
+States = list[State]
+"""One `State` a layer."""
+
+
+class CharModel(nn.Module):
+    """Predicts the next symbol from the symbols so far.
+
+    Symbols: T time, B lanes, V vocabulary size, E embedding size, H hidden size.
+    """
+
+    def __init__(self, config: ModelConfig, vocabulary_size: int) -> None:
+        super().__init__()
+        self.config, self.vocabulary_size = config, vocabulary_size
+        cell = CELLS[config.cell]
+        options = {name: getattr(config, name) for name in cell.options}
+        one_hot = config.embedding_size == 0
+        self.embedding = None if one_hot else nn.Embedding(vocabulary_size, config.embedding_size)
+        sizes = [vocabulary_size if one_hot else config.embedding_size]
+        sizes += [config.hidden_size] * (config.num_layers - 1)
+        self.cells = nn.ModuleList(
+            cell(size, config.hidden_size, bias=config.bias, **options) for size in sizes
+        )
+        self.head = nn.Linear(config.hidden_size, vocabulary_size)
+
+    @classmethod
+    def from_weights(
+        cls, config: ModelConfig, vocabulary_size: int, weights: dict[str, Tensor]
+    ) -> "CharModel":
+        """The model that weights belong to; nothing is allocated before their shapes fit.
+
+        Raises: CheckpointError where names, shapes or types are not those of the configuration.
+        """
+        with torch.device("meta"):
+            model = cls(config, vocabulary_size)
+        expected = {name: (p.shape, p.dtype) for name, p in model.state_dict().items()}
+        found = {name: (w.shape, w.dtype) for name, w in weights.items()}
+        if expected != found:
+            wrong = sorted(
+                name for name in {*expected, *found} if expected.get(name) != found.get(name)
+            )
+            raise CheckpointError(
+                f"the weights do not fit the configuration: {wrong[0]} is {found.get(wrong[0])}, "
+                f"expected {expected.get(wrong[0])}",
+                "use the checkpoint that charlm wrote",
+            )
+        model.load_state_dict(weights, assign=True)
+        return model.requires_grad_(False)
+
+    @torch.no_grad()
+    def reset_parameters(self, seed: int) -> None:
+        """The initial weights that belong to a seed (drawn on the CPU, so alike on every device)."""
+        generator = torch.Generator().manual_seed(seed)
+        if self.embedding is not None:
+            nn.init.normal_(self.embedding.weight, generator=generator)
+        for cell in self.cells:
+            cell.reset_parameters(self.config.initialization, generator)
+        bound = 1 / math.sqrt(self.config.hidden_size)
+        nn.init.uniform_(self.head.weight, -bound, bound, generator=generator)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(
+        self, symbols: Tensor, states: States, *, dropout_seed: int | None = None
+    ) -> tuple[Tensor, States]:
+        """The logits of every symbol's successor, and the states after the last one.
+
+        dropout_seed: drops outputs of every layer (between layers and before the head); None, as
+            in evaluation: nothing is dropped.
+
+        Shapes: symbols [T, B] (int64); logits [T, B, V].
+        """
+        x = self.vectors(symbols)
+        after: States = []
+        for layer, (cell, state) in enumerate(zip(self.cells, states, strict=True)):
+            x, state = cell(x, state)
+            after.append(state)
+            if dropout_seed is not None and self.config.dropout > 0:
+                x = self._dropped(x, dropout_seed + layer)
+        return self.head(x), after
+
+    def vectors(self, symbols: Tensor) -> Tensor:
+        """What the first cell reads: embeddings or one-hot vectors. Shapes: [...] -> [..., E or V]."""
+        if self.embedding is not None:
+            return F.embedding(symbols, self.embedding.weight)
+        return F.one_hot(symbols, self.vocabulary_size).to(self.head.weight.dtype)
+
+    def initial_states(self, lanes: int) -> States:
+        return [cell.initial_state(lanes) for cell in self.cells]
+
+    def _dropped(self, x: Tensor, seed: int) -> Tensor:
+        """`x` with a share of its elements at zero and the others scaled up to the same mean.
+
+        The mask is drawn as random bytes, on the CPU so that it is alike on every device; the
+        share is `dropout` rounded to 1/256. Drawing a number an element took a tenth of the step.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64)
+        draws = words.random_(-(2**63), None, generator=generator).view(torch.uint8)
+        threshold = round(self.config.dropout * 256)
+        kept = (draws[: x.numel()] >= threshold).to(x.device).view(x.shape)
+        return (x * kept.to(x.dtype)) * (256 / (256 - threshold))
+
+    def parameter_count(self) -> int:
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def recurrent_parameters(self) -> int:
+        """The number of weights and biases in the cells."""
+        return sum(parameter.numel() for parameter in self.cells.parameters())
+
+
+def detached(states: States) -> States:
+    """The same values, cut from the graph that made them."""
+    return [tuple(part.detach() for part in state) for state in states]

@@ -1,0 +1,86 @@
+"""The progress of a training run: a bar on a terminal, a plain line now and then elsewhere."""
+
+import sys
+import time
+from typing import Any
+
+from tqdm import tqdm
+
+from charlm.config import TrainConfig
+from charlm.console import duration, say
+from charlm.events import Evaluated, Event, Finished, Trained
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Progress:
+    """Shows the events of one training run. Use as a context manager around the loop."""
+
+    def __init__(self, settings: TrainConfig, *, start: int, quiet: bool) -> None:
+        self.settings, self.quiet = settings, quiet
+        self.best: Evaluated | None = None
+        self._last_line = time.monotonic()
+        self._start = start
+        live = sys.stderr.isatty() and not quiet
+        self._bar: tqdm[Any] | None = None
+        if live:
+            self._bar = tqdm(
+                total=settings.steps,
+                initial=start,
+                unit="step",
+                dynamic_ncols=True,
+                file=sys.stderr,
+                bar_format="{percentage:3.0f}% {bar:20} {n_fmt}/{total_fmt} {postfix}",
+                leave=False,
+            )
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def show(self, event: Event) -> None:
+        match event:
+            case Trained():
+                self._trained(event)
+            case Evaluated():
+                self._evaluated(event)
+            case Finished():
+                if self._bar is not None:
+                    self._bar.close()
+
+    def _trained(self, event: Trained) -> None:
+        rate = event.characters / max(event.seconds, 1e-9)
+        left = self._seconds_left(event)
+        status = (
+            f"loss {event.loss:.3f} · {event.bits_per_character:.3f} bits/char · "
+            f"{rate:,.0f} chars/s · {duration(left)} left"
+        )
+        if self._bar is not None:
+            self._bar.n = event.step
+            self._bar.set_postfix_str(status, refresh=True)
+        elif not self.quiet and time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
+            say(f"step {event.step}/{self.settings.steps} · {status}")
+
+    def _seconds_left(self, event: Trained) -> float:
+        by_steps = (self.settings.steps - event.step) * event.seconds / event.step
+        if self.settings.seconds:
+            return max(0.0, min(by_steps, self.settings.seconds - event.seconds))
+        return by_steps
+
+    def _evaluated(self, event: Evaluated) -> None:
+        if event.is_best:
+            self.best = event
+        if self.quiet:
+            return
+        line = (
+            f"step {event.step:>6} · {event.seconds:7.1f} s · held-out loss {event.loss:.4f} · "
+            f"{event.bits_per_character:.4f} bits/char{' · best' if event.is_best else ''}"
+        )
+        if self._bar is not None:
+            self._bar.write(line, file=sys.stderr)
+        else:
+            say(line)

@@ -1,0 +1,187 @@
+"""The symbols a model reads and writes: characters, bytes or jamo, built from the train split only.
+
+A vocabulary that has seen validation and test hides what a model does not know. This one has a
+symbol for the unknown instead, and what fell under it is counted and reported.
+"""
+
+import json
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from charlm.errors import CheckpointError
+
+Symbols = npt.NDArray[Any]
+"""Encoded text: one unsigned integer a symbol, of the smallest type that holds the vocabulary."""
+
+CODE_POINTS = 0x110000
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+"""How the unknown symbol reads when it is decoded."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Symbols and their indices.
+
+    unit: "char" (code points), "jamo" (code points of the NFD form) or "byte" (all 256 bytes).
+    normalize: the form of the text that `decode` returns: as it came ("none"), NFC or NFD. For
+        jamo, "none" counts as NFC, because decomposing forgets which form the source had.
+    code_points: the symbols by index, in order of first appearance; for bytes, 0 to 255.
+    has_unknown: whether one more index, the last, stands for every other code point.
+    """
+
+    unit: Literal["char", "byte", "jamo"]
+    normalize: Literal["none", "nfc", "nfd"]
+    code_points: tuple[int, ...]
+    has_unknown: bool
+
+    def __len__(self) -> int:
+        return len(self.code_points) + self.has_unknown
+
+    @property
+    def unknown(self) -> int | None:
+        """The index of the unknown symbol."""
+        return len(self.code_points) if self.has_unknown else None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The smallest unsigned type for the indices."""
+        return np.min_scalar_type(max(len(self) - 1, 0))
+
+    def normalized(self, text: str) -> str:
+        """The text that `decode(encode(text))` gives back where every symbol is known."""
+        form = "nfc" if self.unit == "jamo" and self.normalize == "none" else self.normalize
+        return units_of(text, "char", form)
+
+    def split_up(self, text: str) -> str | bytes:
+        """The text as the units that are looked up: a code point or a byte each."""
+        if self.unit == "byte":
+            return text.encode("utf-8", "surrogateescape")
+        return units_of(text, self.unit, self.normalize)
+
+    def encode(self, text: str | bytes) -> Symbols:
+        """The indices of a text's symbols.
+
+        Bytes are taken as they are (unit "byte" only). What the vocabulary does not know becomes
+        the unknown symbol; without one it is left out, and `unknown_in` names it.
+        """
+        units = text if isinstance(text, bytes) else self.split_up(text)
+        if self.unit == "byte":
+            assert isinstance(units, bytes)
+            return np.frombuffer(units, np.uint8)
+        assert isinstance(units, str)
+        indices = self._table[codes_of(units)]
+        if not self.has_unknown:
+            indices = indices[indices >= 0]
+        return indices.astype(self.dtype)
+
+    def decode(self, indices: Iterable[int]) -> str:
+        """The text of symbols, in the vocabulary's normal form; bytes that are no UTF-8 escape
+        to lone surrogates, which `encode` turns back into those bytes."""
+        if self.unit == "byte":
+            return bytes(indices).decode("utf-8", "surrogateescape")
+        return self.composed("".join(map(self.symbol, indices)))
+
+    def composed(self, text: str) -> str:
+        """Decoded symbols in the form that readers expect: jamo joined to syllables."""
+        if self.unit == "jamo" and self.normalize != "nfd":
+            return unicodedata.normalize("NFC", text)
+        return text
+
+    def symbol(self, index: int) -> str:
+        """One symbol as text (a byte as the code point of its value)."""
+        return REPLACEMENT if index == self.unknown else chr(self.code_points[index])
+
+    def unknown_in(self, text: str) -> dict[str, int]:
+        """The symbols of a text that the vocabulary does not know, with their counts."""
+        if self.unit == "byte":
+            return {}
+        units = self.split_up(text)
+        assert isinstance(units, str)
+        return self.unknown_codes(codes_of(units))
+
+    def unknown_codes(self, codes: npt.NDArray[np.uint32]) -> dict[str, int]:
+        known = self._table[codes]
+        missing = codes[known == (-1 if self.unknown is None else self.unknown)]
+        values, counts = np.unique(missing, return_counts=True)
+        return {chr(v): int(n) for v, n in zip(values, counts, strict=True)}
+
+    @cached_property
+    def _table(self) -> npt.NDArray[np.int32]:
+        """Code point -> index, for all of Unicode (4.5 MB)."""
+        table = np.full(CODE_POINTS, -1 if self.unknown is None else self.unknown, np.int32)
+        table[list(self.code_points)] = np.arange(len(self.code_points), dtype=np.int32)
+        return table
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "unit": self.unit,
+            "normalize": self.normalize,
+            "unknown": self.unknown,
+            "symbols": None if self.unit == "byte" else [chr(c) for c in self.code_points],
+        }
+
+    @classmethod
+    def from_json(cls, value: Any) -> "Vocabulary":
+        """Raises: CheckpointError where `value` is not what `to_json` writes."""
+        try:
+            unit, normalize, symbols = value["unit"], value["normalize"], value["symbols"]
+            known = unit in ("char", "byte", "jamo") and normalize in ("none", "nfc", "nfd")
+            codes = tuple(range(256)) if unit == "byte" else tuple(map(ord, symbols))
+            if not known or len(set(codes)) < len(codes) or not codes:
+                raise ValueError
+            made = cls(unit, normalize, codes, value["unknown"] is not None)
+            if made.unknown != value["unknown"]:
+                raise ValueError
+        except (KeyError, TypeError, ValueError):
+            seen = json.dumps(value, default=str)[:60]
+            raise CheckpointError(
+                f"this is not a vocabulary: {seen}", "use the run that charlm wrote"
+            ) from None
+        return made
+
+
+BYTES = Vocabulary("byte", "none", tuple(range(256)), has_unknown=False)
+
+
+def units_of(text: str, unit: str, normalize: str) -> str:
+    """The text as a string whose code points are the symbols."""
+    if unit == "jamo":
+        return unicodedata.normalize("NFD", text)
+    if normalize == "none":
+        return text
+    return unicodedata.normalize("NFD" if normalize == "nfd" else "NFC", text)
+
+
+def codes_of(text: str) -> npt.NDArray[np.uint32]:
+    """The code points of a text, one uint32 each."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+
+
+class Counter:
+    """Counts symbols as a text streams by, and remembers their order of first appearance."""
+
+    def __init__(self) -> None:
+        self.counts = np.zeros(CODE_POINTS, np.int64)
+        self.order: list[int] = []
+
+    def add(self, codes: npt.NDArray[np.uint32]) -> None:
+        new = codes[self.counts[codes] == 0]
+        if new.size:
+            first = np.zeros(CODE_POINTS, np.int64)
+            first[new[::-1]] = np.arange(new.size)[::-1]  # the last write wins: the first place
+            seen = np.zeros(CODE_POINTS, np.bool_)
+            seen[new] = True
+            distinct = np.flatnonzero(seen)
+            self.order.extend(distinct[np.argsort(first[distinct])].tolist())
+        found = np.bincount(codes)
+        self.counts[: found.size] += found
+
+    def kept(self, minimum_count: int) -> Sequence[int]:
+        """The symbols seen at least so often, in order of first appearance."""
+        return [code for code in self.order if self.counts[code] >= minimum_count]

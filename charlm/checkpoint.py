@@ -61,7 +61,7 @@ def read(folder: Path) -> Checkpoint:
         state = json.loads(_verified(folder, manifest, STATE))
         config = settings.from_toml(state["config"], f"{folder / STATE}")
         vocabulary, step = Vocabulary.from_json(state["vocabulary"]), int(state["step"])
-    except (ValueError, KeyError, TypeError, RecursionError, ConfigError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ConfigError) as error:
         raise _damaged(folder, f"{STATE} cannot be read: {error}") from None
     weights = _tensors(_verified(folder, manifest, MODEL), folder)
     return Checkpoint(folder, step, config, vocabulary, state, weights)

@@ -1,0 +1,72 @@
+"""Shared by the tests: a cache of their own, tiny texts and tiny configurations."""
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from charlm import settings
+from charlm.runs import Plan, plan
+
+WORDS = "the quick brown fox jumps over a lazy dog while seven wizards make toxic brew".split()
+
+
+@pytest.fixture(autouse=True)
+def _isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHARLM_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "100")
+    torch.set_num_threads(1)  # tiny models: faster, and alike on every machine
+
+
+def words(count: int, seed: int = 0) -> str:
+    """Lines of random words: learnable, and unlike in every place."""
+    rng = random.Random(seed)
+    lines = [" ".join(rng.choices(WORDS, k=7)) for _ in range(count // 7 + 1)]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture
+def text_file(tmp_path: Path) -> Path:
+    path = tmp_path / "words.txt"
+    path.write_text(words(1500), encoding="utf-8")
+    return path
+
+
+TINY = [
+    "model.hidden_size=6",
+    "model.embedding_size=4",
+    "train.batch_size=3",
+    "train.sequence_length=5",
+    "train.steps=12",
+    "train.eval_every=6",
+    "train.checkpoint_every=6",
+    "train.log_every=4",
+    "train.precision=float32",
+    "train.warmup_steps=2",
+    "train.threads=1",
+]
+
+
+def tiny_plan(path: Path, *changes: str) -> Plan:
+    """A plan for a model that takes a dozen steps in a moment."""
+    return plan(settings.load("default", [*TINY, *changes], {"data.path": str(path)}))
+
+
+def charlm(*arguments: str, cwd: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """The command line in a process of its own, as a user runs it."""
+    return subprocess.run(
+        [sys.executable, "-m", "charlm", *arguments],
+        cwd=cwd,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env=dict(os.environ),
+        timeout=120,
+        check=False,
+    )

@@ -1,0 +1,194 @@
+import json
+import os
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import tiny_plan
+
+from charlm import checkpoint, runs
+from charlm.checkpoint import MANIFEST, MODEL, STATE, TRAINING, RunDirectory
+from charlm.errors import CharlmError, CheckpointError, UsageError
+from charlm.events import Saved
+
+
+@pytest.fixture
+def run(tmp_path: Path, text_file: Path) -> RunDirectory:
+    """A finished tiny run with checkpoints of steps 6 and 12."""
+    trainer, directory = runs.begin(tiny_plan(text_file), tmp_path / "run")
+    saved = [event.step for event in trainer.train(directory) if isinstance(event, Saved)]
+    assert saved == [6, 12]
+    directory.unlock()
+    return directory
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.read(folder)
+    assert caught.value.exit_code == 3
+    assert caught.value.advice
+    return caught.value.what
+
+
+def test_checkpoint_stands_alone(run: RunDirectory, tmp_path: Path) -> None:
+    copied = shutil.copytree(run.find("latest"), tmp_path / "elsewhere")
+    saved = checkpoint.read(copied)
+    assert saved.step == 12
+    assert saved.config.model.hidden_size == 6
+    assert len(saved.vocabulary) == saved.weights["head.weight"].shape[0]
+
+
+def test_run_directory_holds_the_files_of_the_contract(run: RunDirectory) -> None:
+    names = {path.name for path in run.path.iterdir() if not path.name.startswith(".")}
+    assert names == {"config.toml", "metrics.jsonl", "summary.json", "vocabulary.json",
+                     "checkpoints"}
+    folder = run.checkpoints / "step-00000012"
+    assert {path.name for path in folder.iterdir()} == {MODEL, TRAINING, STATE, MANIFEST}
+    assert (run.checkpoints / "latest").read_text() == "step-00000012\n"
+    manifest = json.loads((folder / MANIFEST).read_text())
+    assert manifest["files"][MODEL]["size"] == (folder / MODEL).stat().st_size
+
+
+@pytest.mark.parametrize("name", [MODEL, TRAINING, STATE, MANIFEST])
+def test_every_flipped_bit_is_found(run: RunDirectory, name: str) -> None:
+    folder = run.find("latest")
+    content = (folder / name).read_bytes()
+    rng = random.Random(0)
+    for _ in range(40):
+        at, bit = rng.randrange(len(content)), 1 << rng.randrange(8)
+        flipped = bytearray(content)
+        flipped[at] ^= bit
+        (folder / name).write_bytes(flipped)
+        try:
+            saved = checkpoint.read(folder)
+            saved.training()
+        except CheckpointError:
+            continue
+        # Nothing but white space or the manifest's key order may go unnoticed.
+        assert name == MANIFEST
+        assert json.loads(flipped) == json.loads(content)
+    (folder / name).write_bytes(content)
+    checkpoint.read(folder).training()
+
+
+@pytest.mark.parametrize("name", [MODEL, TRAINING, STATE, MANIFEST])
+@pytest.mark.parametrize("content", [None, b"", b"{}", b"[1]", b"\xff\xfe", b"[" * 100_000])
+def test_missing_and_foreign_files_are_refused(
+    run: RunDirectory, name: str, content: bytes | None
+) -> None:
+    folder = run.find("latest")
+    (folder / name).unlink()
+    if content is not None:
+        (folder / name).write_bytes(content)
+    with pytest.raises(CheckpointError):
+        checkpoint.read(folder).training()
+
+
+@pytest.mark.parametrize(
+    "state",
+    [b"{}", b"[]", b'{"config": 3}', b'{"config": "[train]\\nsteps=0", "vocabulary": {}, "step": 1}'],
+)
+def test_foreign_state_is_refused_even_with_a_true_manifest(
+    run: RunDirectory, state: bytes
+) -> None:
+    import hashlib
+
+    folder = run.find("latest")
+    (folder / STATE).write_bytes(state)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    digest = hashlib.sha256(state).hexdigest()
+    manifest["files"][STATE] = {"size": len(state), "sha256": digest}
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    assert "damaged" in refusal(folder)
+
+
+def test_damage_names_another_checkpoint_of_the_run(run: RunDirectory) -> None:
+    folder = run.find("latest")
+    (folder / MODEL).write_bytes(b"x")
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.read(folder)
+    assert "step-00000006" in caught.value.advice
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no run"):
+        checkpoint.locate(tmp_path / "none")
+    with pytest.raises(UsageError, match="there is no run in"):
+        checkpoint.locate(None, tmp_path)
+    with pytest.raises(CheckpointError, match="is not a run"):
+        checkpoint.locate(tmp_path)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(CheckpointError, match="is not a run"):
+        checkpoint.locate(tmp_path / "file")
+
+
+def test_pointers_lead_nowhere_outside_the_run(run: RunDirectory) -> None:
+    (run.checkpoints / "latest").write_text("../../elsewhere")
+    with pytest.raises(CheckpointError):
+        run.find("latest")
+
+
+def test_latest_run_is_the_one_saved_last(run: RunDirectory, tmp_path: Path) -> None:
+    other = shutil.copytree(run.path, tmp_path / "another")
+    os.utime(run.checkpoints / "latest", (1, 1))
+    found, folder = checkpoint.locate(None, tmp_path)
+    assert (found.path, folder) == (other, None)
+
+
+def test_taken_folder_is_refused_and_left_alone(tmp_path: Path, text_file: Path) -> None:
+    planned = tiny_plan(text_file)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "thesis.txt").write_text("years of work")
+    with pytest.raises(UsageError, match="not empty") as caught:
+        runs.begin(planned, tmp_path / "taken")
+    assert "--resume" in caught.value.advice
+    assert [path.name for path in (tmp_path / "taken").iterdir()] == ["thesis.txt"]
+
+
+def test_full_disk_keeps_the_checkpoints_before(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        path.write_bytes(content[: len(content) // 2])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "_write_synced", full)
+    with pytest.raises(CharlmError, match="No space left") as caught:
+        run.save(18, weights={"w": torch.zeros(3)}, training={}, state={}, best=True)
+    assert caught.value.exit_code == 1
+    assert run.pointed("latest") == "step-00000012"
+    checkpoint.read(run.find("latest"))
+    assert not list(run.checkpoints.glob(".writing-*"))
+    assert not (run.checkpoints / "step-00000018").exists()
+
+
+def test_two_trainers_cannot_have_one_run(run: RunDirectory) -> None:
+    resumed = runs.resume(run.path, ["train.steps=20"])
+    with pytest.raises(UsageError, match="another process"):
+        runs.resume(run.path)
+    resumed.run.unlock()
+
+
+def test_last_two_and_the_best_are_kept(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    directory.checkpoints.mkdir()
+    for step in (1, 2, 3, 4, 5):
+        directory.save(step, weights={}, training={}, state={}, best=step == 2)
+    kept = sorted(path.name for path in directory.checkpoints.glob("step-*"))
+    assert kept == ["step-00000002", "step-00000004", "step-00000005"]
+    assert directory.find("best").name == "step-00000002"
+    assert directory.find("4").name == "step-00000004"
+    with pytest.raises(CheckpointError, match="step-00000003"):
+        directory.find("3")
+
+
+def test_metrics_of_steps_to_come_and_torn_lines_are_dropped(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    for step in (1, 2, 3):
+        directory.append_metrics({"step": step})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 2')
+    directory.forget_metrics_after(2)
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1}\n{"step": 2}\n'

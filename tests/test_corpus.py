@@ -1,0 +1,283 @@
+import os
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from charlm import corpus, sources
+from charlm.config import DataConfig
+from charlm.corpus import Corpus
+from charlm.errors import DataError
+from charlm.lanes import Lanes
+
+HALVES = [0.5, 0.25, 0.25]
+
+
+def prepared(path: Path | str | list[str], **options: object) -> Corpus:
+    named = [str(p) for p in path] if isinstance(path, list) else str(path)
+    data = DataConfig.model_validate({"path": named, "split": HALVES, **options})
+    return corpus.prepare(data, corpus.survey(data))
+
+
+def decoded(encoded: Corpus, name: str) -> str:
+    split = encoded.splits[name]
+    return encoded.vocabulary.decode(encoded.symbols[split.start : split.stop].tolist())
+
+
+def write(tmp_path: Path, content: str | bytes, name: str = "text.txt") -> Path:
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def refusal(path: Path | str | list[str], **options: object) -> str:
+    with pytest.raises(DataError) as caught:
+        prepared(path, **options)
+    assert caught.value.advice
+    return caught.value.what
+
+
+# ---- what comes out -----------------------------------------------------------------------------
+
+
+def test_vocabulary_is_built_from_the_train_split_only(tmp_path: Path) -> None:
+    encoded = prepared(write(tmp_path, "abcdabcd" + "abxy" + "zabc"))
+    assert [chr(c) for c in encoded.vocabulary.code_points] == list("abcd")
+    assert encoded.splits["validation"].unknown == {"x": 1, "y": 1}
+    assert encoded.splits["test"].unknown == {"z": 1}
+    assert decoded(encoded, "validation") == "ab\ufffd\ufffd"
+
+
+def test_minimum_count_sends_rare_characters_to_the_unknown(tmp_path: Path) -> None:
+    encoded = prepared(write(tmp_path, "aabbcaab" + "abab" + "baba"), minimum_count=2)
+    assert [chr(c) for c in encoded.vocabulary.code_points] == list("ab")
+    assert encoded.train.unknown == {"c": 1}
+
+
+@given(
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\ufeff"), min_size=8),
+    st.sampled_from(["char", "jamo", "byte"]),
+    st.sampled_from(["none", "nfc", "nfd"]),
+    st.integers(1, 9),
+)
+@settings(max_examples=60, deadline=None)
+def test_every_split_holds_its_stretch_of_the_text_whatever_the_block_size(
+    tmp_path_factory: pytest.TempPathFactory, text: str, unit: str, normalize: str, block: int
+) -> None:
+    folder = tmp_path_factory.mktemp("corpus")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHARLM_CACHE", str(folder / "cache"))
+        patch.setattr(corpus, "BLOCK", block)  # so that blocks end inside of characters
+        normalize = "none" if unit == "byte" else normalize
+        encoded = prepared(write(folder, text), unit=unit, normalize=normalize)
+    cuts = (0, len(text) // 2, int(len(text) * 0.75 + 1e-6), len(text))
+    for name, begin, end in zip(corpus.SPLITS, cuts, cuts[1:], strict=False):
+        stretch = text[begin:end]
+        split = encoded.splits[name]
+        assert (split.characters, split.bytes) == (len(stretch), len(stretch.encode()))
+        unknown = encoded.vocabulary.unknown_in(stretch)
+        assert split.unknown == unknown
+        if not unknown:
+            assert decoded(encoded, name) == encoded.vocabulary.normalized(stretch)
+
+
+def test_normalization_is_the_same_in_blocks_and_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "한국어 e\u0301 café ñ q\u0323\u0307 글자\n" * 50
+    monkeypatch.setattr(corpus, "BLOCK", 7)
+    for unit, form in (("char", "nfd"), ("char", "nfc"), ("jamo", "none")):
+        encoded = prepared(write(tmp_path, text), unit=unit, normalize=form, split=[1.0, 0.0, 0.0])
+        expected = unicodedata.normalize("NFD" if form == "nfd" else "NFC", text)
+        assert decoded(encoded, "train") == expected
+
+
+def test_held_out_limit_gives_what_is_left_over_to_train(tmp_path: Path) -> None:
+    encoded = prepared(write(tmp_path, "ab" * 500), held_out_limit=30)
+    assert [split.characters for split in encoded.splits.values()] == [940, 30, 30]
+
+
+def test_published_split_of_tinyshakespeare_is_met(tmp_path: Path) -> None:
+    encoded = prepared(write(tmp_path, "abcd" * 278848 + "xy"), split=[0.9, 0.1, 0.0])
+    assert encoded.train.characters == 1_003_854
+    assert encoded.splits["validation"].characters == 111_540
+
+
+# ---- files --------------------------------------------------------------------------------------
+
+
+def test_byte_order_marks_are_no_text_except_in_byte_mode(tmp_path: Path) -> None:
+    first = write(tmp_path, b"\xef\xbb\xbfabcd", "1.txt")
+    second = write(tmp_path, b"\xef\xbb\xbfefgh", "2.txt")
+    encoded = prepared([str(first), str(second)], split=[1.0, 0.0, 0.0])
+    assert decoded(encoded, "train") == "abcdefgh"
+    raw = prepared(first, unit="byte", split=[1.0, 0.0, 0.0])
+    assert raw.symbols[:3].tolist() == [0xEF, 0xBB, 0xBF]
+
+
+def test_folders_are_read_in_order_without_hidden_and_binary_files(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / ".git").mkdir()
+    for name, content in {
+        "b/2.txt": b"two ", "a.txt": b"one ", "c.md": b"three", ".git/x": b"no", "z.png": b"\0\1",
+    }.items():
+        (tmp_path / name).write_bytes(content)
+    encoded = prepared(tmp_path, split=[1.0, 0.0, 0.0])
+    assert decoded(encoded, "train") == "one three" + "two "
+
+
+def test_standard_library_is_there_in_a_fixed_mixed_order() -> None:
+    files = sources.standard_library()
+    assert files == sources.standard_library()
+    assert sum(file.stat().st_size for file in files) > 2_000_000
+    assert [f.name for f in files] != sorted(f.name for f in files)
+    assert not any("test" in file.parts for file in files)
+
+
+def test_second_start_takes_the_cache_and_a_changed_text_does_not(tmp_path: Path) -> None:
+    path = write(tmp_path, "abcdefgh" * 10)
+    first = prepared(path)
+    (entry,) = (sources.cache_folder() / "corpora").iterdir()
+    stamp = (entry / "symbols.bin").stat().st_mtime_ns
+    assert prepared(path).fingerprint == first.fingerprint
+    assert (entry / "symbols.bin").stat().st_mtime_ns == stamp
+    assert prepared(path, minimum_count=2).fingerprint != first.fingerprint
+    path.write_text("hgfedcba" * 10)
+    assert prepared(path).fingerprint != first.fingerprint
+
+
+def test_large_files_are_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, "abcdefgh" * 200_000)
+    data = DataConfig(path=str(path), split=HALVES)
+    first = corpus.survey(data)
+    monkeypatch.setattr(corpus, "_blocks", lambda file: pytest.fail("read again"))
+    assert corpus.survey(data) == first
+
+
+def test_damaged_cache_is_refused_with_the_folder_to_delete(tmp_path: Path) -> None:
+    path = write(tmp_path, "abcdefgh" * 10)
+    prepared(path)
+    (entry,) = (sources.cache_folder() / "corpora").iterdir()
+    (entry / "symbols.bin").write_bytes(b"abc")
+    assert "damaged" in refusal(path)
+    (entry / "corpus.json").write_text("{")
+    assert "damaged" in refusal(path)
+
+
+def test_dry_run_leaves_the_cache_alone(tmp_path: Path) -> None:
+    data = DataConfig(path=str(write(tmp_path, "abcdefgh" * 10)), split=HALVES)
+    encoded = corpus.prepare(data, corpus.survey(data, keep=False), keep=False)
+    assert decoded(encoded, "train") == "abcdefgh" * 5
+    assert list(sources.cache_folder().iterdir()) == []
+
+
+# ---- what is refused ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "is empty"),
+        (b"\xef\xbb\xbf", "is empty"),
+        (b"x", "a single character"),
+        (b"abc", "leave 1 to train on"),
+        (b"abcdefg\xff" + b"h" * 20, "not UTF-8 at byte 7"),
+        (b"abcdefghijklmnop\xe2\x98", "not UTF-8 at byte 16"),
+        ("text".encode("utf-16"), "not UTF-8 at byte 0"),
+    ],
+)
+def test_unusable_texts_are_refused_with_the_reason(
+    tmp_path: Path, content: bytes, expected: str
+) -> None:
+    assert expected in refusal(write(tmp_path, content))
+
+
+def test_split_that_leaves_validation_empty_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, b"abcdefg")
+    assert "leaves the validation split empty" in refusal(path, split=[0.9, 0.01, 0.09])
+    assert len(prepared(path, split=[1.0, 0.0, 0.0]).train) == 7
+
+
+def test_invalid_utf8_is_placed_across_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpus, "BLOCK", 3)
+    assert "at byte 8" in refusal(write(tmp_path, "aé\u2603bc".encode() + b"\xe2\x28" + b"z" * 9))
+
+
+def test_missing_paths_and_folders_without_text_are_refused(tmp_path: Path) -> None:
+    assert "there is no file or folder" in refusal(tmp_path / "none")
+    (tmp_path / "folder").mkdir()
+    write(tmp_path / "folder", b"\0\0", "x.bin")
+    assert "holds no text" in refusal(tmp_path / "folder")
+    assert "data.path is empty" in refusal("")
+    assert "no text called 'x'" in refusal("builtin:x")
+    assert "no data.sha256" in refusal("https://example.org/x")
+
+
+def test_download_without_a_network_says_what_to_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    import urllib.error
+    import urllib.request
+
+    def offline(*_: object, **__: object) -> None:
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr(urllib.request, "urlopen", offline)
+    with pytest.raises(DataError) as caught:
+        prepared("https://example.org/x.txt", sha256="0" * 64)
+    assert "no route to host" in caught.value.what
+    assert "--data PATH" in caught.value.advice
+    assert not list((sources.cache_folder() / "downloads").iterdir())
+
+
+def test_download_of_another_text_is_refused_and_the_right_one_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import hashlib
+    import urllib.request
+
+    path = write(tmp_path, "abcdefgh" * 9)
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: path.open("rb"))
+    assert "SHA-256" in refusal("https://example.org/x.txt", sha256="0" * 64)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    first = prepared("https://example.org/x.txt", sha256=digest)
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: pytest.fail("fetched again"))
+    again = prepared("https://example.org/x.txt", sha256=digest)
+    assert again.fingerprint == first.fingerprint
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root writes everywhere")
+def test_read_only_cache_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "locked").mkdir(mode=0o500)
+    monkeypatch.setenv("CHARLM_CACHE", str(tmp_path / "locked" / "cache"))
+    assert "cannot write" in refusal(write(tmp_path, "abcdefgh" * 9))
+
+
+def test_cache_that_is_a_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHARLM_CACHE", str(write(tmp_path, "x", "file")))
+    assert "cannot write" in refusal(write(tmp_path, "abcdefgh" * 9))
+
+
+# ---- lanes --------------------------------------------------------------------------------------
+
+
+def test_lanes_cover_the_text_in_order_and_targets_are_the_next_symbols() -> None:
+    symbols = np.arange(3 * 17 + 1, dtype=np.uint8)
+    lanes = Lanes(symbols, batch_size=3, sequence_length=5)
+    assert lanes.windows == 3
+    inputs, targets = zip(*(lanes.window(w) for w in range(lanes.windows)), strict=True)
+    for lane in range(3):
+        read = [int(x) for window in inputs for x in window[:, lane]]
+        assert read == list(range(lane * 17, lane * 17 + 15))
+    for x, y in zip(inputs, targets, strict=True):
+        assert x.shape == (5, 3)
+        assert (y == x + 1).all()
+
+
+def test_text_shorter_than_one_window_is_refused_and_one_window_is_enough() -> None:
+    with pytest.raises(DataError, match="15 symbols"):
+        Lanes(np.zeros(15, np.uint8), batch_size=3, sequence_length=5)
+    assert Lanes(np.zeros(16, np.uint8), batch_size=3, sequence_length=5).windows == 1

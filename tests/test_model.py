@@ -1,0 +1,161 @@
+import math
+
+import pytest
+import torch
+
+from charlm.cells import CELLS
+from charlm.config import ModelConfig
+from charlm.errors import CheckpointError
+from charlm.model import CharModel
+from charlm.optimizer import AdamW, update_average
+
+T, B, E, H, V = 5, 3, 4, 6, 11
+
+
+def made(**changes: object) -> CharModel:
+    config = ModelConfig.model_validate(
+        {"hidden_size": H, "embedding_size": E, "num_layers": 2, **changes}
+    )
+    model = CharModel(config, V)
+    model.reset_parameters(seed=1)
+    return model
+
+
+def symbols(seed: int = 0) -> torch.Tensor:
+    return torch.randint(V, (T, B), generator=torch.Generator().manual_seed(seed))
+
+
+def test_schema_and_factory_know_the_same_cells() -> None:
+    assert set(ModelConfig.model_fields["cell"].annotation.__args__) == set(CELLS)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_model_maps_symbols_and_states_to_logits_and_states(cell: str) -> None:
+    model = made(cell=cell)
+    logits, states = model(symbols(), model.initial_states(B))
+    assert logits.shape == (T, B, V)
+    assert [len(state) for state in states] == [len(CELLS[cell].state_parts)] * 2
+    assert states[0][0].shape == (B, H)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_model_reads_only_the_past(cell: str) -> None:
+    model = made(cell=cell)
+    first = symbols()
+    changed = first.clone()
+    changed[3:] = (changed[3:] + 1) % V
+    a, _ = model(first, model.initial_states(B))
+    b, _ = model(changed, model.initial_states(B))
+    assert torch.equal(a[:3], b[:3])
+    assert not torch.equal(a[3:], b[3:])
+
+
+def test_embedding_size_zero_is_one_hot_input() -> None:
+    model = made(embedding_size=0, cell="rnn", num_layers=1)
+    assert model.embedding is None
+    (cell,) = model.cells
+    x = model.vectors(torch.tensor([7]))
+    torch.testing.assert_close(cell.project(x)[0], cell.weight_ih[:, 7] + cell.bias_ih)
+
+
+def test_initial_weights_belong_to_the_seed_and_not_to_the_moment() -> None:
+    first = made()
+    torch.rand(5)
+    second = made()
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(a, b)
+    second.reset_parameters(seed=2)
+    assert not torch.equal(first.head.weight, second.head.weight)
+
+
+def test_dropout_belongs_to_the_seed_keeps_the_mean_and_is_off_without_one() -> None:
+    model = made(dropout=0.4)
+    x = torch.ones(50, 40, 30)
+    dropped = model._dropped(x, seed=9)
+    kept = 1 - round(0.4 * 256) / 256
+    assert torch.equal(dropped, model._dropped(x, seed=9))
+    assert not torch.equal(dropped, model._dropped(x, seed=10))
+    assert dropped.unique().tolist() == pytest.approx([0, 1 / kept])
+    # The mean of 60,000 independent values; five standard deviations.
+    assert dropped.mean().item() == pytest.approx(1, abs=5 * math.sqrt((1 / kept - 1) / 60_000))
+    plain, _ = model(symbols(), model.initial_states(B))
+    again, _ = model(symbols(), model.initial_states(B), dropout_seed=None)
+    noisy, _ = model(symbols(), model.initial_states(B), dropout_seed=1)
+    assert torch.equal(plain, again)
+    assert not torch.equal(plain, noisy)
+
+
+def test_parameters_of_rnn_gru_and_lstm_are_in_the_ratio_1_3_4() -> None:
+    counts = [made(cell=cell).recurrent_parameters() for cell in ("rnn", "gru", "lstm")]
+    assert counts == [counts[0], 3 * counts[0], 4 * counts[0]]
+
+
+def test_weights_that_do_not_fit_are_refused_by_name() -> None:
+    model = made()
+    weights = dict(model.state_dict())
+    again = CharModel.from_weights(model.config, V, weights)
+    assert torch.equal(again.head.weight, model.head.weight)
+    for wrong in (
+        {**weights, "head.weight": torch.zeros(V, H + 1)},
+        {**weights, "head.weight": weights["head.weight"].double()},
+        {**weights, "extra": torch.zeros(1)},
+        {k: v for k, v in weights.items() if k != "head.weight"},
+    ):
+        with pytest.raises(CheckpointError, match=r"head\.weight|extra"):
+            CharModel.from_weights(model.config, V, wrong)
+
+
+def test_a_configuration_of_a_billion_weights_is_refused_before_memory_is_taken() -> None:
+    huge = ModelConfig(hidden_size=16_384, num_layers=32)
+    with pytest.raises(CheckpointError):
+        CharModel.from_weights(huge, V, dict(made().state_dict()))
+
+
+# ---- optimizer ----------------------------------------------------------------------------------
+
+
+def loss_of(model: CharModel, step: int) -> torch.Tensor:
+    logits, _ = model(symbols(step), model.initial_states(B))
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), symbols(step + 1).flatten())
+
+
+def test_adamw_gives_the_bits_of_torchs_own() -> None:
+    ours, theirs = made(), made()
+    optimizer = AdamW(ours, betas=(0.8, 0.95), weight_decay=0.1)
+    decayed = [p for p in theirs.parameters() if p.dim() > 1]
+    plain = [p for p in theirs.parameters() if p.dim() <= 1]
+    groups = [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}]
+    reference = torch.optim.AdamW(groups, lr=0.01, betas=(0.8, 0.95), fused=True)
+    for step in range(4):
+        loss_of(ours, step).backward()
+        optimizer.step(0.01)
+        reference.zero_grad()
+        loss_of(theirs, step).backward()
+        reference.step()
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(a, b)
+        assert a.grad is None
+
+
+def test_adamw_continues_from_its_saved_state() -> None:
+    first = made()
+    optimizer = AdamW(first, betas=(0.9, 0.99), weight_decay=0.0)
+    loss_of(first, 0).backward()
+    optimizer.step(0.01)
+    second = made()
+    second.load_state_dict(first.state_dict())
+    continued = AdamW(second, betas=(0.9, 0.99), weight_decay=0.0)
+    continued.load({name: value.clone() for name, value in optimizer.state().items()})
+    for model, chosen in ((first, optimizer), (second, continued)):
+        loss_of(model, 1).backward()
+        chosen.step(0.01)
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_average_forgets_the_start_and_then_moves_slowly() -> None:
+    average, weight = torch.tensor([8.0]), torch.tensor([0.0])
+    update_average([average], [weight], decay=0.99, step=0)
+    assert average.item() == pytest.approx(0.8)
+    update_average([average], [weight], decay=0.5, step=1000)
+    assert average.item() == pytest.approx(0.4)

@@ -1,0 +1,260 @@
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import tiny_plan, words
+
+from charlm import checkpoint, runs
+from charlm.checkpoint import RunDirectory
+from charlm.errors import ConfigError, DataError, DivergedError, UsageError
+from charlm.events import Evaluated, Event, Finished, Saved, Trained
+from charlm.train import Trainer, derived_seed
+
+VARIANTS = [
+    ["model.cell=rnn"],
+    ["model.cell=rnn", "model.nonlinearity=relu", "model.initialization=kaiming"],
+    ["model.cell=lstm", "model.num_layers=2", "model.dropout=0.3", "train.weight_average=0.9"],
+    ["model.cell=lstm", "train.precision=bfloat16", "model.dropout=0.2"],
+    ["model.cell=gru", "model.reset_gate=after", "data.unit=byte", "data.minimum_count=1"],
+    ["model.cell=gru", "model.reset_gate=before", "model.bias=false", "model.embedding_size=0"],
+]
+
+
+def events_of(trainer: Trainer, directory: RunDirectory, stop_at: int = 0) -> list[Event]:
+    """Train; with `stop_at`, ask to stop once that step is logged."""
+    found = []
+    for event in trainer.train(directory):
+        found.append(event)
+        if isinstance(event, Trained) and event.step == stop_at:
+            trainer.stop()
+    directory.unlock()
+    return found
+
+
+def summary_of(events: list[Event]) -> dict[str, object]:
+    assert isinstance(events[-1], Finished)
+    return events[-1].summary
+
+
+def metrics_of(directory: RunDirectory) -> list[dict[str, object]]:
+    rows = [json.loads(line) for line in (directory.path / "metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        del row["seconds"]  # of the clock, the one thing that cannot repeat
+    return rows
+
+
+def tensors_of(directory: RunDirectory) -> dict[str, torch.Tensor]:
+    saved = checkpoint.read(directory.find("latest"))
+    return {**{f"model.{k}": v for k, v in saved.weights.items()}, **saved.training()}
+
+
+@pytest.mark.parametrize("changes", VARIANTS, ids=lambda c: " ".join(c))
+@pytest.mark.parametrize("stop_at", [4, 8])
+def test_stopped_and_resumed_run_ends_with_the_same_bits(
+    tmp_path: Path, text_file: Path, changes: list[str], stop_at: int
+) -> None:
+    text_file.write_text(words(200), encoding="utf-8")  # so short that the lanes begin anew
+    whole, whole_run = runs.begin(tiny_plan(text_file, *changes), tmp_path / "whole")
+    events_of(whole, whole_run)
+    first, broken_run = runs.begin(tiny_plan(text_file, *changes), tmp_path / "broken")
+    assert summary_of(events_of(first, broken_run, stop_at))["stopped_by"] == "signal"
+    resumed = runs.resume(tmp_path / "broken")
+    assert resumed.differences == []
+    assert resumed.checkpoint.step == stop_at + 1
+    events_of(resumed.trainer, resumed.run)
+    expected, found = tensors_of(whole_run), tensors_of(broken_run)
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        assert torch.equal(value, found[name]), name
+    assert metrics_of(broken_run) == metrics_of(whole_run)
+
+
+def test_run_killed_between_checkpoints_resumes_to_the_same_bits(
+    tmp_path: Path, text_file: Path
+) -> None:
+    whole, whole_run = runs.begin(tiny_plan(text_file), tmp_path / "whole")
+    events_of(whole, whole_run)
+    killed, killed_run = runs.begin(tiny_plan(text_file), tmp_path / "killed")
+    for event in killed.train(killed_run):
+        if isinstance(event, Trained) and event.step == 8:
+            break  # as if the process had died: nothing more is written
+    killed_run.unlock()
+    resumed = runs.resume(tmp_path / "killed")
+    assert resumed.checkpoint.step == 6
+    events_of(resumed.trainer, resumed.run)
+    for name, value in tensors_of(whole_run).items():
+        assert torch.equal(value, tensors_of(killed_run)[name]), name
+    assert metrics_of(killed_run) == metrics_of(whole_run)
+
+
+def test_run_resumed_from_an_earlier_checkpoint_takes_its_steps_again(
+    tmp_path: Path, text_file: Path
+) -> None:
+    trainer, directory = runs.begin(tiny_plan(text_file), tmp_path / "run")
+    events_of(trainer, directory)
+    expected = tensors_of(directory)
+    resumed = runs.resume(directory.find("6"))
+    events_of(resumed.trainer, resumed.run)
+    for name, value in expected.items():
+        assert torch.equal(value, tensors_of(directory)[name])
+
+
+def test_training_learns_and_reports_what_the_contract_promises(
+    tmp_path: Path, text_file: Path
+) -> None:
+    planned = tiny_plan(
+        text_file, "model.hidden_size=48", "train.steps=200", "train.batch_size=8",
+        "train.sequence_length=20", "train.eval_every=100", "train.checkpoint_every=100",
+    )
+    trainer, directory = runs.begin(planned, tmp_path / "run")
+    events = events_of(trainer, directory)
+    evaluated = [event for event in events if isinstance(event, Evaluated)]
+    assert evaluated[-1].bits_per_character < 2.0 < math.log2(len(planned.corpus.vocabulary))
+    summary = summary_of(events)
+    assert set(summary) == {
+        "run", "cell", "parameters", "recurrent_parameters", "vocabulary_size", "steps",
+        "characters", "seconds", "characters_per_second", "peak_memory_bytes", "best", "device",
+        "precision", "threads", "stopped_by",
+    }
+    assert summary["characters"] == 200 * 8 * 20
+    assert summary == json.loads((directory.path / "summary.json").read_text())
+    rows = [json.loads(line) for line in (directory.path / "metrics.jsonl").read_text().splitlines()]
+    common = {"kind", "step", "characters", "seconds", "loss", "bits_per_character"}
+    for row in rows:
+        extra = {"learning_rate", "gradient_norm"} if row["kind"] == "train" else set()
+        assert set(row) == common | extra
+        assert row["bits_per_character"] == pytest.approx(row["loss"] / math.log(2))
+
+
+def test_bits_are_of_source_characters_whatever_the_unit(tmp_path: Path) -> None:
+    path = tmp_path / "korean.txt"
+    path.write_text("한국어 글을 배우는 작은 모형입니다.\n" * 60, encoding="utf-8")
+    for unit in ("char", "jamo", "byte"):
+        changes = [f"data.unit={unit}", "data.minimum_count=1"]
+        trainer, directory = runs.begin(tiny_plan(path, *changes), tmp_path / unit)
+        row = next(e for e in events_of(trainer, directory) if isinstance(e, Evaluated))
+        split = trainer.corpus.splits["validation"]
+        ratio = len(split) / split.characters
+        assert ratio == pytest.approx({"char": 1, "jamo": 2.05, "byte": 2.4}[unit], abs=0.2)
+        assert row.bits_per_character == pytest.approx(row.loss / math.log(2) * ratio)
+
+
+def test_seed_decides_the_run(tmp_path: Path, text_file: Path) -> None:
+    losses = []
+    for number, seed in enumerate((1, 1, 2)):
+        planned = tiny_plan(text_file, f"train.seed={seed}")
+        trainer, directory = runs.begin(planned, tmp_path / str(number))
+        losses.append(summary_of(events_of(trainer, directory))["best"])
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_target_ends_the_run_at_an_evaluation_that_reaches_it(
+    tmp_path: Path, text_file: Path
+) -> None:
+    changes = ["train.target_bits_per_character=4.5", "train.steps=500", "train.eval_every=100",
+               "train.learning_rate=0.02", "train.log_every=1"]
+    trainer, directory = runs.begin(tiny_plan(text_file, *changes), tmp_path / "run")
+    events = events_of(trainer, directory)
+    summary = summary_of(events)
+    assert summary["stopped_by"] == "target"
+    reached = [e for e in events if isinstance(e, Evaluated)][-1]
+    assert reached.bits_per_character <= 4.5
+    assert reached.step < 100  # checked as soon as the training loss was there
+    assert checkpoint.read(directory.find("best")).step == reached.step
+
+
+def test_time_budget_ends_the_run_and_counts_across_a_resume(
+    tmp_path: Path, text_file: Path
+) -> None:
+    changes = ["train.seconds=0.05", "train.steps=1000000", "train.eval_every=1000000",
+               "train.checkpoint_every=1000000"]
+    trainer, directory = runs.begin(tiny_plan(text_file, *changes), tmp_path / "run")
+    first = summary_of(events_of(trainer, directory))
+    assert first["stopped_by"] == "time"
+    resumed = runs.resume(directory.path, ["train.seconds=0.1"])
+    second = summary_of(events_of(resumed.trainer, resumed.run))
+    assert second["seconds"] >= 0.1
+    assert second["steps"] > first["steps"]  # type: ignore[operator]
+
+
+def test_finished_run_resumes_to_its_end_and_longer_if_told(
+    tmp_path: Path, text_file: Path
+) -> None:
+    trainer, directory = runs.begin(tiny_plan(text_file), tmp_path / "run")
+    events_of(trainer, directory)
+    again = runs.resume(directory.path)
+    assert [type(e) for e in events_of(again.trainer, again.run)] == [Finished]
+    longer = runs.resume(directory.path, ["train.steps=20"])
+    assert summary_of(events_of(longer.trainer, longer.run))["steps"] == 20
+    assert "steps = 20" in (directory.path / "config.toml").read_text()
+
+
+def test_divergence_is_an_error_that_keeps_the_last_good_checkpoint(
+    tmp_path: Path, text_file: Path
+) -> None:
+    trainer, directory = runs.begin(tiny_plan(text_file), tmp_path / "run")
+    with pytest.raises(DivergedError) as caught:
+        for event in trainer.train(directory):
+            if isinstance(event, Saved):
+                trainer.model.head.bias.data.fill_(math.nan)
+    assert caught.value.exit_code == 4
+    assert "step 8" in caught.value.what
+    directory.unlock()
+    saved = checkpoint.read(directory.find("latest"))
+    assert saved.step == 6
+    assert all(value.isfinite().all() for value in saved.weights.values())
+
+
+def test_resume_refuses_another_text_and_settings_that_cannot_change(
+    tmp_path: Path, text_file: Path
+) -> None:
+    trainer, directory = runs.begin(tiny_plan(text_file), tmp_path / "run")
+    events_of(trainer, directory)
+    for change in ("model.hidden_size=7", "train.batch_size=4", "train.seed=9"):
+        with pytest.raises(UsageError, match="cannot change"):
+            runs.resume(directory.path, [change])
+    with pytest.raises(ConfigError):
+        runs.resume(directory.path, ["train.stepz=3"])
+    text_file.write_text(words(1500, seed=9), encoding="utf-8")
+    with pytest.raises(DataError, match="has changed"):
+        runs.resume(directory.path)
+    text_file.write_text(words(1500), encoding="utf-8")
+    resumed = runs.resume(directory.path)  # the lock was given back each time
+    resumed.run.unlock()
+
+
+def test_errors_before_the_first_step_leave_no_folder(tmp_path: Path, text_file: Path) -> None:
+    planned = tiny_plan(text_file, "train.sequence_length=60000")
+    with pytest.raises(DataError, match="one step"):
+        runs.begin(planned, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluation_in_parallel_is_within_a_thousandth_of_a_bit_of_one_lane(
+    tmp_path: Path, text_file: Path
+) -> None:
+    from charlm.evaluate import evaluate
+
+    text_file.write_text(words(12_000), encoding="utf-8")
+    planned = tiny_plan(
+        text_file, "model.hidden_size=32", "train.steps=60", "train.batch_size=16",
+        "train.learning_rate=0.02", "data.split=[0.5, 0.5, 0.0]", "data.held_out_limit=0",
+    )
+    trainer, directory = runs.begin(planned, tmp_path / "run")
+    events_of(trainer, directory)
+    split = trainer.corpus.splits["validation"]
+    bits = [
+        evaluate(
+            trainer.judged, trainer.corpus.symbols, split.start, split.stop,
+            characters=split.characters, bytes=split.bytes, lanes=lanes,
+        ).bits_per_character
+        for lanes in (1, 64)
+    ]
+    assert abs(bits[0] - bits[1]) < 0.001
+
+
+def test_dropout_seeds_differ_by_seed_step_and_layer() -> None:
+    seeds = {derived_seed(s, t) + layer for s in (0, 1) for t in range(50) for layer in range(4)}
+    assert len(seeds) == 400

@@ -1,0 +1,96 @@
+import unicodedata
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charlm.errors import CheckpointError
+from charlm.vocabulary import BYTES, Counter, Vocabulary, codes_of, units_of
+
+# Everything that a UTF-8 file can hold: lone surrogates cannot be in one.
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+def vocabulary_of(text: str, unit: str = "char", normalize: str = "none") -> Vocabulary:
+    counter = Counter()
+    counter.add(codes_of(units_of(text, unit, normalize)))
+    return Vocabulary(unit, normalize, tuple(counter.kept(1)), True)  # type: ignore[arg-type]
+
+
+def test_vocabulary_is_in_order_of_first_appearance_across_blocks() -> None:
+    counter = Counter()
+    for block in ("hel", "lo", " hello world"):
+        counter.add(codes_of(block))
+    assert [chr(c) for c in counter.kept(1)] == list("helo wrd")
+    assert [chr(c) for c in counter.kept(2)] == list("helo ")
+    assert counter.counts[ord("l")] == 5
+
+
+@given(texts.filter(bool), st.sampled_from(["char", "jamo"]), st.sampled_from(["none", "nfc", "nfd"]))
+def test_decode_of_encode_is_the_normalized_text(text: str, unit: str, normalize: str) -> None:
+    vocabulary = vocabulary_of(text, unit, normalize)
+    assert vocabulary.decode(vocabulary.encode(text)) == vocabulary.normalized(text)
+
+
+@given(texts)
+def test_char_units_without_normalization_lose_nothing(text: str) -> None:
+    vocabulary = vocabulary_of(text + "x")
+    assert vocabulary.decode(vocabulary.encode(text)) == text
+
+
+@given(st.binary())
+def test_byte_units_take_every_bytes_at_all(content: bytes) -> None:
+    indices = BYTES.encode(content)
+    assert indices.tolist() == list(content)
+    assert BYTES.decode(indices).encode("utf-8", "surrogateescape") == content
+    assert len(BYTES) == 256
+    assert BYTES.unknown is None
+
+
+def test_jamo_decompose_syllables_and_compose_them_again() -> None:
+    vocabulary = vocabulary_of("한국어", "jamo")
+    assert len(vocabulary.encode("한국어")) == len(unicodedata.normalize("NFD", "한국어")) == 8
+    assert vocabulary.decode(vocabulary.encode("한국어")) == "한국어"
+
+
+def test_unknown_symbols_are_encoded_counted_and_marked() -> None:
+    vocabulary = vocabulary_of("hello")
+    assert vocabulary.encode("hexxl").tolist() == [0, 1, 4, 4, 2]
+    assert vocabulary.unknown_in("hexyxl") == {"x": 2, "y": 1}
+    assert vocabulary.decode([0, 4]) == "h\N{REPLACEMENT CHARACTER}"
+
+
+def test_without_an_unknown_symbol_the_unknown_is_left_out_and_still_named() -> None:
+    vocabulary = Vocabulary("char", "none", tuple(map(ord, "helo")), False)
+    assert vocabulary.encode("hxe").tolist() == [0, 1]
+    assert vocabulary.unknown_in("hxe") == {"x": 1}
+
+
+@pytest.mark.parametrize(("size", "dtype"), [(255, np.uint8), (256, np.uint16), (70000, np.uint32)])
+def test_encoded_text_takes_the_smallest_type(size: int, dtype: type) -> None:
+    vocabulary = Vocabulary("char", "none", tuple(range(size)), True)
+    assert vocabulary.encode("abc").dtype == dtype
+
+
+def test_vocabularies_survive_json() -> None:
+    for vocabulary in (vocabulary_of("héllo ☃"), vocabulary_of("한국", "jamo", "nfd"), BYTES):
+        assert Vocabulary.from_json(vocabulary.to_json()) == vocabulary
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        {},
+        {"unit": "word", "normalize": "none", "unknown": None, "symbols": ["a"]},
+        {"unit": "char", "normalize": "none", "unknown": None, "symbols": []},
+        {"unit": "char", "normalize": "none", "unknown": None, "symbols": ["a", "a"]},
+        {"unit": "char", "normalize": "none", "unknown": None, "symbols": ["ab"]},
+        {"unit": "char", "normalize": "none", "unknown": 7, "symbols": ["a", "b"]},
+        {"unit": "char", "normalize": "none", "unknown": None, "symbols": 3},
+    ],
+)
+def test_what_is_no_vocabulary_is_refused(value: object) -> None:
+    with pytest.raises(CheckpointError):
+        Vocabulary.from_json(value)

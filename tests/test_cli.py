@@ -1,0 +1,332 @@
+"""The commands as users meet them: products on stdout, talk on stderr, exit codes, bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import TINY, charlm, words
+
+from charlm.__main__ import run
+from charlm.settings import presets
+
+SETTINGS = [part for change in TINY for part in ("--set", change)]
+
+
+class Result:
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+class Shell:
+    """Runs commands in this process, in a folder of their own."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+        self.capsys, self.folder = capsys, folder
+
+    def __call__(self, *arguments: object) -> Result:
+        self.capsys.readouterr()
+        code = run([str(argument) for argument in arguments])
+        out, err = self.capsys.readouterr()
+        return Result(code, out, err)
+
+    def train(self, *arguments: object) -> Result:
+        return self("train", "--data", "words.txt", *SETTINGS, *arguments)
+
+    def refused(self, code: int, *arguments: object) -> str:
+        """The message of a command that must fail with `code`: one error, one piece of advice."""
+        result = self(*arguments)
+        assert (result.code, result.out) == (code, ""), result.err
+        assert "Traceback" not in result.err
+        lines = result.err.strip().splitlines()
+        assert sum(line.startswith("error: ") for line in lines) == 1, result.err
+        assert lines[-1].startswith("help: ")
+        return result.err
+
+
+@pytest.fixture
+def shell(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Shell:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "words.txt").write_text(words(1500), encoding="utf-8")
+    return Shell(capsys, tmp_path)
+
+
+# ---- first impression ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["sample", "--help"], []])
+def test_help_imports_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
+    code = (
+        "import sys; from charlm.__main__ import run; code = run(sys.argv[1:]); "
+        "heavy = {'torch', 'numpy', 'pydantic', 'rich', 'tqdm', 'safetensors'} & set(sys.modules); "
+        "sys.exit(code or bool(heavy))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Usage: charlm" in done.stdout
+
+
+def test_train_with_nothing_else_teaches_hello_and_names_the_next_command(tmp_path: Path) -> None:
+    done = charlm("train", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("│") for line in done.stdout.splitlines() if line.startswith("│")]
+    pairs = [(row[1].strip(), row[2].strip()) for row in rows]
+    assert pairs == [("h", "e"), ("e", "l"), ("l", "l"), ("l", "o")]
+    for row in rows:
+        chances = dict(zip("helo", map(float, row[3:7]), strict=True))
+        assert chances[row[2].strip()] > 0.9
+    vocabulary = json.loads((tmp_path / "runs/hello-1/vocabulary.json").read_text())
+    assert vocabulary["symbols"] == ["h", "e", "l", "o"]
+    command = done.stdout.strip().splitlines()[-1].removeprefix("next: ")
+    assert command == 'charlm sample runs/hello-1 --prompt "h"'
+    assert charlm("sample", "runs/hello-1", "--prompt", "h", cwd=tmp_path).stdout == "hello\n"
+
+
+def test_version_is_told(shell: Shell) -> None:
+    assert shell("--version").out.startswith("charlm 0.")
+
+
+# ---- train --------------------------------------------------------------------------------------
+
+
+def test_train_prints_its_product_on_stdout_and_its_talk_on_stderr(shell: Shell) -> None:
+    first = shell.train()
+    assert first.code == 0
+    assert first.out.splitlines()[-1] == "next: charlm sample runs/default-1"
+    assert "vocabulary" in first.err
+    second = shell.train("--json", "--quiet")
+    assert json.loads(second.out)["run"] == "runs/default-2"
+    assert second.err == ""
+
+
+def test_train_resumes_the_latest_run(shell: Shell) -> None:
+    shell.train("--run", "mine")
+    assert "--resume" in shell.refused(2, "train", "--data", "words.txt", *SETTINGS, "--run", "mine")
+    longer = shell("train", "--resume", "--run", "mine", "--set", "train.steps=18", "--json")
+    assert json.loads(longer.out)["steps"] == 18
+    assert "cannot change" in shell.refused(
+        2, "train", "--resume", "--run", "mine", "--set", "model.cell=gru"
+    )
+
+
+def test_dry_run_resolves_counts_estimates_and_writes_nothing(shell: Shell) -> None:
+    before = sorted(shell.folder.rglob("*"))
+    shown = shell.train("--dry-run")
+    assert shown.code == 0
+    assert "train.steps" in shown.out
+    assert "--set" in shown.out
+    assert "preset default" in shown.out
+    report = json.loads(shell.train("--dry-run", "--json").out)
+    assert report["config"]["train"]["steps"] == 12
+    assert report["origins"]["data.path"] == "the command line"
+    assert report["characters_per_second"] > 0
+    assert sorted(shell.folder.rglob("*")) == before
+    assert list(Path(os.environ["CHARLM_CACHE"]).iterdir()) == []
+
+
+def test_text_from_stdin_is_kept_for_a_resume(tmp_path: Path) -> None:
+    done = charlm("train", "--data", "-", *SETTINGS, "--json", cwd=tmp_path, stdin=words(1500))
+    assert done.returncode == 0, done.stderr
+    longer = charlm("train", "--resume", "--set", "train.steps=14", "--json", cwd=tmp_path)
+    assert json.loads(longer.stdout)["steps"] == 14
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_save_and_exit_and_the_run_goes_on(tmp_path: Path, number: int) -> None:
+    (tmp_path / "words.txt").write_text(words(1500), encoding="utf-8")
+    command = [sys.executable, "-m", "charlm", "train", "--data", "words.txt", *SETTINGS,
+               "--set", "train.steps=1000000", "--set", "train.checkpoint_every=1000000",
+               "--set", "train.eval_every=1000000", "--run", "long", "--json"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        metrics = tmp_path / "long" / "metrics.jsonl"
+        for _ in range(600):
+            if metrics.exists() and metrics.stat().st_size > 1000:
+                break
+            time.sleep(0.05)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, err
+    summary = json.loads(out)
+    assert summary["stopped_by"] == "signal"
+    resumed = charlm("train", "--resume", "--run", "long", "--json",
+                     "--set", f"train.steps={summary['steps'] + 1}", cwd=tmp_path)
+    assert json.loads(resumed.stdout)["steps"] == summary["steps"] + 1
+
+
+# ---- sample and score ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trained(shell: Shell) -> Shell:
+    assert shell.train("--run", "mine", "--quiet").code == 0
+    return shell
+
+
+def test_sample_repeats_with_its_seed(trained: Shell) -> None:
+    first = trained("sample", "mine", "--seed", 3, "--length", 40, "--prompt", "the ")
+    assert first.out == trained("sample", "mine", "--seed", 3, "--length", 40, "--prompt", "the ").out
+    assert first.out.startswith("the ")
+    report = json.loads(trained("sample", "mine", "--length", 9, "--num", 3, "--json").out)
+    assert [len(s["text"]) for s in report["samples"]] == [9, 9, 9]
+    again = trained("sample", "mine", "--length", 9, "--num", 3, "--json", "--seed", report["seed"])
+    assert json.loads(again.out) == report
+
+
+def test_sample_names_unknown_prompt_characters_and_goes_on(trained: Shell) -> None:
+    result = trained("sample", "mine", "--prompt", "ß☃", "--length", 5)
+    assert result.code == 0
+    assert "'ß' (U+00DF), '☃' (U+2603)" in result.err
+    assert result.out.startswith("ß☃")
+
+
+def test_sample_into_a_closed_pipe_is_quiet(trained: Shell) -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m charlm sample mine --length 100000 | head -c 20",
+        shell=True, capture_output=True, text=True, cwd=trained.folder, check=False,
+    )
+    assert len(done.stdout) == 20
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--top-p", "0"], "--top-p 0.0 should be greater than 0"),
+        (["--temperature", "-1"], "--temperature"),
+        (["--num", "0"], "--num"),
+        (["--seed", "x"], "--seed"),
+    ],
+)
+def test_sample_refuses_bad_options(trained: Shell, arguments: list[str], expected: str) -> None:
+    assert expected in trained.refused(2, "sample", "mine", *arguments)
+
+
+def test_score_reports_the_contract_for_files_stdin_and_splits(trained: Shell) -> None:
+    keys = {"characters", "bytes", "loss", "bits_per_character", "bits_per_byte", "perplexity",
+            "unknown_characters", "protocol"}
+    report = json.loads(trained("score", "mine", "words.txt", "--json").out)
+    assert set(report) == keys
+    assert report["characters"] == len((trained.folder / "words.txt").read_text())
+    assert report["protocol"] == "stateful"
+    validation = json.loads(trained("score", "mine", "--split", "val", "--json").out)
+    summary = json.loads((trained.folder / "mine" / "summary.json").read_text())
+    # Scored in one precision and the same lanes as while it trained.
+    assert validation["bits_per_character"] == pytest.approx(summary["best"]["bits_per_character"])
+    windowed = json.loads(trained("score", "mine", "--split", "val", "--window", 8, "--json").out)
+    assert windowed["protocol"] == "window"
+    assert windowed["bits_per_character"] != validation["bits_per_character"]
+    lines = trained("score", "mine", "words.txt", "--per-character").out.splitlines()
+    assert len(lines) == report["characters"]
+    total = sum(float(line.split("\t")[0]) for line in lines)
+    assert total / report["characters"] == pytest.approx(report["bits_per_character"], abs=1e-4)
+    assert "give a FILE or a --split" in trained.refused(2, "score", "mine")
+    assert "cannot read" in trained.refused(2, "score", "mine", "none.txt")
+    (trained.folder / "empty.txt").write_text("")
+    assert "is empty" in trained.refused(2, "score", "mine", "empty.txt")
+
+
+def test_damaged_and_foreign_runs_exit_with_3(trained: Shell) -> None:
+    (trained.folder / "foreign").mkdir()
+    assert "is not a run" in trained.refused(3, "sample", "foreign")
+    assert "there is no run" in trained.refused(2, "sample", "none")
+    weights = trained.folder / "mine/checkpoints/step-00000012/model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert "SHA-256" in trained.refused(3, "sample", "mine")
+    assert "SHA-256" in trained.refused(3, "train", "--resume", "--run", "mine")
+    assert trained("sample", "mine/checkpoints/step-00000006", "--length", 5).code == 0
+    assert trained("sample", "mine", "--checkpoint", "6", "--length", 5).code == 0
+
+
+# ---- bad input ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "is empty"),
+        (b"x", "a single character"),
+        (b"too short", "one step"),
+        (b"abc\xff" + b"d" * 2000, "not UTF-8 at byte 3"),
+        (None, "there is no file or folder"),
+    ],
+)
+def test_bad_texts_are_refused_and_leave_nothing(
+    shell: Shell, content: bytes | None, expected: str
+) -> None:
+    if content is not None:
+        (shell.folder / "bad.txt").write_bytes(content)
+    message = shell.refused(2, "train", "--data", "bad.txt", "--set", "data.split=[1.0,0.0,0.0]",
+                            "--set", "data.minimum_count=1")
+    assert expected in message
+    assert not (shell.folder / "runs").exists()
+
+
+def test_divergence_exits_with_4_and_says_what_to_do(shell: Shell) -> None:
+    result = shell.train("--set", "train.learning_rate=10", "--set", "train.clip_norm=0",
+                         "--set", "model.cell=rnn", "--set", "model.nonlinearity=relu",
+                         "--set", "train.steps=3000", "--set", "model.num_layers=4", "--quiet")
+    assert result.code == 4, result.err
+    assert "training diverged at step" in result.err
+    assert "train.learning_rate" in result.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["train", "shakspeare"], "did you mean 'shakespeare'?"),
+        (["train", "none.toml"], "cannot read none.toml"),
+        (["train", "--set", "train.stepz=1"], "did you mean 'steps'?"),
+        (["train", "--set", "model.bidirectional=true"], "refused"),
+        (["train", "--device", "cuda:77"], "not available"),
+        (["train", "--resume"], "there is no run"),
+        (["train", "--wrong"], "--wrong"),
+        (["train", "--run", "words.txt"], "words.txt"),
+        (["train", "--resume", "--dry-run"], "one at a time"),
+        (["frobnicate"], "frobnicate"),
+        (["init", "nonsense"], "no preset"),
+        (["init", "--out", "words.txt"], "exists"),
+    ],
+)
+def test_bad_usage_exits_with_2_and_one_message(
+    shell: Shell, arguments: list[str], expected: str
+) -> None:
+    assert expected in shell.refused(2, *arguments)
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    done = charlm("train", "none.toml", "--debug", cwd=tmp_path)
+    assert "Traceback" in done.stderr
+    assert "ConfigError" in done.stderr
+
+
+@pytest.mark.parametrize("preset", presets())
+def test_init_prints_a_commented_preset_that_trains(shell: Shell, preset: str) -> None:
+    text = shell("init", preset).out
+    assert text.count("#") > 5
+    shell("init", preset, "--out", "mine.toml")
+    assert (shell.folder / "mine.toml").read_text() == text
+    small = ["train.batch_size=2", "train.sequence_length=7", "train.steps=1", "model.hidden_size=5",
+             "train.threads=1"]
+    changes = [part for change in small for part in ("--set", change)]
+    result = shell("train", "mine.toml", "--data", "words.txt", *changes, "--json", "--quiet")
+    assert result.code == 0, result.err
+    assert json.loads(result.out)["steps"] == 1
+
+
+def test_python_preset_reads_the_standard_library_and_takes_a_step(shell: Shell) -> None:
+    result = shell("train", "python", "--set", "train.steps=1", "--set", "model.hidden_size=8",
+                   "--json", "--quiet")
+    assert result.code == 0, result.err
+    assert json.loads(result.out)["vocabulary_size"] > 90

@@ -1,8 +1,8 @@
 """charlm from Python: `train` a model, `load` it, then sample and score.
 
-    >>> run = charlm.train("hello")                      # doctest: +SKIP
-    >>> charlm.load(run["run"]).sample("h", length=4)    # doctest: +SKIP
-    'ello'
+>>> run = charlm.train("hello")                      # doctest: +SKIP
+>>> charlm.load(run["run"]).sample("h", length=4)    # doctest: +SKIP
+'ello'
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from charlm import checkpoint, machine, runs, sample, score, settings
+from charlm import checkpoint, machine, rundir, runs, sample, score, settings
 from charlm.checkpoint import Checkpoint
 from charlm.config import SampleConfig
 from charlm.evaluate import Score
@@ -78,7 +78,7 @@ def load(
     """
     if threads:
         torch.set_num_threads(threads)
-    directory, folder = checkpoint.locate(Path(run) if run is not None else None)
+    directory, folder = rundir.locate(Path(run) if run is not None else None)
     saved = checkpoint.read(folder or directory.find(which))
     model = CharModel.from_weights(saved.config.model, len(saved.vocabulary), saved.weights)
     return Loaded(saved, model.to(machine.device(device)), saved.vocabulary)

@@ -26,7 +26,7 @@ class DataConfig(Section):
     """[data]: which text, and how it is cut into symbols and splits."""
 
     path: str | list[str] = ""
-    """Files and folders; `builtin:NAME`, `python:standard-library` and `https://` are sources too."""
+    """Files, folders, `builtin:NAME`, `python:standard-library` or an `https://` address."""
     sha256: str = Field(default="", pattern="^([0-9a-f]{64})?$")
     unit: Literal["char", "byte", "jamo"] = "char"
     normalize: Literal["none", "nfc", "nfd"] = "none"
@@ -44,7 +44,9 @@ class DataConfig(Section):
         if self.split[0] == 0:
             raise ValueError(f"split {self.split} leaves nothing to train on")
         if self.unit == "byte" and (self.normalize != "none" or self.minimum_count > 1):
-            raise ValueError('unit "byte" takes every byte as it is: no normalize, no minimum_count')
+            raise ValueError(
+                'unit "byte" takes every byte as it is: no normalize, no minimum_count'
+            )
         if self.minimum_count > 1 and not self.unknown:
             raise ValueError("minimum_count above 1 needs unknown = true")
         return self
@@ -94,6 +96,8 @@ class TrainConfig(Section):
     """0: no clipping."""
     weight_average: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay of the running average of the weights that is evaluated and sampled; 0: none."""
+    state_reset: Fraction = 0.05
+    """How often a lane starts a window from the zero state, so that a cold start is learned too."""
     seed: Annotated[int, between(0, 2**32 - 1)] = 0
     eval_every: Annotated[int, between(1, 10**9)] = 250
     checkpoint_every: Annotated[int, between(1, 10**9)] = 250
@@ -162,5 +166,3 @@ def _toml_value(value: Any) -> str:
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
         return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped) + '"'
     return repr(value)
-
-

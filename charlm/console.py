@@ -7,6 +7,7 @@ characters are made visible.
 import math
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -68,11 +69,16 @@ def describe(corpus: Corpus) -> None:
         say("evaluation  on the train split: this configuration holds nothing out")
 
 
-def introduce(parameters: int, config: Config, directory: Any, on: str) -> None:
+def introduce(config: Config, parameters: int, place: dict[str, Any], path: Path) -> None:
+    """What is about to be trained, on what, and where the run is kept."""
     model = config.model
+    on = f"{place['device']} in {place['precision']}"
+    if place["device"] == "cpu":
+        threads = place["threads"]
+        on = f"cpu, {threads} thread{'s' if threads > 1 else ''}, {place['precision']}"
     sizes = f"{model.num_layers} x {model.hidden_size}"
-    say(f"model       {model.cell} {sizes}, {parameters:,} parameters, on {on}")
-    say(f"run         {directory}")
+    say(f"model       {model.cell} {sizes}, {parameters:,} parameters; {on}")
+    say(f"run         {path}")
 
 
 def conclude(summary: dict[str, Any], prompt: str) -> None:
@@ -103,7 +109,7 @@ def conclude(summary: dict[str, Any], prompt: str) -> None:
 def predictions_table(
     inputs: Iterable[str], targets: Iterable[str], symbols: list[str], rows: list[list[float]]
 ) -> None:
-    """For each input character its target and the predicted distribution, as the lecture draws it."""
+    """Each input character, its target and the predicted distribution, as the lecture draws it."""
     table = Table(title="what the model predicts", title_style="bold", title_justify="left")
     table.add_column("input")
     table.add_column("target")

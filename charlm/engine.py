@@ -24,7 +24,7 @@ class Engine:
 
     @torch.inference_mode()
     def __init__(self, model: CharModel, streams: int = 1) -> None:
-        self.cells = copy.deepcopy(list(model.cells))
+        self.cells = copy.deepcopy(model.layers())
         for weight in (w for cell in self.cells for w in cell.parameters() if w.dim() == 2):
             weight.data = column_major(weight.data)
         self.head = (column_major(model.head.weight.data), model.head.bias)

@@ -56,7 +56,13 @@ class Score:
 
 
 def surprisals(
-    model: CharModel, symbols: Symbols, start: int, stop: int, *, window: int = 0, lanes: int = LANES
+    model: CharModel,
+    symbols: Symbols,
+    start: int,
+    stop: int,
+    *,
+    window: int = 0,
+    lanes: int = LANES,
 ) -> Tensor:
     """-ln p of each of `symbols[start:stop]`, given what stands before it, in float32.
 
@@ -107,7 +113,8 @@ def distributions(model: CharModel, symbols: Symbols) -> Tensor:
     """
     given = torch.from_numpy(symbols.astype(np.int64)).unsqueeze(1).to(model.head.weight.device)
     logits, _ = model(given, model.initial_states(1))
-    return logits.squeeze(1).float().softmax(-1).cpu()
+    chances: Tensor = logits.squeeze(1).float().softmax(-1).cpu()
+    return chances
 
 
 @torch.inference_mode()

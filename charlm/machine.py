@@ -68,7 +68,7 @@ def keep_freed_memory() -> None:
 
 
 def peak_memory(on: torch.device) -> int:
-    """Bytes: the most that was in use at once, on the GPU where there is one, else by the process."""
+    """Bytes: the most in use at once, on the GPU where one is used, else by the process."""
     if on.type == "cuda":
         return torch.cuda.max_memory_allocated(on)
     if sys.platform == "win32":

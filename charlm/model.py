@@ -1,12 +1,13 @@
 """`CharModel`: embedding -> stacked cells -> head. State goes in and comes out."""
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from charlm.cells import CELLS, State
+from charlm.cells import CELLS, Cell, State
 from charlm.config import ModelConfig
 from charlm.errors import CheckpointError
 
@@ -60,11 +61,11 @@ class CharModel(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self, seed: int) -> None:
-        """The initial weights that belong to a seed (drawn on the CPU, so alike on every device)."""
+        """The initial weights of a seed (drawn on the CPU, so alike on every device)."""
         generator = torch.Generator().manual_seed(seed)
         if self.embedding is not None:
             nn.init.normal_(self.embedding.weight, generator=generator)
-        for cell in self.cells:
+        for cell in self.layers():
             cell.reset_parameters(self.config.initialization, generator)
         bound = 1 / math.sqrt(self.config.hidden_size)
         nn.init.uniform_(self.head.weight, -bound, bound, generator=generator)
@@ -82,7 +83,7 @@ class CharModel(nn.Module):
         """
         x = self.vectors(symbols)
         after: States = []
-        for layer, (cell, state) in enumerate(zip(self.cells, states, strict=True)):
+        for layer, (cell, state) in enumerate(zip(self.layers(), states, strict=True)):
             x, state = cell(x, state)
             after.append(state)
             if dropout_seed is not None and self.config.dropout > 0:
@@ -90,13 +91,13 @@ class CharModel(nn.Module):
         return self.head(x), after
 
     def vectors(self, symbols: Tensor) -> Tensor:
-        """What the first cell reads: embeddings or one-hot vectors. Shapes: [...] -> [..., E or V]."""
+        """What the first cell reads: embeddings or one-hot. Shapes: [...] -> [..., E or V]."""
         if self.embedding is not None:
             return F.embedding(symbols, self.embedding.weight)
         return F.one_hot(symbols, self.vocabulary_size).to(self.head.weight.dtype)
 
     def initial_states(self, lanes: int) -> States:
-        return [cell.initial_state(lanes) for cell in self.cells]
+        return [cell.initial_state(lanes) for cell in self.layers()]
 
     def _dropped(self, x: Tensor, seed: int) -> Tensor:
         """`x` with a share of its elements at zero and the others scaled up to the same mean.
@@ -110,6 +111,10 @@ class CharModel(nn.Module):
         threshold = round(self.config.dropout * 256)
         kept = (draws[: x.numel()] >= threshold).to(x.device).view(x.shape)
         return (x * kept.to(x.dtype)) * (256 / (256 - threshold))
+
+    def layers(self) -> list[Cell]:
+        """The cells, first layer first."""
+        return cast("list[Cell]", list(self.cells))
 
     def parameter_count(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())

@@ -41,10 +41,10 @@ class AdamW:
         """Update every parameter from its gradient, and drop the gradients."""
         self.count += 1
         for names, decay in self._groups:
-            parameters = [self.parameters[name] for name in names]
+            parameters: list[Tensor] = [self.parameters[name] for name in names]
             torch._fused_adamw_(
                 parameters,
-                [p.grad for p in parameters],
+                [p.grad for p in parameters if p.grad is not None],
                 [self.first[name] for name in names],
                 [self.second[name] for name in names],
                 [],

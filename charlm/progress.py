@@ -77,7 +77,7 @@ class Progress:
         if self.quiet:
             return
         line = (
-            f"step {event.step:>6} · {event.seconds:7.1f} s · held-out loss {event.loss:.4f} · "
+            f"step {event.step:>6} · {event.seconds:7.1f} s · evaluated: loss {event.loss:.4f} · "
             f"{event.bits_per_character:.4f} bits/char{' · best' if event.is_best else ''}"
         )
         if self._bar is not None:

@@ -6,11 +6,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from charlm import checkpoint, corpus, settings, sources
-from charlm.checkpoint import Checkpoint, RunDirectory
+from charlm import checkpoint, corpus, rundir, settings, sources
+from charlm.checkpoint import Checkpoint
 from charlm.config import Config, to_toml
 from charlm.corpus import Corpus
 from charlm.errors import CharlmError, UsageError
+from charlm.rundir import RunDirectory
 from charlm.settings import Draft
 from charlm.train import Trainer
 
@@ -77,7 +78,7 @@ def resume(
 
     Raises: UsageError, ConfigError, DataError (the text has changed), CheckpointError.
     """
-    run, folder = checkpoint.locate(path)
+    run, folder = rundir.locate(path)
     run.lock()
     try:
         saved = checkpoint.read(folder or run.find("latest"))
@@ -95,9 +96,7 @@ def resume(
     return Resumed(trainer, run, config, saved, differences)
 
 
-def _changed(
-    saved: Checkpoint, changes: Sequence[str], flags: Mapping[str, Any] | None
-) -> Config:
+def _changed(saved: Checkpoint, changes: Sequence[str], flags: Mapping[str, Any] | None) -> Config:
     draft = _with_absolute_paths(settings.on_top_of(to_toml(saved.config), changes, flags))
     resolved = draft.resolve()
     changed = [key for key, origin in resolved.origins.items() if origin != settings.RUN]

@@ -98,7 +98,6 @@ def generate(
     written = [Stream() for _ in range(num)] if streams is None else streams
     written.extend(Stream() for _ in range(num - len(written)))
     texts = [Composer(vocabulary, stop) for _ in range(num)]
-    generator = torch.Generator().manual_seed(seed)
     device = model.head.weight.device
 
     with torch.inference_mode(), one_thread():
@@ -113,17 +112,12 @@ def generate(
         for index in given or [opening or 0]:
             logits = engine.read(torch.full((num,), index, device=device))
 
-        uniforms = iter(())
+        uniforms = _uniforms(num, seed, device)
         for _ in range(settings.length - len(written[0].indices)):
             surprisal = -logits.log_softmax(-1)
             if vocabulary.unknown is not None:
                 logits[:, vocabulary.unknown] = -math.inf
-            uniform = next(uniforms, None)
-            if uniform is None:
-                drawn = torch.rand(UNIFORMS_AT_ONCE, num, generator=generator, dtype=torch.float64)
-                uniforms = iter(drawn.to(device).unbind(0))
-                uniform = next(uniforms)
-            symbols = choose(logits, settings, uniform)
+            symbols = choose(logits, settings, next(uniforms))
             costs = surprisal.gather(-1, symbols.unsqueeze(-1)).squeeze(-1).tolist()
             for number, index in enumerate(symbols.tolist()):
                 stream = written[number]
@@ -144,6 +138,15 @@ def generate(
             stream.text += piece
             if number == 0 and piece:
                 yield piece
+
+
+def _uniforms(num: int, seed: int, device: torch.device) -> Iterator[Tensor]:
+    """Endless rows of `num` uniform numbers, drawn on the CPU so that a seed means the same text
+    wherever it is written."""
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        drawn = torch.rand(UNIFORMS_AT_ONCE, num, generator=generator, dtype=torch.float64)
+        yield from drawn.to(device).unbind(0)
 
 
 def _opening(vocabulary: Vocabulary) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from charlm import corpus, evaluate
+from charlm import corpus, evaluate, reading
 from charlm.checkpoint import Checkpoint
 from charlm.errors import DataError
 from charlm.evaluate import Score
@@ -49,7 +49,7 @@ def text(model: CharModel, vocabulary: Vocabulary, content: str | bytes, window:
         raise DataError("the text is empty", "give a text with at least one known character")
     unknown = vocabulary.unknown_in(content) if isinstance(content, str) else {}
     encoded = content if isinstance(content, bytes) else content.encode("utf-8", "surrogateescape")
-    characters = corpus.characters_in(encoded)
+    characters = reading.characters_in(encoded)
     each = evaluate.surprisals(model, symbols, 0, len(symbols), window=window)
     return Scored(
         Score(evaluate.total(each), len(symbols), characters, len(encoded)),
@@ -78,7 +78,10 @@ def split(saved: Checkpoint, model: CharModel, name: str, window: int) -> Scored
     )
     return Scored(
         Score(
-            evaluate.total(each), len(part) - skipped, part.characters - skipped, part.bytes - skipped
+            evaluate.total(each),
+            len(part) - skipped,
+            part.characters - skipped,
+            part.bytes - skipped,
         ),
         encoded.symbols[part.start + skipped : part.stop],
         each,

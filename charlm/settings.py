@@ -45,9 +45,9 @@ class Layer:
                 current = header[1]
                 if not key and current == section:
                     return f"{self.origin}:{number}"
-            elif current == section and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line):
-                return f"{self.origin}:{number}"
-            elif not current and re.match(rf"\s*{re.escape(section)}(\.{re.escape(key)})?\s*=", line):
+                continue
+            wanted = {section: key, "": section}.get(current)  # "": above the first section
+            if wanted and re.match(rf"\s*[\"']?{re.escape(wanted)}[\"']?\s*[.=]", line):
                 return f"{self.origin}:{number}"
         return self.origin
 
@@ -62,7 +62,7 @@ class Resolved:
 
 @dataclass(frozen=True)
 class Draft:
-    """The layers of a configuration, lowest first; `resolve` validates them once the text is known."""
+    """The layers of a configuration, lowest first; `resolve` validates them for a text."""
 
     name: str
     layers: tuple[Layer, ...]
@@ -99,7 +99,9 @@ class Draft:
         """The layers, each followed by the `[[size]]` row of it that fits the text."""
         for layer in self.layers:
             rows = layer.values.get("size", [])
-            yield Layer(layer.origin, {k: v for k, v in layer.values.items() if k != "size"}, layer.text)
+            yield Layer(
+                layer.origin, {k: v for k, v in layer.values.items() if k != "size"}, layer.text
+            )
             for rule in _size_rules(layer, rows):
                 if characters <= rule.max_characters:
                     values = {"model": rule.model, "train": rule.train, "sample": rule.sample}
@@ -131,13 +133,15 @@ def preset_text(name: str) -> str:
     return (preset_folder() / f"{name}.toml").read_text(encoding="utf-8")
 
 
-def load(source: str, settings: Sequence[str] = (), flags: Mapping[str, Any] | None = None) -> Draft:
+def load(
+    source: str, settings: Sequence[str] = (), flags: Mapping[str, Any] | None = None
+) -> Draft:
     """The draft for a preset's name or a `.toml` file, with `section.key=value` settings on top.
 
     `flags` holds typed values for dotted keys, of command-line options that stand for a key.
     A file may name the preset it builds on: `preset = "shakespeare"` above its first section.
 
-    Raises: ConfigError: no such preset or file, not TOML, a setting that is not `section.key=value`.
+    Raises: ConfigError: no such preset or file, no TOML, a setting not `section.key=value`.
     """
     if source.endswith(".toml"):
         path = Path(source)
@@ -195,7 +199,8 @@ def _read(path: Path) -> str:
         return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise ConfigError(
-            f"cannot read {path}: {error.strerror}", "`charlm init > my.toml` writes one to start from"
+            f"cannot read {path}: {error.strerror}",
+            "`charlm init > my.toml` writes one to start from",
         ) from None
     except UnicodeDecodeError as error:
         raise ConfigError(
@@ -209,7 +214,9 @@ def _parse(text: str, origin: str) -> Table:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{origin}: {error}", "mend the TOML there") from None
     except RecursionError:
-        raise ConfigError(f"{origin}: nested too deeply", "sections here are one level deep") from None
+        raise ConfigError(
+            f"{origin}: nested too deeply", "sections here are one level deep"
+        ) from None
     except ValueError as error:  # tomllib lets int()'s own refusal of endless digits through
         raise ConfigError(f"{origin}: {error}", "use a smaller number") from None
 
@@ -219,9 +226,15 @@ def _setting(setting: str) -> tuple[str, str, Any]:
     dotted, equals, raw = setting.partition("=")
     section, dot, key = dotted.strip().partition(".")
     if not equals or not dot:
-        raise ConfigError(f"--set {setting}", "write --set section.key=value, as in train.steps=500")
+        raise ConfigError(
+            f"--set {setting}", "write --set section.key=value, as in train.steps=500"
+        )
     field = SECTIONS[section].model_fields.get(key) if section in SECTIONS else None
-    if field is not None and "str" in str(field.annotation) and not raw.lstrip().startswith(("[", '"')):
+    if (
+        field is not None
+        and "str" in str(field.annotation)
+        and not raw.lstrip().startswith(("[", '"'))
+    ):
         return section, key, raw
     if field is not None and str(field.annotation).startswith("typing.Literal"):
         return section, key, raw.strip("\"'")

@@ -12,7 +12,20 @@ import torch
 from charlm import settings
 from charlm.runs import Plan, plan
 
-WORDS = "the quick brown fox jumps over a lazy dog while seven wizards make toxic brew".split()
+WORDS = (
+    "the",
+    "quick",
+    "brown",
+    "fox",
+    "jumps",
+    "over",
+    "a",
+    "lazy",
+    "dog",
+    "makes",
+    "toxic",
+    "brew",
+)
 
 
 @pytest.fixture(autouse=True)

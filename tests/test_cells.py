@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from charlm.cells import CELLS, Cell, State
 
-T, B, I, H = 5, 3, 4, 6
+T, B, I, H = 5, 3, 4, 6  # noqa: E741 (the docstrings' own symbols)
 TOLERANCE = {"rtol": 1e-10, "atol": 1e-12}
 
 VARIANTS = [
@@ -85,8 +85,10 @@ def test_equations_equal_torch_with_the_same_parameters(
 ) -> None:
     cell = made(name, options, bias)
     names = dict(cell.named_parameters())
-    given = {f"{key}_l0": names.get(key, torch.zeros(0)) for key in
-             ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
+    given = {
+        f"{key}_l0": names.get(key, torch.zeros(0))
+        for key in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    }
     if not bias:
         zeros = torch.zeros(len(cell.gates) * H).double()
         given |= {"bias_ih_l0": zeros, "bias_hh_l0": zeros}
@@ -118,7 +120,8 @@ def test_lstm_is_the_lecture_in_plain_numbers() -> None:
     cell = made("lstm", {}, bias=True)
     x, (h, c) = random_inputs(cell)
     hx = torch.cat([h, x[0]], dim=1)
-    assert cell.bias_ih is not None and cell.bias_hh is not None
+    assert cell.bias_ih is not None
+    assert cell.bias_hh is not None
     w = torch.cat([cell.weight_hh, cell.weight_ih], dim=1).chunk(4)
     b = (cell.bias_ih + cell.bias_hh).chunk(4)
     i, f, g, o = (hx @ w_k.T + b_k for w_k, b_k in zip(w, b, strict=True))
@@ -151,8 +154,12 @@ def test_initialization_fills_every_block_within_its_bounds(
     for parameter in cell.parameters():
         nn.init.constant_(parameter, float("nan"))
     cell.reset_parameters(scheme, torch.Generator().manual_seed(0))
-    bound = {"orthogonal": 1.0, "xavier": (6 / (H + I)) ** 0.5, "kaiming": (6 / I) ** 0.5,
-             "uniform": H**-0.5}[scheme]
+    bound = {
+        "orthogonal": 1.0,
+        "xavier": (6 / (H + I)) ** 0.5,
+        "kaiming": (6 / I) ** 0.5,
+        "uniform": H**-0.5,
+    }[scheme]
     for parameter in (cell.weight_ih, cell.weight_hh):
         assert parameter.isfinite().all()
         assert 0 < parameter.abs().max() <= max(bound, (6 / (H + I)) ** 0.5)
@@ -164,7 +171,8 @@ def test_initialization_fills_every_block_within_its_bounds(
 def test_lstm_opens_its_forget_gate_and_no_other() -> None:
     cell = CELLS["lstm"](I, H)
     cell.reset_parameters("orthogonal", torch.Generator().manual_seed(0))
-    assert cell.bias_ih is not None and cell.bias_hh is not None
+    assert cell.bias_ih is not None
+    assert cell.bias_hh is not None
     total = (cell.bias_ih + cell.bias_hh).detach()
     assert total.split(H)[1].tolist() == [1.0] * H
     assert total.sum() == H

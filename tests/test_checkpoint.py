@@ -8,10 +8,11 @@ import pytest
 import torch
 from conftest import tiny_plan
 
-from charlm import checkpoint, runs
-from charlm.checkpoint import MANIFEST, MODEL, STATE, TRAINING, RunDirectory
+from charlm import checkpoint, rundir, runs
+from charlm.checkpoint import MANIFEST, MODEL, STATE, TRAINING
 from charlm.errors import CharlmError, CheckpointError, UsageError
 from charlm.events import Saved
+from charlm.rundir import RunDirectory
 
 
 @pytest.fixture
@@ -42,8 +43,13 @@ def test_checkpoint_stands_alone(run: RunDirectory, tmp_path: Path) -> None:
 
 def test_run_directory_holds_the_files_of_the_contract(run: RunDirectory) -> None:
     names = {path.name for path in run.path.iterdir() if not path.name.startswith(".")}
-    assert names == {"config.toml", "metrics.jsonl", "summary.json", "vocabulary.json",
-                     "checkpoints"}
+    assert names == {
+        "config.toml",
+        "metrics.jsonl",
+        "summary.json",
+        "vocabulary.json",
+        "checkpoints",
+    }
     folder = run.checkpoints / "step-00000012"
     assert {path.name for path in folder.iterdir()} == {MODEL, TRAINING, STATE, MANIFEST}
     assert (run.checkpoints / "latest").read_text() == "step-00000012\n"
@@ -88,7 +94,12 @@ def test_missing_and_foreign_files_are_refused(
 
 @pytest.mark.parametrize(
     "state",
-    [b"{}", b"[]", b'{"config": 3}', b'{"config": "[train]\\nsteps=0", "vocabulary": {}, "step": 1}'],
+    [
+        b"{}",
+        b"[]",
+        b'{"config": 3}',
+        b'{"config": "[train]\\nsteps=0", "vocabulary": {}, "step": 1}',
+    ],
 )
 def test_foreign_state_is_refused_even_with_a_true_manifest(
     run: RunDirectory, state: bytes
@@ -114,14 +125,14 @@ def test_damage_names_another_checkpoint_of_the_run(run: RunDirectory) -> None:
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no run"):
-        checkpoint.locate(tmp_path / "none")
+        rundir.locate(tmp_path / "none")
     with pytest.raises(UsageError, match="there is no run in"):
-        checkpoint.locate(None, tmp_path)
+        rundir.locate(None, tmp_path)
     with pytest.raises(CheckpointError, match="is not a run"):
-        checkpoint.locate(tmp_path)
+        rundir.locate(tmp_path)
     (tmp_path / "file").write_text("x")
     with pytest.raises(CheckpointError, match="is not a run"):
-        checkpoint.locate(tmp_path / "file")
+        rundir.locate(tmp_path / "file")
 
 
 def test_pointers_lead_nowhere_outside_the_run(run: RunDirectory) -> None:
@@ -133,7 +144,7 @@ def test_pointers_lead_nowhere_outside_the_run(run: RunDirectory) -> None:
 def test_latest_run_is_the_one_saved_last(run: RunDirectory, tmp_path: Path) -> None:
     other = shutil.copytree(run.path, tmp_path / "another")
     os.utime(run.checkpoints / "latest", (1, 1))
-    found, folder = checkpoint.locate(None, tmp_path)
+    found, folder = rundir.locate(None, tmp_path)
     assert (found.path, folder) == (other, None)
 
 

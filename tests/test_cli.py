@@ -109,7 +109,9 @@ def test_train_prints_its_product_on_stdout_and_its_talk_on_stderr(shell: Shell)
 
 def test_train_resumes_the_latest_run(shell: Shell) -> None:
     shell.train("--run", "mine")
-    assert "--resume" in shell.refused(2, "train", "--data", "words.txt", *SETTINGS, "--run", "mine")
+    assert "--resume" in shell.refused(
+        2, "train", "--data", "words.txt", *SETTINGS, "--run", "mine"
+    )
     longer = shell("train", "--resume", "--run", "mine", "--set", "train.steps=18", "--json")
     assert json.loads(longer.out)["steps"] == 18
     assert "cannot change" in shell.refused(
@@ -142,9 +144,24 @@ def test_text_from_stdin_is_kept_for_a_resume(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_save_and_exit_and_the_run_goes_on(tmp_path: Path, number: int) -> None:
     (tmp_path / "words.txt").write_text(words(1500), encoding="utf-8")
-    command = [sys.executable, "-m", "charlm", "train", "--data", "words.txt", *SETTINGS,
-               "--set", "train.steps=1000000", "--set", "train.checkpoint_every=1000000",
-               "--set", "train.eval_every=1000000", "--run", "long", "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "charlm",
+        "train",
+        "--data",
+        "words.txt",
+        *SETTINGS,
+        "--set",
+        "train.steps=1000000",
+        "--set",
+        "train.checkpoint_every=1000000",
+        "--set",
+        "train.eval_every=1000000",
+        "--run",
+        "long",
+        "--json",
+    ]
     with subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -158,8 +175,16 @@ def test_signals_save_and_exit_and_the_run_goes_on(tmp_path: Path, number: int) 
     assert process.returncode == 128 + number, err
     summary = json.loads(out)
     assert summary["stopped_by"] == "signal"
-    resumed = charlm("train", "--resume", "--run", "long", "--json",
-                     "--set", f"train.steps={summary['steps'] + 1}", cwd=tmp_path)
+    resumed = charlm(
+        "train",
+        "--resume",
+        "--run",
+        "long",
+        "--json",
+        "--set",
+        f"train.steps={summary['steps'] + 1}",
+        cwd=tmp_path,
+    )
     assert json.loads(resumed.stdout)["steps"] == summary["steps"] + 1
 
 
@@ -174,7 +199,9 @@ def trained(shell: Shell) -> Shell:
 
 def test_sample_repeats_with_its_seed(trained: Shell) -> None:
     first = trained("sample", "mine", "--seed", 3, "--length", 40, "--prompt", "the ")
-    assert first.out == trained("sample", "mine", "--seed", 3, "--length", 40, "--prompt", "the ").out
+    assert (
+        first.out == trained("sample", "mine", "--seed", 3, "--length", 40, "--prompt", "the ").out
+    )
     assert first.out.startswith("the ")
     report = json.loads(trained("sample", "mine", "--length", 9, "--num", 3, "--json").out)
     assert [len(s["text"]) for s in report["samples"]] == [9, 9, 9]
@@ -192,7 +219,11 @@ def test_sample_names_unknown_prompt_characters_and_goes_on(trained: Shell) -> N
 def test_sample_into_a_closed_pipe_is_quiet(trained: Shell) -> None:
     done = subprocess.run(
         f"{sys.executable} -m charlm sample mine --length 100000 | head -c 20",
-        shell=True, capture_output=True, text=True, cwd=trained.folder, check=False,
+        shell=True,
+        capture_output=True,
+        text=True,
+        cwd=trained.folder,
+        check=False,
     )
     assert len(done.stdout) == 20
     assert done.stderr == ""
@@ -212,8 +243,16 @@ def test_sample_refuses_bad_options(trained: Shell, arguments: list[str], expect
 
 
 def test_score_reports_the_contract_for_files_stdin_and_splits(trained: Shell) -> None:
-    keys = {"characters", "bytes", "loss", "bits_per_character", "bits_per_byte", "perplexity",
-            "unknown_characters", "protocol"}
+    keys = {
+        "characters",
+        "bytes",
+        "loss",
+        "bits_per_character",
+        "bits_per_byte",
+        "perplexity",
+        "unknown_characters",
+        "protocol",
+    }
     report = json.loads(trained("score", "mine", "words.txt", "--json").out)
     assert set(report) == keys
     assert report["characters"] == len((trained.folder / "words.txt").read_text())
@@ -267,16 +306,36 @@ def test_bad_texts_are_refused_and_leave_nothing(
 ) -> None:
     if content is not None:
         (shell.folder / "bad.txt").write_bytes(content)
-    message = shell.refused(2, "train", "--data", "bad.txt", "--set", "data.split=[1.0,0.0,0.0]",
-                            "--set", "data.minimum_count=1")
+    message = shell.refused(
+        2,
+        "train",
+        "--data",
+        "bad.txt",
+        "--set",
+        "data.split=[1.0,0.0,0.0]",
+        "--set",
+        "data.minimum_count=1",
+    )
     assert expected in message
     assert not (shell.folder / "runs").exists()
 
 
 def test_divergence_exits_with_4_and_says_what_to_do(shell: Shell) -> None:
-    result = shell.train("--set", "train.learning_rate=10", "--set", "train.clip_norm=0",
-                         "--set", "model.cell=rnn", "--set", "model.nonlinearity=relu",
-                         "--set", "train.steps=3000", "--set", "model.num_layers=4", "--quiet")
+    result = shell.train(
+        "--set",
+        "train.learning_rate=10",
+        "--set",
+        "train.clip_norm=0",
+        "--set",
+        "model.cell=rnn",
+        "--set",
+        "model.nonlinearity=relu",
+        "--set",
+        "train.steps=3000",
+        "--set",
+        "model.num_layers=4",
+        "--quiet",
+    )
     assert result.code == 4, result.err
     assert "training diverged at step" in result.err
     assert "train.learning_rate" in result.err
@@ -317,8 +376,13 @@ def test_init_prints_a_commented_preset_that_trains(shell: Shell, preset: str) -
     assert text.count("#") > 5
     shell("init", preset, "--out", "mine.toml")
     assert (shell.folder / "mine.toml").read_text() == text
-    small = ["train.batch_size=2", "train.sequence_length=7", "train.steps=1", "model.hidden_size=5",
-             "train.threads=1"]
+    small = [
+        "train.batch_size=2",
+        "train.sequence_length=7",
+        "train.steps=1",
+        "model.hidden_size=5",
+        "train.threads=1",
+    ]
     changes = [part for change in small for part in ("--set", change)]
     result = shell("train", "mine.toml", "--data", "words.txt", *changes, "--json", "--quiet")
     assert result.code == 0, result.err
@@ -326,7 +390,15 @@ def test_init_prints_a_commented_preset_that_trains(shell: Shell, preset: str) -
 
 
 def test_python_preset_reads_the_standard_library_and_takes_a_step(shell: Shell) -> None:
-    result = shell("train", "python", "--set", "train.steps=1", "--set", "model.hidden_size=8",
-                   "--json", "--quiet")
+    result = shell(
+        "train",
+        "python",
+        "--set",
+        "train.steps=1",
+        "--set",
+        "model.hidden_size=8",
+        "--json",
+        "--quiet",
+    )
     assert result.code == 0, result.err
     assert json.loads(result.out)["vocabulary_size"] > 90

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from charlm import corpus, sources
+from charlm import corpus, reading, sources
 from charlm.config import DataConfig
 from charlm.corpus import Corpus
 from charlm.errors import DataError
@@ -70,7 +70,7 @@ def test_every_split_holds_its_stretch_of_the_text_whatever_the_block_size(
     folder = tmp_path_factory.mktemp("corpus")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CHARLM_CACHE", str(folder / "cache"))
-        patch.setattr(corpus, "BLOCK", block)  # so that blocks end inside of characters
+        patch.setattr(reading, "BLOCK", block)  # so that blocks end inside of characters
         normalize = "none" if unit == "byte" else normalize
         encoded = prepared(write(folder, text), unit=unit, normalize=normalize)
     cuts = (0, len(text) // 2, int(len(text) * 0.75 + 1e-6), len(text))
@@ -88,7 +88,7 @@ def test_normalization_is_the_same_in_blocks_and_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = "한국어 e\u0301 café ñ q\u0323\u0307 글자\n" * 50
-    monkeypatch.setattr(corpus, "BLOCK", 7)
+    monkeypatch.setattr(reading, "BLOCK", 7)
     for unit, form in (("char", "nfd"), ("char", "nfc"), ("jamo", "none")):
         encoded = prepared(write(tmp_path, text), unit=unit, normalize=form, split=[1.0, 0.0, 0.0])
         expected = unicodedata.normalize("NFD" if form == "nfd" else "NFC", text)
@@ -122,7 +122,11 @@ def test_folders_are_read_in_order_without_hidden_and_binary_files(tmp_path: Pat
     (tmp_path / "b").mkdir()
     (tmp_path / ".git").mkdir()
     for name, content in {
-        "b/2.txt": b"two ", "a.txt": b"one ", "c.md": b"three", ".git/x": b"no", "z.png": b"\0\1",
+        "b/2.txt": b"two ",
+        "a.txt": b"one ",
+        "c.md": b"three",
+        ".git/x": b"no",
+        "z.png": b"\0\1",
     }.items():
         (tmp_path / name).write_bytes(content)
     encoded = prepared(tmp_path, split=[1.0, 0.0, 0.0])
@@ -153,7 +157,7 @@ def test_large_files_are_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     path = write(tmp_path, "abcdefgh" * 200_000)
     data = DataConfig(path=str(path), split=HALVES)
     first = corpus.survey(data)
-    monkeypatch.setattr(corpus, "_blocks", lambda file: pytest.fail("read again"))
+    monkeypatch.setattr(reading, "_blocks", lambda file: pytest.fail("read again"))
     assert corpus.survey(data) == first
 
 
@@ -204,7 +208,7 @@ def test_split_that_leaves_validation_empty_is_refused(tmp_path: Path) -> None:
 def test_invalid_utf8_is_placed_across_blocks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(corpus, "BLOCK", 3)
+    monkeypatch.setattr(reading, "BLOCK", 3)
     assert "at byte 8" in refusal(write(tmp_path, "aé\u2603bc".encode() + b"\xe2\x28" + b"z" * 9))
 
 

@@ -13,8 +13,9 @@ V = 11
 
 
 def made(cell: str = "lstm", **changes: object) -> CharModel:
-    config = ModelConfig.model_validate({"cell": cell, "hidden_size": 12, "embedding_size": 5,
-                                         "num_layers": 2, **changes})
+    config = ModelConfig.model_validate(
+        {"cell": cell, "hidden_size": 12, "embedding_size": 5, "num_layers": 2, **changes}
+    )
     model = CharModel(config, V)
     model.reset_parameters(3)
     return model.requires_grad_(False)

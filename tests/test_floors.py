@@ -14,7 +14,8 @@ FLOORS: list[dict[str, set[str]]] = [
     {
         "vocabulary": set(),
         "sources": set(),
-        "corpus": {"vocabulary", "sources"},
+        "reading": {"sources"},
+        "corpus": {"vocabulary", "sources", "reading"},
         "lanes": {"vocabulary"},
     },
     {
@@ -25,12 +26,20 @@ FLOORS: list[dict[str, set[str]]] = [
         "cells": {"cells.base", "cells.rnn", "cells.lstm", "cells.gru"},
         "machine": set(),
         "checkpoint": set(),
+        "rundir": {"checkpoint"},
     },
     {"model": set(), "optimizer": {"model"}},
-    {"engine": set(), "evaluate": set(), "sample": {"engine"}, "events": set()},
-    {"train": set(), "score": set(), "runs": {"train"}},
+    {
+        "engine": set(),
+        "sample": {"engine"},
+        "evaluate": set(),
+        "score": {"evaluate"},
+        "learner": set(),
+        "events": set(),
+    },
+    {"train": set(), "runs": {"train"}},
     {"api": set(), "console": set(), "progress": {"console"}},
-    {"cli": set(), "__main__": {"cli"}},
+    {"commands": set(), "cli": {"commands"}, "__main__": {"cli"}},
 ]
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -37,8 +37,11 @@ def made(cell: str = "lstm", size: int = len(LETTERS), **changes: object) -> Cha
 
 
 def written(model: CharModel, vocabulary: Vocabulary = LETTERS, **options: object) -> str:
-    named_options = {key: options.pop(key) for key in ("prompt", "seed", "num", "stop", "streams")
-                     if key in options}
+    named_options = {
+        key: options.pop(key)
+        for key in ("prompt", "seed", "num", "stop", "streams")
+        if key in options
+    }
     settings = SampleConfig.model_validate({"length": 60, **options})
     return "".join(generate(model, vocabulary, settings, **named_options))  # type: ignore[arg-type]
 
@@ -49,9 +52,15 @@ def written(model: CharModel, vocabulary: Vocabulary = LETTERS, **options: objec
 @pytest.mark.parametrize("streams", [1, 3])
 @pytest.mark.parametrize(
     "changes",
-    [{"cell": "rnn"}, {"cell": "rnn", "nonlinearity": "relu"}, {"cell": "lstm"}, {"cell": "gru"},
-     {"cell": "gru", "reset_gate": "before"}, {"cell": "lstm", "bias": False},
-     {"cell": "gru", "embedding_size": 0}],
+    [
+        {"cell": "rnn"},
+        {"cell": "rnn", "nonlinearity": "relu"},
+        {"cell": "lstm"},
+        {"cell": "gru"},
+        {"cell": "gru", "reset_gate": "before"},
+        {"cell": "lstm", "bias": False},
+        {"cell": "gru", "embedding_size": 0},
+    ],
 )
 def test_engine_gives_the_models_own_logits(changes: dict[str, object], streams: int) -> None:
     model = made(**changes)  # type: ignore[arg-type]
@@ -89,7 +98,8 @@ def test_top_k_keeps_the_k_most_probable() -> None:
 
 
 @pytest.mark.parametrize(
-    ("p", "kept"), [(0.01, [1]), (0.5, [1]), (0.51, [1, 3]), (0.85, [0, 1, 3]), (1.0, [0, 1, 2, 3, 4])]
+    ("p", "kept"),
+    [(0.01, [1]), (0.5, [1]), (0.51, [1, 3]), (0.85, [0, 1, 3]), (1.0, [0, 1, 2, 3, 4])],
 )
 def test_top_p_keeps_the_fewest_symbols_that_reach_p(p: float, kept: list[int]) -> None:
     found = keep_top_p(LOGITS, p)[0].isfinite().nonzero().flatten().tolist()

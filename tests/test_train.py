@@ -7,10 +7,11 @@ import torch
 from conftest import tiny_plan, words
 
 from charlm import checkpoint, runs
-from charlm.checkpoint import RunDirectory
 from charlm.errors import ConfigError, DataError, DivergedError, UsageError
 from charlm.events import Evaluated, Event, Finished, Saved, Trained
-from charlm.train import Trainer, derived_seed
+from charlm.learner import derived_seed
+from charlm.rundir import RunDirectory
+from charlm.train import Trainer
 
 VARIANTS = [
     ["model.cell=rnn"],
@@ -39,7 +40,9 @@ def summary_of(events: list[Event]) -> dict[str, object]:
 
 
 def metrics_of(directory: RunDirectory) -> list[dict[str, object]]:
-    rows = [json.loads(line) for line in (directory.path / "metrics.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in (directory.path / "metrics.jsonl").read_text().splitlines()
+    ]
     for row in rows:
         del row["seconds"]  # of the clock, the one thing that cannot repeat
     return rows
@@ -105,8 +108,13 @@ def test_training_learns_and_reports_what_the_contract_promises(
     tmp_path: Path, text_file: Path
 ) -> None:
     planned = tiny_plan(
-        text_file, "model.hidden_size=48", "train.steps=200", "train.batch_size=8",
-        "train.sequence_length=20", "train.eval_every=100", "train.checkpoint_every=100",
+        text_file,
+        "model.hidden_size=48",
+        "train.steps=200",
+        "train.batch_size=8",
+        "train.sequence_length=20",
+        "train.eval_every=100",
+        "train.checkpoint_every=100",
     )
     trainer, directory = runs.begin(planned, tmp_path / "run")
     events = events_of(trainer, directory)
@@ -114,13 +122,27 @@ def test_training_learns_and_reports_what_the_contract_promises(
     assert evaluated[-1].bits_per_character < 2.0 < math.log2(len(planned.corpus.vocabulary))
     summary = summary_of(events)
     assert set(summary) == {
-        "run", "cell", "parameters", "recurrent_parameters", "vocabulary_size", "steps",
-        "characters", "seconds", "characters_per_second", "peak_memory_bytes", "best", "device",
-        "precision", "threads", "stopped_by",
+        "run",
+        "cell",
+        "parameters",
+        "recurrent_parameters",
+        "vocabulary_size",
+        "steps",
+        "characters",
+        "seconds",
+        "characters_per_second",
+        "peak_memory_bytes",
+        "best",
+        "device",
+        "precision",
+        "threads",
+        "stopped_by",
     }
     assert summary["characters"] == 200 * 8 * 20
     assert summary == json.loads((directory.path / "summary.json").read_text())
-    rows = [json.loads(line) for line in (directory.path / "metrics.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in (directory.path / "metrics.jsonl").read_text().splitlines()
+    ]
     common = {"kind", "step", "characters", "seconds", "loss", "bits_per_character"}
     for row in rows:
         extra = {"learning_rate", "gradient_norm"} if row["kind"] == "train" else set()
@@ -153,8 +175,13 @@ def test_seed_decides_the_run(tmp_path: Path, text_file: Path) -> None:
 def test_target_ends_the_run_at_an_evaluation_that_reaches_it(
     tmp_path: Path, text_file: Path
 ) -> None:
-    changes = ["train.target_bits_per_character=4.5", "train.steps=500", "train.eval_every=100",
-               "train.learning_rate=0.02", "train.log_every=1"]
+    changes = [
+        "train.target_bits_per_character=4.5",
+        "train.steps=500",
+        "train.eval_every=100",
+        "train.learning_rate=0.02",
+        "train.log_every=1",
+    ]
     trainer, directory = runs.begin(tiny_plan(text_file, *changes), tmp_path / "run")
     events = events_of(trainer, directory)
     summary = summary_of(events)
@@ -168,8 +195,12 @@ def test_target_ends_the_run_at_an_evaluation_that_reaches_it(
 def test_time_budget_ends_the_run_and_counts_across_a_resume(
     tmp_path: Path, text_file: Path
 ) -> None:
-    changes = ["train.seconds=0.05", "train.steps=1000000", "train.eval_every=1000000",
-               "train.checkpoint_every=1000000"]
+    changes = [
+        "train.seconds=0.05",
+        "train.steps=1000000",
+        "train.eval_every=1000000",
+        "train.checkpoint_every=1000000",
+    ]
     trainer, directory = runs.begin(tiny_plan(text_file, *changes), tmp_path / "run")
     first = summary_of(events_of(trainer, directory))
     assert first["stopped_by"] == "time"
@@ -195,10 +226,13 @@ def test_divergence_is_an_error_that_keeps_the_last_good_checkpoint(
     tmp_path: Path, text_file: Path
 ) -> None:
     trainer, directory = runs.begin(tiny_plan(text_file), tmp_path / "run")
+
+    def spoil(event: Event) -> None:
+        if isinstance(event, Saved):
+            trainer.learner.model.head.bias.data.fill_(math.nan)
+
     with pytest.raises(DivergedError) as caught:
-        for event in trainer.train(directory):
-            if isinstance(event, Saved):
-                trainer.model.head.bias.data.fill_(math.nan)
+        list(map(spoil, trainer.train(directory)))
     assert caught.value.exit_code == 4
     assert "step 8" in caught.value.what
     directory.unlock()
@@ -239,16 +273,26 @@ def test_evaluation_in_parallel_is_within_a_thousandth_of_a_bit_of_one_lane(
 
     text_file.write_text(words(12_000), encoding="utf-8")
     planned = tiny_plan(
-        text_file, "model.hidden_size=32", "train.steps=60", "train.batch_size=16",
-        "train.learning_rate=0.02", "data.split=[0.5, 0.5, 0.0]", "data.held_out_limit=0",
+        text_file,
+        "model.hidden_size=32",
+        "train.steps=60",
+        "train.batch_size=16",
+        "train.learning_rate=0.02",
+        "data.split=[0.5, 0.5, 0.0]",
+        "data.held_out_limit=0",
     )
     trainer, directory = runs.begin(planned, tmp_path / "run")
     events_of(trainer, directory)
     split = trainer.corpus.splits["validation"]
     bits = [
         evaluate(
-            trainer.judged, trainer.corpus.symbols, split.start, split.stop,
-            characters=split.characters, bytes=split.bytes, lanes=lanes,
+            trainer.learner.judged,
+            trainer.corpus.symbols,
+            split.start,
+            split.stop,
+            characters=split.characters,
+            bytes=split.bytes,
+            lanes=lanes,
         ).bits_per_character
         for lanes in (1, 64)
     ]

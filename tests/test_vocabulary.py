@@ -27,7 +27,9 @@ def test_vocabulary_is_in_order_of_first_appearance_across_blocks() -> None:
     assert counter.counts[ord("l")] == 5
 
 
-@given(texts.filter(bool), st.sampled_from(["char", "jamo"]), st.sampled_from(["none", "nfc", "nfd"]))
+@given(
+    texts.filter(bool), st.sampled_from(["char", "jamo"]), st.sampled_from(["none", "nfc", "nfd"])
+)
 def test_decode_of_encode_is_the_normalized_text(text: str, unit: str, normalize: str) -> None:
     vocabulary = vocabulary_of(text, unit, normalize)
     assert vocabulary.decode(vocabulary.encode(text)) == vocabulary.normalized(text)

@@ -95,7 +95,7 @@ class Cell(nn.Module, ABC):
                 nn.init.uniform_(parameter, -bound, bound, generator=generator)
             return
         for weight in (self.weight_ih, self.weight_hh):
-            for block in weight.split(self.hidden_size):
+            for block in weight.chunk(len(self.gates)):
                 if scheme == "kaiming":
                     nn.init.kaiming_uniform_(block, nonlinearity="relu", generator=generator)
                 elif scheme == "orthogonal" and weight is self.weight_hh:

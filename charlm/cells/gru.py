@@ -49,11 +49,10 @@ class GRU(Cell):
         (h,) = state
         x_r, x_z, x_n = projected.chunk(3, -1)
         if self.reset_gate == "before":
-            gates, candidate = 2 * self.hidden_size, self.hidden_size
-            w_gates, w_candidate = self.weight_hh.split((gates, candidate))
-            b_gates, b_candidate = (
-                (None, None) if self.bias_hh is None else self.bias_hh.split((gates, candidate))
-            )
+            gates = 2 * self.hidden_size  # the rows of r and z
+            w_gates, w_candidate = self.weight_hh[:gates], self.weight_hh[gates:]
+            bias = self.bias_hh
+            b_gates, b_candidate = (None, None) if bias is None else (bias[:gates], bias[gates:])
             h_r, h_z = F.linear(h, w_gates, b_gates).chunk(2, -1)
             r, z = torch.sigmoid(x_r + h_r), torch.sigmoid(x_z + h_z)
             n = torch.tanh(x_n + F.linear(r * h, w_candidate, b_candidate))

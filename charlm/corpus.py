@@ -21,7 +21,15 @@ import numpy as np
 from charlm import reading, sources
 from charlm.config import DataConfig
 from charlm.errors import CheckpointError, DataError
-from charlm.vocabulary import BYTES, Counter, Symbols, Vocabulary, codes_of, units_of
+from charlm.vocabulary import (
+    BYTES,
+    Counter,
+    Symbols,
+    Vocabulary,
+    codes_of,
+    is_decomposed,
+    unit_codes,
+)
 
 FORMAT = 1
 
@@ -197,11 +205,14 @@ def _split_ends(data: DataConfig, characters: int) -> tuple[int, int, int]:
 def _build_vocabulary(data: DataConfig, text: Survey, ends: tuple[int, int, int]) -> Vocabulary:
     if data.unit == "byte":
         return BYTES
-    counter = Counter()
-    train = next(reading.by_split(text.files, data, ends))
-    for piece in reading.normalizable(train, data):
+    counter, normalize = Counter(), data.normalize
+    pieces = next(reading.by_split(text.files, data, ends))
+    decompose = is_decomposed(data.unit, normalize)
+    for piece in pieces if decompose else reading.normalizable(pieces, data):
         assert isinstance(piece, str)
-        counter.add(codes_of(units_of(piece, data.unit, data.normalize)))
+        counter.add(codes_of(piece) if decompose else unit_codes(piece, data.unit, normalize))
+    if decompose:
+        counter.decompose()
     kept = counter.kept(data.minimum_count)
     if not kept:
         raise DataError(

@@ -28,6 +28,8 @@ from charlm.rundir import RunDirectory
 LN2 = math.log(2)
 CHECKS_PER_EVALUATION = 10
 """Once the training loss is at the target, evaluations come so much oftener than eval_every."""
+SMOOTHING = 0.15
+"""Of the training loss, for that purpose: it lags about as far behind as validation does."""
 
 
 @dataclass
@@ -38,8 +40,8 @@ class Progress:
     seconds: float = 0.0
     loss_count: int = 0
     """Steps since the last log."""
-    logged_loss: float | None = None
-    """The mean loss at the last log, nats a symbol."""
+    recent_loss: float | None = None
+    """The losses of the logs so far, smoothed, in nats a symbol."""
     evaluated_at: int = 0
     best: dict[str, Any] | None = None
 
@@ -121,8 +123,8 @@ class Trainer:
         settings, progress = self.config.train, self.progress
         if progress.step % settings.eval_every == 0:
             return True
-        target, logged = settings.target_bits_per_character, progress.logged_loss
-        if not target or logged is None or self._bits(logged) > target:
+        target, recent = settings.target_bits_per_character, progress.recent_loss
+        if not target or recent is None or self._bits(recent) > target:
             return False
         patience = max(1, settings.eval_every // CHECKS_PER_EVALUATION)
         return progress.step - progress.evaluated_at >= patience
@@ -131,7 +133,8 @@ class Trainer:
 
     def _trained(self, run: RunDirectory, norm: Tensor) -> Trained:
         progress = self.progress
-        loss = progress.logged_loss = self.learner.take_loss()
+        loss, before = self.learner.take_loss(), progress.recent_loss
+        progress.recent_loss = loss if before is None else before + SMOOTHING * (loss - before)
         event = Trained(
             step=progress.step,
             characters=self._characters(),

@@ -19,6 +19,9 @@ from charlm.errors import CheckpointError
 Symbols = npt.NDArray[Any]
 """Encoded text: one unsigned integer a symbol, of the smallest type that holds the vocabulary."""
 
+Codes = npt.NDArray[np.uint32]
+"""Code points, one uint32 each."""
+
 CODE_POINTS = 0x110000
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 """How the unknown symbol reads when it is decoded."""
@@ -56,13 +59,9 @@ class Vocabulary:
     def normalized(self, text: str) -> str:
         """The text that `decode(encode(text))` gives back where every symbol is known."""
         form = "nfc" if self.unit == "jamo" and self.normalize == "none" else self.normalize
-        return units_of(text, "char", form)
-
-    def split_up(self, text: str) -> str | bytes:
-        """The text as the units that are looked up: a code point or a byte each."""
-        if self.unit == "byte":
-            return text.encode("utf-8", "surrogateescape")
-        return units_of(text, self.unit, self.normalize)
+        if form == "none":
+            return text
+        return unicodedata.normalize("NFD" if form == "nfd" else "NFC", text)
 
     def encode(self, text: str | bytes) -> Symbols:
         """The indices of a text's symbols.
@@ -70,12 +69,11 @@ class Vocabulary:
         Bytes are taken as they are (unit "byte" only). What the vocabulary does not know becomes
         the unknown symbol; without one it is left out, and `unknown_in` names it.
         """
-        units = text if isinstance(text, bytes) else self.split_up(text)
         if self.unit == "byte":
-            assert isinstance(units, bytes)
-            return np.frombuffer(units, np.uint8)
-        assert isinstance(units, str)
-        indices = self._table[codes_of(units)]
+            raw = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
+            return np.frombuffer(raw, np.uint8)
+        assert isinstance(text, str)
+        indices = self._table[unit_codes(text, self.unit, self.normalize)]
         if not self.has_unknown:
             indices = indices[indices >= 0]
         return indices.astype(self.dtype)
@@ -101,11 +99,7 @@ class Vocabulary:
         """The symbols of a text that the vocabulary does not know, with their counts."""
         if self.unit == "byte":
             return {}
-        units = self.split_up(text)
-        assert isinstance(units, str)
-        return self.unknown_codes(codes_of(units))
-
-    def unknown_codes(self, codes: npt.NDArray[np.uint32]) -> dict[str, int]:
+        codes = unit_codes(text, self.unit, self.normalize)
         known = self._table[codes]
         missing = codes[known == (-1 if self.unknown is None else self.unknown)]
         values, counts = np.unique(missing, return_counts=True)
@@ -149,16 +143,19 @@ class Vocabulary:
 BYTES = Vocabulary("byte", "none", tuple(range(256)), has_unknown=False)
 
 
-def units_of(text: str, unit: str, normalize: str) -> str:
-    """The text as a string whose code points are the symbols."""
-    if unit == "jamo":
-        return unicodedata.normalize("NFD", text)
-    if normalize == "none":
-        return text
-    return unicodedata.normalize("NFD" if normalize == "nfd" else "NFC", text)
+def unit_codes(text: str, unit: str, normalize: str) -> Codes:
+    """The code points of a text's symbols: of its NFD form for jamo, else as `normalize` says."""
+    if is_decomposed(unit, normalize):
+        return codes_of(unicodedata.normalize("NFD", text))
+    return codes_of(unicodedata.normalize("NFC", text) if normalize == "nfc" else text)
 
 
-def codes_of(text: str) -> npt.NDArray[np.uint32]:
+def is_decomposed(unit: str, normalize: str) -> bool:
+    """Whether a text's symbols are those of its NFD form."""
+    return unit == "jamo" or normalize == "nfd"
+
+
+def codes_of(text: str) -> Codes:
     """The code points of a text, one uint32 each."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
 
@@ -170,7 +167,7 @@ class Counter:
         self.counts = np.zeros(CODE_POINTS, np.int64)
         self.order: list[int] = []
 
-    def add(self, codes: npt.NDArray[np.uint32]) -> None:
+    def add(self, codes: Codes) -> None:
         new = codes[self.counts[codes] == 0]
         if new.size:
             first = np.zeros(CODE_POINTS, np.int64)
@@ -181,6 +178,20 @@ class Counter:
             self.order.extend(distinct[np.argsort(first[distinct])].tolist())
         found = np.bincount(codes)
         self.counts[: found.size] += found
+
+    def decompose(self) -> None:
+        """Turn counts of a text's code points into those of its NFD form.
+
+        Decomposing a text decomposes each code point and at most reorders marks, so it need not
+        be done to the whole text. The order of first appearance is kept, code point by code point.
+        """
+        counts, order = self.counts, self.order
+        self.counts, self.order = np.zeros(CODE_POINTS, np.int64), []
+        for code in order:
+            for part in map(ord, unicodedata.normalize("NFD", chr(code))):
+                if not self.counts[part]:
+                    self.order.append(part)
+                self.counts[part] += counts[code]
 
     def kept(self, minimum_count: int) -> Sequence[int]:
         """The symbols seen at least so often, in order of first appearance."""

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlm.errors import CheckpointError
-from charlm.vocabulary import BYTES, Counter, Vocabulary, codes_of, units_of
+from charlm.vocabulary import BYTES, Counter, Vocabulary, codes_of, unit_codes
 
 # Everything that a UTF-8 file can hold: lone surrogates cannot be in one.
 texts = st.text(st.characters(exclude_categories=["Cs"]))
@@ -14,7 +14,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]))
 
 def vocabulary_of(text: str, unit: str = "char", normalize: str = "none") -> Vocabulary:
     counter = Counter()
-    counter.add(codes_of(units_of(text, unit, normalize)))
+    counter.add(unit_codes(text, unit, normalize))
     return Vocabulary(unit, normalize, tuple(counter.kept(1)), True)  # type: ignore[arg-type]
 
 
@@ -48,6 +48,17 @@ def test_byte_units_take_every_bytes_at_all(content: bytes) -> None:
     assert BYTES.decode(indices).encode("utf-8", "surrogateescape") == content
     assert len(BYTES) == 256
     assert BYTES.unknown is None
+
+
+@given(texts)
+def test_counts_of_a_decomposed_text_need_no_decomposed_text(text: str) -> None:
+    whole, counter = f"{text}각e\u0301\u0323 é ǖ", Counter()
+    counter.add(codes_of(whole))
+    counter.decompose()
+    expected = Counter()
+    expected.add(codes_of(unicodedata.normalize("NFD", whole)))
+    assert np.array_equal(counter.counts, expected.counts)
+    assert sorted(counter.order) == sorted(expected.order)
 
 
 def test_jamo_decompose_syllables_and_compose_them_again() -> None:

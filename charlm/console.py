@@ -126,7 +126,9 @@ def predictions_table(
 
 def settings_table(config: Config, origins: dict[str, str]) -> None:
     """Every key, its value and where it came from."""
-    table = Table("key", "value", "from", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for column in ("key", "value", "from"):
+        table.add_column(column, overflow="fold")
     for section in SECTIONS:
         for key, value in getattr(config, section).model_dump().items():
             origin = origins.get(f"{section}.{key}", "default")

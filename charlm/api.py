@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from charlm import checkpoint, machine, rundir, runs, sample, score, settings
 from charlm.checkpoint import Checkpoint
 from charlm.config import SampleConfig
@@ -38,6 +36,7 @@ class Loaded:
         seed: int = 0,
         num: int = 1,
         stop: str = "",
+        thread_count: int = 1,
         streams: list[Stream] | None = None,
     ) -> Iterator[str]:
         """The pieces of a text as they are written; see `charlm.sample.generate`."""
@@ -49,6 +48,7 @@ class Loaded:
             seed=seed,
             num=num,
             stop=stop,
+            thread_count=thread_count,
             streams=streams,
         )
 
@@ -68,7 +68,6 @@ def load(
     *,
     which: str = "best",
     device: str = "cpu",
-    threads: int | None = None,
 ) -> Loaded:
     """The model of a run directory, of a checkpoint in one, or of the latest run in `runs/`.
 
@@ -76,8 +75,6 @@ def load(
 
     Raises: UsageError (no such run), CheckpointError (damaged, foreign).
     """
-    if threads:
-        torch.set_num_threads(threads)
     directory, folder = rundir.locate(Path(run) if run is not None else None)
     saved = checkpoint.read(folder or directory.find(which))
     model = CharModel.from_weights(saved.config.model, len(saved.vocabulary), saved.weights)

@@ -142,12 +142,13 @@ def sample(
 
     given = {"length": length, "temperature": temperature, "top_k": top_k, "top_p": top_p}
     commands.sample(
-        commands.load(run, which, device, threads),
+        commands.load(run, which, device),
         sys.stdin.read() if prompt == "-" else prompt,
         {key: value for key, value in given.items() if value is not None},
         seed=seed,
         num=num,
         stop=stop,
+        threads=threads,
         as_json=as_json,
     )
 
@@ -179,7 +180,7 @@ def score(
 
     if run is not None and file is None and split is None and not run.is_dir():
         run, file = None, str(run)  # a single argument that is no run is the text
-    loaded = commands.load(run, which, device, threads)
+    loaded = commands.load(run, which, device)
     commands.score(loaded, file, split, window=window, per_character=per_character, as_json=as_json)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 
 from charlm import api, console, runs, settings
@@ -172,9 +173,9 @@ def _conclude(finished: Finished, trainer: Trainer) -> None:
 # ---- sample and score ---------------------------------------------------------------------------
 
 
-def load(run: Path | None, which: str, device: str | None, threads: int | None) -> Loaded:
+def load(run: Path | None, which: str, device: str | None) -> Loaded:
     """A trained model; on the CPU unless told otherwise, where one character is fastest."""
-    return api.load(run, which=which, device=device or "cpu", threads=threads)
+    return api.load(run, which=which, device=device or "cpu")
 
 
 def sample(
@@ -185,6 +186,7 @@ def sample(
     seed: int | None,
     num: int,
     stop: str,
+    threads: int | None,
     as_json: bool,
 ) -> None:
     """Write text to stdout as it comes, or all samples as JSON."""
@@ -196,7 +198,13 @@ def sample(
         console.warn(f"not in the vocabulary, so {fate}: {named(unknown)}")
     streams: list[Stream] = []
     pieces = loaded.stream(
-        prompt, options=options, seed=chosen_seed, num=num, stop=stop, streams=streams
+        prompt,
+        options=options,
+        seed=chosen_seed,
+        num=num,
+        stop=stop,
+        thread_count=threads or 1,
+        streams=streams,
     )
     if as_json:
         _exhaust(pieces)
@@ -245,10 +253,13 @@ def score(
     split: str | None,
     *,
     window: int,
+    threads: int | None,
     per_character: bool,
     as_json: bool,
 ) -> None:
     """Score a file or a split of the run's own data."""
+    if threads:
+        torch.set_num_threads(threads)
     if (file is None) == (split is None):
         raise UsageError("give a FILE or a --split, one of them", "charlm score RUN my.txt")
     if file is not None:

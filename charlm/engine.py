@@ -2,7 +2,7 @@
 
 It runs the cells' own equations (`Cell.advance`) on tables made once: what the first layer gets
 from a symbol, W_ih e(symbol) + b_ih, is looked up, and no module is called per character. One
-thread is fastest, because a step is too small to share.
+thread is fastest, because a step of one text is too small to share.
 """
 
 import copy
@@ -50,10 +50,10 @@ def column_major(weight: Tensor) -> Tensor:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch on a single thread inside, as before outside."""
+def threads(count: int) -> Iterator[None]:
+    """Torch on so many threads inside, as before outside."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)
     try:
         yield
     finally:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from charlm.config import SampleConfig
-from charlm.engine import Engine, one_thread
+from charlm.engine import Engine, threads
 from charlm.model import CharModel
 from charlm.vocabulary import Vocabulary
 
@@ -84,6 +84,7 @@ def generate(
     seed: int = 0,
     num: int = 1,
     stop: str = "",
+    thread_count: int = 1,
     streams: list[Stream] | None = None,
 ) -> Iterator[str]:
     """Write `settings.length` symbols after `prompt`; yields the text of the first of `num`
@@ -100,7 +101,7 @@ def generate(
     texts = [Composer(vocabulary, stop) for _ in range(num)]
     device = model.head.weight.device
 
-    with torch.inference_mode(), one_thread():
+    with torch.inference_mode(), threads(thread_count):
         given = [int(i) for i in vocabulary.encode(prompt)]
         opening = _opening(vocabulary) if not given else None
         if opening is not None and not vocabulary.symbol(opening).isspace():

@@ -321,21 +321,16 @@ def test_bad_texts_are_refused_and_leave_nothing(
 
 
 def test_divergence_exits_with_4_and_says_what_to_do(shell: Shell) -> None:
-    result = shell.train(
-        "--set",
+    changes = [
         "train.learning_rate=10",
-        "--set",
         "train.clip_norm=0",
-        "--set",
-        "model.cell=rnn",
-        "--set",
-        "model.nonlinearity=relu",
-        "--set",
+        "train.weight_decay=0.0",
         "train.steps=3000",
-        "--set",
+        "model.cell=rnn",
+        "model.nonlinearity=relu",
         "model.num_layers=4",
-        "--quiet",
-    )
+    ]
+    result = shell.train("--quiet", *(part for change in changes for part in ("--set", change)))
     assert result.code == 4, result.err
     assert "training diverged at step" in result.err
     assert "train.learning_rate" in result.err

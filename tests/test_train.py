@@ -302,3 +302,20 @@ def test_evaluation_in_parallel_is_within_a_thousandth_of_a_bit_of_one_lane(
 def test_dropout_seeds_differ_by_seed_step_and_layer() -> None:
     seeds = {derived_seed(s, t) + layer for s in (0, 1) for t in range(50) for layer in range(4)}
     assert len(seeds) == 400
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_accelerators_learn_what_the_processor_learns(
+    tmp_path: Path, text_file: Path, device: str, cell: str
+) -> None:
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.mps.is_available()}
+    if not available[device]:
+        pytest.skip(f"there is no {device} device here")
+    losses = []
+    for name in ("cpu", device):
+        planned = tiny_plan(text_file, f"model.cell={cell}", f"train.device={name}")
+        trainer, directory = runs.begin(planned, tmp_path / name)
+        losses.append(summary_of(events_of(trainer, directory))["best"]["loss"])  # type: ignore[index]
+    # Float32 sums in another order, through twelve steps of a tiny model.
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)

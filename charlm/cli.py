@@ -181,7 +181,15 @@ def score(
     if run is not None and file is None and split is None and not run.is_dir():
         run, file = None, str(run)  # a single argument that is no run is the text
     loaded = commands.load(run, which, device)
-    commands.score(loaded, file, split, window=window, per_character=per_character, as_json=as_json)
+    commands.score(
+        loaded,
+        file,
+        split,
+        window=window,
+        threads=threads,
+        per_character=per_character,
+        as_json=as_json,
+    )
 
 
 # ---- init ---------------------------------------------------------------------------------------

@@ -20,8 +20,16 @@ from charlm.sample import named, visible
 from charlm.score import Scored
 from charlm.vocabulary import Vocabulary
 
-talk = Console(stderr=True, highlight=False, soft_wrap=True)
-out = Console(highlight=False, soft_wrap=True)
+
+class PlainConsole(Console):
+    """Leaves a reader that has gone, such as `head`, to the one place that handles it."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+talk = PlainConsole(stderr=True, highlight=False, soft_wrap=True)
+out = PlainConsole(highlight=False, soft_wrap=True)
 
 
 def say(message: str, style: str = "") -> None:

@@ -18,9 +18,7 @@ class Progress:
 
     def __init__(self, settings: TrainConfig, *, start: int, quiet: bool) -> None:
         self.settings, self.quiet = settings, quiet
-        self.best: Evaluated | None = None
         self._last_line = time.monotonic()
-        self._start = start
         live = sys.stderr.isatty() and not quiet
         self._bar: tqdm[Any] | None = None
         if live:
@@ -30,7 +28,7 @@ class Progress:
                 unit="step",
                 dynamic_ncols=True,
                 file=sys.stderr,
-                bar_format="{percentage:3.0f}% {bar:20} {n_fmt}/{total_fmt} {postfix}",
+                bar_format="{percentage:3.0f}% {bar:20} {n_fmt}/{total_fmt} {desc}",
                 leave=False,
             )
 
@@ -60,7 +58,7 @@ class Progress:
         )
         if self._bar is not None:
             self._bar.n = event.step
-            self._bar.set_postfix_str(status, refresh=True)
+            self._bar.set_description_str(status, refresh=True)
         elif not self.quiet and time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
             say(f"step {event.step}/{self.settings.steps} · {status}")
@@ -72,8 +70,6 @@ class Progress:
         return by_steps
 
     def _evaluated(self, event: Evaluated) -> None:
-        if event.is_best:
-            self.best = event
         if self.quiet:
             return
         line = (

@@ -132,6 +132,9 @@ def _keep_stdin() -> Path:
         while block := sys.stdin.buffer.read(1 << 20):
             digest.update(block)
             kept.write(block)
+    if not Path(kept.name).stat().st_size:
+        Path(kept.name).unlink()
+        raise DataError("standard input is empty", "pipe a text into charlm, or name a file")
     path = folder / f"{digest.hexdigest()[:16]}.txt"
     Path(kept.name).replace(path)
     return path

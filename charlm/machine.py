@@ -12,8 +12,7 @@ from charlm.config import TrainConfig
 from charlm.errors import UsageError
 
 # glibc's mallopt parameters (malloc.h)
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-LARGEST_MMAP_THRESHOLD = 32 << 20
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
 def device(name: str) -> torch.device:
@@ -63,7 +62,7 @@ def keep_freed_memory() -> None:
     """
     if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
-        libc.mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD)
+        libc.mallopt(M_MMAP_MAX, 0)  # raising the threshold instead stops at blocks of 32 MB
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 

@@ -10,7 +10,13 @@ PACKAGE = Path(__file__).parent.parent / "charlm"
 # The floors of the house, lowest first. A room imports from lower floors only, or from the rooms
 # of its own floor that are named behind it.
 FLOORS: list[dict[str, set[str]]] = [
-    {"errors": set(), "schedule": set(), "config": set(), "settings": {"config", "errors"}},
+    {
+        "errors": set(),
+        "schedule": set(),
+        "config": set(),
+        "settings": {"config", "errors"},
+        "paired": set(),
+    },
     {
         "vocabulary": set(),
         "sources": set(),
@@ -36,6 +42,7 @@ FLOORS: list[dict[str, set[str]]] = [
         "score": {"evaluate"},
         "learner": set(),
         "events": set(),
+        "ngram": set(),
     },
     {"train": set(), "runs": {"train"}},
     {"api": set(), "console": set(), "progress": {"console"}},

@@ -10,7 +10,7 @@ from charlm import __version__
 
 app = typer.Typer(
     name="charlm",
-    help="Train, sample and score recurrent character-level language models.",
+    help="Train, sample, score and compare recurrent character-level language models.",
     invoke_without_command=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -35,6 +35,13 @@ Debug = Annotated[
     bool, typer.Option("--debug", callback=_want_debug, help="Show tracebacks of errors.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Data = Annotated[
+    list[str] | None, typer.Option(help="A file or folder of text; - is stdin. Repeatable.")
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="As in train.steps=500. Repeatable."),
+]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads to use.")]
 Run = Annotated[
@@ -42,6 +49,13 @@ Run = Annotated[
     typer.Argument(help="A run directory, or a checkpoint in one.", show_default="the latest run"),
 ]
 Which = Annotated[str, typer.Option("--checkpoint", help="best, latest or a step's number.")]
+
+
+def _flags(data: list[str] | None, device: str | None, threads: int | None) -> dict[str, Any]:
+    """The options that stand for a key of the configuration, where they were given."""
+    path: str | list[str] | None = data[0] if data and len(data) == 1 else data
+    flags = {"data.path": path, "train.device": device, "train.threads": threads}
+    return {key: value for key, value in flags.items() if value}
 
 
 @app.callback()
@@ -67,13 +81,8 @@ def train(
             help="A preset's name or a .toml file.", show_default="hello; default with --data"
         ),
     ] = None,
-    data: Annotated[
-        list[str] | None, typer.Option(help="A file or folder of text; - is stdin. Repeatable.")
-    ] = None,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="As in train.steps=500. Repeatable."),
-    ] = None,
+    data: Data = None,
+    changes: Changes = None,
     run: Annotated[
         Path | None, typer.Option(help="The run directory.", show_default="runs/<config>-<n>")
     ] = None,
@@ -90,19 +99,16 @@ def train(
     debug: Debug = False,
 ) -> None:
     """Train a model on a text."""
-    from charlm import commands
+    from charlm.commands import train as command
     from charlm.errors import UsageError
 
-    flags: dict[str, Any] = {"data.path": data, "train.device": device, "train.threads": threads}
-    if data and len(data) == 1:
-        flags["data.path"] = data[0]
-    flags = {key: value for key, value in flags.items() if value}
+    flags = _flags(data, device, threads)
     if resume and dry_run:
         raise UsageError("--resume and --dry-run go one at a time", "leave one of them out")
     if dry_run:
-        commands.dry_run(config, changes or [], flags, as_json=as_json)
+        command.dry_run(config, changes or [], flags, as_json=as_json)
         return
-    signalled = commands.train(
+    signalled = command.train(
         config, run, changes or [], flags, resume=resume, as_json=as_json, quiet=quiet
     )
     if signalled:
@@ -137,12 +143,14 @@ def sample(
     threads: Threads = None,
     debug: Debug = False,
 ) -> None:
-    """Write text with a trained model."""
-    from charlm import commands
+    """Write text with a trained model (on the CPU unless told otherwise: the fastest place for one
+    character)."""
+    from charlm import api
+    from charlm.commands import sample as command
 
     given = {"length": length, "temperature": temperature, "top_k": top_k, "top_p": top_p}
-    commands.sample(
-        commands.load(run, which, device),
+    command.sample(
+        api.load(run, which=which, device=device or "cpu"),
         sys.stdin.read() if prompt == "-" else prompt,
         {key: value for key, value in given.items() if value is not None},
         seed=seed,
@@ -176,12 +184,13 @@ def score(
     debug: Debug = False,
 ) -> None:
     """How well a model predicts a text, in bits per character."""
-    from charlm import commands
+    from charlm import api
+    from charlm.commands import score as command
 
     if run is not None and file is None and split is None and not run.is_dir():
         run, file = None, str(run)  # a single argument that is no run is the text
-    loaded = commands.load(run, which, device)
-    commands.score(
+    loaded = api.load(run, which=which, device=device or "cpu")
+    command.score(
         loaded,
         file,
         split,
@@ -190,6 +199,62 @@ def score(
         per_character=per_character,
         as_json=as_json,
     )
+
+
+# ---- compare ------------------------------------------------------------------------------------
+
+
+@app.command()
+def compare(
+    cells: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="CELL...",
+            help="As in: rnn lstm gru; each may have settings of its own: gru:reset_gate=before.",
+        ),
+    ] = None,
+    config: Annotated[
+        str, typer.Option(help="A preset's name or a .toml file.", show_default=True)
+    ] = "compare",
+    data: Data = None,
+    changes: Changes = None,
+    match: Annotated[
+        str, typer.Option(help="What is alike: parameters, hidden (the width) or time.")
+    ] = "parameters",
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each cell.")] = 3,
+    tune: Annotated[
+        bool,
+        typer.Option("--tune", help="First look for each cell's learning rate, alike for all."),
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The directory; finished runs in it are reused.", show_default="runs/compare-<n>"
+        ),
+    ] = None,
+    as_json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    device: Device = None,
+    threads: Threads = None,
+    debug: Debug = False,
+) -> None:
+    """Compare cells on equal terms: the lecture's claims as measurements, in a page to open."""
+    from charlm.commands import compare as command
+
+    signalled = command.compare(
+        cells or [],
+        config,
+        changes or [],
+        _flags(data, device, threads),
+        match=match,
+        seeds=seeds,
+        tune=tune,
+        out=out,
+        as_json=as_json,
+        quiet=quiet,
+    )
+    if signalled:
+        raise typer.Exit(128 + signalled)
 
 
 # ---- init ---------------------------------------------------------------------------------------

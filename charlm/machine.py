@@ -3,7 +3,9 @@
 import contextlib
 import ctypes
 import platform
+import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -66,16 +68,49 @@ def keep_freed_memory() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
+def memory_in_use(on: torch.device) -> int:
+    """Bytes in use now: on the GPU where one is used, else by the process. 0: unknown."""
+    if on.type == "cuda":
+        return torch.cuda.memory_allocated(on)
+    return _from_status("VmRSS")
+
+
+def reset_peak_memory(on: torch.device) -> bool:
+    """Begin `peak_memory` anew, with freed memory given back first. False where it cannot be."""
+    if on.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(on)
+        return True
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # see proc(5)
+    except OSError:  # a container may forbid it
+        return False
+    return True
+
+
 def peak_memory(on: torch.device) -> int:
     """Bytes: the most in use at once, on the GPU where one is used, else by the process."""
     if on.type == "cuda":
         return torch.cuda.max_memory_allocated(on)
     if sys.platform == "win32":
         return 0  # unknown: Windows has no getrusage
+    if highest := _from_status("VmHWM"):  # getrusage also counts what the process was before exec
+        return highest
     import resource
 
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return largest if sys.platform == "darwin" else largest * 1024
+    return largest if platform.system() == "Darwin" else largest * 1024
+
+
+def _from_status(name: str) -> int:
+    """Bytes, from Linux' account of this process; 0 where there is none."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0
+    found = re.search(rf"^{name}:\s+(\d+) kB", status, re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
 
 
 def versions() -> dict[str, str]:

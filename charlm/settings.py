@@ -95,6 +95,13 @@ class Draft:
                 break
         return replace(self, layers=tuple(layers))
 
+    def and_set(self, origin: str, settings: Sequence[str]) -> "Draft":
+        """The draft with `section.key=value` settings on top of it, called `origin` in messages.
+
+        Raises: ConfigError for one that is not of that form.
+        """
+        return replace(self, layers=(*self.layers, _settings_layer(origin, settings)))
+
     def _sized(self, characters: int) -> Iterator[Layer]:
         """The layers, each followed by the `[[size]]` row of it that fits the text."""
         for layer in self.layers:
@@ -166,17 +173,21 @@ def on_top_of(
     return Draft(RUN, (Layer(RUN, _parse(text, RUN), text), *_changes(settings, flags)))
 
 
-def _changes(settings: Sequence[str], flags: Mapping[str, Any] | None) -> tuple[Layer, Layer]:
-    """Layers for `--set` and for the flags that stand for a key."""
-    set_values: Table = {}
+def _settings_layer(origin: str, settings: Sequence[str]) -> Layer:
+    values: Table = {}
     for setting in settings:
         section, key, value = _setting(setting)
-        set_values.setdefault(section, {})[key] = value
+        values.setdefault(section, {})[key] = value
+    return Layer(origin, values)
+
+
+def _changes(settings: Sequence[str], flags: Mapping[str, Any] | None) -> tuple[Layer, Layer]:
+    """Layers for `--set` and for the flags that stand for a key."""
     flag_values: Table = {}
     for dotted, value in (flags or {}).items():
         section, key = dotted.split(".")
         flag_values.setdefault(section, {})[key] = value
-    return Layer("--set", set_values), Layer("the command line", flag_values)
+    return _settings_layer("--set", settings), Layer("the command line", flag_values)
 
 
 def from_toml(text: str, origin: str) -> Config:
@@ -227,7 +238,7 @@ def _setting(setting: str) -> tuple[str, str, Any]:
     section, dot, key = dotted.strip().partition(".")
     if not equals or not dot:
         raise ConfigError(
-            f"--set {setting}", "write --set section.key=value, as in train.steps=500"
+            f"{setting!r} is no setting", "write section.key=value, as in train.steps=500"
         )
     field = SECTIONS[section].model_fields.get(key) if section in SECTIONS else None
     if (

@@ -81,8 +81,8 @@ def test_all_errors_of_a_file_come_at_once_with_their_lines(tmp_path: Path) -> N
         ("model.nonlinearity=relu", "is for rnn"),
         ("model.reset_gate=before", "is for gru"),
         ("train.device=gpu", "match pattern"),
-        ("steps=3", "--set steps=3"),
-        ("train.steps", "--set train.steps"),
+        ("steps=3", "'steps=3' is no setting"),
+        ("train.steps", "'train.steps' is no setting"),
     ],
 )
 def test_bad_settings_are_refused_and_named(change: str, expected: str) -> None:

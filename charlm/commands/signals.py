@@ -1,0 +1,30 @@
+"""Ctrl-C and SIGTERM: what is under way is finished and saved."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+@contextmanager
+def stopping_on_signals(stop: Callable[[], None]) -> Iterator[list[int]]:
+    """Inside, a first SIGINT or SIGTERM calls `stop`; yields the list of those received."""
+    received: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if received:  # asked twice: do not wait for the step
+            raise KeyboardInterrupt
+        received.append(number)
+        stop()
+
+    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def exit_at_once(number: int, frame: FrameType | None) -> None:
+    """A handler for the time before anything needs saving."""
+    raise SystemExit(128 + number)

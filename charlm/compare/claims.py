@@ -1,0 +1,255 @@
+"""What the lecture claims, each judged from the runs just made: it holds, it does not, or these
+runs do not show it."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from charlm import paired
+from charlm.compare.examine import Examined
+from charlm.compare.plan import Entry, Plan, recurrent_parameters
+from charlm.compare.probe import Probed
+from charlm.compare.rows import Row
+from charlm.diagnose import LAGS
+from charlm.paired import Interval
+
+SIMILAR = 0.02
+"""A loss within this share of another is "similar performance"."""
+LAG = 20
+"""How many steps back the gradient is compared."""
+GATE_BLOCKS = {"rnn": 1, "gru": 3, "lstm": 4}
+SAME_MEMORY = 0.02
+"""Peaks that differ by less are not told apart: they were measured once."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """holds: None where the runs do not show it."""
+
+    claim: str
+    holds: bool | None
+    evidence: str
+
+    @property
+    def verdict(self) -> str:
+        return {True: "holds", False: "does not hold", None: "not shown"}[self.holds]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "claim": self.claim,
+            "holds": self.holds,
+            "verdict": self.verdict,
+            "evidence": self.evidence,
+        }
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that a claim may be judged by. Of several entries with the same cell, the first counts.
+
+    probed: of the cells at the same width, by label.
+    """
+
+    plan: Plan
+    rows: Sequence[Row]
+    examined: Sequence[Examined]
+    probed: Mapping[str, Probed]
+
+    def entry(self, cell: str) -> Entry | None:
+        return next((e for e in self.plan.entries if e.cell == cell), None)
+
+    def same_width(self, cell: str) -> Entry | None:
+        return next((e for e in self.plan.same_width if e.cell == cell), None)
+
+    def bits(self, cell: str) -> list[float] | None:
+        """Of every seed, on validation."""
+        entry = self.entry(cell)
+        if entry is None:
+            return None
+        row = next(row for row in self.rows if row["cell"] == entry.label)
+        values: list[float] = row["bits_per_character"]["values"]
+        return values
+
+    def gradients(self, cell: str, *, trained: bool) -> list[float] | None:
+        """Of every seed, `LAG` steps back, in the order of the seeds."""
+        entry = self.entry(cell)
+        if entry is None:
+            return None
+        own = [one for one in self.examined if one.leg.entry.label == entry.label]
+        own.sort(key=lambda one: one.leg.config.train.seed)
+        by_lag = [one.trained if trained else one.fresh for one in own]
+        return [max(values["h"][LAG], 1e-300) for values in by_lag] if all(by_lag) else None
+
+
+def judge(findings: Findings) -> list[dict[str, Any]]:
+    """Every claim with its verdict and evidence."""
+    terms = {
+        "parameters": "with as many parameters",
+        "hidden": "at the same width",
+        "time": "after as long a training",
+    }[findings.plan.match]
+    return [
+        claim.as_json()
+        for claim in (
+            _recurrent_parameters(findings),
+            _beats_rnn(findings, "lstm", terms),
+            _beats_rnn(findings, "gru", terms),
+            _gru_is_similar(findings, terms),
+            _gru_trains_faster(findings),
+            _gru_needs_less_memory(findings),
+            *(
+                _reaches_further(findings, cell, trained=trained)
+                for trained in (True, False)
+                for cell in ("lstm", "gru")
+            ),
+        )
+    ]
+
+
+def _recurrent_parameters(findings: Findings) -> Claim:
+    text = "recurrent parameters of rnn, gru and lstm are as 1 : 3 : 4 at the same width"
+    entries = {cell: findings.same_width(cell) for cell in GATE_BLOCKS}
+    there = {cell: entry for cell, entry in entries.items() if entry}
+    if len(there) < 2:
+        return _missing(text, [cell for cell in GATE_BLOCKS if cell not in there])
+    size = len(findings.plan.corpus.vocabulary)
+    counts = {c: recurrent_parameters(e.config.model, size) for c, e in there.items()}
+    per_block = {counts[cell] / GATE_BLOCKS[cell] for cell in counts}
+    widths = {entry.config.model.hidden_size for entry in there.values()}
+    listed = ", ".join(f"{there[cell].label} {count:,}" for cell, count in counts.items())
+    if len(widths) > 1:
+        return Claim(text, None, f"the widths differ: {listed}")
+    return Claim(text, len(per_block) == 1, f"{listed}, each with {widths.pop()} units a layer")
+
+
+def _beats_rnn(findings: Findings, cell: str, terms: str) -> Claim:
+    text = f"{_article(cell)} predicts better than a plain RNN {terms}"
+    own, rnn = findings.bits(cell), findings.bits("rnn")
+    if own is None or rnn is None:
+        return _missing(text, [c for c, v in ((cell, own), ("rnn", rnn)) if v is None])
+    found = paired.difference(own, rnn)
+    return Claim(
+        text,
+        True if found.is_below_zero else False if found.is_above_zero else None,
+        f"{_named(findings, cell)} {statistics.fmean(own):.3f}, "
+        f"{_named(findings, 'rnn')} {statistics.fmean(rnn):.3f} bits a character; "
+        f"difference {_interval(found)}",
+    )
+
+
+def _gru_is_similar(findings: Findings, terms: str) -> Claim:
+    text = f"a GRU is at most {SIMILAR:.0%} worse than an LSTM {terms}"
+    gru, lstm = findings.bits("gru"), findings.bits("lstm")
+    if gru is None or lstm is None:
+        return _missing(text, [c for c, v in (("gru", gru), ("lstm", lstm)) if v is None])
+    found, margin = paired.difference(gru, lstm), SIMILAR * statistics.fmean(lstm)
+    holds = True if found.high <= margin else False if found.low > margin else None
+    share = found.mean / statistics.fmean(lstm)
+    return Claim(
+        text,
+        holds,
+        f"{_named(findings, 'gru')} {statistics.fmean(gru):.3f}, "
+        f"{_named(findings, 'lstm')} {statistics.fmean(lstm):.3f} bits a character: the GRU is "
+        f"{abs(share):.1%} {'worse' if share > 0 else 'better'}; difference {_interval(found)}",
+    )
+
+
+def _gru_trains_faster(findings: Findings) -> Claim:
+    text = "a GRU trains faster than an LSTM of the same width"
+    pair = _pair_of_same_width(findings, text)
+    if isinstance(pair, Claim):
+        return pair
+    gru, lstm = pair
+    found = paired.ratio(lstm.step_seconds, gru.step_seconds)
+    holds = True if found.low > 1 else False if found.high < 1 else None
+    speeds = [1000 * one.seconds_a_step for one in (gru, lstm)]
+    return Claim(
+        text,
+        holds,
+        f"a step takes {speeds[0]:.1f} ms with the GRU, {speeds[1]:.1f} ms with the LSTM, both "
+        f"{gru.config.model.hidden_size} wide: {found.mean:.2f} times as fast "
+        f"(95 %: {found.low:.2f} to {found.high:.2f}, {len(gru.step_seconds)} rounds in turn)",
+    )
+
+
+def _gru_needs_less_memory(findings: Findings) -> Claim:
+    text = "a GRU needs less memory than an LSTM of the same width"
+    pair = _pair_of_same_width(findings, text)
+    if isinstance(pair, Claim):
+        return pair
+    gru, lstm = (one.memory_bytes for one in pair)
+    if not gru or not lstm:
+        return Claim(text, None, "this system does not tell how much memory training takes")
+    share = gru / lstm - 1
+    holds = None if abs(share) < SAME_MEMORY else share < 0
+    return Claim(
+        text,
+        holds,
+        f"training holds {gru / 1e6:.1f} MB with the GRU, {lstm / 1e6:.1f} MB with the LSTM, both "
+        f"{pair[0].config.model.hidden_size} wide ({share:+.0%})",
+    )
+
+
+def _reaches_further(findings: Findings, cell: str, *, trained: bool) -> Claim:
+    when = "trained" if trained else "freshly initialised"
+    text = (
+        f"the gradient that reaches back {LAG} steps is larger in {_article(cell)} than in an RNN, "
+        f"both {when}"
+    )
+    own, rnn = (findings.gradients(c, trained=trained) for c in (cell, "rnn"))
+    absent = [c for c in (cell, "rnn") if findings.entry(c) is None]
+    if absent:
+        return _missing(text, absent)
+    if own is None or rnn is None:
+        return Claim(text, None, f"the validation split is too short to look {LAGS} steps back")
+    found = paired.ratio(own, rnn)
+    holds = True if found.low > 1 else False if found.high < 1 else None
+    return Claim(
+        text,
+        holds,
+        f"{_named(findings, cell)} {statistics.geometric_mean(own):.1e}, "
+        f"{_named(findings, 'rnn')} {statistics.geometric_mean(rnn):.1e}: "
+        f"{_times(found.mean)} times as large"
+        + (
+            f" (95 %: {_times(found.low)} to {_times(found.high)})"
+            if len(own) > 1
+            else ", from one seed, which cannot show it"
+        ),
+    )
+
+
+# ---- words --------------------------------------------------------------------------------------
+
+
+def _pair_of_same_width(findings: Findings, text: str) -> tuple[Probed, Probed] | Claim:
+    """The GRU and the LSTM as measured at the same width, or why the claim cannot be judged."""
+    gru, lstm = findings.same_width("gru"), findings.same_width("lstm")
+    if gru is None or lstm is None:
+        return _missing(text, [c for c, v in (("gru", gru), ("lstm", lstm)) if v is None])
+    if gru.config.model.hidden_size != lstm.config.model.hidden_size:
+        return Claim(text, None, "they were given different widths")
+    return findings.probed[gru.label], findings.probed[lstm.label]
+
+
+def _missing(text: str, cells: Sequence[str]) -> Claim:
+    return Claim(text, None, f"{' and '.join(cells)} did not take part")
+
+
+def _named(findings: Findings, cell: str) -> str:
+    entry = findings.entry(cell)
+    return entry.label if entry else cell
+
+
+def _article(cell: str) -> str:
+    return {"lstm": "an LSTM", "gru": "a GRU", "rnn": "an RNN"}[cell]
+
+
+def _interval(found: Interval) -> str:
+    if abs(found.low) == float("inf"):
+        return f"{found.mean:+.3f}, from one seed, which cannot show it"
+    return f"{found.mean:+.3f} (95 %: {found.low:+.3f} to {found.high:+.3f})"
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.3g}" if 1e-3 < ratio < 1e4 else f"{ratio:.0e}"

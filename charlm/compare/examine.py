@@ -1,0 +1,133 @@
+"""Finished runs, looked at: test split, sampling, a sample, how far the gradient reaches."""
+
+import math
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from charlm import checkpoint, machine, sample
+from charlm.checkpoint import Checkpoint
+from charlm.compare.race import Leg, metrics, summary
+from charlm.corpus import Corpus
+from charlm.diagnose import gradient_by_lag
+from charlm.errors import DataError
+from charlm.evaluate import evaluate
+from charlm.model import CharModel
+from charlm.rundir import RunDirectory
+from charlm.sample import Stream
+
+SPEED_SYMBOLS = 400
+"""Written to measure the speed of writing: about a tenth of a second."""
+SPEED_ROUNDS = 3
+SAMPLE_SYMBOLS = 320
+PROMPT_SYMBOLS = 200
+"""Of the validation split, in which a prompt is looked for."""
+
+Gradients = dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A finished run. Units: bits a character; sample_speed: characters a second, one text at once,
+    on one thread. trained, fresh: see `diagnose.gradient_by_lag`; empty for too short a text."""
+
+    leg: Leg
+    summary: dict[str, Any]
+    curve: list[dict[str, Any]]
+    test_bits: float | None
+    sample_speed: float
+    sample: str
+    trained: Gradients
+    fresh: Gradients
+
+
+def examine(legs: Sequence[Leg], corpus: Corpus, prompt: str) -> list[Examined]:
+    """Look at finished runs. The speed of writing is measured in interleaved rounds.
+
+    Raises: CheckpointError where one is damaged.
+    """
+    opened = [_open(leg) for leg in legs]
+    speeds: list[list[float]] = [[] for _ in legs]
+    for _ in range(SPEED_ROUNDS):
+        for (saved, model), values in zip(opened, speeds, strict=True):
+            values.append(_speed(saved, model))
+    return [
+        Examined(
+            leg,
+            summary(leg),
+            [row for row in metrics(leg) if row["kind"] == "eval"],
+            _test_bits(leg, model, corpus),
+            statistics.median(values),
+            _write(saved, model, prompt, SAMPLE_SYMBOLS, seed=0).text,
+            _gradients(model, corpus),
+            _gradients(_fresh(leg, corpus), corpus),
+        )
+        for leg, (saved, model), values in zip(legs, opened, speeds, strict=True)
+    ]
+
+
+def prompt_from(corpus: Corpus) -> str:
+    """A line of the validation split, for every cell to go on from."""
+    split = corpus.splits["validation"]
+    stop = min(split.stop, split.start + PROMPT_SYMBOLS)
+    text = corpus.vocabulary.decode(corpus.symbols[split.start : stop].tolist())
+    lines = [line.strip() for line in text.split("\n")[1:-1]]
+    return next((line for line in lines if 8 <= len(line) <= 60), text[:24].strip())
+
+
+def _open(leg: Leg) -> tuple[Checkpoint, CharModel]:
+    saved = checkpoint.read(RunDirectory(leg.path).find("best"))
+    model = CharModel.from_weights(saved.config.model, len(saved.vocabulary), saved.weights)
+    return saved, model
+
+
+def _fresh(leg: Leg, corpus: Corpus) -> CharModel:
+    """The model as it was before its first step."""
+    model = CharModel(leg.config.model, len(corpus.vocabulary))
+    model.reset_parameters(leg.config.train.seed)
+    return model.requires_grad_(False)
+
+
+def _speed(saved: Checkpoint, model: CharModel) -> float:
+    began = time.perf_counter()
+    written = _write(saved, model, "", SPEED_SYMBOLS, seed=1)
+    characters = len(saved.vocabulary.decode(written.indices))
+    return characters / (time.perf_counter() - began)
+
+
+def _write(saved: Checkpoint, model: CharModel, prompt: str, length: int, *, seed: int) -> Stream:
+    options = saved.config.sample.model_copy(update={"length": length})
+    streams: list[Stream] = []
+    for _ in sample.generate(
+        model, saved.vocabulary, options, prompt=prompt, seed=seed, streams=streams
+    ):
+        pass
+    return streams[0]
+
+
+def _test_bits(leg: Leg, model: CharModel, corpus: Corpus) -> float | None:
+    """On the test split, in float32, as `charlm score RUN --split test` says."""
+    split = corpus.splits["test"]
+    if not len(split):
+        return None
+    model.to(machine.device(leg.config.train.device))
+    counts = {"characters": split.characters, "bytes": split.bytes}
+    bits = evaluate(model, corpus.symbols, split.start, split.stop, **counts).bits_per_character
+    model.cpu()
+    return bits
+
+
+def _gradients(model: CharModel, corpus: Corpus) -> Gradients:
+    split = corpus.splits["validation"]
+    try:
+        found = gradient_by_lag(model, corpus.symbols, split.start, split.stop)
+    except DataError:
+        return {}
+    return {part: [_finite(value) for value in values] for part, values in found.items()}
+
+
+def _finite(value: float) -> float:
+    """JSON knows no infinity: a gradient beyond float64 is as good as the largest."""
+    return value if math.isfinite(value) else 1e300

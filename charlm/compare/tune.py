@@ -1,0 +1,86 @@
+"""The search for a learning rate that every cell gets alike: `--tune`.
+
+Each cell tries its own rate times `FACTORS`, for a quarter of the steps, with a seed that the
+comparison itself does not use. The rate with the best validation is taken.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from charlm.compare.plan import Entry, Plan
+from charlm.compare.race import Leg, summary
+
+FACTORS = (0.25, 0.5, 1.0, 2.0)
+SHARE = 4
+"""A search run has one so-manieth of the steps."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One rate that a cell has tried. bits_per_character: None where it diverged."""
+
+    label: str
+    learning_rate: float
+    bits_per_character: float | None
+
+
+def legs(plan: Plan, folder: Path, seconds_a_step: Mapping[str, float]) -> list[Leg]:
+    """The runs of the search."""
+    seed = (plan.seeds[-1] + 1) % 2**32
+    result = []
+    for entry in plan.entries:
+        train = entry.config.train
+        steps = max(1, train.steps // SHARE)
+        for factor in FACTORS:
+            rate = train.learning_rate * factor
+            tried = entry.with_train(
+                learning_rate=min(rate, 10.0),
+                steps=steps,
+                warmup_steps=min(train.warmup_steps, steps // 4),
+                seconds=train.seconds / SHARE,
+                eval_every=steps,
+                checkpoint_every=steps,
+            )
+            path = folder / f"{entry.folder}-rate{rate:g}"
+            result.append(Leg(tried, tried.seeded(seed), path, seconds_a_step[entry.label]))
+    return result
+
+
+def results(searched: Sequence[Leg]) -> list[Tried]:
+    """What the finished search found. Raises: CheckpointError for a damaged run."""
+    found = []
+    for leg in searched:
+        diverged = not (leg.path / "summary.json").is_file()
+        bits = None if diverged else float(summary(leg)["best"]["bits_per_character"])
+        found.append(Tried(leg.entry.label, leg.config.train.learning_rate, bits))
+    return found
+
+
+def best(entry: Entry, tried: Sequence[Tried]) -> float:
+    """The rate with the best validation; the entry's own where all diverged."""
+    own = [one for one in tried if one.label == entry.label and one.bits_per_character is not None]
+    if not own:
+        return entry.config.train.learning_rate
+    return min(own, key=_bits).learning_rate
+
+
+def tuned(plan: Plan, tried: Sequence[Tried]) -> Plan:
+    """The plan with every cell at its best rate."""
+    entries = tuple(e.with_train(learning_rate=best(e, tried)) for e in plan.entries)
+    return replace(plan, entries=entries)
+
+
+def at_the_edge(plan: Plan, tried: Sequence[Tried]) -> list[str]:
+    """The labels of the cells whose best rate is the lowest or highest that was tried."""
+    result = []
+    for entry in plan.entries:
+        rates = [one.learning_rate for one in tried if one.label == entry.label]
+        if rates and best(entry, tried) in (min(rates), max(rates)):
+            result.append(entry.label)
+    return result
+
+
+def _bits(tried: Tried) -> float:
+    return math.inf if tried.bits_per_character is None else tried.bits_per_character

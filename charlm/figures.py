@@ -1,0 +1,247 @@
+"""The figures of a comparison: as SVG that takes the page's colours, and as PNG.
+
+Each is drawn from the result alone (`compare.json`). Lines differ in colour, style and marker, so
+that no reader depends on one of them.
+"""
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+Result = dict[str, Any]
+
+SIZE = (4.6, 3.2)
+"""Inches: on a phone the letters stay as large as the text around them."""
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b8649a", "#a07800", "#3c8fc4")
+"""Told apart by colour-blind readers, at a contrast of 3 or more on white and on black.
+Source: Okabe and Ito 2008, the last three a little darker."""
+STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
+MARKERS = ("o", "s", "^", "D", "v", "P")
+INK, GREY = "#1a1a1a", "#767676"
+PAGE_INK = "#012345"
+"""Stands for the page's own text colour until the SVG is written."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure, not yet drawn. alternative: what it shows, for those who cannot see it."""
+
+    name: str
+    title: str
+    caption: str
+    alternative: str
+    draw: Callable[[Axes, str], None]
+
+    def svg(self) -> str:
+        """An `<svg>` element for the page: no fixed text colour, no background, no links."""
+        target = io.StringIO()
+        settings = {"svg.fonttype": "none", "svg.hashsalt": self.name}
+        with rc_context(settings):  # type: ignore[arg-type]
+            self._figure(PAGE_INK).savefig(target, format="svg", transparent=True)
+        return _for_page(target.getvalue(), self.name, self.title, self.alternative)
+
+    def png(self) -> bytes:
+        target = io.BytesIO()
+        self._figure(INK).savefig(target, format="png", dpi=200, facecolor="white")
+        return target.getvalue()
+
+    def _figure(self, ink: str) -> Figure:
+        settings = {
+            "font.size": 9.0,
+            "font.family": "sans-serif",
+            "text.parse_math": False,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.alpha": 0.25,
+            "grid.color": GREY,
+            **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor"), ink),
+            **dict.fromkeys(("xtick.color", "ytick.color"), ink),
+            "legend.frameon": False,
+        }
+        with rc_context(settings):  # type: ignore[arg-type]
+            figure = Figure(figsize=SIZE, layout="constrained")
+            self.draw(figure.add_subplot(), ink)
+        return figure
+
+
+def pictures(result: Result) -> list[Picture]:
+    """All figures that a result holds the data for."""
+    finals = ", ".join(
+        f"{row['cell']} at {row['bits_per_character']['mean']:.3f}" for row in result["rows"]
+    )
+    drawn = [
+        Picture(
+            "curves-characters",
+            "Bits per character against characters read",
+            "Validation loss, the mean over seeds; the band spans them. Dashed: counting alone.",
+            f"Line chart: validation loss falls with the characters read; {finals}.",
+            lambda axes, ink: _curves(axes, ink, result, "characters"),
+        ),
+        Picture(
+            "curves-seconds",
+            "Bits per character against seconds of training",
+            "The same runs, by the time that training took on this machine.",
+            f"Line chart: validation loss falls with the seconds of training; {finals}.",
+            lambda axes, ink: _curves(axes, ink, result, "seconds"),
+        ),
+        Picture(
+            "quality-speed",
+            "Quality against speed",
+            "Lower and further right is better. Bars: the standard deviation over seeds.",
+            "Scatter chart: "
+            + "; ".join(
+                f"{row['cell']} trains at {row['characters_per_second']:,.0f} characters a second "
+                f"and reaches {row['bits_per_character']['mean']:.3f} bits"
+                for row in result["rows"]
+            )
+            + ".",
+            lambda axes, ink: _quality_against_speed(axes, result),
+        ),
+    ]
+    for key, when in (
+        ("gradient_trained", "after training"),
+        ("gradient_fresh", "before training"),
+    ):
+        if all(run[key] for run in result["runs"]):
+            drawn.append(_gradient_picture(result, key, when))
+    return drawn
+
+
+def _gradient_picture(result: Result, key: str, when: str) -> Picture:
+    ends = "; ".join(
+        f"{cell} {_by_lag(result, key, cell, 'h')[0]:.1e} at 0 and "
+        f"{_by_lag(result, key, cell, 'h')[-1]:.1e} at the last"
+        for cell in _cells(result)
+    )
+    return Picture(
+        key.replace("_", "-"),
+        f"How much gradient reaches back, {when}",
+        "Norm of d loss(t) / d h(t-k) against k, the geometric mean over seeds. Thin dotted: the "
+        "cell state c, where there is one.",
+        f"Line chart on a logarithmic scale: the gradient shrinks with the steps back: {ends}.",
+        lambda axes, ink: _gradient(axes, result, key),
+    )
+
+
+# ---- drawing ------------------------------------------------------------------------------------
+
+
+def _curves(axes: Axes, ink: str, result: Result, over: str) -> None:
+    for at, cell in enumerate(_cells(result)):
+        curves = [run["curve"] for run in result["runs"] if run["cell"] == cell]
+        length = min(map(len, curves))
+        x = np.mean([[row[over] for row in curve[:length]] for curve in curves], axis=0)
+        y = np.array([[row["bits_per_character"] for row in curve[:length]] for curve in curves])
+        axes.plot(x, y.mean(0), label=cell, markersize=4, **_line(at))
+        axes.fill_between(x, y.min(0), y.max(0), color=_colour(at), alpha=0.2, linewidth=0)
+    ngram = result["baselines"]["ngram"]
+    axes.axhline(ngram, color=GREY, linestyle=(0, (4, 3)), linewidth=1)
+    axes.annotate(
+        f"{result['ngram_order']}-gram",
+        (0.99, ngram),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, 2),
+        textcoords="offset points",
+        ha="right",
+        color=ink,
+        fontsize=8,
+    )
+    axes.set_xlim(left=0)
+    axes.set_xlabel("characters read" if over == "characters" else "seconds of training")
+    axes.set_ylabel("bits per character")
+    if over == "characters":
+        axes.xaxis.set_major_formatter(lambda value, _: _short(value))
+    axes.legend()
+
+
+def _quality_against_speed(axes: Axes, result: Result) -> None:
+    for at, row in enumerate(result["rows"]):
+        bits = row["bits_per_character"]
+        axes.errorbar(
+            row["characters_per_second"],
+            bits["mean"],
+            yerr=bits["std"],
+            capsize=3,
+            markersize=7,
+            label=row["cell"],
+            color=_colour(at),
+            marker=MARKERS[at % len(MARKERS)],
+            linestyle="none",
+        )
+    axes.set_xlim(left=0)
+    axes.margins(y=0.25)
+    axes.xaxis.set_major_formatter(lambda value, _: _short(value))
+    axes.set_xlabel("characters a second, training")
+    axes.set_ylabel("bits per character")
+    axes.legend()
+
+
+def _gradient(axes: Axes, result: Result, key: str) -> None:
+    for at, cell in enumerate(_cells(result)):
+        values = _by_lag(result, key, cell, "h")
+        style = {**_line(at), "markevery": max(1, len(values) // 8)}
+        axes.semilogy(range(len(values)), values, label=cell, markersize=4, **style)
+        own = [run[key] for run in result["runs"] if run["cell"] == cell]
+        if "c" in own[0]:
+            c = _by_lag(result, key, cell, "c")
+            axes.semilogy(range(len(c)), c, color=_colour(at), linestyle=":", linewidth=1)
+    axes.set_xlabel("steps back, k")
+    axes.set_ylabel("norm of the gradient")
+    axes.legend()
+
+
+def _by_lag(result: Result, key: str, cell: str, part: str) -> Sequence[float]:
+    """The geometric mean over seeds."""
+    own = [run[key][part] for run in result["runs"] if run["cell"] == cell]
+    means: list[float] = np.exp(np.log(np.maximum(own, 1e-300)).mean(0)).tolist()
+    return means
+
+
+def _cells(result: Result) -> list[str]:
+    return [row["cell"] for row in result["rows"]]
+
+
+def _colour(at: int) -> str:
+    return COLOURS[at % len(COLOURS)]
+
+
+def _line(at: int) -> dict[str, Any]:
+    return {
+        "color": _colour(at),
+        "linestyle": STYLES[at % len(STYLES)],
+        "marker": MARKERS[at % len(MARKERS)],
+        "linewidth": 1.6,
+    }
+
+
+def _short(value: float) -> str:
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:g}{unit}"
+    return f"{value:g}"
+
+
+def _for_page(svg: str, name: str, title: str, alternative: str) -> str:
+    """The `<svg>` element alone, its ids unlike those of other figures, and described."""
+    body = svg[svg.index("<svg") :].replace(PAGE_INK, "currentColor")
+    body = re.sub(r"<metadata>.*?</metadata>\s*", "", body, flags=re.DOTALL)
+    body = re.sub(r'\bid="', f'id="{name}-', body)
+    body = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", body)
+    head, rest = body.split(">", 1)
+    head = re.sub(r'\s(width|height)="[^"]*"', "", head)
+    described = f"<title>{_escaped(title)}</title><desc>{_escaped(alternative)}</desc>"
+    return f'{head} role="img" aria-label="{_escaped(title)}">{described}{rest}'
+
+
+def _escaped(text: str) -> str:
+    return (
+        text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
+    )

@@ -1,0 +1,53 @@
+"""The report of a comparison: one page that needs nothing else, and its figures as PNG."""
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from charlm.checkpoint import replace
+from charlm.errors import CharlmError
+from charlm.figures import pictures
+from charlm.sample import visible
+
+PAGE, FIGURES = "report.html", "figures"
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write(result: dict[str, Any], folder: Path) -> None:
+    """Write `report.html` and `figures/*.png`. Raises: CharlmError where they cannot be written."""
+    drawn = pictures(result)
+    try:
+        (folder / FIGURES).mkdir(exist_ok=True)
+        for picture in drawn:
+            replace(folder / FIGURES / f"{picture.name}.png", picture.png())
+        figures = [(picture, Markup(picture.svg())) for picture in drawn]  # noqa: S704 (our own)
+        replace(folder / PAGE, html(result, figures).encode("utf-8", "replace"))
+    except OSError as error:
+        raise CharlmError(
+            f"cannot write the report to {folder}: {error.strerror}",
+            "make room and run the same command again: finished runs are reused",
+        ) from None
+
+
+def html(result: dict[str, Any], figures: list[Any]) -> str:
+    """The page. All text in it is escaped; only the figures are taken as they are."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["visible"] = visible
+    environment.filters["spread"] = _spread
+    return environment.get_template("report.html.j2").render(result=result, figures=figures)
+
+
+def _spread(values: dict[str, Any] | None) -> str:
+    if values is None:
+        return "–"
+    if len(values["values"]) == 1:
+        return f"{values['mean']:.3f}"
+    return f"{values['mean']:.3f} ± {values['std']:.3f}"

@@ -1,0 +1,169 @@
+"""A comparison on the terminal: progress of the whole plan, then its tables."""
+
+import sys
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+from tqdm import tqdm
+
+from charlm.compare.comparison import Stage
+from charlm.compare.race import Advanced, Begun, Diverged, RaceEvent
+from charlm.console import duration, out, say, tell, warn
+from charlm.events import Finished, Trained
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Progress:
+    """Shows the events of a comparison. Use as a context manager around the loop."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.quiet = quiet
+        self._began = self._last_line = time.monotonic()
+        self._bar: tqdm[Any] | None = None
+        if sys.stderr.isatty() and not quiet:
+            self._bar = tqdm(
+                total=1.0,
+                dynamic_ncols=True,
+                file=sys.stderr,
+                bar_format="{percentage:3.0f}% {bar:20} {desc}",
+                leave=False,
+            )
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def show(self, event: Stage | RaceEvent) -> None:
+        match event:
+            case Stage():
+                self._line(event.doing, "bold")
+            case Begun():
+                self._begun(event)
+            case Advanced():
+                self._advanced(event)
+            case Diverged():
+                self._line(f"{event.leg.name}: {event.error.what}", "yellow")
+
+    def _begun(self, event: Begun) -> None:
+        if event.differences:
+            listed = "; ".join(event.differences)
+            warn(f"{event.leg.name} was not trained under the same conditions: {listed}")
+        if event.reused:
+            self._line(f"run {event.number}/{event.total} · {event.leg.name} · found finished")
+        elif event.step:
+            self._line(
+                f"run {event.number}/{event.total} · {event.leg.name} · on from step {event.step:,}"
+            )
+        self._at = f"run {event.number}/{event.total}"
+
+    def _advanced(self, event: Advanced) -> None:
+        train = event.event
+        left = f"{duration(event.seconds_left)} left of all"
+        name = f"{self._at} · {event.leg.name}"
+        if isinstance(train, Trained):
+            status = (
+                f"{name} · step {train.step:,}/{event.leg.steps:,} · "
+                f"{train.bits_per_character:.3f} bits/char · {left}"
+            )
+            if self._bar is not None:
+                gone = time.monotonic() - self._began
+                self._bar.n = gone / max(gone + event.seconds_left, 1e-9)
+                self._bar.set_description_str(status, refresh=True)
+            elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
+                self._line(status)
+        elif isinstance(train, Finished):
+            best = train.summary["best"]
+            reached = f"{best['bits_per_character']:.4f} bits/char" if best else "not evaluated"
+            self._line(
+                f"{name} · {reached} · {duration(train.summary['seconds'])} · "
+                f"{train.summary['characters_per_second']:,.0f} chars/s · {left}"
+            )
+
+    def _line(self, text: str, style: str = "") -> None:
+        if self.quiet:
+            return
+        self._last_line = time.monotonic()
+        if self._bar is not None:
+            self._bar.write(text, file=sys.stderr)
+        else:
+            say(text, style)
+
+
+def conclude(result: dict[str, Any], report: str) -> None:
+    """The verdict, the table, the baselines and the claims."""
+    for sentence in result["verdict"]:
+        tell(sentence, "bold" if sentence is result["verdict"][0] else "")
+    out.print(_rows(result))
+    tell(_baselines(result))
+    out.print(_claims(result["claims"]))
+    for note in result["notes"]:
+        tell(f"note: {note}")
+    tell(f"report: {report}", "bold")
+
+
+def _rows(result: dict[str, Any]) -> Table:
+    seeds = len(result["seeds"])
+    table = _table(
+        "bits per character on the validation split"
+        + (f", mean and standard deviation of {seeds} seeds" if seeds > 1 else ", one seed"),
+        ["cell", "width", "parameters", "bits/char", "test", "train chars/s", "seconds"],
+        ["to weakest", "peak MB", "sample chars/s"],
+    )
+    best = min(result["rows"], key=lambda row: float(row["bits_per_character"]["mean"]))
+    for row in result["rows"]:
+        reached, peak = row["seconds_to_weakest"]["mean"], row["peak_memory_bytes"]
+        cells = [
+            row["cell"],
+            str(row["hidden_size"]),
+            f"{row['parameters']:,}",
+            _spread(row["bits_per_character"]),
+            _spread(row["test_bits_per_character"]),
+            f"{row['characters_per_second']:,.0f}",
+            f"{row['seconds']:.1f}",
+            "-" if reached is None else f"{reached:.1f} s",
+            "-" if peak is None else f"{peak / 1e6:,.0f}",
+            f"{row['sample_characters_per_second']:,.0f}",
+        ]
+        table.add_row(*map(Text, cells), style="bold" if row is best else "")
+    return table
+
+
+def _claims(claims: Iterable[dict[str, Any]]) -> Table:
+    table = _table("what the lecture claims, judged from these runs", ["claim", "verdict"], [])
+    table.columns[1].justify = "left"
+    table.add_column("evidence", overflow="fold")
+    styles = {"holds": "green", "does not hold": "red", "not shown": "yellow"}
+    for claim in claims:
+        verdict = Text(claim["verdict"], style=styles[claim["verdict"]])
+        table.add_row(Text(claim["claim"]), verdict, Text(claim["evidence"]))
+    return table
+
+
+def _baselines(result: dict[str, Any]) -> str:
+    bits, order = result["baselines"], result["ngram_order"]
+    return (
+        f"without a network: uniform {bits['uniform']:.3f}, unigram {bits['unigram']:.3f}, "
+        f"xz {bits['xz']:.3f}, {order}-gram {bits['ngram']:.3f}"
+    )
+
+
+def _table(title: str, first: list[str], more: list[str]) -> Table:
+    table = Table(title=title, title_style="bold", title_justify="left", pad_edge=False)
+    for number, column in enumerate([*first, *more]):
+        table.add_column(column, justify="right" if number else "left", overflow="fold")
+    return table
+
+
+def _spread(values: dict[str, Any] | None) -> str:
+    if values is None:
+        return "-"
+    if len(values["values"]) == 1:
+        return f"{values['mean']:.3f}"
+    return f"{values['mean']:.3f} ± {values['std']:.3f}"

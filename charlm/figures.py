@@ -54,7 +54,7 @@ class Picture:
 
     def _figure(self, ink: str) -> Figure:
         settings = {
-            "font.size": 9.0,
+            "font.size": 10.0,
             "font.family": "sans-serif",
             "text.parse_math": False,
             "axes.spines.top": False,
@@ -103,7 +103,7 @@ def pictures(result: Result) -> list[Picture]:
                 for row in result["rows"]
             )
             + ".",
-            lambda axes, ink: _quality_against_speed(axes, result),
+            lambda axes, ink: _quality_against_speed(axes, ink, result),
         ),
     ]
     for key, when in (
@@ -152,7 +152,6 @@ def _curves(axes: Axes, ink: str, result: Result, over: str) -> None:
         textcoords="offset points",
         ha="right",
         color=ink,
-        fontsize=8,
     )
     axes.set_xlim(left=0)
     axes.set_xlabel("characters read" if over == "characters" else "seconds of training")
@@ -162,7 +161,7 @@ def _curves(axes: Axes, ink: str, result: Result, over: str) -> None:
     axes.legend()
 
 
-def _quality_against_speed(axes: Axes, result: Result) -> None:
+def _quality_against_speed(axes: Axes, ink: str, result: Result) -> None:
     for at, row in enumerate(result["rows"]):
         bits = row["bits_per_character"]
         axes.errorbar(
@@ -171,17 +170,23 @@ def _quality_against_speed(axes: Axes, result: Result) -> None:
             yerr=bits["std"],
             capsize=3,
             markersize=7,
-            label=row["cell"],
             color=_colour(at),
             marker=MARKERS[at % len(MARKERS)],
             linestyle="none",
         )
-    axes.set_xlim(left=0)
+        axes.annotate(
+            row["cell"],
+            (row["characters_per_second"], bits["mean"]),
+            xytext=(8, 5),
+            textcoords="offset points",
+            color=ink,
+        )
+    fastest = max(row["characters_per_second"] for row in result["rows"])
+    axes.set_xlim(0, 1.25 * fastest)
     axes.margins(y=0.25)
     axes.xaxis.set_major_formatter(lambda value, _: _short(value))
     axes.set_xlabel("characters a second, training")
     axes.set_ylabel("bits per character")
-    axes.legend()
 
 
 def _gradient(axes: Axes, result: Result, key: str) -> None:

@@ -54,6 +54,10 @@ class NGram:
             self._grams.append(grams)
             numbers = inverse
 
+    def gram_count(self, order: int) -> int:
+        """How many different grams a model of that order keeps counts of."""
+        return sum(map(len, self._grams[:order]))
+
     def probabilities(self, contexts: Symbols, symbols: Symbols) -> list[Reals]:
         """Of each symbol after its context, by the models of order 1, 2, ... `order`.
 

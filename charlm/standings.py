@@ -2,9 +2,9 @@
 
 import sys
 import time
-from collections.abc import Iterable
 from typing import Any
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 from tqdm import tqdm
@@ -96,54 +96,58 @@ class Progress:
             say(text, style)
 
 
-def conclude(result: dict[str, Any], report: str) -> None:
+def conclude(result: dict[str, Any]) -> None:
     """The verdict, the table, the baselines and the claims."""
-    for sentence in result["verdict"]:
-        tell(sentence, "bold" if sentence is result["verdict"][0] else "")
+    for number, sentence in enumerate(result["verdict"]):
+        tell(sentence, "" if number else "bold")
+    tell("")
+    seeds = len(result["seeds"])
+    tell(
+        "bits per character on the validation split, lower is better"
+        + (f"; mean ± standard deviation of {seeds} seeds" if seeds > 1 else "; one seed")
+    )
     out.print(_rows(result))
     tell(_baselines(result))
-    out.print(_claims(result["claims"]))
+    tell("")
+    tell("what the lecture claims, judged from these runs")
+    for claim in result["claims"]:
+        _claim(claim)
     for note in result["notes"]:
         tell(f"note: {note}")
-    tell(f"report: {report}", "bold")
+    tell("")
+    tell(f"report: {result['report']}", "bold")
 
 
 def _rows(result: dict[str, Any]) -> Table:
-    seeds = len(result["seeds"])
-    table = _table(
-        "bits per character on the validation split"
-        + (f", mean and standard deviation of {seeds} seeds" if seeds > 1 else ", one seed"),
-        ["cell", "width", "parameters", "bits/char", "test", "train chars/s", "seconds"],
-        ["to weakest", "peak MB", "sample chars/s"],
-    )
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("cell", overflow="fold")
+    for column in (
+        *("width", "parameters", "bits/char", "to weakest", "train/s", "write/s", "peak"),
+    ):
+        table.add_column(column, justify="right", no_wrap=True)
     best = min(result["rows"], key=lambda row: float(row["bits_per_character"]["mean"]))
     for row in result["rows"]:
         reached, peak = row["seconds_to_weakest"]["mean"], row["peak_memory_bytes"]
         cells = [
             row["cell"],
-            str(row["hidden_size"]),
+            f"{row['hidden_size']}",
             f"{row['parameters']:,}",
             _spread(row["bits_per_character"]),
-            _spread(row["test_bits_per_character"]),
-            f"{row['characters_per_second']:,.0f}",
-            f"{row['seconds']:.1f}",
             "-" if reached is None else f"{reached:.1f} s",
-            "-" if peak is None else f"{peak / 1e6:,.0f}",
+            f"{row['characters_per_second']:,.0f}",
             f"{row['sample_characters_per_second']:,.0f}",
+            "-" if peak is None else f"{peak / 1e6:,.0f} MB",
         ]
         table.add_row(*map(Text, cells), style="bold" if row is best else "")
     return table
 
 
-def _claims(claims: Iterable[dict[str, Any]]) -> Table:
-    table = _table("what the lecture claims, judged from these runs", ["claim", "verdict"], [])
-    table.columns[1].justify = "left"
-    table.add_column("evidence", overflow="fold")
-    styles = {"holds": "green", "does not hold": "red", "not shown": "yellow"}
-    for claim in claims:
-        verdict = Text(claim["verdict"], style=styles[claim["verdict"]])
-        table.add_row(Text(claim["claim"]), verdict, Text(claim["evidence"]))
-    return table
+def _claim(claim: dict[str, Any]) -> None:
+    style = {"holds": "green", "does not hold": "red", "not shown": "yellow"}[claim["verdict"]]
+    line = Text(f"  {claim['verdict']:<14}", style=style)
+    line.append(claim["claim"], style="default")
+    out.print(line)
+    out.print(Text(f"  {'':<14}{claim['evidence']}", style="dim"))
 
 
 def _baselines(result: dict[str, Any]) -> str:
@@ -154,16 +158,7 @@ def _baselines(result: dict[str, Any]) -> str:
     )
 
 
-def _table(title: str, first: list[str], more: list[str]) -> Table:
-    table = Table(title=title, title_style="bold", title_justify="left", pad_edge=False)
-    for number, column in enumerate([*first, *more]):
-        table.add_column(column, justify="right" if number else "left", overflow="fold")
-    return table
-
-
-def _spread(values: dict[str, Any] | None) -> str:
-    if values is None:
-        return "-"
+def _spread(values: dict[str, Any]) -> str:
     if len(values["values"]) == 1:
         return f"{values['mean']:.3f}"
     return f"{values['mean']:.3f} ± {values['std']:.3f}"

@@ -5,11 +5,14 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from charlm import settings
+from charlm.compare import plan as comparing
+from charlm.compare.comparison import Compared, Comparison
 from charlm.runs import Plan, plan
 
 WORDS = (
@@ -83,3 +86,42 @@ def charlm(*arguments: str, cwd: Path, stdin: str = "") -> subprocess.CompletedP
         timeout=120,
         check=False,
     )
+
+
+# ---- comparisons --------------------------------------------------------------------------------
+
+CELLS = ["rnn", "lstm", "gru"]
+
+
+def planned(
+    path: Path,
+    cells: list[str],
+    *changes: str,
+    match: str = "parameters",
+    seeds: int = 2,
+    tune: bool = False,
+) -> comparing.Plan:
+    changes = (*TINY, "model.hidden_size=64", "data.split=[0.7,0.2,0.1]", *changes)
+    draft = settings.load("default", changes, {"data.path": str(path)})
+    return comparing.plan(draft, cells, match=match, seeds=seeds, tune=tune)
+
+
+def carried_out(given: comparing.Plan, folder: Path) -> tuple[dict[str, Any], list[Any]]:
+    """The result of a comparison and its events."""
+    events = list(Comparison(given, folder).run("charlm compare"))
+    last = events[-1]
+    assert isinstance(last, Compared)
+    return last.result, events
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Any]:
+    """A text, the folder of a finished comparison of the three cells on it, and its result."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHARLM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        torch.set_num_threads(1)
+        folder = tmp_path_factory.mktemp("finished")
+        text = folder / "words.txt"
+        text.write_text(words(1500), encoding="utf-8")
+        result, _ = carried_out(planned(text, CELLS), folder / "compared")
+    return text, folder / "compared", result

@@ -56,7 +56,7 @@ FLOORS: list[dict[str, set[str]]] = [
         "compare.tune": {"compare.plan", "compare.race"},
         "compare.timing": {"compare.plan"},
         "compare.examine": {"compare.race"},
-        "compare.rows": {"compare.plan", "compare.examine"},
+        "compare.rows": {"compare.plan", "compare.examine", "compare.baselines"},
         "compare.claims": {"compare.plan", "compare.examine", "compare.probe", "compare.rows"},
         "compare.comparison": {
             *("compare", "compare.plan", "compare.probe", "compare.baselines", "compare.race"),

@@ -57,7 +57,7 @@ def compare(
     if as_json:
         print(json.dumps(result))
     elif not quiet:
-        standings.conclude(result, str(page))
+        standings.conclude(result)
     return 0
 
 

@@ -2,20 +2,28 @@
 
 import lzma
 import math
+from dataclasses import dataclass
 
 from charlm.corpus import Corpus
-from charlm.ngram import HIGHEST_ORDER, NGram
+from charlm.ngram import NGram
 from charlm.vocabulary import Symbols, Vocabulary
 
 MOST_SYMBOLS = 4_000_000
 """Of the train split that counting and compressing read, its last ones: about ten seconds."""
 
-Bits = dict[str, float]
+
+@dataclass(frozen=True)
+class Baselines:
+    """bits: a character, by split ("validation", and "test" where there is one), then by baseline.
+    ngram_order: the best one on validation. ngram_counts: how many the model keeps."""
+
+    bits: dict[str, dict[str, float]]
+    ngram_order: int
+    ngram_counts: int
 
 
-def baselines(corpus: Corpus) -> tuple[dict[str, Bits], int]:
-    """Bits a character by split ("validation", and "test" where there is one), and the order of the
-    n-gram model: the best one on validation.
+def baselines(corpus: Corpus) -> Baselines:
+    """Measure them.
 
     uniform: every symbol as probable as the next. unigram: by how often each occurs. ngram: see
     `charlm.ngram`. xz: what the split adds to the size of the compressed train split.
@@ -40,8 +48,7 @@ def baselines(corpus: Corpus) -> tuple[dict[str, Bits], int]:
             "xz": 8.0 * (_xz(text + _bytes(corpus.vocabulary, held_out)) - compressed),
         }
         result[name] = {kind: bits / split.characters for kind, bits in totals.items()}
-    assert 1 <= order <= HIGHEST_ORDER
-    return result, order
+    return Baselines(result, order, model.gram_count(order))
 
 
 def _xz(text: bytes) -> int:

@@ -139,19 +139,19 @@ def _beats_rnn(findings: Findings, cell: str, terms: str) -> Claim:
 
 
 def _gru_is_similar(findings: Findings, terms: str) -> Claim:
-    text = f"a GRU is at most {SIMILAR:.0%} worse than an LSTM {terms}"
+    text = f"a GRU is at most {100 * SIMILAR:.0f} % worse than an LSTM {terms}"
     gru, lstm = findings.bits("gru"), findings.bits("lstm")
     if gru is None or lstm is None:
         return _missing(text, [c for c, v in (("gru", gru), ("lstm", lstm)) if v is None])
     found, margin = paired.difference(gru, lstm), SIMILAR * statistics.fmean(lstm)
     holds = True if found.high <= margin else False if found.low > margin else None
-    share = found.mean / statistics.fmean(lstm)
+    share = 100 * found.mean / statistics.fmean(lstm)
     return Claim(
         text,
         holds,
         f"{_named(findings, 'gru')} {statistics.fmean(gru):.3f}, "
         f"{_named(findings, 'lstm')} {statistics.fmean(lstm):.3f} bits a character: the GRU is "
-        f"{abs(share):.1%} {'worse' if share > 0 else 'better'}; difference {_interval(found)}",
+        f"{abs(share):.1f} % {'worse' if share > 0 else 'better'}; difference {_interval(found)}",
     )
 
 
@@ -187,7 +187,7 @@ def _gru_needs_less_memory(findings: Findings) -> Claim:
         text,
         holds,
         f"training holds {gru / 1e6:.1f} MB with the GRU, {lstm / 1e6:.1f} MB with the LSTM, both "
-        f"{pair[0].config.model.hidden_size} wide ({share:+.0%})",
+        f"{pair[0].config.model.hidden_size} wide ({100 * share:+.0f} %)",
     )
 
 
@@ -252,4 +252,6 @@ def _interval(found: Interval) -> str:
 
 
 def _times(ratio: float) -> str:
-    return f"{ratio:.3g}" if 1e-3 < ratio < 1e4 else f"{ratio:.0e}"
+    if 100 <= ratio < 1e6:
+        return f"{ratio:,.0f}"
+    return f"{ratio:.2g}" if 1e-3 < ratio < 100 else f"{ratio:.0e}"

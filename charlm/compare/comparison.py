@@ -174,19 +174,20 @@ def _result(
 ) -> Result:
     corpus = plan.corpus
     table = rows.rows(plan, examined)
-    by_split, order = baselines(corpus)
+    known = baselines(corpus)
     at_same_width = {e.label: probed[to_toml(e.config)] for e in plan.same_width}
     claims = judge(Findings(plan, table, examined, at_same_width))
     rate = corpus.train.characters / len(corpus.train)
     differences = rows.differences(table)
     return {
         "match": plan.match,
-        "verdict": rows.verdict(table, differences, by_split["validation"], order),
+        "verdict": rows.verdict(table, differences, known),
         "rows": table,
         "differences": differences,
-        "baselines": by_split["validation"],
-        "test_baselines": by_split.get("test"),
-        "ngram_order": order,
+        "baselines": known.bits["validation"],
+        "test_baselines": known.bits.get("test"),
+        "ngram_order": known.ngram_order,
+        "ngram_counts": known.ngram_counts,
         "claims": claims,
         "seeds": list(plan.seeds),
         "tuned": plan.tune,
@@ -212,7 +213,7 @@ def _result(
         "prompt": prompt,
         "samples": {
             one.leg.entry.label: one.sample
-            for one in reversed(examined)
+            for one in examined
             if one.leg.config.train.seed == plan.seeds[0]
         },
         "config": {e.label: to_toml(e.config) for e in plan.entries},

@@ -147,7 +147,8 @@ def matched_width(model: ModelConfig, vocabulary_size: int, target: int) -> int:
     if not fitting:
         found = ", ".join(f"{count(width):,} at {width}" for width in (low, high) if width)
         raise UsageError(
-            f"no width gives {model.cell} within {TOLERANCE:.0%} of {target:,} parameters: {found}",
+            f"no width gives {model.cell} within {100 * TOLERANCE:g} % of {target:,} parameters: "
+            f"{found}",
             "raise model.hidden_size, or compare at equal widths: --match hidden",
         )
     return max(fitting, key=lambda width: (width & -width, -abs(count(width) - target)))

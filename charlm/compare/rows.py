@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from charlm import paired
+from charlm.compare.baselines import Baselines
 from charlm.compare.examine import Examined
 from charlm.compare.plan import Plan
 from charlm.paired import Interval
@@ -41,8 +42,7 @@ def differences(table: Sequence[Row]) -> list[dict[str, Any]]:
 def verdict(
     table: Sequence[Row],
     found: Sequence[dict[str, Any]],
-    baselines: dict[str, float],
-    ngram_order: int,
+    known: Baselines,
 ) -> list[str]:
     """What came out, in a few sentences: who predicts best, what that beats, who is fastest."""
     ranked = sorted(table, key=_mean)
@@ -50,13 +50,16 @@ def verdict(
     sentences = [f"{best['cell']} predicts best: {_mean(best):.3f} bits a character."]
     for row in ranked[1:]:
         pair = next(d for d in found if {best["cell"], row["cell"]} == {*d["cells"]})
-        sentences.append(pair["sentence"][0].upper() + pair["sentence"][1:] + ".")
-    ngram = baselines["ngram"]
+        sentences.append(f"{pair['sentence']}.")
+    ngram = known.bits["validation"]["ngram"]
     ahead = [row["cell"] for row in ranked if _mean(row) < ngram]
     winners = "no network beats it here"
     if ahead:
         winners = f"{_and(ahead)} predict{'s' if len(ahead) == 1 else ''} better"
-    sentences.append(f"Counting alone, a {ngram_order}-gram model, reaches {ngram:.3f}: {winners}.")
+    sentences.append(
+        f"Counting alone, a {known.ngram_order}-gram model with {known.ngram_counts:,} counts, "
+        f"reaches {ngram:.3f}: {winners}."
+    )
     fastest = max(table, key=lambda row: float(row["characters_per_second"]))
     if len(table) > 1:
         sentences.append(

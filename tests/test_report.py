@@ -1,0 +1,227 @@
+"""The page of a comparison: self-contained, escaped, readable by everybody, alive in a browser."""
+
+import html
+import json
+import re
+import shutil
+import struct
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from charlm import report
+from charlm.figures import COLOURS, pictures
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    *("--hide-scrollbars", "--enable-logging=stderr", "--v=0", "--virtual-time-budget=4000"),
+]
+VOID = {"meta", "link", "br", "hr", "img", "input", "col", "path", "use", "rect", "line"}
+
+# Asks the frame what a reader would see, and writes the answer where --dump-dom finds it.
+LOOK = """
+<!doctype html><title>host</title><pre id="answer"></pre>
+<iframe id="frame" style="border:0" width="WIDTH" height="900" srcdoc="PAGE"></iframe>
+<script>
+addEventListener("load", () => {
+  const page = document.getElementById("frame").contentDocument;
+  const figures = [...page.querySelectorAll("figure")].map((figure) => {
+    const svg = figure.querySelector("svg"), box = svg.getBoundingClientRect();
+    const ink = [...svg.querySelectorAll("path, use")].filter((e) => {
+      const b = e.getBoundingClientRect();
+      return b.width + b.height > 0 && b.left >= box.left - 2 && b.right <= box.right + 2;
+    }).length;
+    const letters = Math.min(...[...svg.querySelectorAll("text")].map(
+      (t) => t.getBoundingClientRect().height));
+    return { name: figure.id, width: box.width, height: box.height, ink, letters };
+  });
+  const ids = [...page.querySelectorAll("[id]")].map((e) => e.id);
+  document.getElementById("answer").textContent = JSON.stringify({
+    figures, overflow: page.documentElement.scrollWidth - WIDTH,
+    twice: ids.filter((id, at) => ids.indexOf(id) !== at),
+    colour: page.defaultView.getComputedStyle(page.body).backgroundColor,
+  });
+});
+</script>
+"""
+
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here")
+
+
+class Tags(HTMLParser):
+    """Every tag with its attributes, and whether all were closed in order."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.stack: list[str] = []
+        self.mistakes: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.stack.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in VOID:
+            return
+        if not self.stack or self.stack.pop() != tag:
+            self.mistakes.append(tag)
+
+
+@pytest.fixture(scope="session")
+def page(finished: tuple[Path, Path, Any]) -> Path:
+    _, folder, result = finished
+    report.write(result, folder)
+    return folder / report.PAGE
+
+
+def browse(url: str, folder: Path, *options: str) -> tuple[str, str]:
+    """What the browser prints, and what it logs."""
+    assert CHROMIUM is not None
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={folder / 'profile'}", *options, url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return done.stdout, done.stderr
+
+
+def looked_at(page: Path, folder: Path, width: int, *options: str) -> dict[str, Any]:
+    host = folder / "host.html"
+    framed = html.escape(page.read_text(encoding="utf-8"), quote=True)
+    host.write_text(LOOK.replace("WIDTH", str(width)).replace("PAGE", framed), encoding="utf-8")
+    dom, _ = browse(host.as_uri(), folder, "--dump-dom", *options)
+    found = re.search(r'<pre id="answer">(.*?)</pre>', dom, re.DOTALL)
+    assert found is not None
+    answer: dict[str, Any] = json.loads(html.unescape(found[1]))
+    return answer
+
+
+# ---- the text of it -----------------------------------------------------------------------------
+
+
+def test_page_needs_nothing_from_elsewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    tags = Tags(text)
+    assert not tags.mistakes
+    assert not tags.stack
+    assert not any(tag in ("script", "iframe", "img", "object") for tag, _ in tags.tags)
+    for tag, attributes in tags.tags:
+        for name in ("src", "href", "xlink:href", "action"):
+            target = attributes.get(name)
+            assert target is None or target.startswith(("#", "data:")), (tag, target)
+    assert not re.search(r"url\((?!#)|@import", text)
+
+
+def test_text_of_a_result_is_escaped(finished: tuple[Path, Path, Any]) -> None:
+    _, _, result = finished
+    evil = "<script>alert(1)</script>\x1b[31m"
+    changed = {**result, "prompt": evil, "samples": {evil: evil}, "command": evil, "notes": [evil]}
+    text = report.html(changed, [])
+    assert "<script" not in text
+    assert "\x1b" not in text
+    assert text.count("&lt;script&gt;alert(1)") >= 5
+
+
+def test_numbers_of_the_page_stand_in_the_result(
+    finished: tuple[Path, Path, Any], page: Path
+) -> None:
+    _, folder, result = finished
+    text = page.read_text(encoding="utf-8")
+    for row in result["rows"]:
+        for value in row["bits_per_character"]["values"]:
+            assert f"<td>{value:.4f}</td>" in text
+        assert f"{row['parameters']:,}" in text
+    for claim in result["claims"]:
+        assert html.escape(claim["evidence"], quote=False) in html.unescape(text)
+    assert all(f"<td>{bits:.3f}</td>" in text for bits in result["baselines"].values())
+    for name in ("curves-characters", "curves-seconds", "quality-speed", "gradient-trained"):
+        png = (folder / "figures" / f"{name}.png").read_bytes()
+        assert png[:8] == b"\x89PNG\r\n\x1a\n"
+        assert struct.unpack(">II", png[16:24]) == (920, 640)
+
+
+def test_figures_are_described_and_repeatable(finished: tuple[Path, Path, Any]) -> None:
+    _, _, result = finished
+    for picture in pictures(result):
+        svg = picture.svg()
+        assert svg == picture.svg()
+        assert 'role="img"' in svg
+        assert f"<desc>{html.escape(picture.alternative)}</desc>" in svg
+        assert "<metadata" not in svg
+        assert "currentColor" in svg
+
+
+def contrast(one: str, other: str) -> float:
+    """Source: WCAG 2.2, relative luminance and contrast ratio."""
+
+    def luminance(colour: str) -> float:
+        digits = colour.lstrip("#")
+        digits = digits if len(digits) == 6 else "".join(d * 2 for d in digits)
+        parts = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_contrast_suffices_in_light_and_dark(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    themes = re.findall(r":root \{(.*?)\}", text, re.DOTALL)
+    assert len(themes) == 2
+    for theme in themes:
+        colours = dict(re.findall(r"--(\w+): (#\w+)", theme))
+        for ink in ("ink", "soft", "yes", "no", "open"):
+            assert contrast(colours[ink], colours["paper"]) >= 4.5, ink  # text, level AA
+            assert contrast(colours[ink], colours["band"]) >= 4.5, ink
+        for line in COLOURS:
+            assert contrast(line, colours["paper"]) >= 3, line  # graphics, level AA
+
+
+# ---- in a browser -------------------------------------------------------------------------------
+
+
+@needs_browser
+def test_browser_has_nothing_to_complain_about(page: Path, tmp_path: Path) -> None:
+    dom, log = browse(page.as_uri(), tmp_path, "--dump-dom")
+    assert "compared on equal terms" in dom
+    assert "CONSOLE" not in log, log
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [360, 1100])
+def test_every_figure_is_visible_and_nothing_overflows(
+    finished: tuple[Path, Path, Any], page: Path, tmp_path: Path, width: int
+) -> None:
+    found = looked_at(page, tmp_path, width)
+    names = [picture.name for picture in pictures(finished[2])]
+    assert [figure["name"] for figure in found["figures"]] == names
+    for figure in found["figures"]:
+        assert figure["width"] > 280, figure
+        assert figure["height"] > 180, figure
+        assert figure["ink"] > 20, figure
+        assert figure["letters"] > 9, figure  # pixels: small, but readable on a phone
+    assert found["overflow"] <= 0
+    assert found["twice"] == []
+
+
+@needs_browser
+def test_dark_readers_get_a_dark_page(page: Path, tmp_path: Path) -> None:
+    light = looked_at(page, tmp_path, 800)["colour"]
+    dark = looked_at(page, tmp_path, 800, "--blink-settings=preferredColorScheme=0")["colour"]
+    assert (light, dark) == ("rgb(255, 255, 255)", "rgb(20, 20, 22)")
+
+
+@needs_browser
+def test_page_prints(page: Path, tmp_path: Path) -> None:
+    target = tmp_path / "page.pdf"
+    browse(page.as_uri(), tmp_path, f"--print-to-pdf={target}")
+    assert target.read_bytes()[:5] == b"%PDF-"

@@ -146,13 +146,13 @@ def _curves(axes: Axes, ink: str, result: Result, over: str) -> None:
     axes.axhline(ngram, color=GREY, linestyle=(0, (4, 3)), linewidth=1)
     axes.annotate(
         f"{result['ngram_order']}-gram",
-        (0.99, ngram),
+        (0.01, ngram),
         xycoords=("axes fraction", "data"),
         xytext=(0, 2),
         textcoords="offset points",
-        ha="right",
         color=ink,
     )
+    axes.margins(y=0.08)
     axes.set_xlim(left=0)
     axes.set_xlabel("characters read" if over == "characters" else "seconds of training")
     axes.set_ylabel("bits per character")

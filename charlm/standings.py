@@ -107,6 +107,10 @@ def conclude(result: dict[str, Any]) -> None:
         + (f"; mean ± standard deviation of {seeds} seeds" if seeds > 1 else "; one seed")
     )
     out.print(_rows(result))
+    tell(
+        "to weakest: seconds of training to where the weakest ends; train/s, write/s: characters "
+        "a second"
+    )
     tell(_baselines(result))
     tell("")
     tell("what the lecture claims, judged from these runs")
@@ -120,10 +124,8 @@ def conclude(result: dict[str, Any]) -> None:
 
 def _rows(result: dict[str, Any]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("cell", overflow="fold")
-    for column in (
-        *("width", "parameters", "bits/char", "to weakest", "train/s", "write/s", "peak"),
-    ):
+    table.add_column("cell", overflow="fold", min_width=6)
+    for column in ("width", "params", "bits/char", "to weakest", "train/s", "write/s", "peak"):
         table.add_column(column, justify="right", no_wrap=True)
     best = min(result["rows"], key=lambda row: float(row["bits_per_character"]["mean"]))
     for row in result["rows"]:
@@ -134,8 +136,8 @@ def _rows(result: dict[str, Any]) -> Table:
             f"{row['parameters']:,}",
             _spread(row["bits_per_character"]),
             "-" if reached is None else f"{reached:.1f} s",
-            f"{row['characters_per_second']:,.0f}",
-            f"{row['sample_characters_per_second']:,.0f}",
+            _thousands(row["characters_per_second"]),
+            _thousands(row["sample_characters_per_second"]),
             "-" if peak is None else f"{peak / 1e6:,.0f} MB",
         ]
         table.add_row(*map(Text, cells), style="bold" if row is best else "")
@@ -156,6 +158,10 @@ def _baselines(result: dict[str, Any]) -> str:
         f"without a network: uniform {bits['uniform']:.3f}, unigram {bits['unigram']:.3f}, "
         f"xz {bits['xz']:.3f}, {order}-gram {bits['ngram']:.3f}"
     )
+
+
+def _thousands(value: float) -> str:
+    return f"{value / 1000:,.0f}k" if value >= 20_000 else f"{value / 1000:,.1f}k"
 
 
 def _spread(values: dict[str, Any]) -> str:

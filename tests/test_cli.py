@@ -397,3 +397,117 @@ def test_python_preset_reads_the_standard_library_and_takes_a_step(shell: Shell)
     )
     assert result.code == 0, result.err
     assert json.loads(result.out)["vocabulary_size"] > 90
+
+
+# ---- compare ------------------------------------------------------------------------------------
+
+COMPARED = [*SETTINGS, "--set", "data.split=[0.7,0.2,0.1]", "--set", "model.hidden_size=64"]
+
+
+def compare(shell: Shell, *arguments: object) -> Result:
+    return shell("compare", *arguments, "--data", "words.txt", "--seeds", 2, *COMPARED)
+
+
+def test_compare_prints_the_verdict_and_writes_the_page(shell: Shell) -> None:
+    result = compare(shell, "rnn", "lstm", "gru:reset_gate=before")
+    assert result.code == 0, result.err
+    assert "predicts best" in result.out
+    assert "no difference that 2 seeds can show" in result.out
+    assert "gru:reset_gate=before" in result.out
+    assert "Counting alone" in result.out
+    assert "run 6/6" in result.err
+    assert "left of all" in result.err
+    folder = shell.folder / "runs" / "compare-1"
+    assert result.out.strip().endswith("report: runs/compare-1/report.html")
+    for name in ("compare.json", "report.html", "figures/curves-seconds.png"):
+        assert (folder / name).stat().st_size > 1000
+    stored = json.loads((folder / "compare.json").read_text())
+    assert stored["command"].startswith("charlm compare rnn lstm gru:reset_gate=before --config")
+    again = compare(shell, "rnn", "lstm", "gru:reset_gate=before", "--out", folder, "--json")
+    assert again.code == 0, again.err
+    assert again.err.count("found finished") == 6
+    found = json.loads(again.out)
+    assert [row["bits_per_character"] for row in found["rows"]] == [
+        row["bits_per_character"] for row in stored["rows"]
+    ]
+    assert Path(found["report"]) == folder / "report.html"
+
+
+@pytest.mark.parametrize("match", ["hidden", "time"])
+def test_compare_on_other_terms(shell: Shell, match: str) -> None:
+    arguments = ("rnn", "lstm", "--match", match, "--out", "there", "--json", "-q")
+    result = compare(shell, *arguments)
+    assert (result.code, result.err) == (0, "")
+    found = json.loads(result.out)
+    assert found["match"] == match
+    widths = [row["hidden_size"] for row in found["rows"]]
+    assert (widths[0] == widths[1]) is (match == "hidden")
+    runs = {
+        path: (shell.folder / "there" / path / "summary.json").stat().st_mtime_ns
+        for row in found["rows"]
+        for path in row["runs"]
+    }
+    assert compare(shell, *arguments).code == 0
+    for path, written in runs.items():
+        assert (shell.folder / "there" / path / "summary.json").stat().st_mtime_ns == written
+
+
+def test_compare_searches_rates_when_asked(shell: Shell) -> None:
+    result = compare(shell, "rnn", "lstm", "--tune", "--json")
+    assert result.code == 0, result.err
+    found = json.loads(result.out)
+    assert len(found["tuning"]) == 8
+    for row in found["rows"]:
+        tried = [one for one in found["tuning"] if one["label"] == row["cell"]]
+        best = min(tried, key=lambda one: one["bits_per_character"])
+        assert row["learning_rate"] == best["learning_rate"]
+    assert "The search for learning rates" in Path(found["report"]).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "no cell is given to compare"),
+        (["rnn", "gruu"], "did you mean 'gru'?"),
+        (["rnn", "--match", "weight"], "--match weight is unknown"),
+        (["rnn", "--seeds", "0"], "'--seeds'"),
+        (["rnn", "--config", "comparee"], "did you mean 'compare'?"),
+        (["rnn", "--set", "model.hidden_size=2"], "no width gives rnn within 1 %"),
+        (["rnn", "--set", "train.sequence_length=9000"], "one step of batch_size 3 x"),
+        (["rnn", "--set", "train.steps"], "'train.steps' is no setting"),
+        (["rnn", "--out", "words.txt"], "cannot write the comparison words.txt"),
+        (["rnn", "--data", "short.txt"], "leaves the validation split empty"),
+        (["rnn", "--device", "cuda:9"], "device cuda:9 is not available"),
+    ],
+)
+def test_compare_refuses_bad_input(shell: Shell, arguments: list[str], expected: str) -> None:
+    (shell.folder / "short.txt").write_text("ab")
+    given = arguments if "--data" in arguments else [*arguments, "--data", "words.txt"]
+    settings = [] if "--config" in arguments else COMPARED
+    message = shell.refused(2, "compare", "-q", *settings, *given)
+    assert expected in message
+    assert not (shell.folder / "runs").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
+def test_compare_interrupted_says_how_to_go_on(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text(words(1500), encoding="utf-8")
+    slow = ["--set", "train.steps=100000", "--set", "train.eval_every=50"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "charlm", "compare", "rnn", "--data", "words.txt", *COMPARED, *slow],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    checkpoints = tmp_path / "runs" / "compare-1" / "runs" / "rnn-seed0" / "checkpoints"
+    deadline = time.monotonic() + 60
+    while not (checkpoints / "latest").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("stopped; to go on: charlm compare rnn --config compare --data")
+    assert last.endswith("--out runs/compare-1")
+    step = int((checkpoints / "latest").read_text().strip().removeprefix("step-"))
+    assert step > 0

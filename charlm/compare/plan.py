@@ -8,11 +8,12 @@ from typing import Literal
 
 import torch
 
-from charlm import runs
+from charlm import machine, runs
 from charlm.cells import CELLS
 from charlm.config import SECTIONS, Config, ModelConfig
 from charlm.corpus import Corpus
 from charlm.errors import DataError, UsageError
+from charlm.lanes import Lanes
 from charlm.model import CharModel
 from charlm.settings import Draft
 
@@ -99,6 +100,9 @@ def plan(draft: Draft, cells: Sequence[str], *, match: str, seeds: int, tune: bo
             "this configuration holds no text out, so nothing can be compared on new text",
             "give a split with a validation part: --set data.split=[0.9,0.1,0.0]",
         )
+    train, split = measure.config.train, measure.corpus.train
+    machine.device(train.device)  # refused now, not once there is a folder
+    Lanes(measure.corpus.symbols[: split.stop], train.batch_size, train.sequence_length)
     entries = tuple(_entry(draft, *spec) for spec in specs)
     matched = entries
     if chosen != "hidden":

@@ -34,12 +34,12 @@ def gradient_by_lag(
 
     Returns, by part of the state ("h"; "c" for an LSTM), the values for k = 0, 1, ... `lags`.
 
-    Raises: DataError for a text that is shorter than `lags` + 2 symbols.
+    Raises: DataError where no place in the stretch has `lags` + 1 symbols before it.
     """
     first = max(start, lags + 1)  # the first target with all its lags before it
     if stop <= first:
         raise DataError(
-            f"{stop - start:,} symbols are too few to look {lags} steps back",
+            f"{stop:,} symbols are too few to look {lags} steps back",
             f"use a text with more than {lags + 1} symbols",
         )
     targets = np.unique(np.linspace(first, stop - 1, lanes).astype(np.int64))

@@ -81,7 +81,8 @@ def pictures(result: Result) -> list[Picture]:
         Picture(
             "curves-characters",
             "Bits per character against characters read",
-            "Validation loss, the mean over seeds; the band spans them. Dashed: counting alone.",
+            "Validation loss, the mean over seeds, as far as all of them went; the band spans "
+            "them. Dashed: counting alone.",
             f"Line chart: validation loss falls with the characters read; {finals}.",
             lambda axes, ink: _curves(axes, ink, result, "characters"),
         ),
@@ -167,7 +168,7 @@ def _quality_against_speed(axes: Axes, ink: str, result: Result) -> None:
         axes.errorbar(
             row["characters_per_second"],
             bits["mean"],
-            yerr=bits["std"],
+            yerr=bits["std"] or 0.0,
             capsize=3,
             markersize=7,
             color=_colour(at),

@@ -15,6 +15,7 @@ from charlm.console import duration, out, say, tell, warn
 from charlm.events import Finished, Trained
 
 SECONDS_BETWEEN_LINES = 10.0
+LONGEST_NAME = 8
 
 
 class Progress:
@@ -107,9 +108,12 @@ def conclude(result: dict[str, Any]) -> None:
         + (f"; mean ± standard deviation of {seeds} seeds" if seeds > 1 else "; one seed")
     )
     out.print(_rows(result))
+    for name, row in zip(_names(result), result["rows"], strict=True):
+        if name != row["cell"]:
+            tell(f"{name} is {row['cell']}")
     tell(
-        "to weakest: seconds of training to where the weakest ends; train/s, write/s: characters "
-        "a second"
+        "to weakest: training until the mean was where the weakest ends; /s: characters a second; "
+        "peak: of the process"
     )
     tell(_baselines(result))
     tell("")
@@ -123,15 +127,16 @@ def conclude(result: dict[str, Any]) -> None:
 
 
 def _rows(result: dict[str, Any]) -> Table:
+    """Long names are numbered; `conclude` says which is which."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("cell", overflow="fold", min_width=6)
+    table.add_column("cell", no_wrap=True)
     for column in ("width", "params", "bits/char", "to weakest", "train/s", "write/s", "peak"):
         table.add_column(column, justify="right", no_wrap=True)
     best = min(result["rows"], key=lambda row: float(row["bits_per_character"]["mean"]))
-    for row in result["rows"]:
+    for name, row in zip(_names(result), result["rows"], strict=True):
         reached, peak = row["seconds_to_weakest"]["mean"], row["peak_memory_bytes"]
         cells = [
-            row["cell"],
+            name,
             f"{row['hidden_size']}",
             f"{row['parameters']:,}",
             _spread(row["bits_per_character"]),
@@ -142,6 +147,15 @@ def _rows(result: dict[str, Any]) -> Table:
         ]
         table.add_row(*map(Text, cells), style="bold" if row is best else "")
     return table
+
+
+def _names(result: dict[str, Any]) -> list[str]:
+    """The cells' labels where they are short enough for the table, else numbered names."""
+    labels = [row["cell"] for row in result["rows"]]
+    return [
+        label if len(label) <= LONGEST_NAME else f"{label.partition(':')[0]} ({number})"
+        for number, label in enumerate(labels, start=1)
+    ]
 
 
 def _claim(claim: dict[str, Any]) -> None:

@@ -14,14 +14,15 @@ from charlm import api
 from charlm.checkpoint import read
 from charlm.compare import race, timing, tune
 from charlm.compare.baselines import baselines
-from charlm.compare.comparison import Compared, Comparison
+from charlm.compare.comparison import Compared, Comparison, Stage
 from charlm.compare.plan import matched_width, parameters, recurrent_parameters
+from charlm.compare.probe import probe
 from charlm.compare.race import Advanced, Begun, Diverged
 from charlm.compare.rows import differences
 from charlm.compare.tune import Tried
 from charlm.config import ModelConfig
 from charlm.diagnose import gradient_by_lag
-from charlm.errors import CharlmError, DataError, DivergedError, UsageError
+from charlm.errors import CharlmError, CheckpointError, DataError, DivergedError, UsageError
 from charlm.events import Saved
 from charlm.model import CharModel
 from charlm.rundir import RunDirectory
@@ -125,8 +126,6 @@ def test_time_gives_every_cell_the_same_seconds(text_file: Path) -> None:
     entries = {e.label: e.config.train for e in timing.with_timing(given, found).entries}
     assert (entries["rnn"].steps, entries["rnn"].warmup_steps) == (200, 4)
     assert {train.seconds for train in entries.values()} == {2.0}
-    assert timing.fits(given, found)
-    assert not timing.fits(planned(text_file, CELLS, "train.steps=99", match="time"), found)
 
 
 def test_search_is_alike_for_every_cell_and_takes_the_best(text_file: Path, tmp_path: Path) -> None:
@@ -326,8 +325,121 @@ def test_absent_cells_leave_claims_open(text_file: Path, tmp_path: Path) -> None
     result, _ = carried_out(planned(text_file, ["lstm"], seeds=1), tmp_path / "c")
     assert {claim["holds"] for claim in result["claims"]} == {None}
     assert "did not take part" in result["claims"][0]["evidence"]
-    assert result["rows"][0]["bits_per_character"]["std"] == 0.0
+    assert result["rows"][0]["bits_per_character"]["std"] is None
     json.dumps(result, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("metrics.jsonl", b'{"kind": "eval", "st'),
+        ("metrics.jsonl", b"\xff\xfe\x00"),
+        ("metrics.jsonl", b'{"a": 1}\n'),
+        ("metrics.jsonl", b""),
+        ("metrics.jsonl", None),
+        ("summary.json", b'{"best": null}'),
+        ("summary.json", b"[" * 9999),
+        ("config.toml", b"[model\n"),
+        ("checkpoints/latest", b"step-99999999"),
+        ("checkpoints/best", b"\x00"),
+    ],
+)
+def test_damaged_runs_are_named_with_what_to_do(
+    finished: tuple[Path, Path, Any], tmp_path: Path, file: str, content: bytes | None
+) -> None:
+    text, folder, _ = finished
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    run = copy / "runs" / "gru-seed1"
+    (run / file).unlink()
+    if content is not None:
+        (run / file).write_bytes(content)
+    with pytest.raises(CheckpointError) as error:
+        carried_out(planned(text, CELLS), copy)
+    assert str(run) in error.value.what
+    assert error.value.advice == f"delete {run}; that run is made anew"
+    shutil.rmtree(run)
+    result, _ = carried_out(planned(text, CELLS), copy)
+    assert result["rows"][2]["cell"] == "gru"
+
+
+def test_time_stays_agreed_when_a_cell_is_added(text_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "c"
+    pair = planned(text_file, ["rnn", "lstm"], match="time", seeds=1)
+    first, _ = carried_out(pair, folder)
+    more, events = carried_out(planned(text_file, CELLS, match="time", seeds=1), folder)
+    assert [e.reused for e in events if isinstance(e, Begun)] == [True, True, False]
+    assert [row["steps"] for row in more["rows"][:2]] == [row["steps"] for row in first["rows"]]
+    with pytest.raises(UsageError, match=r"was begun with train\.steps = 12, not 13"):
+        carried_out(planned(text_file, CELLS, "train.steps=13", match="time", seeds=1), folder)
+    again, _ = carried_out(pair, folder)
+    assert [row["steps"] for row in again["rows"]] == [row["steps"] for row in first["rows"]]
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"steps": {"rnn": "x"}}', "[1]"])
+def test_damaged_timing_is_named(text_file: Path, tmp_path: Path, content: str) -> None:
+    (tmp_path / "c" / "runs").mkdir(parents=True)
+    (tmp_path / "c" / "timing.json").write_text(content)
+    with pytest.raises(CheckpointError, match=r"timing\.json is damaged"):
+        carried_out(planned(text_file, ["rnn"], match="time", seeds=1), tmp_path / "c")
+
+
+def test_same_call_shows_the_same_numbers(finished: tuple[Path, Path, Any], tmp_path: Path) -> None:
+    text, folder, before = finished
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    result, _ = carried_out(planned(text, CELLS), copy)
+    changing = {"seconds"}
+    assert {k: v for k, v in result.items() if k not in changing} == {
+        k: v for k, v in before.items() if k not in changing
+    }
+
+
+@pytest.mark.parametrize("content", ["값은 얼마입니까 ", None])
+def test_bytes_that_are_no_text_are_shown_as_such(tmp_path: Path, content: str | None) -> None:
+    text = tmp_path / "bytes"
+    raw = bytes(range(128, 256)) if content is None else content.encode()
+    text.write_bytes(raw * 400)
+    changes = ("data.unit=byte", "data.minimum_count=1")
+    comparison = Comparison(planned(text, ["rnn"], *changes, seeds=1), tmp_path / "c")
+    result = list(comparison.run())[-1]
+    assert isinstance(result, Compared)
+    comparison.write(result.result)
+    assert json.loads((tmp_path / "c" / "compare.json").read_bytes()) == result.result
+
+
+def test_depth_keeps_the_same_width_from_being_compared(text_file: Path, tmp_path: Path) -> None:
+    given = planned(text_file, ["rnn", "gru:num_layers=2"], match="hidden", seeds=1)
+    result, _ = carried_out(given, tmp_path / "c")
+    for claim in result["claims"][:3]:
+        if "did not take part" not in claim["evidence"]:
+            assert (claim["holds"], "num_layers" in claim["evidence"]) == (None, True)
+
+
+def test_stopping_after_the_runs_ends_without_a_result(
+    finished: tuple[Path, Path, Any], tmp_path: Path
+) -> None:
+    text, folder, _ = finished
+    comparison = Comparison(planned(text, CELLS), shutil.copytree(folder, tmp_path / "copy"))
+    events = []
+    for event in comparison.run():
+        events.append(event)
+        if isinstance(event, Stage) and "counting" in event.doing:
+            comparison.stop()
+    assert not any(isinstance(event, Compared) for event in events)
+
+
+def test_memory_of_a_step_does_not_depend_on_who_comes_first(text_file: Path) -> None:
+    changes = ("train.batch_size=64", "train.sequence_length=32", "model.hidden_size=128")
+    given = planned(text_file, ["lstm", "gru"], *changes, match="hidden")
+    configs = [entry.config for entry in given.entries]
+    one, other = (
+        {found.config.model.cell: found for found in probe(order, given.corpus)}
+        for order in (configs, configs[::-1])
+    )
+    for cell, found in one.items():
+        if found.memory_bytes is None or other[cell].memory_bytes is None:
+            pytest.skip("this system does not tell the memory of a part of a process")
+        # pages are shared with what was there before: repeats differ by up to a tenth
+        assert found.memory_bytes == pytest.approx(other[cell].memory_bytes, rel=0.35)
 
 
 def row(cell: str, *values: float) -> dict[str, Any]:

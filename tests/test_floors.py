@@ -52,6 +52,7 @@ FLOORS: list[dict[str, set[str]]] = [
         "compare.plan": {"runs"},
         "compare.probe": set(),
         "compare.baselines": set(),
+        "compare.kept": set(),
         "compare.race": {"runs", "train", "compare.plan"},
         "compare.tune": {"compare.plan", "compare.race"},
         "compare.timing": {"compare.plan"},
@@ -61,7 +62,7 @@ FLOORS: list[dict[str, set[str]]] = [
         "compare.comparison": {
             *("compare", "compare.plan", "compare.probe", "compare.baselines", "compare.race"),
             *("compare.tune", "compare.timing", "compare.examine", "compare.rows"),
-            "compare.claims",
+            *("compare.claims", "compare.kept"),
         },
     },
     {

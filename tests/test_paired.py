@@ -26,7 +26,6 @@ def test_a_single_pair_shows_nothing() -> None:
     assert (found.low, found.high) == (-math.inf, math.inf)
     assert not found.is_above_zero
     assert not found.is_below_zero
-    assert not found.within(1e9)
 
 
 def test_ratio_is_the_geometric_mean() -> None:
@@ -35,8 +34,10 @@ def test_ratio_is_the_geometric_mean() -> None:
     assert found.low < 1 < 4 < found.high
 
 
-@pytest.mark.parametrize(("df", "t"), [(1, 12.706), (30, 2.042), (60, 2.000), (120, 1.980)])
+@pytest.mark.parametrize(
+    ("df", "t"), [(1, 12.706), (30, 2.042), (31, 2.0395), (60, 2.0003), (120, 1.9799)]
+)
 def test_quantiles_agree_with_the_tables(df: int, t: float) -> None:
     values = [0.0] * df + [math.sqrt(df + 1)]  # deviation 1
     found = paired.interval(values)
-    assert (found.high - found.mean) * math.sqrt(df + 1) == pytest.approx(t, abs=0.001)
+    assert (found.high - found.mean) * math.sqrt(df + 1) == pytest.approx(t, abs=0.0003)

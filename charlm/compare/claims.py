@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from charlm import paired
+from charlm.cells import CELLS
 from charlm.compare.examine import Examined
 from charlm.compare.plan import Entry, Plan, recurrent_parameters
 from charlm.compare.probe import Probed
@@ -19,8 +20,8 @@ SIMILAR = 0.02
 LAG = 20
 """How many steps back the gradient is compared."""
 GATE_BLOCKS = {"rnn": 1, "gru": 3, "lstm": 4}
-SAME_MEMORY = 0.02
-"""Peaks that differ by less are not told apart: they were measured once."""
+SAME_MEMORY = 0.1
+"""Peaks that differ by less are not told apart: repeats differed by up to 8 %."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,11 @@ class Findings:
         values: list[float] = row["bits_per_character"]["values"]
         return values
 
+    def unlike_at_same_width(self, *cells: str) -> str:
+        """What keeps cells from being compared where the width is what they share."""
+        entries = [entry for cell in cells if (entry := self.entry(cell))]
+        return _unlike(*entries) if self.plan.match == "hidden" else ""
+
     def gradients(self, cell: str, *, trained: bool) -> list[float] | None:
         """Of every seed, `LAG` steps back, in the order of the seeds."""
         entry = self.entry(cell)
@@ -116,11 +122,11 @@ def _recurrent_parameters(findings: Findings) -> Claim:
     size = len(findings.plan.corpus.vocabulary)
     counts = {c: recurrent_parameters(e.config.model, size) for c, e in there.items()}
     per_block = {counts[cell] / GATE_BLOCKS[cell] for cell in counts}
-    widths = {entry.config.model.hidden_size for entry in there.values()}
     listed = ", ".join(f"{there[cell].label} {count:,}" for cell, count in counts.items())
-    if len(widths) > 1:
-        return Claim(text, None, f"the widths differ: {listed}")
-    return Claim(text, len(per_block) == 1, f"{listed}, each with {widths.pop()} units a layer")
+    if unlike := _unlike(*there.values()):
+        return Claim(text, None, f"they differ in {unlike}: {listed}")
+    width = next(iter(there.values())).config.model.hidden_size
+    return Claim(text, len(per_block) == 1, f"{listed}, each with {width} units a layer")
 
 
 def _beats_rnn(findings: Findings, cell: str, terms: str) -> Claim:
@@ -128,6 +134,8 @@ def _beats_rnn(findings: Findings, cell: str, terms: str) -> Claim:
     own, rnn = findings.bits(cell), findings.bits("rnn")
     if own is None or rnn is None:
         return _missing(text, [c for c, v in ((cell, own), ("rnn", rnn)) if v is None])
+    if unlike := findings.unlike_at_same_width(cell, "rnn"):
+        return Claim(text, None, f"they differ in {unlike}")
     found = paired.difference(own, rnn)
     return Claim(
         text,
@@ -143,6 +151,8 @@ def _gru_is_similar(findings: Findings, terms: str) -> Claim:
     gru, lstm = findings.bits("gru"), findings.bits("lstm")
     if gru is None or lstm is None:
         return _missing(text, [c for c, v in (("gru", gru), ("lstm", lstm)) if v is None])
+    if unlike := findings.unlike_at_same_width("gru", "lstm"):
+        return Claim(text, None, f"they differ in {unlike}")
     found, margin = paired.difference(gru, lstm), SIMILAR * statistics.fmean(lstm)
     holds = True if found.high <= margin else False if found.low > margin else None
     share = 100 * found.mean / statistics.fmean(lstm)
@@ -202,7 +212,7 @@ def _reaches_further(findings: Findings, cell: str, *, trained: bool) -> Claim:
     if absent:
         return _missing(text, absent)
     if own is None or rnn is None:
-        return Claim(text, None, f"the validation split is too short to look {LAGS} steps back")
+        return Claim(text, None, f"the gradient could not be followed {LAGS} steps back")
     found = paired.ratio(own, rnn)
     holds = True if found.low > 1 else False if found.high < 1 else None
     return Claim(
@@ -227,9 +237,18 @@ def _pair_of_same_width(findings: Findings, text: str) -> tuple[Probed, Probed] 
     gru, lstm = findings.same_width("gru"), findings.same_width("lstm")
     if gru is None or lstm is None:
         return _missing(text, [c for c, v in (("gru", gru), ("lstm", lstm)) if v is None])
-    if gru.config.model.hidden_size != lstm.config.model.hidden_size:
-        return Claim(text, None, "they were given different widths")
+    if unlike := _unlike(gru, lstm):
+        return Claim(text, None, f"they differ in {unlike}")
     return findings.probed[gru.label], findings.probed[lstm.label]
+
+
+def _unlike(*entries: Entry) -> str:
+    """The first key of [model], options of single cells aside, in which entries differ."""
+    own = {"cell", *(key for cell in CELLS.values() for key in cell.options)}
+    for key in entries[0].config.model.model_dump(exclude=own):
+        if len({getattr(entry.config.model, key) for entry in entries}) > 1:
+            return key
+    return ""
 
 
 def _missing(text: str, cells: Sequence[str]) -> Claim:

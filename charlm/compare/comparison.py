@@ -1,6 +1,5 @@
 """A comparison from its plan to its result: what compare.json holds and the report shows."""
 
-import json
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,18 +13,19 @@ from filelock import FileLock, Timeout
 from charlm import __version__, machine
 from charlm.checkpoint import json_bytes, replace
 from charlm.compare import race, rows, timing, tune
-from charlm.compare.baselines import MOST_SYMBOLS, baselines
+from charlm.compare.baselines import MOST_SYMBOLS, Baselines, baselines
 from charlm.compare.claims import Findings, judge
-from charlm.compare.examine import Examined, examine, prompt_from
+from charlm.compare.examine import Examined, examine, opening, prompt_from, writing_speeds
+from charlm.compare.kept import kept
 from charlm.compare.plan import Plan
 from charlm.compare.probe import Probed, probe
-from charlm.compare.race import Race, RaceEvent
+from charlm.compare.race import Leg, Race, RaceEvent
 from charlm.config import to_toml
 from charlm.errors import CharlmError, UsageError
 
 Result = dict[str, Any]
 
-RESULT, TIMING, RUNS, TUNING = "compare.json", "timing.json", "runs", "tune"
+RESULT, RUNS, TUNING = "compare.json", "runs", "tune"
 
 
 @dataclass(frozen=True)
@@ -96,10 +96,10 @@ class Comparison:
         plan: Plan = self.plan
         tried: list[tune.Tried] = []
         yield Stage("measuring a few steps of every cell")
-        probed = _probe(plan)
+        probed = self._probe(plan)
         seconds_a_step = {e.label: probed[to_toml(e.config)].seconds_a_step for e in plan.entries}
         if plan.match == "time":
-            plan = timing.with_timing(plan, self._timing(plan, seconds_a_step))
+            plan = timing.with_timing(plan, timing.agreed(plan, self.path, seconds_a_step))
         if plan.tune:
             searched = tune.legs(plan, self.path / TUNING, seconds_a_step)
             yield Stage(f"looking for learning rates: {len(searched)} short runs")
@@ -115,11 +115,14 @@ class Comparison:
             return
         yield Stage("looking at what was learned")
         prompt = prompt_from(plan.corpus)
-        examined = examine(legs, plan.corpus, prompt)
-        yield Stage("counting and compressing, for the baselines")
+        examined = self._examined(legs, plan, prompt)
         if self.was_stopped():
             return
-        result = _result(plan, examined, probed, prompt)
+        yield Stage("counting and compressing, for the baselines")
+        known = self._baselines(plan)
+        if self.was_stopped():
+            return
+        result = _result(plan, examined, probed, known, prompt)
         result["tuning"] = [asdict(one) for one in tried]
         result["notes"] += [
             f"{label}: the best learning rate is the lowest or highest that was tried"
@@ -142,18 +145,33 @@ class Comparison:
                 "make room and run the same command again: finished runs are reused",
             ) from None
 
-    def _timing(self, plan: Plan, seconds_a_step: Mapping[str, float]) -> dict[str, Any]:
-        """The steps for `--match time`: those of an earlier call, whose runs can then be reused."""
-        path = self.path / TIMING
-        try:
-            before = json.loads(path.read_bytes())
-            if timing.fits(plan, before):
-                return dict(before)
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            pass  # none yet, or not one of ours: measured anew, and runs that differ are refused
-        measured = timing.timed(plan, seconds_a_step)
-        replace(path, json_bytes(measured))
-        return measured
+    # ---- measurements, kept so that the same call shows the same numbers again ---------------
+
+    def _probe(self, plan: Plan) -> dict[str, Probed]:
+        """Of every cell at its compared width and at the same width, by configuration in TOML."""
+        configs = {to_toml(e.config): e.config for e in (*plan.entries, *plan.same_width)}
+
+        def measure() -> list[Any]:
+            found = probe(list(configs.values()), plan.corpus)
+            return [[one.step_seconds, one.memory_bytes] for one in found]
+
+        key = [plan.corpus.fingerprint, list(configs), machine.versions()]
+        found = kept(self.path, "steps", key, measure)
+        return {
+            toml: Probed(config, tuple(seconds), memory)
+            for (toml, config), (seconds, memory) in zip(configs.items(), found, strict=True)
+        }
+
+    def _examined(self, legs: Sequence[Leg], plan: Plan, prompt: str) -> list[Examined]:
+        opened = [opening(leg) for leg in legs]
+        key = [[race.summary(leg), machine.versions()] for leg in legs]
+        speeds = kept(self.path, "writing", key, lambda: writing_speeds(opened))
+        return examine(legs, opened, speeds, plan.corpus, prompt)
+
+    def _baselines(self, plan: Plan) -> Baselines:
+        key = [__version__, plan.corpus.fingerprint]
+        found = kept(self.path, "baselines", key, lambda: asdict(baselines(plan.corpus)))
+        return Baselines(**found)
 
 
 def next_path() -> Path:
@@ -162,19 +180,15 @@ def next_path() -> Path:
     return next(path for n in count(1) if not (path := root / f"compare-{n}").exists())
 
 
-def _probe(plan: Plan) -> dict[str, Probed]:
-    """Of every cell at its compared width and at the same width, by configuration in TOML."""
-    configs = {to_toml(e.config): e.config for e in (*plan.entries, *plan.same_width)}
-    found = probe(list(configs.values()), plan.corpus)
-    return dict(zip(configs, found, strict=True))
-
-
 def _result(
-    plan: Plan, examined: Sequence[Examined], probed: Mapping[str, Probed], prompt: str
+    plan: Plan,
+    examined: Sequence[Examined],
+    probed: Mapping[str, Probed],
+    known: Baselines,
+    prompt: str,
 ) -> Result:
     corpus = plan.corpus
     table = rows.rows(plan, examined)
-    known = baselines(corpus)
     at_same_width = {e.label: probed[to_toml(e.config)] for e in plan.same_width}
     claims = judge(Findings(plan, table, examined, at_same_width))
     rate = corpus.train.characters / len(corpus.train)

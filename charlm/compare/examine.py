@@ -9,7 +9,7 @@ from typing import Any
 
 from charlm import checkpoint, machine, sample
 from charlm.checkpoint import Checkpoint
-from charlm.compare.race import Leg, metrics, summary
+from charlm.compare.race import Leg, evaluations, summary
 from charlm.corpus import Corpus
 from charlm.diagnose import gradient_by_lag
 from charlm.errors import DataError
@@ -31,7 +31,8 @@ Gradients = dict[str, list[float]]
 @dataclass(frozen=True)
 class Examined:
     """A finished run. Units: bits a character; sample_speed: characters a second, one text at once,
-    on one thread. trained, fresh: see `diagnose.gradient_by_lag`; empty for too short a text."""
+    on one thread. trained, fresh: see `diagnose.gradient_by_lag`; empty where the text is too short
+    or a gradient is not finite."""
 
     leg: Leg
     summary: dict[str, Any]
@@ -43,28 +44,42 @@ class Examined:
     fresh: Gradients
 
 
-def examine(legs: Sequence[Leg], corpus: Corpus, prompt: str) -> list[Examined]:
-    """Look at finished runs. The speed of writing is measured in interleaved rounds.
+Opened = tuple[Checkpoint, CharModel]
 
-    Raises: CheckpointError where one is damaged.
-    """
-    opened = [_open(leg) for leg in legs]
-    speeds: list[list[float]] = [[] for _ in legs]
-    for _ in range(SPEED_ROUNDS):
-        for (saved, model), values in zip(opened, speeds, strict=True):
-            values.append(_speed(saved, model))
+
+def opening(leg: Leg) -> Opened:
+    """A finished run's best checkpoint and model. Raises: CheckpointError where it is damaged."""
+    saved = checkpoint.read(RunDirectory(leg.path).find("best"))
+    model = CharModel.from_weights(saved.config.model, len(saved.vocabulary), saved.weights)
+    return saved, model
+
+
+def writing_speeds(opened: Sequence[Opened]) -> list[float]:
+    """Characters a second of every model, the median of rounds in which they take turns."""
+    rounds = [[_speed(saved, model) for saved, model in opened] for _ in range(SPEED_ROUNDS)]
+    return [statistics.median(values) for values in zip(*rounds, strict=True)]
+
+
+def examine(
+    legs: Sequence[Leg],
+    opened: Sequence[Opened],
+    speeds: Sequence[float],
+    corpus: Corpus,
+    prompt: str,
+) -> list[Examined]:
+    """Look at finished runs. Raises: CheckpointError where one is damaged."""
     return [
         Examined(
             leg,
             summary(leg),
-            [row for row in metrics(leg) if row["kind"] == "eval"],
+            evaluations(leg),
             _test_bits(leg, model, corpus),
-            statistics.median(values),
-            _write(saved, model, prompt, SAMPLE_SYMBOLS, seed=0).text,
+            speed,
+            as_utf8(_write(saved, model, prompt, SAMPLE_SYMBOLS, seed=0).text),
             _gradients(model, corpus),
             _gradients(_fresh(leg, corpus), corpus),
         )
-        for leg, (saved, model), values in zip(legs, opened, speeds, strict=True)
+        for leg, (saved, model), speed in zip(legs, opened, speeds, strict=True)
     ]
 
 
@@ -74,13 +89,12 @@ def prompt_from(corpus: Corpus) -> str:
     stop = min(split.stop, split.start + PROMPT_SYMBOLS)
     text = corpus.vocabulary.decode(corpus.symbols[split.start : stop].tolist())
     lines = [line.strip() for line in text.split("\n")[1:-1]]
-    return next((line for line in lines if 8 <= len(line) <= 60), text[:24].strip())
+    return as_utf8(next((line for line in lines if 8 <= len(line) <= 60), text[:24].strip()))
 
 
-def _open(leg: Leg) -> tuple[Checkpoint, CharModel]:
-    saved = checkpoint.read(RunDirectory(leg.path).find("best"))
-    model = CharModel.from_weights(saved.config.model, len(saved.vocabulary), saved.weights)
-    return saved, model
+def as_utf8(text: str) -> str:
+    """The text with a mark for what is no UTF-8, such as the bytes of a character cut in two."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _fresh(leg: Leg, corpus: Corpus) -> CharModel:
@@ -125,9 +139,6 @@ def _gradients(model: CharModel, corpus: Corpus) -> Gradients:
         found = gradient_by_lag(model, corpus.symbols, split.start, split.stop)
     except DataError:
         return {}
-    return {part: [_finite(value) for value in values] for part, values in found.items()}
-
-
-def _finite(value: float) -> float:
-    """JSON knows no infinity: a gradient beyond float64 is as good as the largest."""
-    return value if math.isfinite(value) else 1e300
+    if not all(math.isfinite(value) for values in found.values() for value in values):
+        return {}
+    return found

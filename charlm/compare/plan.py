@@ -1,6 +1,7 @@
 """Who is compared, and on what terms: cells as the user named them, widths, seeds."""
 
 import difflib
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,8 @@ from charlm.settings import Draft
 
 Match = Literal["parameters", "hidden", "time"]
 MATCHES: tuple[Match, ...] = ("parameters", "hidden", "time")
+
+LONGEST_FOLDER = 80
 
 TOLERANCE = 0.01
 """How far the parameters of a cell may be from those of the LSTM it is matched to."""
@@ -51,7 +54,10 @@ class Entry:
     @property
     def folder(self) -> str:
         """Its label as part of a file's name."""
-        return re.sub(r"[^\w.=-]+", "_", self.label)
+        plain = re.sub(r"[^\w.=-]+", "_", self.label)
+        if len(plain) <= LONGEST_FOLDER:
+            return plain
+        return f"{plain[:LONGEST_FOLDER]}-{hashlib.sha256(self.label.encode()).hexdigest()[:8]}"
 
     def seeded(self, seed: int) -> Config:
         return self.with_train(seed=seed).config
@@ -104,6 +110,12 @@ def plan(draft: Draft, cells: Sequence[str], *, match: str, seeds: int, tune: bo
     machine.device(train.device)  # refused now, not once there is a folder
     Lanes(measure.corpus.symbols[: split.stop], train.batch_size, train.sequence_length)
     entries = tuple(_entry(draft, *spec) for spec in specs)
+    for at, entry in enumerate(entries):
+        for other in entries[:at]:
+            if entry.config == other.config or entry.folder == other.folder:
+                raise UsageError(
+                    f"{other.label} and {entry.label} are the same", "name every cell once"
+                )
     matched = entries
     if chosen != "hidden":
         size = len(measure.corpus.vocabulary)
@@ -153,7 +165,8 @@ def matched_width(model: ModelConfig, vocabulary_size: int, target: int) -> int:
         raise UsageError(
             f"no width gives {model.cell} within {100 * TOLERANCE:g} % of {target:,} parameters: "
             f"{found}",
-            "raise model.hidden_size, or compare at equal widths: --match hidden",
+            "raise model.hidden_size, give the cell a width of its own with --match time "
+            "(as in rnn:hidden_size=64), or compare at equal widths: --match hidden",
         )
     return max(fitting, key=lambda width: (width & -width, -abs(count(width) - target)))
 

@@ -11,6 +11,7 @@ from charlm.corpus import Corpus
 from charlm.learner import Learner
 
 ROUNDS = 7
+MEMORY_ROUNDS = 3
 WARM_UP_STEPS = 3
 SECONDS_A_TURN = 0.06
 """Steps are repeated for about so long in one turn: 7 rounds of 6 models take 3 seconds."""
@@ -40,11 +41,11 @@ class Probed:
 
 def probe(configs: Sequence[Config], corpus: Corpus) -> list[Probed]:
     """Time the steps of each configuration in interleaved rounds. Raises: as `Learner`."""
-    learners, memory = [], []
-    for config in configs:
-        learner, held = _started(config, corpus)
-        learners.append(learner)
-        memory.append(held)
+    for config in configs:  # what is allocated once and for all, by whoever comes first
+        _started(config, corpus)
+    held = [[_started(config, corpus)[1] for config in configs] for _ in range(MEMORY_ROUNDS)]
+    memory = [_median(values) for values in zip(*held, strict=True)]
+    learners = [_started(config, corpus)[0] for config in configs]
     turns = [max(1, min(20, round(SECONDS_A_TURN / _timed(one, 1)))) for one in learners]
     rounds = [
         [_timed(one, count) for one, count in zip(learners, turns, strict=True)]
@@ -55,6 +56,11 @@ def probe(configs: Sequence[Config], corpus: Corpus) -> list[Probed]:
         Probed(config, tuple(seconds), held)
         for config, seconds, held in zip(configs, by_model, memory, strict=True)
     ]
+
+
+def _median(values: Sequence[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return int(statistics.median(known)) if len(known) == len(values) else None
 
 
 def _started(config: Config, corpus: Corpus) -> tuple[Learner, int | None]:

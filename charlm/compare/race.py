@@ -29,10 +29,12 @@ class Leg:
     config: Config
     path: Path
     seconds_a_step: float
+    note: str = ""
 
     @property
     def name(self) -> str:
-        return f"{self.entry.label}, seed {self.config.train.seed}"
+        note = f", {self.note}" if self.note else ""
+        return f"{self.entry.label}, seed {self.config.train.seed}{note}"
 
     @property
     def steps(self) -> int:
@@ -168,11 +170,10 @@ def summary(leg: Leg) -> dict[str, Any]:
     """What `train --json` printed for a finished leg. Raises: CheckpointError: it is damaged."""
     try:
         found: dict[str, Any] = json.loads((leg.path / "summary.json").read_bytes())
+        float(found["best"]["bits_per_character"])
         return {key: found[key] for key in SUMMARY_KEYS}
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError(
-            f"the summary of {leg.path} cannot be read: {error}", "delete that run; it is made anew"
-        ) from None
+        raise _damaged(leg, "summary.json", error) from None
 
 
 SUMMARY_KEYS = (
@@ -182,10 +183,26 @@ SUMMARY_KEYS = (
 )
 
 
-def metrics(leg: Leg) -> list[dict[str, Any]]:
-    """The rows of a leg's metrics, in order."""
-    lines = (leg.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+def evaluations(leg: Leg) -> list[dict[str, Any]]:
+    """The evaluations of a finished leg, in order. Raises: CheckpointError: they are damaged."""
+    try:
+        lines = (leg.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        found = [row for row in map(json.loads, lines) if row["kind"] == "eval"]
+        kept = [{key: row[key] for key in EVALUATION_KEYS} for row in found]
+        if not kept or kept[-1]["step"] != summary(leg)["steps"]:
+            raise ValueError("the last evaluation is missing")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _damaged(leg, "metrics.jsonl", error) from None
+    return kept
+
+
+EVALUATION_KEYS = ("step", "characters", "seconds", "loss", "bits_per_character")
+
+
+def _damaged(leg: Leg, file: str, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{leg.path / file} is damaged: {error}", f"delete {leg.path}; that run is made anew"
+    )
 
 
 def _is_finished(leg: Leg, corpus: Corpus) -> bool:
@@ -197,17 +214,21 @@ def _is_finished(leg: Leg, corpus: Corpus) -> bool:
             raise _refusal(leg, "it is not a run") from None
         return False
     except (OSError, UnicodeDecodeError) as error:
-        raise _refusal(leg, f"its config.toml cannot be read: {error}") from None
+        raise _damaged(leg, "config.toml", error) from None
     try:
         found = settings.from_toml(text, str(leg.path / "config.toml"))
     except ConfigError as error:
-        raise _refusal(leg, error.what) from None
+        raise _damaged(leg, "config.toml", error) from None
     if changed := _changed(found, leg.config):
         raise _refusal(leg, f"it was made with other settings: {changed}")
     directory = RunDirectory(leg.path)
     if not directory.pointed("latest"):
         return False
-    state = checkpoint.read(directory.find("latest")).state
+    try:
+        state = checkpoint.read(directory.find("latest")).state
+        checkpoint.read(directory.find("best"))
+    except CheckpointError as error:
+        raise CheckpointError(error.what, f"delete {leg.path}; that run is made anew") from None
     if state.get("corpus") != corpus.fingerprint:
         raise _refusal(leg, "it was trained on another text")
     if not (leg.path / "summary.json").is_file():

@@ -17,7 +17,7 @@ def rows(plan: Plan, examined: Sequence[Examined]) -> list[Row]:
     """One row a cell, in the order in which they were named. Values over seeds are in the order of
     the plan's seeds, so that rows can be compared pair by pair."""
     groups = {e.label: _of(e.label, plan, examined) for e in plan.entries}
-    target = max(statistics.fmean(_validation(group)) for group in groups.values())
+    target = max(_mean_curve(group)[-1][1] for group in groups.values())
     return [_row(label, group, target) for label, group in groups.items()]
 
 
@@ -47,23 +47,28 @@ def verdict(
     """What came out, in a few sentences: who predicts best, what that beats, who is fastest."""
     ranked = sorted(table, key=_mean)
     best = ranked[0]
-    sentences = [f"{best['cell']} predicts best: {_mean(best):.3f} bits a character."]
-    for row in ranked[1:]:
-        pair = next(d for d in found if {best["cell"], row["cell"]} == {*d["cells"]})
-        sentences.append(f"{pair['sentence']}.")
+    pairs = [
+        next(d for d in found if {best["cell"], r["cell"]} == {*d["cells"]}) for r in ranked[1:]
+    ]
+    shown = all(pair["shown"] for pair in pairs)
+    sentences = [
+        f"{best['cell']} {'predicts best' if shown else 'has the lowest mean'}: "
+        f"{_mean(best):.3f} bits a character."
+    ]
+    sentences += [f"{pair['sentence']}." for pair in pairs]
     ngram = known.bits["validation"]["ngram"]
-    ahead = [row["cell"] for row in ranked if _mean(row) < ngram]
-    winners = "no network beats it here"
+    ahead = [row["cell"] for row in ranked if _margin(row, ngram).is_below_zero]
+    winners = "no network is shown to beat it here"
     if ahead:
         winners = f"{_and(ahead)} predict{'s' if len(ahead) == 1 else ''} better"
     sentences.append(
-        f"Counting alone, a {known.ngram_order}-gram model with {known.ngram_counts:,} counts, "
-        f"reaches {ngram:.3f}: {winners}."
+        f"Counting alone, {ngram_name(known.ngram_order)} model with {known.ngram_counts:,} "
+        f"counts, reaches {ngram:.3f}: {winners}."
     )
     fastest = max(table, key=lambda row: float(row["characters_per_second"]))
     if len(table) > 1:
         sentences.append(
-            f"{fastest['cell']} trains fastest here: "
+            f"{fastest['cell']} trained fastest: "
             f"{fastest['characters_per_second']:,.0f} characters a second."
         )
     return sentences
@@ -71,6 +76,16 @@ def verdict(
 
 def _mean(row: Row) -> float:
     return float(row["bits_per_character"]["mean"])
+
+
+def _margin(row: Row, constant: float) -> Interval:
+    """Of a cell's values over a number that has no spread."""
+    values = row["bits_per_character"]["values"]
+    return paired.difference(values, [constant] * len(values))
+
+
+def ngram_name(order: int) -> str:
+    return f"{'an' if order == 8 else 'a'} {order}-gram"
 
 
 def _and(names: Sequence[str]) -> str:
@@ -112,8 +127,6 @@ def _row(label: str, group: Sequence[Examined], target: float) -> Row:
     first = group[0]
     peaks = [one.summary["peak_memory_bytes"] for one in group]
     tests = [one.test_bits for one in group if one.test_bits is not None]
-    reached = [_seconds_to(one.curve, target) for one in group]
-    there = [seconds for seconds in reached if seconds is not None]
     return {
         "cell": label,
         "hidden_size": first.leg.config.model.hidden_size,
@@ -128,8 +141,7 @@ def _row(label: str, group: Sequence[Examined], target: float) -> Row:
         "seconds": statistics.fmean(one.summary["seconds"] for one in group),
         "seconds_to_weakest": {
             "bits_per_character": target,
-            "mean": statistics.fmean(there) if there else None,
-            "values": reached,
+            "mean": _seconds_to(_mean_curve(group), target),
         },
         "peak_memory_bytes": None if None in peaks else max(peaks),
         "sample_characters_per_second": _median(one.sample_speed for one in group),
@@ -140,7 +152,7 @@ def _row(label: str, group: Sequence[Examined], target: float) -> Row:
 def spread(values: Sequence[float]) -> dict[str, Any]:
     return {
         "mean": statistics.fmean(values),
-        "std": paired.deviation(values),
+        "std": paired.deviation(values) if len(values) > 1 else None,
         "values": list(values),
     }
 
@@ -153,12 +165,23 @@ def _median(values: Iterable[float]) -> float:
     return round(statistics.median(values), 1)
 
 
-def _seconds_to(curve: Sequence[Row], target: float) -> float | None:
+def _mean_curve(group: Sequence[Examined]) -> list[tuple[float, float]]:
+    """Seconds and bits at every evaluation, the mean over seeds."""
+    columns = zip(*(one.curve for one in group), strict=False)
+    return [
+        (
+            statistics.fmean(row["seconds"] for row in column),
+            statistics.fmean(row["bits_per_character"] for row in column),
+        )
+        for column in columns
+    ]
+
+
+def _seconds_to(curve: Sequence[tuple[float, float]], target: float) -> float | None:
     """Seconds of training until an evaluation was at `target`, on a line between the last one
-    above it and the first one below; None if it never was."""
+    above it and the first one at or below; None if none was."""
     before: tuple[float, float] | None = None
-    for row in curve:
-        seconds, bits = float(row["seconds"]), float(row["bits_per_character"])
+    for seconds, bits in curve:
         if bits <= target:
             if before is None:
                 return seconds

@@ -44,7 +44,8 @@ def legs(plan: Plan, folder: Path, seconds_a_step: Mapping[str, float]) -> list[
                 checkpoint_every=steps,
             )
             path = folder / f"{entry.folder}-rate{rate:g}"
-            result.append(Leg(tried, tried.seeded(seed), path, seconds_a_step[entry.label]))
+            seconds = seconds_a_step[entry.label]
+            result.append(Leg(tried, tried.seeded(seed), path, seconds, f"rate {rate:g}"))
     return result
 
 

@@ -13,24 +13,27 @@ from charlm.events import Evaluated, Event, Finished, Trained
 SECONDS_BETWEEN_LINES = 10.0
 
 
+def bar(total: float, start: float, status: str) -> "tqdm[Any] | None":
+    """A bar on a terminal, followed by `status` in tqdm's terms; None elsewhere."""
+    if not sys.stderr.isatty():
+        return None
+    return tqdm(
+        total=total,
+        initial=start,
+        dynamic_ncols=True,
+        file=sys.stderr,
+        bar_format="{percentage:3.0f}% {bar:20} " + status,
+        leave=False,
+    )
+
+
 class Progress:
     """Shows the events of one training run. Use as a context manager around the loop."""
 
     def __init__(self, settings: TrainConfig, *, start: int, quiet: bool) -> None:
         self.settings, self.quiet = settings, quiet
         self._last_line = time.monotonic()
-        live = sys.stderr.isatty() and not quiet
-        self._bar: tqdm[Any] | None = None
-        if live:
-            self._bar = tqdm(
-                total=settings.steps,
-                initial=start,
-                unit="step",
-                dynamic_ncols=True,
-                file=sys.stderr,
-                bar_format="{percentage:3.0f}% {bar:20} {n_fmt}/{total_fmt} {desc}",
-                leave=False,
-            )
+        self._bar = None if quiet else bar(settings.steps, start, "{n_fmt}/{total_fmt} {desc}")
 
     def __enter__(self) -> "Progress":
         return self

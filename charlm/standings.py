@@ -7,12 +7,12 @@ from typing import Any
 from rich import box
 from rich.table import Table
 from rich.text import Text
-from tqdm import tqdm
 
 from charlm.compare.comparison import Stage
 from charlm.compare.race import Advanced, Begun, Diverged, RaceEvent
 from charlm.console import duration, out, say, tell, warn
 from charlm.events import Finished, Trained
+from charlm.progress import bar
 
 SECONDS_BETWEEN_LINES = 10.0
 LONGEST_NAME = 8
@@ -24,15 +24,7 @@ class Progress:
     def __init__(self, *, quiet: bool) -> None:
         self.quiet = quiet
         self._began = self._last_line = time.monotonic()
-        self._bar: tqdm[Any] | None = None
-        if sys.stderr.isatty() and not quiet:
-            self._bar = tqdm(
-                total=1.0,
-                dynamic_ncols=True,
-                file=sys.stderr,
-                bar_format="{percentage:3.0f}% {bar:20} {desc}",
-                leave=False,
-            )
+        self._bar = None if quiet else bar(1.0, 0.0, "{desc}")
 
     def __enter__(self) -> "Progress":
         return self

@@ -69,7 +69,7 @@ FLOORS: list[dict[str, set[str]]] = [
         "api": set(),
         "console": set(),
         "progress": {"console"},
-        "standings": {"console"},
+        "standings": {"console", "progress"},
         "figures": set(),
         "report": {"figures"},
     },

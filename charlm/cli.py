@@ -221,7 +221,7 @@ def compare(
     match: Annotated[
         str, typer.Option(help="What is alike: parameters, hidden (the width) or time.")
     ] = "parameters",
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each cell.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Runs of each cell.")] = 3,
     tune: Annotated[
         bool,
         typer.Option("--tune", help="First look for each cell's learning rate, alike for all."),

@@ -7,6 +7,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from charlm.checkpoint import replace
+from charlm.compare.rows import spread_text
 from charlm.errors import CharlmError
 from charlm.figures import pictures
 from charlm.sample import visible
@@ -41,13 +42,5 @@ def html(result: dict[str, Any], figures: list[Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["visible"] = visible
-    environment.filters["spread"] = _spread
+    environment.filters["spread"] = spread_text
     return environment.get_template("report.html.j2").render(result=result, figures=figures)
-
-
-def _spread(values: dict[str, Any] | None) -> str:
-    if values is None:
-        return "–"
-    if len(values["values"]) == 1:
-        return f"{values['mean']:.3f}"
-    return f"{values['mean']:.3f} ± {values['std']:.3f}"

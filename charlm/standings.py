@@ -10,6 +10,7 @@ from rich.text import Text
 
 from charlm.compare.comparison import Stage
 from charlm.compare.race import Advanced, Begun, Diverged, RaceEvent
+from charlm.compare.rows import spread_text
 from charlm.console import duration, out, say, tell, warn
 from charlm.events import Finished, Trained
 from charlm.progress import bar
@@ -131,7 +132,7 @@ def _rows(result: dict[str, Any]) -> Table:
             name,
             f"{row['hidden_size']}",
             f"{row['parameters']:,}",
-            _spread(row["bits_per_character"]),
+            spread_text(row["bits_per_character"]),
             "-" if reached is None else f"{reached:.1f} s",
             _thousands(row["characters_per_second"]),
             _thousands(row["sample_characters_per_second"]),
@@ -168,9 +169,3 @@ def _baselines(result: dict[str, Any]) -> str:
 
 def _thousands(value: float) -> str:
     return f"{value / 1000:,.0f}k" if value >= 20_000 else f"{value / 1000:,.1f}k"
-
-
-def _spread(values: dict[str, Any]) -> str:
-    if len(values["values"]) == 1:
-        return f"{values['mean']:.3f}"
-    return f"{values['mean']:.3f} ± {values['std']:.3f}"

@@ -78,7 +78,8 @@ class Comparison:
         command: what the user gave, for the report.
 
         Raises: UsageError (another process is at it; a run of something else is in the way),
-            DataError (text too short), CheckpointError, DivergedError. Finished runs are kept.
+            DataError (text too short), CheckpointError, DivergedError, CharlmError (the disk is
+            full). Finished runs are kept.
         """
         try:
             self._lock.acquire(timeout=0)
@@ -88,6 +89,8 @@ class Comparison:
             ) from None
         try:
             yield from self._run(command)
+        except OSError as error:
+            raise self._cannot_write(error) from None
         finally:
             self._lock.release()
 
@@ -140,10 +143,14 @@ class Comparison:
         try:
             replace(self.path / RESULT, json_bytes(result))
         except OSError as error:
-            raise CharlmError(
-                f"cannot write {self.path / RESULT}: {error.strerror}",
-                "make room and run the same command again: finished runs are reused",
-            ) from None
+            raise self._cannot_write(error) from None
+
+    def _cannot_write(self, error: OSError) -> CharlmError:
+        return CharlmError(
+            f"cannot write {error.filename or self.path}: {error.strerror}",
+            f"make room, then run the same command again with --out {self.path}: "
+            "what is finished is reused",
+        )
 
     # ---- measurements, kept so that the same call shows the same numbers again ---------------
 
@@ -205,6 +212,7 @@ def _result(
         "claims": claims,
         "seeds": list(plan.seeds),
         "tuned": plan.tune,
+        "time_budget": plan.entries[0].config.train.seconds if plan.match == "time" else None,
         "text": {
             "name": plan.name,
             "characters": {name: split.characters for name, split in corpus.splits.items()},

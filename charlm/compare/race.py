@@ -121,18 +121,17 @@ class Race:
 
         Raises: UsageError, DataError, CheckpointError; DivergedError, the other runs being kept.
         """
-        finished = [_is_finished(leg, self.corpus) for leg in legs]
+        finished = [_finished(leg, self.corpus) for leg in legs]
         for at, leg in enumerate(legs):
             if self.stopped:
                 return
-            if finished[at]:
-                changes = _differences(leg)
-                yield Begun(leg, at + 1, len(legs), leg.steps, True, changes)
+            if (state := finished[at]) is not None:
+                yield Begun(leg, at + 1, len(legs), leg.steps, True, _differences(state))
                 continue
             after = sum(
                 other.seconds
                 for other, done in zip(legs[at + 1 :], finished[at + 1 :], strict=True)
-                if not done
+                if done is None
             )
             try:
                 yield from self._run(leg, at + 1, len(legs), after)
@@ -205,14 +204,15 @@ def _damaged(leg: Leg, file: str, error: Exception) -> CheckpointError:
     )
 
 
-def _is_finished(leg: Leg, corpus: Corpus) -> bool:
-    """Whether the leg has been run to its end; a run of something else in its place is refused."""
+def _finished(leg: Leg, corpus: Corpus) -> dict[str, Any] | None:
+    """The last checkpoint's state of a leg that has been run to its end, else None; a run of
+    something else in its place is refused."""
     try:
         text = (leg.path / "config.toml").read_text(encoding="utf-8")
     except FileNotFoundError:
-        if leg.path.is_dir() and any(leg.path.iterdir()):
+        if leg.path.is_dir() and not _is_barely_begun(leg.path):
             raise _refusal(leg, "it is not a run") from None
-        return False
+        return None
     except (OSError, UnicodeDecodeError) as error:
         raise _damaged(leg, "config.toml", error) from None
     try:
@@ -223,7 +223,7 @@ def _is_finished(leg: Leg, corpus: Corpus) -> bool:
         raise _refusal(leg, f"it was made with other settings: {changed}")
     directory = RunDirectory(leg.path)
     if not directory.pointed("latest"):
-        return False
+        return None
     try:
         state = checkpoint.read(directory.find("latest")).state
         checkpoint.read(directory.find("best"))
@@ -231,9 +231,22 @@ def _is_finished(leg: Leg, corpus: Corpus) -> bool:
         raise CheckpointError(error.what, f"delete {leg.path}; that run is made anew") from None
     if state.get("corpus") != corpus.fingerprint:
         raise _refusal(leg, "it was trained on another text")
-    if not (leg.path / "summary.json").is_file():
-        return False
-    return bool(summary(leg)["stopped_by"] != "signal")
+    if not (leg.path / "summary.json").is_file() or summary(leg)["stopped_by"] == "signal":
+        return None
+    return state
+
+
+def _is_barely_begun(path: Path) -> bool:
+    """Whether a folder without config.toml is what a run that was killed in its first moment, or
+    while it was removed, has left: nothing that was trained."""
+    names = {entry.name for entry in path.iterdir()}
+    return not any(path.glob("checkpoints/step-*")) and names <= FIRST_FILES
+
+
+FIRST_FILES = {
+    *(".lock", "checkpoints", "metrics.jsonl", "vocabulary.json"),
+    *(".config.toml.writing", ".vocabulary.json.writing"),
+}
 
 
 def _refusal(leg: Leg, why: str) -> UsageError:
@@ -254,9 +267,8 @@ def _changed(found: Config, wanted: Config) -> str:
     return ""
 
 
-def _differences(leg: Leg) -> list[str]:
+def _differences(state: Mapping[str, Any]) -> list[str]:
     """What was not as it is now when a finished leg was trained."""
-    state = checkpoint.read(RunDirectory(leg.path).find("latest")).state
     now = machine.versions()
     then = state["versions"]
     return [f"{key} {then.get(key)} -> {now[key]}" for key in now if then.get(key) != now[key]]
@@ -267,7 +279,7 @@ def _trainer(leg: Leg, corpus: Corpus) -> tuple[Trainer, RunDirectory, list[str]
     if RunDirectory(leg.path).pointed("latest"):
         resumed = runs.resume(leg.path, flags={"data.path": leg.config.data.path})
         return resumed.trainer, resumed.run, resumed.differences
-    if leg.path.is_dir():  # stopped before its first checkpoint: `_is_finished` has looked at it
+    if leg.path.is_dir():  # stopped before its first checkpoint: `_finished` has looked at it
         shutil.rmtree(leg.path)
     trainer, run = runs.begin(runs.Plan(leg.name, leg.config, {}, corpus), leg.path)
     return trainer, run, []

@@ -31,7 +31,7 @@ def differences(table: Sequence[Row]) -> list[dict[str, Any]]:
             result.append(
                 {
                     "cells": [one["cell"], other["cell"]],
-                    **bounds(found),
+                    **_bounds(found),
                     "shown": found.is_above_zero or found.is_below_zero,
                     "sentence": _sentence(one["cell"], other["cell"], found, len(a)),
                 }
@@ -62,7 +62,7 @@ def verdict(
     if ahead:
         winners = f"{_and(ahead)} predict{'s' if len(ahead) == 1 else ''} better"
     sentences.append(
-        f"Counting alone, {ngram_name(known.ngram_order)} model with {known.ngram_counts:,} "
+        f"Counting alone, {_ngram_name(known.ngram_order)} model with {known.ngram_counts:,} "
         f"counts, reaches {ngram:.3f}: {winners}."
     )
     fastest = max(table, key=lambda row: float(row["characters_per_second"]))
@@ -84,7 +84,7 @@ def _margin(row: Row, constant: float) -> Interval:
     return paired.difference(values, [constant] * len(values))
 
 
-def ngram_name(order: int) -> str:
+def _ngram_name(order: int) -> str:
     return f"{'an' if order == 8 else 'a'} {order}-gram"
 
 
@@ -92,7 +92,7 @@ def _and(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def bounds(found: Interval) -> dict[str, float | None]:
+def _bounds(found: Interval) -> dict[str, float | None]:
     """An interval as JSON; None where a single seed leaves it open."""
     if abs(found.low) == float("inf"):
         return {"mean": found.mean, "low": None, "high": None}
@@ -135,8 +135,8 @@ def _row(label: str, group: Sequence[Examined], target: float) -> Row:
         "recurrent_parameters": first.summary["recurrent_parameters"],
         "learning_rate": first.leg.config.train.learning_rate,
         "steps": first.leg.steps,
-        "bits_per_character": spread(_validation(group)),
-        "test_bits_per_character": spread(tests) if tests else None,
+        "bits_per_character": _spread(_validation(group)),
+        "test_bits_per_character": _spread(tests) if tests else None,
         "characters_per_second": _median(one.summary["characters_per_second"] for one in group),
         "seconds": statistics.fmean(one.summary["seconds"] for one in group),
         "seconds_to_weakest": {
@@ -149,7 +149,16 @@ def _row(label: str, group: Sequence[Examined], target: float) -> Row:
     }
 
 
-def spread(values: Sequence[float]) -> dict[str, Any]:
+def spread_text(values: dict[str, Any] | None, absent: str = "-") -> str:
+    """What `_spread` returned, for people."""
+    if values is None:
+        return absent
+    if values["std"] is None:
+        return f"{values['mean']:.3f}"
+    return f"{values['mean']:.3f} ± {values['std']:.3f}"
+
+
+def _spread(values: Sequence[float]) -> dict[str, Any]:
     return {
         "mean": statistics.fmean(values),
         "std": paired.deviation(values) if len(values) > 1 else None,

@@ -114,6 +114,10 @@ class RunDirectory:
         self._prune()
         return folder
 
+    def point_best(self, step: int) -> None:
+        """Make the checkpoint of `step` the best: a kill may have come just before `save` did."""
+        replace(self.checkpoints / "best", f"step-{step:08d}\n".encode())
+
     def _prune(self) -> None:
         """Keep the last checkpoints and the best; remove what a crash left half-written."""
         folders = sorted(self.checkpoints.glob("step-*"))

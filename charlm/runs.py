@@ -88,6 +88,8 @@ def resume(
         differences = trainer.resume(saved)
         run.forget_metrics_after(saved.step)
         run.forget_checkpoints_after(saved.step)
+        if (best := trainer.progress.best) and best["step"] == saved.step:
+            run.point_best(saved.step)
         if to_toml(config) != to_toml(saved.config):
             run.write_config(config)
     except CharlmError:

@@ -68,3 +68,35 @@ def test_run_killed_again_and_again_ends_with_the_same_bits(tmp_path: Path) -> N
     for name, value in expected.items():
         assert torch.equal(value, found[name]), name
     assert not list((tmp_path / "killed" / "checkpoints").glob(".writing-*"))
+
+
+@pytest.mark.nightly
+def test_comparison_killed_again_and_again_ends_with_the_same_numbers(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text(words(1500), encoding="utf-8")
+    changes = [*TINY, "data.split=[0.7,0.2,0.1]", "train.steps=600", "train.checkpoint_every=20"]
+    options = [part for change in changes for part in ("--set", change)]
+    begin = ["compare", "rnn", "gru", "--match", "hidden", "--tune", "--seeds", "2", *options]
+    begin += ["--data", "words.txt", "--quiet", "--json"]
+    whole = charlm(*begin, "--out", "whole", cwd=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+    rng, kills, alive = random.Random(0), 0, True
+    while alive:
+        with subprocess.Popen(
+            [sys.executable, "-m", "charlm", *begin, "--out", "killed"],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            try:
+                out, err = process.communicate(timeout=rng.uniform(2.0, 6.0))
+                alive = False
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+                kills += 1
+    assert process.returncode == 0, err
+    assert kills >= 5
+    for was, now in zip(json.loads(whole.stdout)["rows"], json.loads(out)["rows"], strict=True):
+        for key in ("learning_rate", "bits_per_character", "test_bits_per_character"):
+            assert was[key] == now[key]

@@ -92,6 +92,20 @@ def test_run_killed_between_checkpoints_resumes_to_the_same_bits(
     assert metrics_of(killed_run) == metrics_of(whole_run)
 
 
+def test_kill_between_the_pointers_of_a_checkpoint_does_not_lose_the_best(
+    tmp_path: Path, text_file: Path
+) -> None:
+    trainer, directory = runs.begin(tiny_plan(text_file), tmp_path / "run")
+    summary = summary_of(events_of(trainer, directory))
+    assert directory.pointed("best") == directory.pointed("latest") == "step-00000012"
+    # As a kill leaves it after `latest` is written: `best` is the one before, no summary.
+    (directory.checkpoints / "best").write_text("step-00000006\n")
+    (directory.path / "summary.json").unlink()
+    resumed = runs.resume(directory.path)
+    assert summary_of(events_of(resumed.trainer, resumed.run))["best"] == summary["best"]
+    assert directory.pointed("best") == "step-00000012"
+
+
 def test_run_resumed_from_an_earlier_checkpoint_takes_its_steps_again(
     tmp_path: Path, text_file: Path
 ) -> None:

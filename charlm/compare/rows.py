@@ -195,6 +195,6 @@ def _seconds_to(curve: Sequence[tuple[float, float]], target: float) -> float | 
             if before is None:
                 return seconds
             share = (before[1] - target) / (before[1] - bits)
-            return round(before[0] + share * (seconds - before[0]), 3)
+            return before[0] + share * (seconds - before[0])
         before = seconds, bits
     return None

@@ -1,0 +1,115 @@
+// A window backward, by hand. At every step: the gradient of h from the output and from the step
+// after it (a product with W_hh), then through the gates.
+#pragma once
+#include "cells.h"
+
+// f(first unit, lane, sums, columns): sums[m][n] = the gradient of h at t, for tiles of lanes and of
+// up to four vectors of units. It comes from the output, from what the state passed on directly
+// (`direct`), and from the product with `rows` (null after the last step).
+template <class S, class F>
+INLINE void gradient_of_h(const Layer<S> &l, int t, int b0, int b1, const float *direct, const S *rows,
+                          int64_t stride, int K, const S *packed, bool output, F f) {
+    const int vectors = l.H / WIDTH;
+    for (int v = 0; v < vectors; v += 4)
+        with_constant<4>(vectors - v < 4 ? vectors - v : 4, [&](auto n_) {
+            constexpr int N = n_;
+            const S *group = packed + int64_t(v) * WIDTH * K;
+            in_tiles<ROWS<N>>(b0, b1, [&](int b, auto m_) {
+                constexpr int M = m_;
+                vec d[M][N];
+                for (int m = 0; m < M; m++)
+                    for (int n = 0; n < N; n++) {
+                        int u = (v + n) * WIDTH;
+                        d[m][n] = output ? l.d_output(t, b + m, u) : vec{};
+                        if (direct) d[m][n] += load(direct + l.at(0, b + m) + u);
+                    }
+                if (rows) multiply<S, M, N>(d, rows + b * stride, stride, group, K);
+                for (int m = 0; m < M; m++)
+                    for (int n = 0; n < N; n++) f((v + n) * WIDTH, b + m, d[m][n]);
+            });
+        });
+}
+
+template <class S> void rnn_backward(const Window &w, int b0, int b1) {
+    Layer<S> l(w, 1);
+    for (int t = l.T - 1; t >= 0; t--) {
+        const bool last = t == l.T - 1;
+        gradient_of_h(l, t, b0, b1, last ? w.d_state : nullptr, last ? nullptr : l.dp + l.at(t + 1, 0),
+                      l.H, l.H, l.backward_weights, true, [&](int u, int b, vec d) {
+            vec y = load(l.h + l.at(t + 1, b) + u);
+            vec through = w.kind == RNN_TANH ? d * (1.0f - y * y) : (y > 0.0f ? d : vec{});
+            store(l.dp + l.at(t, b) + u, through);
+        });
+    }
+    for (int b = b0; b < b1; b++) memset(w.d_state + l.at(0, b), 0, 4 * l.H);
+}
+
+template <class S> void lstm_backward(const Window &w, int b0, int b1) {
+    Layer<S> l(w, 4);
+    for (int t = l.T - 1; t >= 0; t--) {
+        const bool last = t == l.T - 1;
+        gradient_of_h(l, t, b0, b1, last ? w.d_state : nullptr,
+                      last ? nullptr : l.dp + 4 * l.at(t + 1, 0), 4 * l.H, 4 * l.H,
+                      l.backward_weights, true, [&](int u, int b, vec d) {
+            vec i = load(l.gate(t, b, 0, 4, u)), f = load(l.gate(t, b, 1, 4, u));
+            vec g = load(l.gate(t, b, 2, 4, u)), o = load(l.gate(t, b, 3, 4, u));
+            vec shown = hyperbolic_tangent(load(w.c + l.at(t + 1, b) + u));
+            float *carried = w.d_c + l.at(0, b) + u;
+            vec dc = load(carried) + d * o * (1.0f - shown * shown);
+            store(carried, dc * f);
+            S *to = l.dp + 4 * l.at(t, b) + u;
+            store(to, dc * g * i * (1.0f - i));
+            store(to + l.H, dc * load(w.c + l.at(t, b) + u) * f * (1.0f - f));
+            store(to + 2 * l.H, dc * i * (1.0f - g * g));
+            store(to + 3 * l.H, d * shown * o * (1.0f - o));
+        });
+    }
+    for (int b = b0; b < b1; b++) memset(w.d_state + l.at(0, b), 0, 4 * l.H);
+}
+
+template <class S> void gru_after_backward(const Window &w, int b0, int b1) {
+    Layer<S> l(w, 3);
+    for (int t = l.T - 1; t >= 0; t--) {
+        const bool last = t == l.T - 1;
+        gradient_of_h(l, t, b0, b1, w.d_state, last ? nullptr : l.dr + 3 * l.at(t + 1, 0), 3 * l.H,
+                      3 * l.H, l.backward_weights, true, [&](int u, int b, vec d) {
+            vec r = load(l.gate(t, b, 0, 4, u)), z = load(l.gate(t, b, 1, 4, u));
+            vec n = load(l.gate(t, b, 2, 4, u)), a = load(l.gate(t, b, 3, 4, u));
+            store(w.d_state + l.at(0, b) + u, d * z);
+            vec dn = d * (1.0f - z) * (1.0f - n * n);
+            vec dr = dn * a * r * (1.0f - r);
+            vec dz = d * (load(l.h + l.at(t, b) + u) - n) * z * (1.0f - z);
+            S *to = l.dp + 3 * l.at(t, b) + u, *product = l.dr + 3 * l.at(t, b) + u;
+            store(to, dr);
+            store(to + l.H, dz);
+            store(to + 2 * l.H, dn);
+            store(product, dr);
+            store(product + l.H, dz);
+            store(product + 2 * l.H, dn * r);
+        });
+    }
+}
+
+// The packed weights hold those of r and z, then the candidate's.
+template <class S> void gru_before_backward(const Window &w, int b0, int b1) {
+    Layer<S> l(w, 3);
+    const S *candidate = l.backward_weights + int64_t(2) * l.H * l.H;
+    for (int t = l.T - 1; t >= 0; t--) {
+        const bool last = t == l.T - 1;
+        gradient_of_h(l, t, b0, b1, w.d_state, last ? nullptr : l.dp + 3 * l.at(t + 1, 0), 3 * l.H,
+                      2 * l.H, l.backward_weights, true, [&](int u, int b, vec d) {
+            vec z = load(l.gate(t, b, 1, 3, u)), n = load(l.gate(t, b, 2, 3, u));
+            store(w.d_state + l.at(0, b) + u, d * (1.0f - z));
+            S *to = l.dp + 3 * l.at(t, b) + u;
+            store(to + l.H, d * (n - load(l.h + l.at(t, b) + u)) * z * (1.0f - z));
+            store(to + 2 * l.H, d * z * (1.0f - n * n));
+        });
+        gradient_of_h(l, t, b0, b1, nullptr, l.dp + 3 * l.at(t, 0) + 2 * l.H, 3 * l.H, l.H, candidate,
+                      false, [&](int u, int b, vec d) {
+            vec r = load(l.gate(t, b, 0, 3, u));
+            float *carried = w.d_state + l.at(0, b) + u;
+            store(carried, load(carried) + d * r);
+            store(l.dp + 3 * l.at(t, b) + u, d * load(l.h + l.at(t, b) + u) * r * (1.0f - r));
+        });
+    }
+}

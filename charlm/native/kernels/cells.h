@@ -1,0 +1,99 @@
+// The recurrent cells, forward and by hand backward, for the lanes b0 to b1 of a window.
+//
+// T time, B lanes, H hidden size (a multiple of WIDTH), G gate blocks. Lanes do not touch each
+// other, so every thread runs its own from the first symbol to the last and none waits.
+#pragma once
+#include <type_traits>
+#include <utility>
+#include "product.h"
+
+enum Kind { RNN_TANH, RNN_RELU, LSTM, GRU_AFTER, GRU_BEFORE };
+
+// A window of one layer. All arrays are contiguous; S is float or bfloat16.
+struct Window {
+    int64_t kind, T, B, H, threads;
+    const float *table;       // [V, G*H] and symbols [T, B]: what the input gives to each gate ...
+    const int64_t *symbols;
+    const void *projected;    // ... or [T, B, G*H] of S ...
+    const void *below;        // ... or [T, B, I] of S, with W_ih packed like W_hh and the biases
+    const void *below_weights;
+    const float *below_bias;  // [G*H]
+    int64_t below_size;       // I
+    const float *bias;        // [H], of the candidate's product in GRU_AFTER
+    const void *forward;      // W_hh, packed for h W^T
+    const void *backward;     // W_hh, packed for dz W
+    void *h;                  // [T + 1, B, H] of S; the first is the state before the window
+    float *state;             // [B, H] in float32: before the window, then after it
+    float *c;                 // [T + 1, B, H] of LSTM
+    void *gates;              // [T, B, G', H] of S, what backward needs; null where it is not run
+    void *q;                  // [T, B, H] of S: r * h of GRU_BEFORE
+    float *scratch;           // [B, H]
+    // backward
+    const void *d_output;     // [T, B, H] of S
+    float *d_state;           // [B, H]: from after the window; then what its states pass on directly
+    float *d_c;               // [B, H], likewise
+    void *d_projected;        // [T, B, G*H] of S
+    void *d_product;          // [T, B, 3 H] of S: of W_hh h in GRU_AFTER
+};
+
+template <int MAX, class F> INLINE void with_constant(int n, F f) {
+    if constexpr (MAX > 0) {
+        if (n == MAX) f(std::integral_constant<int, MAX>{});
+        else with_constant<MAX - 1>(n, f);
+    }
+}
+
+// [begin, end) in tiles of about equal size, at most MAX: f(first, constant size).
+template <int MAX, class F> INLINE void in_tiles(int begin, int end, F f) {
+    int count = end - begin, tiles = (count + MAX - 1) / MAX;
+    for (int i = 0; i < tiles; i++) {
+        int from = begin + count * i / tiles, to = begin + count * (i + 1) / tiles;
+        with_constant<MAX>(to - from, [&](auto size) { f(from, size); });
+    }
+}
+
+// Rows of sums held at once beside N columns: all but a few registers.
+template <int N> constexpr int ROWS = (REGISTERS - N - 2) / N < 8 ? (REGISTERS - N - 2) / N : 8;
+
+template <class S> struct Layer {
+    const Window &w;
+    const int T, B, H, G;
+    S *const h, *const gates, *const q;
+    const S *const forward_weights, *const backward_weights;
+    S *const dp, *const dr;
+
+    Layer(const Window &w, int G)
+        : w(w), T(w.T), B(w.B), H(w.H), G(G), h((S *)w.h), gates((S *)w.gates), q((S *)w.q),
+          forward_weights((const S *)w.forward), backward_weights((const S *)w.backward),
+          dp((S *)w.d_projected), dr((S *)w.d_product) {}
+
+    int64_t at(int t, int b) const { return (int64_t(t) * B + b) * H; }
+
+    // What the input gives to gate g of the units from u on; the bias alone where `add_below`
+    // brings the rest.
+    INLINE_MEMBER vec input(int t, int b, int g, int u) const {
+        int64_t row = int64_t(t) * B + b;
+        if (w.below) return load(w.below_bias + g * H + u);
+        if (w.symbols) return load(w.table + w.symbols[row] * G * H + g * H + u);
+        return load((const S *)w.projected + row * G * H + g * H + u);
+    }
+    // sums += W_ih x for N columns, the first of which is packed as number `column`.
+    template <int M, int N> INLINE_MEMBER void add_below(vec (&sums)[M][N], int t, int b,
+                                                         int64_t column) const {
+        if (!w.below) return;
+        const int I = int(w.below_size);
+        product<S, M, N>(sums, (const S *)w.below + (int64_t(t) * B + b) * I, I,
+                         (const S *)w.below_weights + packed<S>(column, I), I);
+    }
+    // sums += W_hh rows, likewise.
+    template <int M, int N> INLINE_MEMBER void add_recurrent(vec (&sums)[M][N], const S *rows,
+                                                             int64_t column) const {
+        product<S, M, N>(sums, rows, H, forward_weights + packed<S>(column, H), H);
+    }
+    INLINE_MEMBER S *gate(int t, int b, int g, int count, int u) const {
+        return gates + ((int64_t(t) * B + b) * count + g) * H + u;
+    }
+    INLINE_MEMBER vec d_output(int t, int b, int u) const {
+        return load((const S *)w.d_output + at(t, b) + u);
+    }
+};

@@ -1,0 +1,133 @@
+// Products of a few rows with a packed matrix, kept in registers.
+//
+// A packed matrix is cut into groups of N vectors of columns; within a group, its rows lie one after
+// another, as many at a time as one instruction of the processor takes:
+//
+//     float      [k][N][WIDTH]
+//     bfloat16   [k / 2][N][WIDTH][2]
+//     quantized  [k / 4][N][WIDTH][4], then the scales [N][WIDTH] and the offsets [N][WIDTH]
+//
+// Quantized rows are hidden states, -1 to 1, as bytes: 127 h + 128. A column w is rounded to
+// integers of -127 to 127 times its scale; the product is exact in integers, and the offset takes
+// away what the 128 added.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <type_traits>
+#include "vector.h"
+
+template <class S> constexpr int STEP = 1;  // rows that one product instruction takes
+template <> constexpr int STEP<bfloat16> = 2;
+template <> constexpr int STEP<quantized> = 4;
+
+template <class S> constexpr int EXTRA = 0;  // elements after a column: its scale and offset
+template <> constexpr int EXTRA<quantized> = 8;
+
+// Elements before column `column` of a packed matrix with K rows.
+template <class S> INLINE int64_t packed(int64_t column, int64_t K) {
+    return column * (K + EXTRA<S>);
+}
+
+template <class S> struct Multiplier;
+
+template <> struct Multiplier<float> {
+    INLINE vec row(const float *x) { return splat(*x); }
+    INLINE vec column(const float *w) { return load(w); }
+    INLINE vec add(vec sum, vec x, vec w) { return sum + x * w; }
+};
+
+#if HAS_BFLOAT16
+template <> struct Multiplier<bfloat16> {
+    INLINE __m512i row(const bfloat16 *x) {
+        int32_t pair; memcpy(&pair, x, 4); return _mm512_set1_epi32(pair);
+    }
+    INLINE __m512i column(const bfloat16 *w) { return _mm512_loadu_si512(w); }
+    INLINE vec add(vec sum, __m512i x, __m512i w) {
+        return (vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)x, (__m512bh)w);
+    }
+};
+#endif
+
+// sums[m][n] += rows[m] . column n of a group. K: columns of the rows, a multiple of STEP.
+template <class S, int M, int N>
+INLINE void multiply(vec (&sums)[M][N], const S *rows, int64_t stride, const S *group, int K) {
+    using X = Multiplier<S>;
+    for (int k = 0; k < K; k += STEP<S>) {
+        decltype(X::column(group)) w[N];
+        for (int n = 0; n < N; n++) w[n] = X::column(group + n * WIDTH * STEP<S>);
+        group += N * WIDTH * STEP<S>;
+        for (int m = 0; m < M; m++) {
+            auto x = X::row(rows + m * stride + k);
+            for (int n = 0; n < N; n++) sums[m][n] = X::add(sums[m][n], x, w[n]);
+        }
+    }
+}
+
+#if HAS_QUANTIZED
+template <int M, int N>
+INLINE void multiply_quantized(vec (&sums)[M][N], const quantized *rows, int64_t stride,
+                               const quantized *group, int K) {
+    __m512i whole[M][N];
+    for (int m = 0; m < M; m++)
+        for (int n = 0; n < N; n++) whole[m][n] = _mm512_setzero_si512();
+    for (int k = 0; k < K; k += 4) {
+        for (int m = 0; m < M; m++) {
+            int32_t four; memcpy(&four, rows + m * stride + k, 4);
+            for (int n = 0; n < N; n++)
+                whole[m][n] = _mm512_dpbusd_epi32(whole[m][n], _mm512_set1_epi32(four),
+                                                  _mm512_loadu_si512(group + n * WIDTH * 4));
+        }
+        group += N * WIDTH * 4;
+    }
+    const float *scales = (const float *)group, *offsets = scales + N * WIDTH;
+    for (int n = 0; n < N; n++) {
+        vec scale = load(scales + n * WIDTH), offset = load(offsets + n * WIDTH);
+        for (int m = 0; m < M; m++)
+            sums[m][n] += (vec)_mm512_cvtepi32_ps(whole[m][n]) * scale + offset;
+    }
+}
+#endif
+
+template <class S, int M, int N>
+INLINE void product(vec (&sums)[M][N], const S *rows, int64_t stride, const S *group, int K) {
+#if HAS_QUANTIZED
+    if constexpr (std::is_same_v<S, quantized>) return multiply_quantized(sums, rows, stride, group, K);
+    else
+#endif
+    multiply<S, M, N>(sums, rows, stride, group, K);
+}
+
+// Packs the columns column[0], column[1], ... (each WIDTH wide) of a product y = x A, where
+// A[k][j] = a[k * rows_apart + j * columns_apart], into one group.
+template <class S>
+static void pack_group(S *to, const float *a, int64_t rows_apart, int64_t columns_apart, int K,
+                 const int64_t *columns, int N) {
+    for (int k = 0; k < K; k += STEP<S>)
+        for (int n = 0; n < N; n++)
+            for (int u = 0; u < WIDTH; u++)
+                for (int s = 0; s < STEP<S>; s++)
+                    narrow(a[(k + s) * rows_apart + (columns[n] + u) * columns_apart], to++);
+}
+
+#if HAS_QUANTIZED
+template <>
+void pack_group(quantized *to, const float *a, int64_t rows_apart, int64_t columns_apart, int K,
+                const int64_t *columns, int N) {
+    float *scales = (float *)(to + int64_t(K) * N * WIDTH), *offsets = scales + N * WIDTH;
+    for (int n = 0; n < N; n++)
+        for (int u = 0; u < WIDTH; u++) {
+            const float *column = a + (columns[n] + u) * columns_apart;
+            float largest = 1e-30f;
+            for (int k = 0; k < K; k++) largest = std::max(largest, std::abs(column[k * rows_apart]));
+            const float scale = largest / 127;
+            int32_t sum = 0;
+            for (int k = 0; k < K; k++) {
+                const int32_t w = int32_t(std::lrint(column[k * rows_apart] / scale));
+                to[((int64_t(k) / 4 * N + n) * WIDTH + u) * 4 + k % 4].bits = uint8_t(int8_t(w));
+                sum += w;
+            }
+            scales[n * WIDTH + u] = scale / 127;
+            offsets[n * WIDTH + u] = -128.0f * float(sum) * scale / 127;
+        }
+}
+#endif

@@ -1,0 +1,125 @@
+// One symbol after another for a few texts at once: read symbols, or write new ones.
+#pragma once
+#include <vector>
+#include "forward.h"
+
+// A model as it writes. The states live in the windows of its layers; all on one thread.
+struct Writer {
+    int64_t layers, texts, hidden, vocabulary;
+    Window *windows;          // one a layer, T = 1: `table` in the first, `below` in the others
+    const void *head;         // [vocabulary, H] packed, its columns padded to whole vectors
+    const float *head_bias;   // padded likewise
+    float *logits;            // [texts, vocabulary padded]
+    double temperature, top_p;
+    int64_t top_k, unknown;   // unknown: a symbol that is never written, or -1
+};
+
+INLINE int64_t padded(int64_t columns) { return (columns + WIDTH - 1) / WIDTH * WIDTH; }
+
+template <class S> void advance(const Writer &writer, const int64_t *symbols) {
+    const int texts = int(writer.texts), H = int(writer.hidden);
+    for (int64_t i = 0; i < writer.layers; i++) {
+        Window &w = writer.windows[i];
+        if (i == 0) w.symbols = symbols;
+        switch (w.kind) {
+            case LSTM: lstm_forward<S>(w, 0, texts); break;
+            case GRU_AFTER: gru_after_forward<S>(w, 0, texts); break;
+            case GRU_BEFORE: gru_before_forward<S>(w, 0, texts); break;
+            default: rnn_forward<S>(w, 0, texts);
+        }
+        const int64_t size = int64_t(texts) * H;
+        memcpy(w.h, (S *)w.h + size, size * sizeof(S));
+        if (w.c) memcpy(w.c, w.c + size, size * sizeof(float));
+    }
+    const S *h = (const S *)writer.windows[writer.layers - 1].h;
+    const int64_t columns = padded(writer.vocabulary);
+    for (int64_t v = 0; v < columns; v += 4 * WIDTH)
+        with_constant<4>(int(std::min<int64_t>(4, (columns - v) / WIDTH)), [&](auto n_) {
+            constexpr int N = n_;
+            in_tiles<ROWS<N>>(0, texts, [&](int b, auto m_) {
+                constexpr int M = m_;
+                vec a[M][N];
+                for (int m = 0; m < M; m++)
+                    for (int n = 0; n < N; n++) a[m][n] = load(writer.head_bias + v + n * WIDTH);
+                product<S, M, N>(a, h + int64_t(b) * H, H, (const S *)writer.head + packed<S>(v, H), H);
+                for (int m = 0; m < M; m++)
+                    for (int n = 0; n < N; n++)
+                        store(writer.logits + (b + m) * columns + v + n * WIDTH, a[m][n]);
+            });
+        });
+}
+
+// The symbol where the cumulative distribution passes `uniform`; see `choose` in charlm/sample.py,
+// which says the same in torch. `nats` is its surprisal before any filter.
+static int64_t chosen(const Writer &writer, const float *logits, double uniform, double *nats,
+                      std::vector<double> &p, std::vector<int64_t> &order) {
+    const int64_t V = writer.vocabulary;
+    double top = -INFINITY, sum = 0;
+    for (int64_t v = 0; v < V; v++) top = std::max(top, double(logits[v]));
+    for (int64_t v = 0; v < V; v++) sum += std::exp(double(logits[v]) - top);
+    const double log_sum = top + std::log(sum);
+
+    int64_t best = -1;
+    for (int64_t v = 0; v < V; v++)
+        if (v != writer.unknown && (best < 0 || logits[v] > logits[best])) best = v;
+    int64_t symbol = best;
+    if (writer.temperature > 0) {
+        sum = 0;
+        for (int64_t v = 0; v < V; v++) {
+            p[v] = v == writer.unknown ? 0 : std::exp((logits[v] - logits[best]) / writer.temperature);
+            sum += p[v];
+        }
+        if (writer.top_k && writer.top_k < V) {
+            for (int64_t v = 0; v < V; v++) order[v] = v;
+            std::nth_element(order.begin(), order.begin() + writer.top_k - 1, order.begin() + V,
+                             [&](int64_t a, int64_t b) { return p[a] > p[b]; });
+            const double smallest = p[order[writer.top_k - 1]];
+            sum = 0;
+            for (int64_t v = 0; v < V; v++) sum += p[v] = p[v] < smallest ? 0 : p[v];
+        }
+        if (writer.top_p < 1) {
+            for (int64_t v = 0; v < V; v++) order[v] = v;
+            std::stable_sort(order.begin(), order.begin() + V,
+                             [&](int64_t a, int64_t b) { return p[a] > p[b]; });
+            double before = 0, kept = 0;
+            for (int64_t i = 0; i < V; i++) {
+                const double share = p[order[i]];
+                if (i && before >= writer.top_p * sum) p[order[i]] = 0;
+                else kept += share;
+                before += share;
+            }
+            sum = kept;
+        }
+        double passed = 0;
+        for (int64_t v = 0; v < V; v++)
+            if (p[v] > 0) {
+                symbol = v;
+                passed += p[v];
+                if (passed > uniform * sum) break;
+            }
+    }
+    *nats = log_sum - double(logits[symbol]);
+    return symbol;
+}
+
+// symbols: [count, texts]. The logits after the last one are left for `write`.
+template <class S> void read_symbols(const Writer &writer, const int64_t *symbols, int64_t count) {
+    for (int64_t i = 0; i < count; i++) advance<S>(writer, symbols + i * writer.texts);
+}
+
+// Chooses from the logits that are there, then reads what it chose, `count` times.
+// uniforms, symbols, nats: [count, texts].
+template <class S>
+void write_symbols(const Writer &writer, const double *uniforms, int64_t count, int64_t *symbols,
+                   double *nats) {
+    std::vector<double> p(writer.vocabulary);
+    std::vector<int64_t> order(writer.vocabulary);
+    const int64_t columns = padded(writer.vocabulary);
+    for (int64_t i = 0; i < count; i++) {
+        for (int64_t b = 0; b < writer.texts; b++) {
+            const int64_t at = i * writer.texts + b;
+            symbols[at] = chosen(writer, writer.logits + b * columns, uniforms[at], nats + at, p, order);
+        }
+        advance<S>(writer, symbols + i * writer.texts);
+    }
+}

@@ -9,12 +9,12 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from charlm import machine
 from charlm.config import Config
 from charlm.lanes import Lanes
 from charlm.model import CharModel, States, detached
+from charlm.native import choose
 from charlm.optimizer import AdamW, update_average
 from charlm.schedule import learning_rate
 from charlm.vocabulary import Symbols
@@ -43,6 +43,8 @@ class Learner:
         self.model.to(self.device)
         self.judged = copy.deepcopy(self.model) if settings.weight_average else self.model
         """The model that is evaluated, sampled and scored: the average, where there is one."""
+        self.engine = choose.engine(config.model, settings, self.device, self.precision)
+        self.model.kernels = self.judged.kernels = self.engine.kernels
         beta1, beta2 = settings.adam_betas
         self.optimizer = AdamW(self.model, betas=(beta1, beta2), weight_decay=settings.weight_decay)
         self.states = self.model.initial_states(settings.batch_size)
@@ -59,7 +61,7 @@ class Learner:
         with machine.products_in(self.precision, self.device):
             logits, states = self.model(inputs, self._opening_states(seed), dropout_seed=seed)
         self.states = detached(states)
-        loss = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
+        loss = self.model.loss(logits, targets)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(
             self.model.parameters(), settings.clip_norm or math.inf, foreach=True

@@ -10,6 +10,8 @@ from torch.nn import functional as F
 from charlm.cells import CELLS, Cell, State
 from charlm.config import ModelConfig
 from charlm.errors import CheckpointError
+from charlm.native import layers as native
+from charlm.native.interface import Kernels
 
 States = list[State]
 """One `State` a layer."""
@@ -34,6 +36,8 @@ class CharModel(nn.Module):
             cell(size, config.hidden_size, bias=config.bias, **options) for size in sizes
         )
         self.head = nn.Linear(config.hidden_size, vocabulary_size)
+        self.kernels: Kernels | None = None
+        """What computes the cells on a CPU in place of torch, if anything does."""
 
     @classmethod
     def from_weights(
@@ -81,14 +85,28 @@ class CharModel(nn.Module):
 
         Shapes: symbols [T, B] (int64); logits [T, B, V].
         """
-        x = self.vectors(symbols)
+        look_up = self.kernels is not None and self.vocabulary_size <= symbols.numel()
+        x = self.vectors(torch.arange(self.vocabulary_size) if look_up else symbols)
         after: States = []
         for layer, (cell, state) in enumerate(zip(self.layers(), states, strict=True)):
-            x, state = cell(x, state)
+            if self.kernels is None:
+                x, state = cell(x, state)
+            else:
+                table = symbols if look_up and layer == 0 else None
+                x, state = native.run(self.kernels, cell, x, table, state)
             after.append(state)
             if dropout_seed is not None and self.config.dropout > 0:
                 x = self._dropped(x, dropout_seed + layer)
         return self.head(x), after
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The mean of -ln p(target), in nats. Shapes: logits [..., V], targets [...] (int64)."""
+        if self.kernels is None:
+            return F.cross_entropy(logits.float().flatten(0, -2), targets.flatten())
+        loss: Tensor = native.CrossEntropy.apply(  # type: ignore[no-untyped-call]
+            self.kernels, logits.flatten(0, -2), targets.flatten()
+        )
+        return loss
 
     def vectors(self, symbols: Tensor) -> Tensor:
         """What the first cell reads: embeddings or one-hot. Shapes: [...] -> [..., E or V]."""

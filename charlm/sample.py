@@ -1,65 +1,20 @@
-"""Writing text: filters on the logits as pure functions, and a generator of characters."""
+"""Writing text: a generator of characters."""
 
 import math
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import torch
 from torch import Tensor
 
 from charlm.config import SampleConfig
-from charlm.engine import Engine, threads
+from charlm.engine import engine, threads
 from charlm.model import CharModel
 from charlm.vocabulary import Vocabulary
 
 UNIFORMS_AT_ONCE = 1024
-
-# ---- filters: logits [N, V] -> logits [N, V] ----------------------------------------------------
-
-
-def with_temperature(logits: Tensor, temperature: float) -> Tensor:
-    """Logits over temperature: below 1 sharper, above 1 flatter. Temperature must be positive."""
-    return logits / temperature
-
-
-def keep_top_k(logits: Tensor, k: int) -> Tensor:
-    """All but the k largest logits at -inf (ties with the k-th stay)."""
-    if k >= logits.shape[-1]:
-        return logits
-    smallest_kept = logits.topk(k).values[..., -1:]
-    return logits.masked_fill(logits < smallest_kept, -math.inf)
-
-
-def keep_top_p(logits: Tensor, p: float) -> Tensor:
-    """All at -inf but the fewest most probable symbols whose probabilities reach p together.
-
-    Source: Holtzman et al. 2020 (arXiv 1904.09751), section 3.1.
-    """
-    ordered, indices = logits.sort(descending=True)
-    before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
-    dropped = before >= p
-    dropped[..., 0] = False
-    return logits.masked_fill(torch.zeros_like(dropped).scatter(-1, indices, dropped), -math.inf)
-
-
-def choose(logits: Tensor, settings: SampleConfig, uniform: Tensor) -> Tensor:
-    """One symbol a row, by inverting the cumulative distribution at `uniform` in [0, 1).
-
-    Shapes: logits [N, V], uniform [N], result [N] (int64).
-    """
-    if settings.temperature == 0:
-        return logits.argmax(-1)
-    logits = with_temperature(logits, settings.temperature)
-    if settings.top_k:
-        logits = keep_top_k(logits, settings.top_k)
-    if settings.top_p < 1:
-        logits = keep_top_p(logits, settings.top_p)
-    cumulative = logits.double().softmax(-1).cumsum(-1)
-    threshold = uniform.double().unsqueeze(-1) * cumulative[..., -1:]
-    # The first symbol whose cumulative probability exceeds the threshold has a probability above 0.
-    return torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)
-
 
 # ---- generation ---------------------------------------------------------------------------------
 
@@ -86,6 +41,7 @@ def generate(
     stop: str = "",
     thread_count: int = 1,
     streams: list[Stream] | None = None,
+    precision: str = "auto",
 ) -> Iterator[str]:
     """Write `settings.length` symbols after `prompt`; yields the text of the first of `num`
     streams as it comes. `streams`, if given, is filled with all of them.
@@ -95,7 +51,7 @@ def generate(
     prompt the model reads a newline first, or, where it knows none, begins with the first
     character of its training text.
     """
-    engine = Engine(model, num)
+    writer = engine(model, num, precision)
     written = [Stream() for _ in range(num)] if streams is None else streams
     written.extend(Stream() for _ in range(num - len(written)))
     texts = [Composer(vocabulary, stop) for _ in range(num)]
@@ -111,29 +67,25 @@ def generate(
             if written[0].text:
                 yield written[0].text
         for index in given or [opening or 0]:
-            logits = engine.read(torch.full((num,), index, device=device))
+            writer.read(torch.full((num,), index, device=device))
 
-        uniforms = _uniforms(num, seed, device)
-        for _ in range(settings.length - len(written[0].indices)):
-            surprisal = -logits.log_softmax(-1)
-            if vocabulary.unknown is not None:
-                logits[:, vocabulary.unknown] = -math.inf
-            symbols = choose(logits, settings, next(uniforms))
-            costs = surprisal.gather(-1, symbols.unsqueeze(-1)).squeeze(-1).tolist()
-            for number, index in enumerate(symbols.tolist()):
-                stream = written[number]
-                if stream.ended:
-                    continue
-                stream.indices.append(index)
-                stream.nats += costs[number]
-                piece = texts[number].add(index)
-                stream.text += piece
-                stream.ended = texts[number].stopped
-                if number == 0 and piece:
-                    yield piece
-            if all(stream.ended for stream in written):
-                break
-            logits = engine.read(symbols)
+        uniforms = _uniforms(num, seed)
+        left = settings.length - len(written[0].indices)
+        while left > 0 and not all(stream.ended for stream in written):
+            drawn = torch.stack(list(islice(uniforms, min(left, writer.at_once))))
+            left -= len(drawn)
+            symbols, nats = writer.write(drawn, settings, vocabulary.unknown)
+            for row, costs in zip(symbols.tolist(), nats.tolist(), strict=True):
+                for number, stream in enumerate(written):
+                    if stream.ended:
+                        continue
+                    stream.indices.append(row[number])
+                    stream.nats += costs[number]
+                    piece = texts[number].add(row[number])
+                    stream.text += piece
+                    stream.ended = texts[number].stopped
+                    if number == 0 and piece:
+                        yield piece
         for number, stream in enumerate(written):
             piece = texts[number].rest()
             stream.text += piece
@@ -141,13 +93,13 @@ def generate(
                 yield piece
 
 
-def _uniforms(num: int, seed: int, device: torch.device) -> Iterator[Tensor]:
+def _uniforms(num: int, seed: int) -> Iterator[Tensor]:
     """Endless rows of `num` uniform numbers, drawn on the CPU so that a seed means the same text
     wherever it is written."""
     generator = torch.Generator().manual_seed(seed)
     while True:
         drawn = torch.rand(UNIFORMS_AT_ONCE, num, generator=generator, dtype=torch.float64)
-        yield from drawn.to(device).unbind(0)
+        yield from drawn.unbind(0)
 
 
 def _opening(vocabulary: Vocabulary) -> int:

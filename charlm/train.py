@@ -222,6 +222,7 @@ class Trainer:
             "device": str(self.learner.device),
             "precision": str(self.learner.precision).removeprefix("torch."),
             "threads": torch.get_num_threads(),
+            "engine": self.learner.engine.name,
         }
 
     def estimate(self, trials: int = 5) -> dict[str, Any]:

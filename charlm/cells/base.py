@@ -40,6 +40,18 @@ class Cell(nn.Module, ABC):
         self.bias_ih = nn.Parameter(torch.empty(rows)) if bias else None
         self.bias_hh = nn.Parameter(torch.empty(rows)) if bias else None
 
+    @property
+    @abstractmethod
+    def kernel(self) -> str:
+        """The name of the native kernel that computes this cell; see `charlm.native`."""
+
+    def merged_biases(self) -> tuple[Tensor, Tensor | None]:
+        """bias_ih + bias_hh, and what of bias_hh cannot be added to the input's share. The cell
+        must have biases. Shapes: [G*H], [H]."""
+        assert self.bias_ih is not None
+        assert self.bias_hh is not None
+        return self.bias_ih + self.bias_hh, None
+
     @abstractmethod
     def advance(self, projected: Tensor, state: State) -> State:
         """The state after one symbol: the equations.

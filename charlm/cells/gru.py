@@ -45,6 +45,20 @@ class GRU(Cell):
         super().__init__(input_size, hidden_size, bias=bias)
         self.reset_gate = reset_gate
 
+    @property
+    def kernel(self) -> str:
+        return f"gru_{self.reset_gate}"
+
+    def merged_biases(self) -> tuple[Tensor, Tensor | None]:
+        """As `Cell.merged_biases`: in the form "after", r multiplies the candidate's bias_hh."""
+        if self.reset_gate == "before":
+            return super().merged_biases()
+        assert self.bias_ih is not None
+        assert self.bias_hh is not None
+        gates = 2 * self.hidden_size
+        merged = F.pad(self.bias_hh[:gates], (0, self.hidden_size))
+        return self.bias_ih + merged, self.bias_hh[gates:]
+
     def advance(self, projected: Tensor, state: State) -> State:
         (h,) = state
         x_r, x_z, x_n = projected.chunk(3, -1)

@@ -33,6 +33,10 @@ class LSTM(Cell):
         super().__init__(input_size, hidden_size, bias=bias)
         self.forget_bias = forget_bias
 
+    @property
+    def kernel(self) -> str:
+        return "lstm"
+
     def advance(self, projected: Tensor, state: State) -> State:
         h, c = state
         a_i, a_f, a_g, a_o = (projected + F.linear(h, self.weight_hh, self.bias_hh)).chunk(4, -1)

@@ -31,6 +31,10 @@ class RNN(Cell):
         super().__init__(input_size, hidden_size, bias=bias)
         self.nonlinearity = nonlinearity
 
+    @property
+    def kernel(self) -> str:
+        return f"rnn_{self.nonlinearity}"
+
     def advance(self, projected: Tensor, state: State) -> State:
         (h,) = state
         a = projected + F.linear(h, self.weight_hh, self.bias_hh)

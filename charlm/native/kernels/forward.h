@@ -21,7 +21,7 @@ template <class S> void rnn_forward(const Window &w, int b0, int b1) {
                             vec y = w.kind == RNN_TANH ? hyperbolic_tangent(a[m][n])
                                                        : greater(a[m][n], vec{});
                             store(l.h + l.at(t + 1, b + m) + (v + n) * WIDTH, y);
-                            store(w.state + l.at(0, b + m) + (v + n) * WIDTH, y);
+                            if (t == l.T - 1) store(w.state + l.at(0, b + m) + (v + n) * WIDTH, y);
                         }
                 });
             });
@@ -45,7 +45,7 @@ template <class S> void lstm_forward(const Window &w, int b0, int b1) {
                     vec y = o * hyperbolic_tangent(c);
                     store(w.c + l.at(t + 1, b + m) + u, c);
                     store(l.h + l.at(t + 1, b + m) + u, y);
-                    store(w.state + l.at(0, b + m) + u, y);
+                    if (t == l.T - 1) store(w.state + l.at(0, b + m) + u, y);
                     if (l.gates) {
                         vec kept[4] = {i, f, g, o};
                         for (int k = 0; k < 4; k++) store(l.gate(t, b + m, k, 4, u), kept[k]);

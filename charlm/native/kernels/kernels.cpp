@@ -112,9 +112,13 @@ void scatter(const S *rows, const int64_t *symbols, int64_t N, int64_t columns, 
 
 extern "C" {
 
+#pragma GCC visibility push(default)
+
+#if defined(TRAIN_FLOAT32)
 int64_t charlm_width() { return WIDTH; }
 int64_t charlm_has_bfloat16() { return HAS_BFLOAT16; }
 int64_t charlm_has_int8() { return HAS_QUANTIZED; }
+#endif
 
 #define EXPORT(NAME, S)                                                                            \
     void charlm_forward_##NAME(const Window *w) { forward<S>(*w); }                                \
@@ -151,13 +155,20 @@ int64_t charlm_has_int8() { return HAS_QUANTIZED; }
         write_symbols<S>(*w, uniforms, count, symbols, nats);                                      \
     }
 
+#if defined(TRAIN_FLOAT32)
 EXPORT(float32, float)
-EXPORT_WRITER(float32, float)
+#elif defined(TRAIN_BFLOAT16)
 #if HAS_BFLOAT16
 EXPORT(bfloat16, bfloat16)
+#endif
+#else
+EXPORT_WRITER(float32, float)
+#if HAS_BFLOAT16
 EXPORT_WRITER(bfloat16, bfloat16)
 #endif
 #if HAS_QUANTIZED
 EXPORT_WRITER(int8, quantized)
 #endif
+#endif
+#pragma GCC visibility pop
 }

@@ -1,0 +1,136 @@
+"""Writing text by the kernels: states, packed weights and scratch of a model, allocated once.
+
+Symbols: N texts at once, V vocabulary size, H hidden size, G gate blocks.
+"""
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from charlm.cells.base import Cell
+from charlm.native.interface import KINDS, Kernels, Window, Writer, address
+
+ELEMENTS = {"float32": (4, 0), "bfloat16": (2, 0), "int8": (1, 8)}
+"""Bytes of a weight, and weights' worth of room after each column: EXTRA in kernels/product.h."""
+
+
+class Writing:
+    """Reads and writes symbols, carrying the states of N texts. One thread, nothing allocated.
+
+    table: what the first layer gets from each symbol, biases merged in, [V, G*H]. name: of the
+    type of the weights, one of `kernels.types`.
+    """
+
+    def __init__(
+        self,
+        kernels: Kernels,
+        name: str,
+        cells: Sequence[Cell],
+        table: Tensor,
+        head: tuple[Tensor, Tensor],
+        texts: int,
+    ) -> None:
+        self._kernels, self._name, self.texts = kernels, name, texts
+        self._kept: list[Any] = []  # what the structures point to
+        self._room = -cells[0].hidden_size % kernels.width
+        self._hidden = cells[0].hidden_size + self._room
+        self.vocabulary_size = len(head[1])
+        windows: list[Any] = []
+        for cell in cells:
+            windows.append(self._window(cell, windows[-1] if windows else None))
+        windows[0].table = self._keep(self._blocks(table, len(cells[0].gates)))
+        self._windows = (Window * len(windows))(*windows)
+        columns = self.vocabulary_size + -self.vocabulary_size % kernels.width
+        self.logits = torch.zeros(texts, columns)
+        self._writer = Writer(
+            layers=len(windows),
+            texts=texts,
+            hidden=self._hidden,
+            vocabulary=self.vocabulary_size,
+            windows=ctypes.addressof(self._windows),
+            head=self._packed_head(head[0], columns),
+            head_bias=self._keep(F.pad(head[1], (0, columns - self.vocabulary_size))),
+            logits=self._keep(self.logits),
+        )
+
+    def read(self, symbols: Tensor) -> Tensor:
+        """The logits after one more symbol in every text. Shapes: [N] -> [N, V]."""
+        self._kernels.call("read", self._name, self._writer, symbols.contiguous(), 1)
+        return self.logits[:, : self.vocabulary_size]
+
+    def write(
+        self, uniforms: Tensor, *, temperature: float, top_k: int, top_p: float, unknown: int | None
+    ) -> tuple[Tensor, Tensor]:
+        """Symbols chosen one after another from the logits that are there, each then read.
+
+        unknown: a symbol that is never chosen. uniforms: a number in [0, 1) for every choice.
+
+        Shapes: uniforms [count, N] (float64); symbols [count, N]; their surprisals in nats, before
+        any filter, [count, N] (float64).
+        """
+        writer = self._writer
+        writer.temperature, writer.top_k, writer.top_p = temperature, top_k, top_p
+        writer.unknown = -1 if unknown is None else unknown
+        symbols = torch.empty(uniforms.shape, dtype=torch.int64)
+        nats = torch.empty(uniforms.shape, dtype=torch.float64)
+        self._kernels.call(
+            "write", self._name, writer, uniforms.contiguous(), len(uniforms), symbols, nats
+        )
+        return symbols, nats
+
+    def _window(self, cell: Cell, below: Any) -> Any:
+        H, size = self._hidden, ELEMENTS[self._name][0]
+        window = Window(kind=KINDS[cell.kernel], T=1, B=self.texts, H=H, threads=1)
+        window.forward = self._packed(cell, cell.weight_hh)
+        bias = bias_n = None
+        if cell.bias_ih is not None:
+            bias, bias_n = cell.merged_biases()
+        if bias_n is not None:
+            window.bias = self._keep(F.pad(bias_n, (0, self._room)))
+        if below is not None:
+            window.below, window.below_size = below.h, H
+            window.below_weights = self._packed(cell, cell.weight_ih)
+            rows = len(cell.gates)
+            merged = torch.zeros(rows * cell.hidden_size) if bias is None else bias
+            window.below_bias = self._keep(self._blocks(merged, rows))
+        h = torch.empty(2 * self.texts * H * size, dtype=torch.uint8)
+        zeros = torch.zeros(2 * self.texts * H)
+        self._kernels.call("store", self._name, zeros, len(zeros), h)
+        window.h = self._keep(h)
+        window.state = self._keep(torch.zeros(self.texts, H))
+        window.scratch = self._keep(torch.zeros(self.texts, H))
+        if cell.kernel == "lstm":
+            window.c = self._keep(torch.zeros(2, self.texts, H))
+        if cell.kernel == "gru_before":
+            window.q = self._keep(torch.empty(self.texts * H * size, dtype=torch.uint8))
+        return window
+
+    def _packed(self, cell: Cell, weight: Tensor) -> int | None:
+        """The address of a [G*H, H] matrix, its units filled up, as the kernels read it."""
+        H, (size, extra) = self._hidden, ELEMENTS[self._name]
+        filled = self._blocks(F.pad(weight, (0, self._room)).t(), len(cell.gates)).t().contiguous()
+        packed = torch.empty(len(filled) * (H + extra) * size, dtype=torch.uint8)
+        self._kernels.call("pack", self._name, KINDS[cell.kernel], H, H, filled, packed, None, 1)
+        return self._keep(packed)
+
+    def _packed_head(self, weight: Tensor, columns: int) -> int | None:
+        H, (size, extra) = self._hidden, ELEMENTS[self._name]
+        filled = F.pad(weight, (0, self._room, 0, columns - len(weight))).contiguous()
+        packed = torch.empty(columns * (H + extra) * size, dtype=torch.uint8)
+        self._kernels.call("pack_head", self._name, columns, H, filled, packed)
+        return self._keep(packed)
+
+    def _blocks(self, tensor: Tensor, count: int) -> Tensor:
+        """With zeros for the units that fill the last vector, in each of the `count` blocks of the
+        last dimension."""
+        split = tensor.reshape(*tensor.shape[:-1], count, -1)
+        return F.pad(split, (0, self._room)).flatten(-2)
+
+    def _keep(self, tensor: Tensor) -> int | None:
+        tensor = tensor.detach().contiguous()
+        self._kept.append(tensor)
+        return address(tensor)

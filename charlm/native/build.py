@@ -18,8 +18,12 @@ from pathlib import Path
 from charlm import sources
 
 SOURCE = Path(__file__).parent / "kernels"
-UNITS = ("train_float32", "train_bfloat16", "write")
-"""Parts of kernels.cpp that are compiled side by side."""
+UNITS = (
+    ("train.cpp", "-DTYPE=bfloat16", "-DWANTS_BFLOAT16"),
+    ("train.cpp", "-DTYPE=float32"),
+    ("write.cpp",),
+)
+"""What is compiled, side by side."""
 FLAGS = (
     *("-std=c++17", "-O2", "-march=native", "-fopenmp", "-fPIC", "-w"),
     *("-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"),
@@ -63,7 +67,7 @@ def cached() -> Path:
     """Where the library is, or will be once it is built. Raises: UnavailableError: no compiler."""
     compiler = _compiler()
     about = compiler.stat()
-    seen = hashlib.sha256(f"{compiler} {about.st_size} {about.st_mtime_ns} {FLAGS}".encode())
+    seen = hashlib.sha256(f"{compiler} {about.st_size} {about.st_mtime_ns} {FLAGS} {UNITS}".encode())
     seen.update(_processor().encode())
     for file in sorted(SOURCE.iterdir()):
         seen.update(file.read_bytes())
@@ -103,13 +107,14 @@ def _compiled(folder: Path) -> Path:
             said = errors[0] if errors else done.stderr.strip()[-200:]
             raise UnavailableError(f"{compiler} cannot compile the kernels: {said}")
 
-    def unit(name: str) -> str:
-        target = str(folder / f"{name}.o")
-        run(*FLAGS, f"-D{name.upper()}", "-c", str(SOURCE / "kernels.cpp"), "-o", target)
+    def unit(number: int) -> str:
+        target = str(folder / f"{number}.o")
+        source, *defined = UNITS[number]
+        run(*FLAGS, *defined, "-c", str(SOURCE / source), "-o", target)
         return target
 
     with ThreadPoolExecutor(len(UNITS)) as pool:
-        objects = list(pool.map(unit, UNITS))
+        objects = list(pool.map(unit, range(len(UNITS))))
     # Not linked against an OpenMP of its own: torch has one, and two would fight for the cores.
     run("-shared", *objects, "-o", str(result))
     return result

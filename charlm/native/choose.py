@@ -1,5 +1,6 @@
 """Which engine computes the cells: the native kernels or torch."""
 
+import ctypes
 from dataclasses import dataclass
 from functools import cache
 
@@ -45,7 +46,7 @@ def engine(
         return Engine(None)
     else:
         try:
-            kernels = load()
+            kernels = Kernels(load())
             if str(precision).removeprefix("torch.") in kernels.types:
                 return Engine(kernels)
             why_not = f"the kernels have no {precision} on this processor"
@@ -70,12 +71,12 @@ def builds_now(model: ModelConfig, train: TrainConfig) -> bool:
 def built() -> Kernels | None:
     """The kernels where they need not be built first."""
     try:
-        return load() if build.cached().is_file() else None
+        return Kernels(load()) if build.cached().is_file() else None
     except UnavailableError:
         return None
 
 
 @cache
-def load() -> Kernels:
-    """The kernels, built if need be. Raises: UnavailableError."""
-    return Kernels(build.library(accept))
+def load() -> ctypes.CDLL:
+    """The library, built if need be. Raises: UnavailableError."""
+    return build.library(accept)

@@ -1,6 +1,7 @@
 """The kernels as Python calls them: the C structures of kernels/cells.h and write.h."""
 
 import ctypes
+import math
 from typing import Any
 
 import torch
@@ -21,10 +22,11 @@ _ARRAY, _SIZE, _REAL = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
 Window: Any = _structure(
     "Window",
     **dict.fromkeys(("kind", "T", "B", "H", "threads"), _SIZE),
-    **dict.fromkeys(("table", "symbols", "projected"), _ARRAY),
+    **dict.fromkeys(("table", "symbols"), _ARRAY),
     **dict.fromkeys(("below", "below_weights", "below_bias"), _ARRAY),
     below_size=_SIZE,
-    **dict.fromkeys(("bias", "forward", "backward", "h", "state", "c", "gates", "q"), _ARRAY),
+    **dict.fromkeys(("bias", "forward", "backward", "h", "state", "c"), _ARRAY),
+    **dict.fromkeys(("c_before", "gates", "q"), _ARRAY),
     **dict.fromkeys(("scratch", "d_output", "d_state", "d_c", "d_projected"), _ARRAY),
     d_product=_ARRAY,
 )
@@ -39,7 +41,11 @@ Writer: Any = _structure(
 
 
 class Kernels:
-    """Typed calls into a library. `name` is "float32", "bfloat16" or, to write, "int8"."""
+    """Typed calls into a library, and the large buffers between them, used again and again.
+
+    (From malloc, such blocks were faulted in anew at step after step until its heap had grown to
+    several times their size.) The `name` of a type is "float32", "bfloat16" or, to write, "int8".
+    """
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library = library
@@ -49,12 +55,27 @@ class Kernels:
         self.types += ["bfloat16"] if library.charlm_has_bfloat16() else []
         self.types += ["int8"] if library.charlm_has_int8() else []
         for name in self.types:
-            loss = getattr(library, f"charlm_loss_{name}", None)
-            if loss is not None:
-                loss.restype = _REAL
+            if name != "int8":
+                getattr(library, f"charlm_loss_{name}").restype = _REAL
+
+        self._free: dict[int, list[Tensor]] = {}
+
+    def borrow(self, *shape: int, dtype: torch.dtype) -> Tensor:
+        """A buffer with anything in it; for `give_back`, or to be forgotten."""
+        size = math.prod(shape) * dtype.itemsize
+        free = self._free.get(size)
+        buffer = free.pop() if free else torch.empty(size, dtype=torch.uint8)
+        return buffer.view(dtype).view(shape)
+
+    def give_back(self, *buffers: Tensor | None) -> None:
+        """Nothing may read or write them any more."""
+        for buffer in buffers:
+            if buffer is not None:
+                whole = buffer.view(-1).view(torch.uint8)
+                self._free.setdefault(len(whole), []).append(whole)
 
     def call(self, function: str, name: str, *arguments: Any) -> Any:
-        """charlm_<function>_<name>, with tensors as pointers and integers as int64."""
+        """charlm_<function>_<name>, with contiguous tensors as pointers, integers as int64."""
         return getattr(self._library, f"charlm_{function}_{name}")(*map(_passed, arguments))
 
 
@@ -71,4 +92,4 @@ def _passed(argument: Any) -> Any:
         return _SIZE(argument)
     if isinstance(argument, Tensor):
         return _ARRAY(address(argument))
-    return argument if argument is None else ctypes.byref(argument)
+    return ctypes.byref(argument) if isinstance(argument, ctypes.Structure) else argument

@@ -104,7 +104,7 @@ class Writing:
         window.state = self._keep(torch.zeros(self.texts, H))
         window.scratch = self._keep(torch.zeros(self.texts, H))
         if cell.kernel == "lstm":
-            window.c = self._keep(torch.zeros(2, self.texts, H))
+            window.c = self._keep(torch.zeros(self.texts, H))
         if cell.kernel == "gru_before":
             window.q = self._keep(torch.empty(self.texts * H * size, dtype=torch.uint8))
         return window
@@ -114,7 +114,7 @@ class Writing:
         H, (size, extra) = self._hidden, ELEMENTS[self._name]
         filled = self._blocks(F.pad(weight, (0, self._room)).t(), len(cell.gates)).t().contiguous()
         packed = torch.empty(len(filled) * (H + extra) * size, dtype=torch.uint8)
-        self._kernels.call("pack", self._name, KINDS[cell.kernel], H, H, filled, packed, None, 1)
+        self._kernels.call("pack_writer", self._name, KINDS[cell.kernel], H, H, filled, packed)
         return self._keep(packed)
 
     def _packed_head(self, weight: Tensor, columns: int) -> int | None:

@@ -17,15 +17,15 @@ INLINE void gradient_of_h(const Layer<S> &l, int t, int b0, int b1, const float 
             in_tiles<ROWS<N>>(b0, b1, [&](int b, auto m_) {
                 constexpr int M = m_;
                 vec d[M][N];
-                for (int m = 0; m < M; m++)
-                    for (int n = 0; n < N; n++) {
+                UNROLL for (int m = 0; m < M; m++)
+                    UNROLL for (int n = 0; n < N; n++) {
                         int u = (v + n) * WIDTH;
                         d[m][n] = output ? l.d_output(t, b + m, u) : vec{};
                         if (direct) d[m][n] += load(direct + l.at(0, b + m) + u);
                     }
                 if (rows) multiply<S, M, N>(d, rows + b * stride, stride, group, K);
-                for (int m = 0; m < M; m++)
-                    for (int n = 0; n < N; n++) f((v + n) * WIDTH, b + m, d[m][n]);
+                UNROLL for (int m = 0; m < M; m++)
+                    UNROLL for (int n = 0; n < N; n++) f((v + n) * WIDTH, b + m, d[m][n]);
             });
         });
 }
@@ -53,13 +53,14 @@ template <class S> void lstm_backward(const Window &w, int b0, int b1) {
                       l.backward_weights, true, [&](int u, int b, vec d) {
             vec i = load(l.gate(t, b, 0, 4, u)), f = load(l.gate(t, b, 1, 4, u));
             vec g = load(l.gate(t, b, 2, 4, u)), o = load(l.gate(t, b, 3, 4, u));
-            vec shown = hyperbolic_tangent(load(w.c + l.at(t + 1, b) + u));
+            vec before = load(l.c_before(t, b, u));
+            vec shown = hyperbolic_tangent<S>(f * before + i * g);
             float *carried = w.d_c + l.at(0, b) + u;
             vec dc = load(carried) + d * o * (1.0f - shown * shown);
             store(carried, dc * f);
             S *to = l.dp + 4 * l.at(t, b) + u;
             store(to, dc * g * i * (1.0f - i));
-            store(to + l.H, dc * load(w.c + l.at(t, b) + u) * f * (1.0f - f));
+            store(to + l.H, dc * before * f * (1.0f - f));
             store(to + 2 * l.H, dc * i * (1.0f - g * g));
             store(to + 3 * l.H, d * shown * o * (1.0f - o));
         });
@@ -111,5 +112,14 @@ template <class S> void gru_before_backward(const Window &w, int b0, int b1) {
             store(carried, load(carried) + d * r);
             store(l.dp + 3 * l.at(t, b) + u, d * load(l.h + l.at(t, b) + u) * r * (1.0f - r));
         });
+    }
+}
+
+template <class S> void run_backward(const Window &w, int b0, int b1) {
+    switch (w.kind) {
+        case LSTM: return lstm_backward<S>(w, b0, b1);
+        case GRU_AFTER: return gru_after_backward<S>(w, b0, b1);
+        case GRU_BEFORE: return gru_before_backward<S>(w, b0, b1);
+        default: return rnn_backward<S>(w, b0, b1);
     }
 }

@@ -14,18 +14,18 @@ struct Window {
     int64_t kind, T, B, H, threads;
     const float *table;       // [V, G*H] and symbols [T, B]: what the input gives to each gate ...
     const int64_t *symbols;
-    const void *projected;    // ... or [T, B, G*H] of S ...
-    const void *below;        // ... or [T, B, I] of S, with W_ih packed like W_hh and the biases
-    const void *below_weights;
-    const float *below_bias;  // [G*H]
-    int64_t below_size;       // I
+    const void *below;        // ... or the input itself, [T, B, I] of S
+    const void *below_weights;  // with W_ih, packed like W_hh,
+    const float *below_bias;    // and the biases, [G*H]
+    int64_t below_size;         // I, a multiple of WIDTH
     const float *bias;        // [H], of the candidate's product in GRU_AFTER
     const void *forward;      // W_hh, packed for h W^T
     const void *backward;     // W_hh, packed for dz W
     void *h;                  // [T + 1, B, H] of S; the first is the state before the window
     float *state;             // [B, H] in float32: before the window, then after it
-    float *c;                 // [T + 1, B, H] of LSTM
-    void *gates;              // [T, B, G', H] of S, what backward needs; null where it is not run
+    float *c;                 // [B, H] of LSTM: before the window, then after it
+    void *c_before;           // [T, H / WIDTH, B, WIDTH] of S: c before every step, as for `gates`
+    void *gates;              // [T, H / WIDTH, B, G', WIDTH] of S: what backward needs; may be null
     void *q;                  // [T, B, H] of S: r * h of GRU_BEFORE
     float *scratch;           // [B, H]
     // backward
@@ -36,6 +36,7 @@ struct Window {
     void *d_product;          // [T, B, 3 H] of S: of W_hh h in GRU_AFTER
 };
 
+// f with a constant for n, 1 to MAX.
 template <int MAX, class F> INLINE void with_constant(int n, F f) {
     if constexpr (MAX > 0) {
         if (n == MAX) f(std::integral_constant<int, MAX>{});
@@ -43,17 +44,14 @@ template <int MAX, class F> INLINE void with_constant(int n, F f) {
     }
 }
 
-// [begin, end) in tiles of about equal size, at most MAX: f(first, constant size).
-template <int MAX, class F> INLINE void in_tiles(int begin, int end, F f) {
-    int count = end - begin, tiles = (count + MAX - 1) / MAX;
-    for (int i = 0; i < tiles; i++) {
-        int from = begin + count * i / tiles, to = begin + count * (i + 1) / tiles;
-        with_constant<MAX>(to - from, [&](auto size) { f(from, size); });
-    }
+// [begin, end) in tiles of M rows, what is left in smaller ones: f(first, constant size).
+template <int M, class F> INLINE void in_tiles(int begin, int end, F f) {
+    for (; begin + M <= end; begin += M) f(begin, std::integral_constant<int, M>{});
+    if constexpr (M > 1) in_tiles<(M > 4 ? 4 : M / 2)>(begin, end, f);
 }
 
-// Rows of sums held at once beside N columns: all but a few registers.
-template <int N> constexpr int ROWS = (REGISTERS - N - 2) / N < 8 ? (REGISTERS - N - 2) / N : 8;
+// Rows of a tile beside N columns: as many sums as the registers hold, in powers of two.
+template <int N> constexpr int ROWS = N > 3 || REGISTERS < 32 ? 4 : 8;
 
 template <class S> struct Layer {
     const Window &w;
@@ -72,10 +70,8 @@ template <class S> struct Layer {
     // What the input gives to gate g of the units from u on; the bias alone where `add_below`
     // brings the rest.
     INLINE_MEMBER vec input(int t, int b, int g, int u) const {
-        int64_t row = int64_t(t) * B + b;
         if (w.below) return load(w.below_bias + g * H + u);
-        if (w.symbols) return load(w.table + w.symbols[row] * G * H + g * H + u);
-        return load((const S *)w.projected + row * G * H + g * H + u);
+        return load(w.table + w.symbols[int64_t(t) * B + b] * G * H + g * H + u);
     }
     // sums += W_ih x for N columns, the first of which is packed as number `column`.
     template <int M, int N> INLINE_MEMBER void add_below(vec (&sums)[M][N], int t, int b,
@@ -90,8 +86,12 @@ template <class S> struct Layer {
                                                              int64_t column) const {
         product<S, M, N>(sums, rows, H, forward_weights + packed<S>(column, H), H);
     }
+    INLINE_MEMBER S *c_before(int t, int b, int u) const {
+        return (S *)w.c_before + ((int64_t(t) * (H / WIDTH) + u / WIDTH) * B + b) * WIDTH;
+    }
+    // What backward needs of a vector of units, its `count` parts side by side.
     INLINE_MEMBER S *gate(int t, int b, int g, int count, int u) const {
-        return gates + ((int64_t(t) * B + b) * count + g) * H + u;
+        return gates + ((int64_t(t) * (H / WIDTH) + u / WIDTH) * B + b) * count * WIDTH + g * WIDTH;
     }
     INLINE_MEMBER vec d_output(int t, int b, int u) const {
         return load((const S *)w.d_output + at(t, b) + u);

@@ -12,13 +12,13 @@ template <class S> void rnn_forward(const Window &w, int b0, int b1) {
                 in_tiles<ROWS<N>>(b0, b1, [&](int b, auto m_) {
                     constexpr int M = m_;
                     vec a[M][N];
-                    for (int m = 0; m < M; m++)
-                        for (int n = 0; n < N; n++) a[m][n] = l.input(t, b + m, 0, (v + n) * WIDTH);
+                    UNROLL for (int m = 0; m < M; m++)
+                        UNROLL for (int n = 0; n < N; n++) a[m][n] = l.input(t, b + m, 0, (v + n) * WIDTH);
                     l.add_below(a, t, b, v * WIDTH);
                     l.add_recurrent(a, l.h + l.at(t, b), v * WIDTH);
-                    for (int m = 0; m < M; m++)
-                        for (int n = 0; n < N; n++) {
-                            vec y = w.kind == RNN_TANH ? hyperbolic_tangent(a[m][n])
+                    UNROLL for (int m = 0; m < M; m++)
+                        UNROLL for (int n = 0; n < N; n++) {
+                            vec y = w.kind == RNN_TANH ? hyperbolic_tangent<S>(a[m][n])
                                                        : greater(a[m][n], vec{});
                             store(l.h + l.at(t + 1, b + m) + (v + n) * WIDTH, y);
                             if (t == l.T - 1) store(w.state + l.at(0, b + m) + (v + n) * WIDTH, y);
@@ -34,21 +34,23 @@ template <class S> void lstm_forward(const Window &w, int b0, int b1) {
             in_tiles<ROWS<4>>(b0, b1, [&](int b, auto m_) {
                 constexpr int M = m_;
                 vec a[M][4];
-                for (int m = 0; m < M; m++)
-                    for (int g = 0; g < 4; g++) a[m][g] = l.input(t, b + m, g, u);
+                UNROLL for (int m = 0; m < M; m++)
+                    UNROLL for (int g = 0; g < 4; g++) a[m][g] = l.input(t, b + m, g, u);
                 l.add_below(a, t, b, 4 * u);
                 l.add_recurrent(a, l.h + l.at(t, b), 4 * u);
-                for (int m = 0; m < M; m++) {
-                    vec i = sigmoid(a[m][0]), f = sigmoid(a[m][1]);
-                    vec g = hyperbolic_tangent(a[m][2]), o = sigmoid(a[m][3]);
-                    vec c = f * load(w.c + l.at(t, b + m) + u) + i * g;
-                    vec y = o * hyperbolic_tangent(c);
-                    store(w.c + l.at(t + 1, b + m) + u, c);
+                UNROLL for (int m = 0; m < M; m++) {
+                    vec i = sigmoid<S>(a[m][0]), f = sigmoid<S>(a[m][1]);
+                    vec g = hyperbolic_tangent<S>(a[m][2]), o = sigmoid<S>(a[m][3]);
+                    float *carried = w.c + l.at(0, b + m) + u;
+                    vec before = load(carried), c = f * before + i * g;
+                    vec y = o * hyperbolic_tangent<S>(c);
+                    store(carried, c);
                     store(l.h + l.at(t + 1, b + m) + u, y);
                     if (t == l.T - 1) store(w.state + l.at(0, b + m) + u, y);
                     if (l.gates) {
-                        vec kept[4] = {i, f, g, o};
-                        for (int k = 0; k < 4; k++) store(l.gate(t, b + m, k, 4, u), kept[k]);
+                        put_away(l.gate(t, b + m, 0, 4, u), i, f);
+                        put_away(l.gate(t, b + m, 2, 4, u), g, o);
+                        put_away(l.c_before(t, b + m, u), before);
                     }
                 }
             });
@@ -63,27 +65,27 @@ template <class S> void gru_after_forward(const Window &w, int b0, int b1) {
                 constexpr int M = m_;
                 vec x[M][3], a[M][3], bias = w.bias ? load(w.bias + u) : vec{};
                 if (w.below) {
-                    for (int m = 0; m < M; m++)
-                        for (int g = 0; g < 3; g++) x[m][g] = l.input(t, b + m, g, u);
+                    UNROLL for (int m = 0; m < M; m++)
+                        UNROLL for (int g = 0; g < 3; g++) x[m][g] = l.input(t, b + m, g, u);
                     l.add_below(x, t, b, 3 * u);
                 }
-                for (int m = 0; m < M; m++) {
+                UNROLL for (int m = 0; m < M; m++) {
                     a[m][0] = w.below ? x[m][0] : l.input(t, b + m, 0, u);
                     a[m][1] = w.below ? x[m][1] : l.input(t, b + m, 1, u);
                     a[m][2] = bias;
                 }
                 l.add_recurrent(a, l.h + l.at(t, b), 3 * u);
-                for (int m = 0; m < M; m++) {
+                UNROLL for (int m = 0; m < M; m++) {
                     vec given = w.below ? x[m][2] : l.input(t, b + m, 2, u);
                     float *state = w.state + l.at(0, b + m) + u;
-                    vec r = sigmoid(a[m][0]), z = sigmoid(a[m][1]);
-                    vec n = hyperbolic_tangent(given + r * a[m][2]);
+                    vec r = sigmoid<S>(a[m][0]), z = sigmoid<S>(a[m][1]);
+                    vec n = hyperbolic_tangent<S>(given + r * a[m][2]);
                     vec y = n + z * (load(state) - n);
                     store(state, y);
                     store(l.h + l.at(t + 1, b + m) + u, y);
                     if (l.gates) {
-                        vec kept[4] = {r, z, n, a[m][2]};
-                        for (int k = 0; k < 4; k++) store(l.gate(t, b + m, k, 4, u), kept[k]);
+                        put_away(l.gate(t, b + m, 0, 4, u), r, z);
+                        put_away(l.gate(t, b + m, 2, 4, u), n, a[m][2]);
                     }
                 }
             });
@@ -99,12 +101,12 @@ template <class S> void gru_before_forward(const Window &w, int b0, int b1) {
             in_tiles<ROWS<2>>(b0, b1, [&](int b, auto m_) {
                 constexpr int M = m_;
                 vec a[M][2];
-                for (int m = 0; m < M; m++)
-                    for (int g = 0; g < 2; g++) a[m][g] = l.input(t, b + m, g, u);
+                UNROLL for (int m = 0; m < M; m++)
+                    UNROLL for (int g = 0; g < 2; g++) a[m][g] = l.input(t, b + m, g, u);
                 l.add_below(a, t, b, 2 * u);
                 l.add_recurrent(a, l.h + l.at(t, b), 2 * u);
-                for (int m = 0; m < M; m++) {
-                    vec r = sigmoid(a[m][0]), z = sigmoid(a[m][1]);
+                UNROLL for (int m = 0; m < M; m++) {
+                    vec r = sigmoid<S>(a[m][0]), z = sigmoid<S>(a[m][1]);
                     store(w.scratch + l.at(0, b + m) + u, z);
                     store(l.q + l.at(t, b + m) + u, r * load(w.state + l.at(0, b + m) + u));
                     if (l.gates) {
@@ -120,15 +122,15 @@ template <class S> void gru_before_forward(const Window &w, int b0, int b1) {
                 in_tiles<ROWS<N>>(b0, b1, [&](int b, auto m_) {
                     constexpr int M = m_;
                     vec a[M][N];
-                    for (int m = 0; m < M; m++)
-                        for (int n = 0; n < N; n++) a[m][n] = l.input(t, b + m, 2, (v + n) * WIDTH);
+                    UNROLL for (int m = 0; m < M; m++)
+                        UNROLL for (int n = 0; n < N; n++) a[m][n] = l.input(t, b + m, 2, (v + n) * WIDTH);
                     l.add_below(a, t, b, 2 * l.H + v * WIDTH);
                     l.add_recurrent(a, l.q + l.at(t, b), 2 * l.H + v * WIDTH);
-                    for (int m = 0; m < M; m++)
-                        for (int n = 0; n < N; n++) {
+                    UNROLL for (int m = 0; m < M; m++)
+                        UNROLL for (int n = 0; n < N; n++) {
                             int u = (v + n) * WIDTH;
                             float *state = w.state + l.at(0, b + m) + u;
-                            vec candidate = hyperbolic_tangent(a[m][n]);
+                            vec candidate = hyperbolic_tangent<S>(a[m][n]);
                             vec z = load(w.scratch + l.at(0, b + m) + u), before = load(state);
                             vec y = before + z * (candidate - before);
                             store(state, y);
@@ -137,5 +139,14 @@ template <class S> void gru_before_forward(const Window &w, int b0, int b1) {
                         }
                 });
             });
+    }
+}
+
+template <class S> void run_forward(const Window &w, int b0, int b1) {
+    switch (w.kind) {
+        case LSTM: return lstm_forward<S>(w, b0, b1);
+        case GRU_AFTER: return gru_after_forward<S>(w, b0, b1);
+        case GRU_BEFORE: return gru_before_forward<S>(w, b0, b1);
+        default: return rnn_forward<S>(w, b0, b1);
     }
 }

@@ -17,7 +17,7 @@ static float row_loss(const S *logits, int64_t target, int64_t V, float scale, S
     const float wanted = room[target];
     vec sums = vec{};
     for (int64_t v = 0; v < padded; v += WIDTH) {
-        vec e = exponential(load(room + v) - top);
+        vec e = Functions<float>::exponential(load(room + v) - top);
         store(room + v, e);
         sums += e;
     }

@@ -48,17 +48,18 @@ template <> struct Multiplier<bfloat16> {
 };
 #endif
 
-// sums[m][n] += rows[m] . column n of a group. K: columns of the rows, a multiple of STEP.
-template <class S, int M, int N>
+// sums[m][n] += row m . column n of a group. K: columns of the rows, a multiple of STEP. Row m begins
+// at rows + m * stride; its next STEP elements stand ADVANCE further on.
+template <class S, int M, int N, int ADVANCE = STEP<S>>
 INLINE void multiply(vec (&sums)[M][N], const S *rows, int64_t stride, const S *group, int K) {
     using X = Multiplier<S>;
-    for (int k = 0; k < K; k += STEP<S>) {
+    for (int k = 0; k < K; k += STEP<S>, rows += ADVANCE) {
         decltype(X::column(group)) w[N];
-        for (int n = 0; n < N; n++) w[n] = X::column(group + n * WIDTH * STEP<S>);
+        UNROLL for (int n = 0; n < N; n++) w[n] = X::column(group + n * WIDTH * STEP<S>);
         group += N * WIDTH * STEP<S>;
-        for (int m = 0; m < M; m++) {
-            auto x = X::row(rows + m * stride + k);
-            for (int n = 0; n < N; n++) sums[m][n] = X::add(sums[m][n], x, w[n]);
+        UNROLL for (int m = 0; m < M; m++) {
+            auto x = X::row(rows + m * stride);
+            UNROLL for (int n = 0; n < N; n++) sums[m][n] = X::add(sums[m][n], x, w[n]);
         }
     }
 }
@@ -68,21 +69,21 @@ template <int M, int N>
 INLINE void multiply_quantized(vec (&sums)[M][N], const quantized *rows, int64_t stride,
                                const quantized *group, int K) {
     __m512i whole[M][N];
-    for (int m = 0; m < M; m++)
-        for (int n = 0; n < N; n++) whole[m][n] = _mm512_setzero_si512();
+    UNROLL for (int m = 0; m < M; m++)
+        UNROLL for (int n = 0; n < N; n++) whole[m][n] = _mm512_setzero_si512();
     for (int k = 0; k < K; k += 4) {
-        for (int m = 0; m < M; m++) {
+        UNROLL for (int m = 0; m < M; m++) {
             int32_t four; memcpy(&four, rows + m * stride + k, 4);
-            for (int n = 0; n < N; n++)
+            UNROLL for (int n = 0; n < N; n++)
                 whole[m][n] = _mm512_dpbusd_epi32(whole[m][n], _mm512_set1_epi32(four),
                                                   _mm512_loadu_si512(group + n * WIDTH * 4));
         }
         group += N * WIDTH * 4;
     }
     const float *scales = (const float *)group, *offsets = scales + N * WIDTH;
-    for (int n = 0; n < N; n++) {
+    UNROLL for (int n = 0; n < N; n++) {
         vec scale = load(scales + n * WIDTH), offset = load(offsets + n * WIDTH);
-        for (int m = 0; m < M; m++)
+        UNROLL for (int m = 0; m < M; m++)
             sums[m][n] += (vec)_mm512_cvtepi32_ps(whole[m][n]) * scale + offset;
     }
 }
@@ -97,32 +98,61 @@ INLINE void product(vec (&sums)[M][N], const S *rows, int64_t stride, const S *g
     multiply<S, M, N>(sums, rows, stride, group, K);
 }
 
-// Packs the columns column[0], column[1], ... (each WIDTH wide) of a product y = x A, where
-// A[k][j] = a[k * rows_apart + j * columns_apart], into one group.
+// STEP rows of WIDTH columns as one product instruction takes them: [WIDTH][STEP].
+INLINE void interleave(const float *row, const float *, float *to) { store(to, load(row)); }
+#if HAS_BFLOAT16
+INLINE void interleave(const bfloat16 *row, const bfloat16 *next, bfloat16 *to) {
+    __m512i even = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)row));
+    __m512i odd = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)next));
+    _mm512_storeu_si512(to, _mm512_or_si512(even, _mm512_slli_epi32(odd, 16)));
+}
+INLINE void interleave(const float *row, const float *next, bfloat16 *to) {
+    bfloat16 both[2 * WIDTH];
+    store(both, load(row));
+    store(both + WIDTH, load(next));
+    interleave(both, both + WIDTH, to);
+}
+#endif
+
+// The columns of y = x A as one group, where A[k][columns[n] + u] = a[k * stride + columns[n] + u].
 template <class S>
-static void pack_group(S *to, const float *a, int64_t rows_apart, int64_t columns_apart, int K,
-                 const int64_t *columns, int N) {
+static void pack_rows(S *to, const float *a, int64_t stride, int K, const int64_t *columns, int N) {
     for (int k = 0; k < K; k += STEP<S>)
-        for (int n = 0; n < N; n++)
-            for (int u = 0; u < WIDTH; u++)
-                for (int s = 0; s < STEP<S>; s++)
-                    narrow(a[(k + s) * rows_apart + (columns[n] + u) * columns_apart], to++);
+        for (int n = 0; n < N; n++, to += WIDTH * STEP<S>) {
+            const float *row = a + k * stride + columns[n];
+            interleave(row, row + stride, to);
+        }
+}
+
+// Likewise, where A[k][columns[n] + u] = a[(columns[n] + u) * K + k].
+template <class S>
+static void pack_columns(S *to, const float *a, int K, const int64_t *columns, int N) {
+    constexpr int STEPS = WIDTH / STEP<S>;  // product instructions in a tile of WIDTH rows
+    S tile[WIDTH][WIDTH];
+    for (int n = 0; n < N; n++)
+        for (int k = 0; k < K; k += WIDTH) {
+            for (int u = 0; u < WIDTH; u++) store(tile[u], load(a + (columns[n] + u) * K + k));
+            S *place = to + (int64_t(k) * N + n * STEP<S>) * WIDTH;
+            for (int i = 0; i < STEPS; i++)
+                for (int u = 0; u < WIDTH; u++)
+                    memcpy(place + (int64_t(i) * N * WIDTH + u) * STEP<S>, tile[u] + i * STEP<S>,
+                           STEP<S> * sizeof(S));
+        }
 }
 
 #if HAS_QUANTIZED
 template <>
-void pack_group(quantized *to, const float *a, int64_t rows_apart, int64_t columns_apart, int K,
-                const int64_t *columns, int N) {
+void pack_columns(quantized *to, const float *a, int K, const int64_t *columns, int N) {
     float *scales = (float *)(to + int64_t(K) * N * WIDTH), *offsets = scales + N * WIDTH;
-    for (int n = 0; n < N; n++)
+    UNROLL for (int n = 0; n < N; n++)
         for (int u = 0; u < WIDTH; u++) {
-            const float *column = a + (columns[n] + u) * columns_apart;
+            const float *column = a + (columns[n] + u) * K;
             float largest = 1e-30f;
-            for (int k = 0; k < K; k++) largest = std::max(largest, std::abs(column[k * rows_apart]));
+            for (int k = 0; k < K; k++) largest = std::max(largest, std::abs(column[k]));
             const float scale = largest / 127;
             int32_t sum = 0;
             for (int k = 0; k < K; k++) {
-                const int32_t w = int32_t(std::lrint(column[k * rows_apart] / scale));
+                const int32_t w = int32_t(std::lrint(column[k] / scale));
                 to[((int64_t(k) / 4 * N + n) * WIDTH + u) * 4 + k % 4].bits = uint8_t(int8_t(w));
                 sum += w;
             }

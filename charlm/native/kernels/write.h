@@ -21,15 +21,9 @@ template <class S> void advance(const Writer &writer, const int64_t *symbols) {
     for (int64_t i = 0; i < writer.layers; i++) {
         Window &w = writer.windows[i];
         if (i == 0) w.symbols = symbols;
-        switch (w.kind) {
-            case LSTM: lstm_forward<S>(w, 0, texts); break;
-            case GRU_AFTER: gru_after_forward<S>(w, 0, texts); break;
-            case GRU_BEFORE: gru_before_forward<S>(w, 0, texts); break;
-            default: rnn_forward<S>(w, 0, texts);
-        }
+        run_forward<S>(w, 0, texts);
         const int64_t size = int64_t(texts) * H;
         memcpy(w.h, (S *)w.h + size, size * sizeof(S));
-        if (w.c) memcpy(w.c, w.c + size, size * sizeof(float));
     }
     const S *h = (const S *)writer.windows[writer.layers - 1].h;
     const int64_t columns = padded(writer.vocabulary);
@@ -39,11 +33,11 @@ template <class S> void advance(const Writer &writer, const int64_t *symbols) {
             in_tiles<ROWS<N>>(0, texts, [&](int b, auto m_) {
                 constexpr int M = m_;
                 vec a[M][N];
-                for (int m = 0; m < M; m++)
-                    for (int n = 0; n < N; n++) a[m][n] = load(writer.head_bias + v + n * WIDTH);
+                UNROLL for (int m = 0; m < M; m++)
+                    UNROLL for (int n = 0; n < N; n++) a[m][n] = load(writer.head_bias + v + n * WIDTH);
                 product<S, M, N>(a, h + int64_t(b) * H, H, (const S *)writer.head + packed<S>(v, H), H);
-                for (int m = 0; m < M; m++)
-                    for (int n = 0; n < N; n++)
+                UNROLL for (int m = 0; m < M; m++)
+                    UNROLL for (int n = 0; n < N; n++)
                         store(writer.logits + (b + m) * columns + v + n * WIDTH, a[m][n]);
             });
         });

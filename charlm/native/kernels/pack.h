@@ -1,0 +1,74 @@
+// Weights in float32 packed for the products of a cell and of the head; see product.h.
+#pragma once
+#include "whole.h"
+
+// Column groups of the products of `kind`, each with the place where it is packed. `gates` blocks
+// from `first` on are packed unit vector by unit vector, `side` vectors of units in a group.
+struct Part { int64_t first, gates, side; };
+
+// w: [G*H, K], for products with rows of K.
+template <class S>
+void pack_forward(S *to, const float *w, int64_t H, int64_t K, Part part, int64_t threads) {
+    const int64_t vectors = H / WIDTH, groups = (vectors + part.side - 1) / part.side;
+    shared(threads, groups, [&](int64_t from, int64_t until) {
+        for (int64_t group = from; group < until; group++) {
+            int64_t columns[8]; int N = 0;
+            const int64_t v = group * part.side;
+            for (int64_t n = v; n < v + part.side && n < vectors; n++)
+                for (int64_t g = 0; g < part.gates; g++)
+                    columns[N++] = (part.first + g) * H + n * WIDTH;
+            S *place = to + packed<S>(part.first * H + v * WIDTH * part.gates, K);
+            pack_columns<S>(place, w, int(K), columns, N);
+        }
+    });
+}
+
+// The blocks of w [G*H, columns] from part.first on, for products with rows of part.gates * H, in
+// groups of four vectors.
+template <class S>
+void pack_backward(S *to, const float *w, int64_t H, int64_t columns, Part part, int64_t threads) {
+    const int64_t vectors = columns / WIDTH, K = part.gates * H, before = part.first * H * columns;
+    shared(threads, (vectors + 3) / 4, [&](int64_t from, int64_t until) {
+        for (int64_t group = from; group < until; group++) {
+            int64_t of[4]; int N = 0;
+            for (int64_t n = 4 * group; n < 4 * group + 4 && n < vectors; n++) of[N++] = n * WIDTH;
+            pack_rows<S>(to + before + 4 * group * WIDTH * K, w + before, columns, int(K), of, N);
+        }
+    });
+}
+
+struct Parts { int64_t gates; Part part[2]; };
+
+static inline Parts parts_of(int64_t kind) {
+    switch (kind) {
+        case LSTM: return {4, {{0, 4, 1}, {}}};
+        case GRU_AFTER: return {3, {{0, 3, 1}, {}}};
+        case GRU_BEFORE: return {3, {{0, 2, 1}, {2, 1, 4}}};
+        default: return {1, {{0, 1, 4}, {}}};
+    }
+}
+
+template <class S>
+void pack_cell(int64_t kind, int64_t H, int64_t K, const float *w, S *to, int64_t threads) {
+    for (const Part &part : parts_of(kind).part)
+        if (part.gates) pack_forward<S>(to, w, H, K, part, threads);
+}
+
+// Part by part as the way back of a cell reads W_hh, or, where `together`, as one matrix.
+template <class S>
+void pack_way_back(int64_t kind, int64_t H, int64_t K, const float *w, S *to, bool together,
+                   int64_t threads) {
+    const Parts parts = parts_of(kind);
+    if (together) return pack_backward<S>(to, w, H, K, {0, parts.gates, 0}, threads);
+    for (const Part &part : parts.part)
+        if (part.gates) pack_backward<S>(to, w, H, K, part, threads);
+}
+
+// w [columns, K], for products with rows of K, in groups of four vectors of columns.
+template <class S> void pack_head(int64_t columns, int64_t K, const float *w, S *to) {
+    for (int64_t v = 0; v < columns; v += 4 * WIDTH) {
+        int64_t of[4]; int N = 0;
+        for (int64_t n = v; n < v + 4 * WIDTH && n < columns; n += WIDTH) of[N++] = n;
+        pack_columns<S>(to + packed<S>(v, K), w, int(K), of, N);
+    }
+}

@@ -1,0 +1,64 @@
+// What Python calls to train, in plain C: compiled for TYPE float32 and for TYPE bfloat16.
+#include "backward.h"
+#include "forward.h"
+#include "loss.h"
+#include "pack.h"
+
+#define JOINED(NAME, SUFFIX) NAME##_##SUFFIX
+#define NAMED(NAME, SUFFIX) JOINED(NAME, SUFFIX)
+#define EXPORT(NAME) __attribute__((visibility("default"))) NAMED(charlm_##NAME, TYPE)
+
+typedef float float32;
+
+#if HAS_BFLOAT16 || !defined(WANTS_BFLOAT16)
+
+typedef TYPE S;
+
+// write.cpp reads one symbol with the same functions.
+template void rnn_forward<S>(const Window &, int, int);
+template void lstm_forward<S>(const Window &, int, int);
+template void gru_after_forward<S>(const Window &, int, int);
+template void gru_before_forward<S>(const Window &, int, int);
+
+extern "C" {
+
+// backward: null where there is no way back; packed as one matrix where `together`.
+void EXPORT(pack)(int64_t kind, int64_t H, int64_t K, const float *w, S *forward, S *backward,
+                  int64_t together, int64_t threads) {
+    pack_cell<S>(kind, H, K, w, forward, threads);
+    if (backward) pack_way_back<S>(kind, H, K, w, backward, together, threads);
+}
+
+void EXPORT(forward)(const Window *w) {
+    shared(w->threads, w->B, [&](int64_t b0, int64_t b1) { run_forward<S>(*w, b0, b1); });
+}
+
+void EXPORT(backward)(const Window *w) {
+    shared(w->threads, w->B, [&](int64_t b0, int64_t b1) { run_backward<S>(*w, b0, b1); });
+}
+
+void EXPORT(weights)(const S *left, int64_t left_stride, int64_t J, const S *right,
+                     int64_t right_stride, int64_t I, int64_t rows, float *result, float *sums,
+                     S *room, int64_t threads) {
+    weight_gradient<S>(left, left_stride, J, right, right_stride, I, rows, result, sums, room,
+                       threads);
+}
+
+void EXPORT(product)(const S *rows, int64_t stride, int64_t count, int64_t K, const S *weights,
+                     int64_t columns, S *result, int64_t threads) {
+    rows_product<S>(rows, stride, count, K, weights, columns, result, threads);
+}
+
+void EXPORT(scatter)(const S *rows, const int64_t *symbols, int64_t N, int64_t columns, float *sums,
+                     int64_t threads) {
+    scatter<S>(rows, symbols, N, columns, sums, threads);
+}
+
+double EXPORT(loss)(const S *logits, const int64_t *targets, int64_t N, int64_t V, S *gradient,
+                    int64_t threads) {
+    return loss<S>(logits, targets, N, V, gradient, threads);
+}
+
+}
+
+#endif

@@ -1,0 +1,125 @@
+// Products over a whole window: the gradient of weights, and of what lies below a layer.
+#pragma once
+#include <omp.h>
+#include "cells.h"
+
+constexpr int BLOCK = 512;  // rows of a window that are packed and multiplied at a time
+
+// Every thread its share of [0, parts).
+template <class F> void shared(int64_t threads, int64_t parts, F f) {
+    const int count = int(threads < parts ? threads : parts);
+#pragma omp parallel num_threads(count)
+    {
+        const int64_t i = omp_get_thread_num(), n = omp_get_num_threads();
+        f(parts * i / n, parts * (i + 1) / n);
+    }
+}
+
+// `count` rows as a panel of N vectors of columns, [count / STEP][N][WIDTH][STEP], filled up with
+// zeros to a multiple of STEP; their sum is added to `sums`.
+template <class S>
+static void pack_panel(S *to, const S *rows, int64_t stride, int count, int N, float *sums) {
+    const S nothing[WIDTH] = {};
+    for (int n = 0; n < N; n++) {
+        vec sum = vec{};
+        for (int i = 0; i < count; i += STEP<S>) {
+            const S *row = rows + i * stride + n * WIDTH;
+            const S *next = i + 1 < count ? row + stride : nothing;
+            interleave(row, next, to + (int64_t(i) * N + n * STEP<S>) * WIDTH);
+            sum += load(row);
+            if (STEP<S> == 2) sum += load(next);
+        }
+        if (sums) store(sums + n * WIDTH, load(sums + n * WIDTH) + sum);
+    }
+}
+
+// The gradient of weights from that of their product: result = left^T right, and the sums of the
+// left columns. left [rows, J] and right [rows, I], `left_stride` and `right_stride` apart; J and I
+// multiples of WIDTH; result [J, I]; room: (J + I) * BLOCK elements.
+template <class S>
+void weight_gradient(const S *left, int64_t left_stride, int64_t J, const S *right,
+                     int64_t right_stride, int64_t I, int64_t rows, float *result, float *sums,
+                     S *room, int64_t threads) {
+    constexpr int N = 3, M = ROWS<N> < WIDTH ? ROWS<N> : WIDTH;
+    const int64_t panels = J / WIDTH, groups = (I / WIDTH + N - 1) / N;
+    S *const left_panels = room, *const right_panels = room + J * BLOCK;
+    memset(sums, 0, J * sizeof(float));
+#pragma omp parallel num_threads(int(threads))
+    {
+        const int64_t i = omp_get_thread_num(), n = omp_get_num_threads();
+        const int64_t first = panels * i / n, last = panels * (i + 1) / n;
+        for (int64_t row = 0; row < rows; row += BLOCK) {
+            const int count = int(std::min<int64_t>(BLOCK, rows - row));
+            const int K = (count + STEP<S> - 1) / STEP<S> * STEP<S>;
+            for (int64_t p = first; p < last; p++)
+                pack_panel(left_panels + p * WIDTH * BLOCK, left + row * left_stride + p * WIDTH,
+                           left_stride, count, 1, sums + p * WIDTH);
+            for (int64_t g = groups * i / n; g < groups * (i + 1) / n; g++)
+                pack_panel(right_panels + g * N * WIDTH * BLOCK,
+                           right + row * right_stride + g * N * WIDTH, right_stride, count,
+                           int(std::min<int64_t>(N, I / WIDTH - g * N)), (float *)nullptr);
+#pragma omp barrier
+            for (int64_t p = first; p < last; p++)
+                for (int64_t g = 0; g < groups; g++)
+                    with_constant<N>(int(std::min<int64_t>(N, I / WIDTH - g * N)), [&](auto n_) {
+                        constexpr int COUNT = n_;
+                        for (int j = 0; j < WIDTH; j += M) {
+                            float *to = result + (p * WIDTH + j) * I + g * N * WIDTH;
+                            vec tile[M][COUNT];
+                            UNROLL for (int m = 0; m < M; m++)
+                                UNROLL for (int n = 0; n < COUNT; n++)
+                                    tile[m][n] = row ? load(to + m * I + n * WIDTH) : vec{};
+                            multiply<S, M, COUNT, WIDTH * STEP<S>>(
+                                tile, left_panels + p * WIDTH * BLOCK + j * STEP<S>, STEP<S>,
+                                right_panels + g * N * WIDTH * BLOCK, K);
+                            UNROLL for (int m = 0; m < M; m++)
+                                UNROLL for (int n = 0; n < COUNT; n++)
+                                    store(to + m * I + n * WIDTH, tile[m][n]);
+                        }
+                    });
+#pragma omp barrier
+        }
+    }
+}
+
+// result = rows W, for W with K rows and `columns` columns packed in groups of four vectors.
+// rows [count, K], `stride` apart; result [count, columns].
+template <class S>
+void rows_product(const S *rows, int64_t stride, int64_t count, int64_t K, const S *packed_weights,
+                  int64_t columns, S *result, int64_t threads) {
+    constexpr int64_t AT_ONCE = 128;  // rows that stay in the cache for all columns
+    shared(threads, (count + AT_ONCE - 1) / AT_ONCE, [&](int64_t from, int64_t until) {
+        for (int64_t block = from; block < until; block++)
+            for (int64_t v = 0; v < columns; v += 4 * WIDTH)
+                with_constant<4>(int(std::min<int64_t>(4, (columns - v) / WIDTH)), [&](auto n_) {
+                    constexpr int N = n_;
+                    const int64_t end = std::min(count, (block + 1) * AT_ONCE);
+                    in_tiles<ROWS<N>>(int(block * AT_ONCE), int(end), [&](int row, auto m_) {
+                        constexpr int M = m_;
+                        vec sums[M][N] = {};
+                        multiply<S, M, N>(sums, rows + row * stride, stride,
+                                          packed_weights + packed<S>(v, K), int(K));
+                        UNROLL for (int m = 0; m < M; m++)
+                            UNROLL for (int n = 0; n < N; n++)
+                                store(result + (row + m) * columns + v + n * WIDTH, sums[m][n]);
+                    });
+                });
+    });
+}
+
+// sums[symbols[n]] += rows[n], a stretch of columns for every thread.
+template <class S>
+void scatter(const S *rows, const int64_t *symbols, int64_t N, int64_t columns, float *sums,
+             int64_t threads) {
+    shared(threads, columns / WIDTH, [&](int64_t from, int64_t until) {
+        constexpr int64_t BLOCK = 16;  // vectors of columns at once: the sums stay in the cache
+        for (int64_t v = from; v < until; v += BLOCK)
+            for (int64_t n = 0; n < N; n++) {
+                float *sum = sums + symbols[n] * columns;
+                const S *row = rows + n * columns;
+                const int64_t end = v + BLOCK < until ? v + BLOCK : until;
+                for (int64_t i = v; i < end; i++)
+                    store(sum + i * WIDTH, load(sum + i * WIDTH) + load(row + i * WIDTH));
+            }
+    });
+}

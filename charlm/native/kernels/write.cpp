@@ -1,0 +1,51 @@
+// What Python calls to write text, in plain C.
+#include "pack.h"
+#include "write.h"
+
+#define EXPORTS(NAME, S)                                                                           \
+    VISIBLE void charlm_pack_writer_##NAME(int64_t kind, int64_t H, int64_t K, const float *w,     \
+                                           S *to) {                                                \
+        pack_cell<S>(kind, H, K, w, to, 1);                                                        \
+    }                                                                                              \
+    VISIBLE void charlm_pack_head_##NAME(int64_t columns, int64_t K, const float *w, S *to) {      \
+        pack_head<S>(columns, K, w, to);                                                           \
+    }                                                                                              \
+    VISIBLE void charlm_store_##NAME(const float *from, int64_t count, S *to) {                    \
+        for (int64_t i = 0; i < count; i += WIDTH) store(to + i, load(from + i));                  \
+    }                                                                                              \
+    VISIBLE void charlm_read_##NAME(const Writer *w, const int64_t *symbols, int64_t count) {      \
+        read_symbols<S>(*w, symbols, count);                                                       \
+    }                                                                                              \
+    VISIBLE void charlm_write_##NAME(const Writer *w, const double *uniforms, int64_t count,       \
+                                     int64_t *symbols, double *nats) {                             \
+        write_symbols<S>(*w, uniforms, count, symbols, nats);                                      \
+    }
+#define VISIBLE __attribute__((visibility("default")))
+
+// Compiled in train.cpp.
+#define ELSEWHERE(S)                                                                               \
+    extern template void rnn_forward<S>(const Window &, int, int);                                 \
+    extern template void lstm_forward<S>(const Window &, int, int);                                \
+    extern template void gru_after_forward<S>(const Window &, int, int);                           \
+    extern template void gru_before_forward<S>(const Window &, int, int);
+
+ELSEWHERE(float)
+#if HAS_BFLOAT16
+ELSEWHERE(bfloat16)
+#endif
+
+extern "C" {
+
+VISIBLE int64_t charlm_width() { return WIDTH; }
+VISIBLE int64_t charlm_has_bfloat16() { return HAS_BFLOAT16; }
+VISIBLE int64_t charlm_has_int8() { return HAS_QUANTIZED; }
+
+EXPORTS(float32, float)
+#if HAS_BFLOAT16
+EXPORTS(bfloat16, bfloat16)
+#endif
+#if HAS_QUANTIZED
+EXPORTS(int8, quantized)
+#endif
+
+}

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from charlm.model import CharModel, States
 from charlm.vocabulary import Symbols
@@ -132,12 +131,10 @@ def _stateful(model: CharModel, symbols: Symbols, first: int, out: Tensor, lanes
         if cold and time.start == cold - WARM_UP:
             states = _with_zero_lane(states)
         positions = begins + np.arange(time.start, time.stop)[:, None]  # of the targets, [T, B]
-        logits, states = _read(model, symbols, positions, states)
+        losses, states = _read(model, symbols, positions, states)
         if time.start < 0:
             continue
-        targets = _take(model, symbols, positions)
-        losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
-        losses = losses.view(targets.shape).cpu()
+        losses = losses.cpu()
         for lane in range(lanes):
             at = lane * length + time.start
             piece = out[at : min(at + len(time), (lane + 1) * length, count)]
@@ -152,10 +149,8 @@ def _windowed(model: CharModel, symbols: Symbols, first: int, out: Tensor, windo
     for group in np.split(begins, range(at_once, len(begins), at_once)):
         length = min(window, count - int(group[0]))
         positions = first + group + np.arange(length)[:, None]
-        logits, _ = _read(model, symbols, positions, model.initial_states(len(group)))
-        targets = _take(model, symbols, positions)
-        losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
-        flat = losses.view(targets.shape).t().flatten().cpu()
+        losses, _ = _read(model, symbols, positions, model.initial_states(len(group)))
+        flat = losses.t().flatten().cpu()
         begin = int(group[0])
         piece = out[begin : begin + flat.numel()]
         piece.copy_(flat[: len(piece)])
@@ -164,9 +159,9 @@ def _windowed(model: CharModel, symbols: Symbols, first: int, out: Tensor, windo
 def _read(
     model: CharModel, symbols: Symbols, positions: np.ndarray, states: States
 ) -> tuple[Tensor, States]:
-    """Logits for the symbols at `positions`, from the symbols before them."""
-    logits, states = model(_take(model, symbols, positions - 1), states)
-    return logits.float(), states
+    """The surprisals of the symbols at `positions`, from the symbols before them."""
+    before, targets = (_take(model, symbols, at) for at in (positions - 1, positions))
+    return model.surprisals(before, targets, states)
 
 
 def _take(model: CharModel, symbols: Symbols, positions: np.ndarray) -> Tensor:

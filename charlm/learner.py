@@ -5,15 +5,14 @@ Nothing here knows of files, evaluation or the clock. All randomness is derived 
 
 import copy
 import hashlib
-import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from charlm import machine
 from charlm.config import Config
 from charlm.lanes import Lanes
-from charlm.model import CharModel, States, detached
+from charlm.model import CharModel, States
 from charlm.native import choose
 from charlm.optimizer import AdamW, update_average
 from charlm.schedule import learning_rate
@@ -59,14 +58,12 @@ class Learner:
         inputs, targets = (w.to(self.device) for w in self.lanes.window(self._window()))
         seed = derived_seed(settings.seed, self.step)
         with machine.products_in(self.precision, self.device):
-            logits, states = self.model(inputs, self._opening_states(seed), dropout_seed=seed)
-        self.states = detached(states)
-        loss = self.model.loss(logits, targets)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(
-            self.model.parameters(), settings.clip_norm or math.inf, foreach=True
+            loss, self.states = self.model.learn(
+                inputs, targets, self._opening_states(seed), dropout_seed=seed
+            )
+        norm = self.optimizer.step(
+            self.learning_rate(self.step), clip_norm=settings.clip_norm
         )
-        self.optimizer.step(self.learning_rate(self.step))
         if self.judged is not self.model:
             update_average(
                 self.judged.parameters(),
@@ -74,7 +71,7 @@ class Learner:
                 decay=settings.weight_average,
                 step=self.step,
             )
-        self.loss_sum += loss.detach()
+        self.loss_sum += loss
         self.loss_count += 1
         self.step += 1
         return norm

@@ -1,6 +1,7 @@
 """`CharModel`: embedding -> stacked cells -> head. State goes in and comes out."""
 
 import math
+from functools import partial
 from typing import cast
 
 import torch
@@ -10,8 +11,8 @@ from torch.nn import functional as F
 from charlm.cells import CELLS, Cell, State
 from charlm.config import ModelConfig
 from charlm.errors import CheckpointError
-from charlm.native import layers as native
 from charlm.native.interface import Kernels
+from charlm.native.stack import Stack
 
 States = list[State]
 """One `State` a layer."""
@@ -37,7 +38,8 @@ class CharModel(nn.Module):
         )
         self.head = nn.Linear(config.hidden_size, vocabulary_size)
         self.kernels: Kernels | None = None
-        """What computes the cells on a CPU in place of torch, if anything does."""
+        """What computes `learn` and `surprisals` on a CPU in place of torch, if anything does."""
+        self._native: Stack | None = None
 
     @classmethod
     def from_weights(
@@ -85,28 +87,61 @@ class CharModel(nn.Module):
 
         Shapes: symbols [T, B] (int64); logits [T, B, V].
         """
-        look_up = self.kernels is not None and self.vocabulary_size <= symbols.numel()
-        x = self.vectors(torch.arange(self.vocabulary_size) if look_up else symbols)
+        outputs, after = self._outputs(symbols, states, dropout_seed)
+        return self.head(outputs), after
+
+    def learn(
+        self, symbols: Tensor, targets: Tensor, states: States, *, dropout_seed: int | None = None
+    ) -> tuple[Tensor, States]:
+        """The mean of -ln p(target), with its gradient in every parameter's `grad`, and the states
+        after the window, cut from the graph.
+
+        Shapes: symbols and targets [T, B] (int64); else as `forward`.
+        """
+        if self.kernels is not None:
+            mask = None
+            if dropout_seed is not None and self.config.dropout > 0:
+                mask = partial(self._kept, dropout_seed)
+            return self._stack().learn(symbols, targets, states, mask)
+        outputs, after = self._outputs(symbols, states, dropout_seed)
+        logits = self.head(outputs).float().flatten(0, 1)
+        loss = F.cross_entropy(logits, targets.flatten())
+        with torch.autocast(loss.device.type, enabled=False):
+            loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach(), detached(after)
+
+    @torch.no_grad()
+    def surprisals(
+        self, symbols: Tensor, targets: Tensor, states: States
+    ) -> tuple[Tensor, States]:
+        """-ln p of every target, and the states after them. Shapes: as `learn`, result [T, B]."""
+        if self.kernels is not None:
+            return self._stack().surprisals(symbols, targets, states)
+        outputs, after = self._outputs(symbols, states, None)
+        logits = self.head(outputs).float().flatten(0, 1)
+        losses = F.cross_entropy(logits, targets.flatten(), reduction="none")
+        return losses.view(targets.shape), after
+
+    def _outputs(
+        self, symbols: Tensor, states: States, dropout_seed: int | None
+    ) -> tuple[Tensor, States]:
+        """What the head reads, [T, B, H], and the states after it; by torch."""
+        x = self.vectors(symbols)
         after: States = []
         for layer, (cell, state) in enumerate(zip(self.layers(), states, strict=True)):
-            if self.kernels is None:
-                x, state = cell(x, state)
-            else:
-                table = symbols if look_up and layer == 0 else None
-                x, state = native.run(self.kernels, cell, x, table, state)
+            x, state = cell(x, state)
             after.append(state)
             if dropout_seed is not None and self.config.dropout > 0:
-                x = self._dropped(x, dropout_seed + layer)
-        return self.head(x), after
+                kept, scale = self._kept(dropout_seed, layer, x.shape)
+                x = (x * kept.to(x.device, x.dtype)) * scale
+        return x, after
 
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The mean of -ln p(target), in nats. Shapes: logits [..., V], targets [...] (int64)."""
-        if self.kernels is None:
-            return F.cross_entropy(logits.float().flatten(0, -2), targets.flatten())
-        loss: Tensor = native.CrossEntropy.apply(  # type: ignore[no-untyped-call]
-            self.kernels, logits.flatten(0, -2), targets.flatten()
-        )
-        return loss
+    def _stack(self) -> Stack:
+        """The model as the kernels compute it; made once, for the parameters stay in place."""
+        if self._native is None:
+            assert self.kernels is not None
+            self._native = Stack(self.kernels, self.embedding, self.layers(), self.head)
+        return self._native
 
     def vectors(self, symbols: Tensor) -> Tensor:
         """What the first cell reads: embeddings or one-hot. Shapes: [...] -> [..., E or V]."""
@@ -117,18 +152,19 @@ class CharModel(nn.Module):
     def initial_states(self, lanes: int) -> States:
         return [cell.initial_state(lanes) for cell in self.layers()]
 
-    def _dropped(self, x: Tensor, seed: int) -> Tensor:
-        """`x` with a share of its elements at zero and the others scaled up to the same mean.
+    def _kept(self, seed: int, layer: int, shape: tuple[int, ...]) -> tuple[Tensor, float]:
+        """Which elements of a layer's outputs dropout leaves, and by how much it scales them up.
 
-        The mask is drawn as random bytes, on the CPU so that it is alike on every device; the
-        share is `dropout` rounded to 1/256. Drawing a number an element took a tenth of the step.
+        The mask is drawn as random bytes, on the CPU so that it is alike on every device and in
+        every engine; the share is `dropout` rounded to 1/256. Drawing a number an element took a
+        tenth of the step.
         """
-        generator = torch.Generator().manual_seed(seed)
-        words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64)
+        count = math.prod(shape)
+        generator = torch.Generator().manual_seed(seed + layer)
+        words = torch.empty((count + 7) // 8, dtype=torch.int64)
         draws = words.random_(-(2**63), None, generator=generator).view(torch.uint8)
         threshold = round(self.config.dropout * 256)
-        kept = (draws[: x.numel()] >= threshold).to(x.device).view(x.shape)
-        return (x * kept.to(x.dtype)) * (256 / (256 - threshold))
+        return (draws[:count] >= threshold).view(shape), 256 / (256 - threshold)
 
     def layers(self) -> list[Cell]:
         """The cells, first layer first."""

@@ -8,7 +8,7 @@ one calls the same fused kernel, keeps its state by name and is tested to give t
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from charlm.model import CharModel
 
@@ -37,8 +37,18 @@ class AdamW:
         self._groups = ((matrices, weight_decay), (vectors, 0.0))
 
     @torch.no_grad()
-    def step(self, learning_rate: float) -> None:
-        """Update every parameter from its gradient, and drop the gradients."""
+    def step(self, learning_rate: float, *, clip_norm: float = 0.0) -> Tensor:
+        """Update every parameter from its gradient, and drop the gradients.
+
+        clip_norm: scales all gradients down together where their norm is larger; 0 never does.
+            Source: Pascanu et al. 2013 (arXiv 1211.5063), algorithm 1.
+
+        Returns: the norm of the gradient before clipping, on the device.
+        """
+        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients, foreach=True)
+        # The kernel divides by a scale as it reads: clipping takes no pass of its own.
+        scale = (norm / clip_norm).clamp(min=1.0) if clip_norm else None
         self.count += 1
         for names, decay in self._groups:
             parameters: list[Tensor] = [self.parameters[name] for name in names]
@@ -56,9 +66,11 @@ class AdamW:
                 weight_decay=decay,
                 eps=1e-8,
                 maximize=False,
+                grad_scale=scale,
             )
         for parameter in self.parameters.values():
             parameter.grad = None
+        return norm
 
     def state(self) -> dict[str, Tensor]:
         """The tensors that a resumed run needs, by name."""

@@ -54,9 +54,6 @@ class Kernels:
         self.types = ["float32"]
         self.types += ["bfloat16"] if library.charlm_has_bfloat16() else []
         self.types += ["int8"] if library.charlm_has_int8() else []
-        for name in self.types:
-            if name != "int8":
-                getattr(library, f"charlm_loss_{name}").restype = _REAL
 
         self._free: dict[int, list[Tensor]] = {}
 

@@ -5,11 +5,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from charlm.cells import CELLS, Cell
-from charlm.native import layers
 from charlm.native.build import UnavailableError
 from charlm.native.interface import Kernels
+from charlm.native.window import Window
 
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 0.05}
 """Relative, of outputs and gradients. bfloat16 has 8 bits: errors of 0.2 to 0.6 % were seen here,
@@ -47,30 +48,36 @@ def deviation(kernels: Kernels, cell: Cell, precision: torch.dtype) -> float:
     table = torch.randn(V, cell.input_size, generator=draw)
     symbols = torch.randint(V, (T, B), generator=draw)
     state = tuple(torch.randn(B, cell.hidden_size, generator=draw) / 2 for _ in cell.state_parts)
-    weights = [torch.randn(T, B, cell.hidden_size, generator=draw)]
-    weights += [torch.randn(B, cell.hidden_size, generator=draw) for _ in state]
+    weights = torch.randn(T, B, cell.hidden_size, generator=draw)
 
-    def results(exact: bool, looked_up: bool) -> list[Tensor]:
-        dtype = torch.float64 if exact else torch.float32
-        cell.to(dtype)
-        given = [part.to(dtype).requires_grad_() for part in (table, *state)]
-        vectors, opening = given[0], tuple(given[1:])
-        if exact:
-            output, after = cell.run_steps(vectors[symbols], opening)
-        else:
-            with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
-                shown = vectors if looked_up else vectors[symbols]
-                rows = symbols if looked_up else None
-                output, after = layers.run(kernels, cell, shown, rows, opening)
-        parts = (output, *after)
-        loss = sum(((w * p).sum() for w, p in zip(weights, parts, strict=True)), torch.zeros(()))
-        gradients = torch.autograd.grad(loss, [*given, *cell.parameters()])
-        return [part.detach().double() for part in (*parts, *gradients)]
+    def wanted() -> list[Tensor]:
+        """By the equations, in float64: output, states, gradients."""
+        cell.double()
+        given = table.double().requires_grad_()
+        output, after = cell.run_steps(given[symbols], tuple(part.double() for part in state))
+        loss = (output * weights.double()).sum()
+        gradients = torch.autograd.grad(loss, [given, *cell.parameters()])
+        cell.float()
+        return [part.detach() for part in (output, *after, *gradients)]
 
-    right = results(exact=True, looked_up=False)
-    worst = 0.0
+    def found(looked_up: bool) -> list[Tensor]:
+        given = table if looked_up else F.pad(table[symbols], (0, -INPUTS % kernels.width))
+        given = given if looked_up else given.to(precision)
+        rows = symbols if looked_up else None
+        window = Window(kernels, cell, precision, given, rows, state, way_back=True)
+        H = cell.hidden_size
+        output, after = window.output[..., :H].double(), window.after
+        room = (0, window.output.shape[-1] - H)
+        d_given = window.back(F.pad(weights, room).to(precision))
+        if not looked_up:
+            d_rows = d_given[..., :INPUTS].flatten(0, 1).float()
+            d_given = torch.zeros_like(table).index_add_(0, symbols.flatten(), d_rows)
+        gradients = [p.grad for p in cell.parameters() if p.grad is not None]
+        return [part.double() for part in (output, *after, d_given, *gradients)]
+
+    right, worst = wanted(), 0.0
     for looked_up in (True, False):
-        for found, wanted in zip(results(False, looked_up), right, strict=True):
-            error = float((found - wanted).norm() / wanted.norm())
+        for part, exact in zip(found(looked_up), right, strict=True):
+            error = float((part - exact).norm() / exact.norm())
             worst = max(worst, error) if error == error else float("inf")
     return worst

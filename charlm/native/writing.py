@@ -121,7 +121,7 @@ class Writing:
         H, (size, extra) = self._hidden, ELEMENTS[self._name]
         filled = F.pad(weight, (0, self._room, 0, columns - len(weight))).contiguous()
         packed = torch.empty(columns * (H + extra) * size, dtype=torch.uint8)
-        self._kernels.call("pack_head", self._name, columns, H, filled, packed)
+        self._kernels.call("pack_writer_head", self._name, columns, H, filled, packed)
         return self._keep(packed)
 
     def _blocks(self, tensor: Tensor, count: int) -> Tensor:

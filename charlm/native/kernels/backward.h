@@ -3,12 +3,13 @@
 #pragma once
 #include "cells.h"
 
-// f(first unit, lane, sums, columns): sums[m][n] = the gradient of h at t, for tiles of lanes and of
-// up to four vectors of units. It comes from the output, from what the state passed on directly
-// (`direct`), and from the product with `rows` (null after the last step).
-template <class S, class F>
+// f(first unit, lane, d): d = the gradient of h at t, for tiles of lanes and of up to four vectors of
+// units. It comes from the output, from what the state passed on directly (`direct`), and from the
+// product with `rows` (null after the last step). What f will read is `expected` while the product
+// is under way: it was written long ago and no cache has it.
+template <class S, class E, class F>
 INLINE void gradient_of_h(const Layer<S> &l, int t, int b0, int b1, const float *direct, const S *rows,
-                          int64_t stride, int K, const S *packed, bool output, F f) {
+                          int64_t stride, int K, const S *packed, bool output, E expected, F f) {
     const int vectors = l.H / WIDTH;
     for (int v = 0; v < vectors; v += 4)
         with_constant<4>(vectors - v < 4 ? vectors - v : 4, [&](auto n_) {
@@ -20,12 +21,17 @@ INLINE void gradient_of_h(const Layer<S> &l, int t, int b0, int b1, const float 
                 UNROLL for (int m = 0; m < M; m++)
                     UNROLL for (int n = 0; n < N; n++) {
                         int u = (v + n) * WIDTH;
-                        d[m][n] = output ? l.d_output(t, b + m, u) : vec{};
-                        if (direct) d[m][n] += load(direct + l.at(0, b + m) + u);
+                        d[m][n] = direct ? load(direct + l.at(0, b + m) + u) : vec{};
+                        if (output) expect(l.d_output(t, b + m, u));
+                        expected(u, b + m);
                     }
                 if (rows) multiply<S, M, N>(d, rows + b * stride, stride, group, K);
                 UNROLL for (int m = 0; m < M; m++)
-                    UNROLL for (int n = 0; n < N; n++) f((v + n) * WIDTH, b + m, d[m][n]);
+                    UNROLL for (int n = 0; n < N; n++) {
+                        int u = (v + n) * WIDTH;
+                        if (output) d[m][n] += load(l.d_output(t, b + m, u));
+                        f(u, b + m, d[m][n]);
+                    }
             });
         });
 }
@@ -35,7 +41,9 @@ template <class S> void rnn_backward(const Window &w, int b0, int b1) {
     for (int t = l.T - 1; t >= 0; t--) {
         const bool last = t == l.T - 1;
         gradient_of_h(l, t, b0, b1, last ? w.d_state : nullptr, last ? nullptr : l.dp + l.at(t + 1, 0),
-                      l.H, l.H, l.backward_weights, true, [&](int u, int b, vec d) {
+                      l.H, l.H, l.backward_weights, true,
+                      [&](int u, int b) { expect(l.h + l.at(t + 1, b) + u); },
+                      [&](int u, int b, vec d) {
             vec y = load(l.h + l.at(t + 1, b) + u);
             vec through = w.kind == RNN_TANH ? d * (1.0f - y * y) : (y > 0.0f ? d : vec{});
             store(l.dp + l.at(t, b) + u, through);
@@ -50,7 +58,12 @@ template <class S> void lstm_backward(const Window &w, int b0, int b1) {
         const bool last = t == l.T - 1;
         gradient_of_h(l, t, b0, b1, last ? w.d_state : nullptr,
                       last ? nullptr : l.dp + 4 * l.at(t + 1, 0), 4 * l.H, 4 * l.H,
-                      l.backward_weights, true, [&](int u, int b, vec d) {
+                      l.backward_weights, true,
+                      [&](int u, int b) {
+                          expect(l.gate(t, b, 0, 4, u), 4 * WIDTH);
+                          expect(l.c_before(t, b, u));
+                      },
+                      [&](int u, int b, vec d) {
             vec i = load(l.gate(t, b, 0, 4, u)), f = load(l.gate(t, b, 1, 4, u));
             vec g = load(l.gate(t, b, 2, 4, u)), o = load(l.gate(t, b, 3, 4, u));
             vec before = load(l.c_before(t, b, u));
@@ -73,7 +86,12 @@ template <class S> void gru_after_backward(const Window &w, int b0, int b1) {
     for (int t = l.T - 1; t >= 0; t--) {
         const bool last = t == l.T - 1;
         gradient_of_h(l, t, b0, b1, w.d_state, last ? nullptr : l.dr + 3 * l.at(t + 1, 0), 3 * l.H,
-                      3 * l.H, l.backward_weights, true, [&](int u, int b, vec d) {
+                      3 * l.H, l.backward_weights, true,
+                      [&](int u, int b) {
+                          expect(l.gate(t, b, 0, 4, u), 4 * WIDTH);
+                          expect(l.h + l.at(t, b) + u);
+                      },
+                      [&](int u, int b, vec d) {
             vec r = load(l.gate(t, b, 0, 4, u)), z = load(l.gate(t, b, 1, 4, u));
             vec n = load(l.gate(t, b, 2, 4, u)), a = load(l.gate(t, b, 3, 4, u));
             store(w.d_state + l.at(0, b) + u, d * z);
@@ -81,9 +99,9 @@ template <class S> void gru_after_backward(const Window &w, int b0, int b1) {
             vec dr = dn * a * r * (1.0f - r);
             vec dz = d * (load(l.h + l.at(t, b) + u) - n) * z * (1.0f - z);
             S *to = l.dp + 3 * l.at(t, b) + u, *product = l.dr + 3 * l.at(t, b) + u;
-            store(to, dr);
-            store(to + l.H, dz);
-            store(to + 2 * l.H, dn);
+            put_away(to, dr);
+            put_away(to + l.H, dz);
+            put_away(to + 2 * l.H, dn);
             store(product, dr);
             store(product + l.H, dz);
             store(product + 2 * l.H, dn * r);
@@ -98,7 +116,12 @@ template <class S> void gru_before_backward(const Window &w, int b0, int b1) {
     for (int t = l.T - 1; t >= 0; t--) {
         const bool last = t == l.T - 1;
         gradient_of_h(l, t, b0, b1, w.d_state, last ? nullptr : l.dp + 3 * l.at(t + 1, 0), 3 * l.H,
-                      2 * l.H, l.backward_weights, true, [&](int u, int b, vec d) {
+                      2 * l.H, l.backward_weights, true,
+                      [&](int u, int b) {
+                          expect(l.gate(t, b, 0, 3, u), 3 * WIDTH);
+                          expect(l.h + l.at(t, b) + u);
+                      },
+                      [&](int u, int b, vec d) {
             vec z = load(l.gate(t, b, 1, 3, u)), n = load(l.gate(t, b, 2, 3, u));
             store(w.d_state + l.at(0, b) + u, d * (1.0f - z));
             S *to = l.dp + 3 * l.at(t, b) + u;
@@ -106,7 +129,7 @@ template <class S> void gru_before_backward(const Window &w, int b0, int b1) {
             store(to + 2 * l.H, d * z * (1.0f - n * n));
         });
         gradient_of_h(l, t, b0, b1, nullptr, l.dp + 3 * l.at(t, 0) + 2 * l.H, 3 * l.H, l.H, candidate,
-                      false, [&](int u, int b, vec d) {
+                      false, [](int, int) {}, [&](int u, int b, vec d) {
             vec r = load(l.gate(t, b, 0, 3, u));
             float *carried = w.d_state + l.at(0, b) + u;
             store(carried, load(carried) + d * r);

@@ -93,7 +93,7 @@ template <class S> struct Layer {
     INLINE_MEMBER S *gate(int t, int b, int g, int count, int u) const {
         return gates + ((int64_t(t) * (H / WIDTH) + u / WIDTH) * B + b) * count * WIDTH + g * WIDTH;
     }
-    INLINE_MEMBER vec d_output(int t, int b, int u) const {
-        return load((const S *)w.d_output + at(t, b) + u);
+    INLINE_MEMBER const S *d_output(int t, int b, int u) const {
+        return (const S *)w.d_output + at(t, b) + u;
     }
 };

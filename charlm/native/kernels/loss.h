@@ -1,49 +1,69 @@
-// The mean of -ln softmax(logits)[target], and its gradient, in one pass over the logits.
+// The head and its loss in one: logits of a few rows at a time, -ln softmax at the targets, gradient.
 #pragma once
 #include <cmath>
-#include "vector.h"
+#include <vector>
+#include "whole.h"
 
-// One row of V logits; returns -ln p. gradient = (softmax - one at the target) * scale.
+// logits [rows, columns] = rows [rows, H] times the packed head, plus its bias.
 template <class S>
-static float row_loss(const S *logits, int64_t target, int64_t V, float scale, S *gradient,
-                      float *room) {
-    const int64_t padded = (V + WIDTH - 1) / WIDTH * WIDTH;
-    vec highest = splat(-INFINITY);
-    for (int64_t v = 0; v < V; v++) room[v] = widen(logits[v]);
-    for (int64_t v = V; v < padded; v++) room[v] = -INFINITY;
-    for (int64_t v = 0; v < padded; v += WIDTH) highest = greater(highest, load(room + v));
-    float top = highest[0];
+INLINE void head_product(const S *rows, int count, int64_t H, const S *head, const float *bias,
+                         int64_t columns, float *logits) {
+    for (int64_t v = 0; v < columns; v += 4 * WIDTH)
+        with_constant<4>(int(std::min<int64_t>(4, (columns - v) / WIDTH)), [&](auto n_) {
+            constexpr int N = n_;
+            in_tiles<ROWS<N>>(0, count, [&](int b, auto m_) {
+                constexpr int M = m_;
+                vec a[M][N];
+                UNROLL for (int m = 0; m < M; m++)
+                    UNROLL for (int n = 0; n < N; n++) a[m][n] = load(bias + v + n * WIDTH);
+                product<S, M, N>(a, rows + int64_t(b) * H, H, head + packed<S>(v, H), int(H));
+                UNROLL for (int m = 0; m < M; m++)
+                    UNROLL for (int n = 0; n < N; n++)
+                        store(logits + (b + m) * columns + v + n * WIDTH, a[m][n]);
+            });
+        });
+}
+
+// One row of logits, whole vectors of them; returns -ln p of the target. What is left in the row:
+// e^(logit - top). gradient, if any: (softmax - one at the target) * scale.
+template <class S>
+static float row_loss(float *row, int64_t target, int64_t columns, float scale, S *gradient) {
+    vec highest = splat(-INFINITY), sums = vec{};
+    for (int64_t v = 0; v < columns; v += WIDTH) highest = greater(load(row + v), highest);
+    float top = highest[0], sum = 0;
     for (int i = 1; i < WIDTH; i++) top = highest[i] > top ? highest[i] : top;
-    const float wanted = room[target];
-    vec sums = vec{};
-    for (int64_t v = 0; v < padded; v += WIDTH) {
-        vec e = Functions<float>::exponential(load(room + v) - top);
-        store(room + v, e);
+    const float wanted = row[target];
+    for (int64_t v = 0; v < columns; v += WIDTH) {
+        vec e = Functions<float>::exponential(load(row + v) - top);
+        store(row + v, e);
         sums += e;
     }
-    float sum = 0;
     for (int i = 0; i < WIDTH; i++) sum += sums[i];
     if (gradient) {
         const float share = scale / sum;
-        for (int64_t v = 0; v < V; v++) narrow(room[v] * share, gradient + v);
-        narrow(room[target] * share - scale, gradient + target);
+        const float at_target = row[target] * share - scale;
+        for (int64_t v = 0; v < columns; v += WIDTH) store(gradient + v, load(row + v) * share);
+        narrow(at_target, gradient + target);
     }
     return top + std::log(sum) - wanted;
 }
 
+// losses [count]: -ln p of the targets. rows [count, H]; bias [columns], far below zero where the
+// vocabulary has ended; gradient [count, columns] of the mean loss, or null.
 template <class S>
-static double loss(const S *logits, const int64_t *targets, int64_t N, int64_t V, S *gradient,
-                   int64_t threads) {
-    double total = 0;
-    const int64_t padded = (V + WIDTH - 1) / WIDTH * WIDTH;
-#pragma omp parallel num_threads(int(threads)) reduction(+ : total)
-    {
-        float *room = new float[padded];
-#pragma omp for schedule(static)
-        for (int64_t n = 0; n < N; n++)
-            total += row_loss(logits + n * V, targets[n], V, 1.0f / float(N),
-                              gradient ? gradient + n * V : nullptr, room);
-        delete[] room;
-    }
-    return total / double(N);
+void head_loss(const S *rows, int64_t count, int64_t H, const S *head, const float *bias,
+               int64_t columns, const int64_t *targets, float *losses, S *gradient,
+               int64_t threads) {
+    constexpr int64_t AT_ONCE = 32;
+    shared(threads, (count + AT_ONCE - 1) / AT_ONCE, [&](int64_t from, int64_t until) {
+        std::vector<float> logits(AT_ONCE * columns);
+        for (int64_t n = from * AT_ONCE; n < std::min(count, until * AT_ONCE); n += AT_ONCE) {
+            const int here = int(std::min(AT_ONCE, count - n));
+            head_product(rows + n * H, here, H, head, bias, columns, logits.data());
+            for (int i = 0; i < here; i++)
+                losses[n + i] = row_loss(logits.data() + i * columns, targets[n + i], columns,
+                                         1.0f / float(count),
+                                         gradient ? gradient + (n + i) * columns : nullptr);
+        }
+    });
 }

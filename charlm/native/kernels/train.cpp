@@ -54,9 +54,17 @@ void EXPORT(scatter)(const S *rows, const int64_t *symbols, int64_t N, int64_t c
     scatter<S>(rows, symbols, N, columns, sums, threads);
 }
 
-double EXPORT(loss)(const S *logits, const int64_t *targets, int64_t N, int64_t V, S *gradient,
-                    int64_t threads) {
-    return loss<S>(logits, targets, N, V, gradient, threads);
+// w [columns, H]
+void EXPORT(pack_head)(int64_t columns, int64_t H, const float *w, S *forward, S *backward,
+                       int64_t threads) {
+    pack_head<S>(columns, H, w, forward);
+    if (backward) pack_backward<S>(backward, w, columns, H, {0, 1, 0}, threads);
+}
+
+void EXPORT(loss)(const S *rows, int64_t count, int64_t H, const S *head, const float *bias,
+                  int64_t columns, const int64_t *targets, float *losses, S *gradient,
+                  int64_t threads) {
+    head_loss<S>(rows, count, H, head, bias, columns, targets, losses, gradient, threads);
 }
 
 }

@@ -40,6 +40,11 @@ struct quantized { uint8_t bits; };
 INLINE vec load(const float *p) { vec v; memcpy(&v, p, sizeof v); return v; }
 INLINE void store(float *p, vec v) { memcpy(p, &v, sizeof v); }
 
+// `count` elements are read soon: start to bring them.
+template <class S> INLINE void expect(const S *p, int count = 1) {
+    for (int i = 0; i < count; i += 64 / int(sizeof(S))) __builtin_prefetch(p + i);
+}
+
 INLINE float widen(float x) { return x; }
 INLINE float widen(bfloat16 x) {
     uint32_t bits = uint32_t(x.bits) << 16; float v; memcpy(&v, &bits, 4); return v;

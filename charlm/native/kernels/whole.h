@@ -15,22 +15,28 @@ template <class F> void shared(int64_t threads, int64_t parts, F f) {
     }
 }
 
-// `count` rows as a panel of N vectors of columns, [count / STEP][N][WIDTH][STEP], filled up with
-// zeros to a multiple of STEP; their sum is added to `sums`.
-template <class S>
-static void pack_panel(S *to, const S *rows, int64_t stride, int count, int N, float *sums) {
-    const S nothing[WIDTH] = {};
-    for (int n = 0; n < N; n++) {
-        vec sum = vec{};
-        for (int i = 0; i < count; i += STEP<S>) {
-            const S *row = rows + i * stride + n * WIDTH;
-            const S *next = i + 1 < count ? row + stride : nothing;
-            interleave(row, next, to + (int64_t(i) * N + n * STEP<S>) * WIDTH);
-            sum += load(row);
-            if (STEP<S> == 2) sum += load(next);
+// PANELS neighbours of N vectors of columns each, `apart` elements between them: `count` rows as
+// [count / STEP][N][WIDTH][STEP], filled up with zeros to a multiple of STEP. The sums of the
+// columns are added to `sums`.
+template <int PANELS, int N, class S>
+INLINE void pack_panels(S *to, int64_t apart, const S *rows, int64_t stride, int count, float *sums) {
+    const S nothing[PANELS * N * WIDTH] = {};
+    vec total[PANELS * N] = {};
+    for (int i = 0; i < count; i += STEP<S>, rows += STEP<S> * stride) {
+        const S *next = i + 1 < count ? rows + stride : nothing;
+        expect(rows + 16 * stride, PANELS * N * WIDTH);
+        expect(rows + 17 * stride, PANELS * N * WIDTH);
+        UNROLL for (int n = 0; n < PANELS * N; n++) {
+            const S *row = rows + n * WIDTH;
+            interleave(row, next + n * WIDTH,
+                       to + n / N * apart + (int64_t(i) * N + n % N * STEP<S>) * WIDTH);
+            if (sums) total[n] += load(row);
+            if (sums && STEP<S> == 2) total[n] += load(next + n * WIDTH);
         }
-        if (sums) store(sums + n * WIDTH, load(sums + n * WIDTH) + sum);
     }
+    if (sums)
+        UNROLL for (int n = 0; n < PANELS * N; n++)
+            store(sums + n * WIDTH, load(sums + n * WIDTH) + total[n]);
 }
 
 // The gradient of weights from that of their product: result = left^T right, and the sums of the
@@ -38,45 +44,53 @@ static void pack_panel(S *to, const S *rows, int64_t stride, int count, int N, f
 // multiples of WIDTH; result [J, I]; room: (J + I) * BLOCK elements.
 template <class S>
 void weight_gradient(const S *left, int64_t left_stride, int64_t J, const S *right,
-                     int64_t right_stride, int64_t I, int64_t rows, float *result, float *sums,
+                     int64_t right_stride, int64_t I, int64_t rows, float *result, float *left_sums,
                      S *room, int64_t threads) {
     constexpr int N = 3, M = ROWS<N> < WIDTH ? ROWS<N> : WIDTH;
     const int64_t panels = J / WIDTH, groups = (I / WIDTH + N - 1) / N;
     S *const left_panels = room, *const right_panels = room + J * BLOCK;
-    memset(sums, 0, J * sizeof(float));
+    memset(left_sums, 0, J * sizeof(float));
 #pragma omp parallel num_threads(int(threads))
     {
         const int64_t i = omp_get_thread_num(), n = omp_get_num_threads();
-        const int64_t first = panels * i / n, last = panels * (i + 1) / n;
         for (int64_t row = 0; row < rows; row += BLOCK) {
             const int count = int(std::min<int64_t>(BLOCK, rows - row));
             const int K = (count + STEP<S> - 1) / STEP<S> * STEP<S>;
-            for (int64_t p = first; p < last; p++)
-                pack_panel(left_panels + p * WIDTH * BLOCK, left + row * left_stride + p * WIDTH,
-                           left_stride, count, 1, sums + p * WIDTH);
+            const S *of = left + row * left_stride;
+            int64_t p = panels * i / n;
+            const int64_t end = panels * (i + 1) / n;
+            for (; p + 4 <= end; p += 4)
+                pack_panels<4, 1>(left_panels + p * WIDTH * BLOCK, WIDTH * BLOCK, of + p * WIDTH,
+                                  left_stride, count, left_sums + p * WIDTH);
+            for (; p < end; p++)
+                pack_panels<1, 1>(left_panels + p * WIDTH * BLOCK, 0, of + p * WIDTH, left_stride,
+                                  count, left_sums + p * WIDTH);
             for (int64_t g = groups * i / n; g < groups * (i + 1) / n; g++)
-                pack_panel(right_panels + g * N * WIDTH * BLOCK,
-                           right + row * right_stride + g * N * WIDTH, right_stride, count,
-                           int(std::min<int64_t>(N, I / WIDTH - g * N)), (float *)nullptr);
+                with_constant<N>(int(std::min<int64_t>(N, I / WIDTH - g * N)), [&](auto n_) {
+                    pack_panels<1, n_>(right_panels + g * N * WIDTH * BLOCK, 0,
+                                       right + row * right_stride + g * N * WIDTH, right_stride,
+                                       count, (float *)nullptr);
+                });
 #pragma omp barrier
-            for (int64_t p = first; p < last; p++)
-                for (int64_t g = 0; g < groups; g++)
-                    with_constant<N>(int(std::min<int64_t>(N, I / WIDTH - g * N)), [&](auto n_) {
-                        constexpr int COUNT = n_;
-                        for (int j = 0; j < WIDTH; j += M) {
-                            float *to = result + (p * WIDTH + j) * I + g * N * WIDTH;
-                            vec tile[M][COUNT];
-                            UNROLL for (int m = 0; m < M; m++)
-                                UNROLL for (int n = 0; n < COUNT; n++)
-                                    tile[m][n] = row ? load(to + m * I + n * WIDTH) : vec{};
-                            multiply<S, M, COUNT, WIDTH * STEP<S>>(
-                                tile, left_panels + p * WIDTH * BLOCK + j * STEP<S>, STEP<S>,
-                                right_panels + g * N * WIDTH * BLOCK, K);
-                            UNROLL for (int m = 0; m < M; m++)
-                                UNROLL for (int n = 0; n < COUNT; n++)
-                                    store(to + m * I + n * WIDTH, tile[m][n]);
-                        }
-                    });
+            for (int64_t tile = panels * groups * i / n; tile < panels * groups * (i + 1) / n; tile++) {
+                const int64_t p = tile / groups, g = tile % groups;
+                with_constant<N>(int(std::min<int64_t>(N, I / WIDTH - g * N)), [&](auto n_) {
+                    constexpr int COUNT = n_;
+                    for (int j = 0; j < WIDTH; j += M) {
+                        float *to = result + (p * WIDTH + j) * I + g * N * WIDTH;
+                        vec sums[M][COUNT];
+                        UNROLL for (int m = 0; m < M; m++)
+                            UNROLL for (int n = 0; n < COUNT; n++)
+                                sums[m][n] = row ? load(to + m * I + n * WIDTH) : vec{};
+                        multiply<S, M, COUNT, WIDTH * STEP<S>>(
+                            sums, left_panels + p * WIDTH * BLOCK + j * STEP<S>, STEP<S>,
+                            right_panels + g * N * WIDTH * BLOCK, K);
+                        UNROLL for (int m = 0; m < M; m++)
+                            UNROLL for (int n = 0; n < COUNT; n++)
+                                store(to + m * I + n * WIDTH, sums[m][n]);
+                    }
+                });
+            }
 #pragma omp barrier
         }
     }

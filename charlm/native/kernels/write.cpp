@@ -7,7 +7,7 @@
                                            S *to) {                                                \
         pack_cell<S>(kind, H, K, w, to, 1);                                                        \
     }                                                                                              \
-    VISIBLE void charlm_pack_head_##NAME(int64_t columns, int64_t K, const float *w, S *to) {      \
+    VISIBLE void charlm_pack_writer_head_##NAME(int64_t columns, int64_t K, const float *w, S *to) { \
         pack_head<S>(columns, K, w, to);                                                           \
     }                                                                                              \
     VISIBLE void charlm_store_##NAME(const float *from, int64_t count, S *to) {                    \

@@ -1,7 +1,7 @@
 // One symbol after another for a few texts at once: read symbols, or write new ones.
 #pragma once
-#include <vector>
 #include "forward.h"
+#include "loss.h"
 
 // A model as it writes. The states live in the windows of its layers; all on one thread.
 struct Writer {
@@ -27,20 +27,7 @@ template <class S> void advance(const Writer &writer, const int64_t *symbols) {
     }
     const S *h = (const S *)writer.windows[writer.layers - 1].h;
     const int64_t columns = padded(writer.vocabulary);
-    for (int64_t v = 0; v < columns; v += 4 * WIDTH)
-        with_constant<4>(int(std::min<int64_t>(4, (columns - v) / WIDTH)), [&](auto n_) {
-            constexpr int N = n_;
-            in_tiles<ROWS<N>>(0, texts, [&](int b, auto m_) {
-                constexpr int M = m_;
-                vec a[M][N];
-                UNROLL for (int m = 0; m < M; m++)
-                    UNROLL for (int n = 0; n < N; n++) a[m][n] = load(writer.head_bias + v + n * WIDTH);
-                product<S, M, N>(a, h + int64_t(b) * H, H, (const S *)writer.head + packed<S>(v, H), H);
-                UNROLL for (int m = 0; m < M; m++)
-                    UNROLL for (int n = 0; n < N; n++)
-                        store(writer.logits + (b + m) * columns + v + n * WIDTH, a[m][n]);
-            });
-        });
+    head_product(h, texts, H, (const S *)writer.head, writer.head_bias, columns, writer.logits);
 }
 
 // The symbol where the cumulative distribution passes `uniform`; see `choose` in charlm/sample.py,

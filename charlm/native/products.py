@@ -1,0 +1,47 @@
+"""Products over all rows of a window by the kernels, shared by the layers and the head."""
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from charlm.native.interface import TYPES, Kernels
+
+BLOCK = 512
+"""Rows that are packed at a time: BLOCK of kernels/whole.h."""
+
+
+def wished() -> torch.dtype:
+    """The type in which products are to be computed: autocast's, else float32."""
+    if torch.is_autocast_enabled("cpu"):
+        return torch.get_autocast_dtype("cpu")
+    return torch.float32
+
+
+def weight_gradient(kernels: Kernels, left: Tensor, right: Tensor, result: Tensor) -> Tensor:
+    """Fills `result` with left^T right, and returns the sums of the left columns.
+
+    Shapes: left [rows, J] (its columns side by side), right [rows, I], result [J, I] and sums [J]
+    (float32); J and I whole vectors.
+    """
+    (rows, J), I = left.shape, right.shape[1]  # noqa: E741
+    sums = result.new_empty(J)
+    room = kernels.borrow((J + I) * BLOCK, dtype=left.dtype)
+    kernels.call(
+        "weights", TYPES[left.dtype], ctypes.c_void_p(left.data_ptr()), left.stride(0), J,
+        right, I, I, rows, result, sums, room, torch.get_num_threads(),
+    )  # fmt: skip
+    kernels.give_back(room)
+    return sums
+
+
+def rows_product(kernels: Kernels, rows: Tensor, packed: Tensor, result: Tensor) -> None:
+    """Fills `result` with rows @ W, W packed for the way back.
+
+    Shapes: rows [N, K], result [N, I], W [K, I]; K and I whole vectors.
+    """
+    (count, K), columns = rows.shape, result.shape[1]
+    kernels.call(
+        "product", TYPES[rows.dtype], rows, K, count, K, packed, columns, result,
+        torch.get_num_threads(),
+    )  # fmt: skip

@@ -4,6 +4,7 @@ Text from a model or a file never goes through rich's markup, and on a terminal 
 characters are made visible.
 """
 
+import logging
 import math
 import sys
 from collections.abc import Iterable
@@ -51,6 +52,18 @@ def warn(message: str) -> None:
     say(f"warning: {message}", "yellow")
 
 
+class _Shown(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        (warn if record.levelno >= logging.WARNING else say)(record.getMessage())
+
+
+def show_log(*, quiet: bool) -> None:
+    """Say what the library has to tell while it works; when quiet, warnings only."""
+    log = logging.getLogger("charlm")
+    log.handlers = [_Shown()]
+    log.setLevel(logging.WARNING if quiet else logging.INFO)
+
+
 def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
@@ -84,6 +97,7 @@ def introduce(config: Config, parameters: int, place: dict[str, Any], path: Path
     if place["device"] == "cpu":
         threads = place["threads"]
         on = f"cpu, {threads} thread{'s' if threads > 1 else ''}, {place['precision']}"
+        on += ", native kernels" if place["engine"] == "native" else ", torch"
     sizes = f"{model.num_layers} x {model.hidden_size}"
     say(f"model       {model.cell} {sizes}, {parameters:,} parameters; {on}")
     say(f"run         {path}")

@@ -24,10 +24,14 @@ Tensors = dict[str, Tensor]
 class Learner:
     """Model, optimizer, lanes and the states that are carried from window to window.
 
-    symbols: the train split. Raises: UsageError (no such device), DataError (text too short).
+    symbols: the train split. may_compile: see `choose.engine`.
+
+    Raises: UsageError (no such device or engine), DataError (text too short).
     """
 
-    def __init__(self, config: Config, symbols: Symbols, vocabulary_size: int) -> None:
+    def __init__(
+        self, config: Config, symbols: Symbols, vocabulary_size: int, *, may_compile: bool = True
+    ) -> None:
         settings = config.train
         self.settings = settings
         if settings.threads:
@@ -42,7 +46,9 @@ class Learner:
         self.model.to(self.device)
         self.judged = copy.deepcopy(self.model) if settings.weight_average else self.model
         """The model that is evaluated, sampled and scored: the average, where there is one."""
-        self.engine = choose.engine(config.model, settings, self.device, self.precision)
+        self.engine = choose.engine(
+            config.model, settings, self.device, self.precision, may_compile=may_compile
+        )
         self.model.kernels = self.judged.kernels = self.engine.kernels
         beta1, beta2 = settings.adam_betas
         self.optimizer = AdamW(self.model, betas=(beta1, beta2), weight_decay=settings.weight_decay)
@@ -61,9 +67,7 @@ class Learner:
             loss, self.states = self.model.learn(
                 inputs, targets, self._opening_states(seed), dropout_seed=seed
             )
-        norm = self.optimizer.step(
-            self.learning_rate(self.step), clip_norm=settings.clip_norm
-        )
+        norm = self.optimizer.step(self.learning_rate(self.step), clip_norm=settings.clip_norm)
         if self.judged is not self.model:
             update_average(
                 self.judged.parameters(),

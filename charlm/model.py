@@ -111,9 +111,7 @@ class CharModel(nn.Module):
         return loss.detach(), detached(after)
 
     @torch.no_grad()
-    def surprisals(
-        self, symbols: Tensor, targets: Tensor, states: States
-    ) -> tuple[Tensor, States]:
+    def surprisals(self, symbols: Tensor, targets: Tensor, states: States) -> tuple[Tensor, States]:
         """-ln p of every target, and the states after them. Shapes: as `learn`, result [T, B]."""
         if self.kernels is not None:
             return self._stack().surprisals(symbols, targets, states)

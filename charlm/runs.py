@@ -21,7 +21,7 @@ RESUMABLE = {
     *("train.steps", "train.seconds", "train.target_bits_per_character"),
     *("train.eval_every", "train.checkpoint_every", "train.log_every"),
     *("train.learning_rate", "train.final_learning_rate", "train.warmup_steps"),
-    *("train.weight_decay", "train.clip_norm", "train.device", "train.threads"),
+    *("train.weight_decay", "train.clip_norm", "train.device", "train.threads", "train.engine"),
     *("sample.length", "sample.temperature", "sample.top_k", "sample.top_p"),
 }
 

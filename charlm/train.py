@@ -52,11 +52,11 @@ class Trainer:
     Iterate over `train(run)`; `stop()` ends it after the step under way, with a checkpoint.
     """
 
-    def __init__(self, config: Config, corpus: Corpus) -> None:
+    def __init__(self, config: Config, corpus: Corpus, *, may_compile: bool = True) -> None:
         self.config, self.corpus = config, corpus
         split = corpus.train
         symbols = corpus.symbols[split.start : split.stop]
-        self.learner = Learner(config, symbols, len(corpus.vocabulary))
+        self.learner = Learner(config, symbols, len(corpus.vocabulary), may_compile=may_compile)
         self.characters_per_symbol = split.characters / len(split)
         self.progress = Progress()
         self._stop_asked = False
@@ -217,7 +217,7 @@ class Trainer:
         }
 
     def place(self) -> dict[str, Any]:
-        """Where and how the products are computed."""
+        """Where and how the model is computed."""
         return {
             "device": str(self.learner.device),
             "precision": str(self.learner.precision).removeprefix("torch."),
@@ -241,6 +241,7 @@ class Trainer:
             "characters_per_second": window / seconds,
             "seconds": min(seconds * settings.steps, settings.seconds or math.inf),
             "peak_memory_bytes": machine.peak_memory(self.learner.device),
+            **self.place(),
         }
 
     # ---- checkpoints -----------------------------------------------------------------------------
@@ -288,5 +289,5 @@ class Trainer:
                 "use the run that charlm wrote",
             ) from None
         now = {**machine.versions(), **self.place()}
-        then = {**state["versions"], **{key: state[key] for key in self.place()}}
+        then = {**state["versions"], **{key: state.get(key) for key in self.place()}}
         return [f"{key} {then.get(key)} -> {now[key]}" for key in now if then.get(key) != now[key]]

@@ -31,9 +31,26 @@ WORDS = (
 )
 
 
+@pytest.fixture(scope="session")
+def kernels_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the kernels are compiled into, once for all tests."""
+    return tmp_path_factory.mktemp("kernels")
+
+
+def new_cache(tmp_path_factory: pytest.TempPathFactory, kernels_folder: Path) -> str:
+    """An empty cache but for the kernels."""
+    cache = tmp_path_factory.mktemp("cache")
+    (cache / "kernels").symlink_to(kernels_folder)
+    return str(cache)
+
+
 @pytest.fixture(autouse=True)
-def _isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CHARLM_CACHE", str(tmp_path_factory.mktemp("cache")))
+def _isolated(
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    kernels_folder: Path,
+) -> None:
+    monkeypatch.setenv("CHARLM_CACHE", new_cache(tmp_path_factory, kernels_folder))
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "100")
     torch.set_num_threads(1)  # tiny models: faster, and alike on every machine
@@ -115,10 +132,12 @@ def carried_out(given: comparing.Plan, folder: Path) -> tuple[dict[str, Any], li
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Any]:
+def finished(
+    tmp_path_factory: pytest.TempPathFactory, kernels_folder: Path
+) -> tuple[Path, Path, Any]:
     """A text, the folder of a finished comparison of the three cells on it, and its result."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CHARLM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("CHARLM_CACHE", new_cache(tmp_path_factory, kernels_folder))
         torch.set_num_threads(1)
         folder = tmp_path_factory.mktemp("finished")
         text = folder / "words.txt"

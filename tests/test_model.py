@@ -70,14 +70,16 @@ def test_initial_weights_belong_to_the_seed_and_not_to_the_moment() -> None:
 
 def test_dropout_belongs_to_the_seed_keeps_the_mean_and_is_off_without_one() -> None:
     model = made(dropout=0.4)
-    x = torch.ones(50, 40, 30)
-    dropped = model._dropped(x, seed=9)
-    kept = 1 - round(0.4 * 256) / 256
-    assert torch.equal(dropped, model._dropped(x, seed=9))
-    assert not torch.equal(dropped, model._dropped(x, seed=10))
-    assert dropped.unique().tolist() == pytest.approx([0, 1 / kept])
+    shape = (50, 40, 30)
+    kept, scale = model._kept(9, 0, shape)
+    share = 1 - round(0.4 * 256) / 256
+    assert torch.equal(kept, model._kept(9, 0, shape)[0])
+    assert not torch.equal(kept, model._kept(10, 0, shape)[0])
+    assert not torch.equal(kept, model._kept(9, 1, shape)[0])
+    assert scale == pytest.approx(1 / share)
     # The mean of 60,000 independent values; five standard deviations.
-    assert dropped.mean().item() == pytest.approx(1, abs=5 * math.sqrt((1 / kept - 1) / 60_000))
+    mean = kept.double().mean().item() * scale
+    assert mean == pytest.approx(1, abs=5 * math.sqrt((1 / share - 1) / 60_000))
     plain, _ = model(symbols(), model.initial_states(B))
     again, _ = model(symbols(), model.initial_states(B), dropout_seed=None)
     noisy, _ = model(symbols(), model.initial_states(B), dropout_seed=1)

@@ -7,20 +7,10 @@ from hypothesis import strategies as st
 
 from charlm.cells import CELLS
 from charlm.config import ModelConfig, SampleConfig
-from charlm.engine import Engine
+from charlm.engine import TorchEngine
+from charlm.filters import choose, keep_top_k, keep_top_p, with_temperature
 from charlm.model import CharModel
-from charlm.sample import (
-    Composer,
-    Stream,
-    bits_per_character,
-    choose,
-    generate,
-    keep_top_k,
-    keep_top_p,
-    named,
-    visible,
-    with_temperature,
-)
+from charlm.sample import Composer, Stream, bits_per_character, generate, named, visible
 from charlm.vocabulary import BYTES, Vocabulary
 
 LETTERS = Vocabulary("char", "none", tuple(map(ord, "\nabcdefghi")), True)
@@ -66,7 +56,7 @@ def test_engine_gives_the_models_own_logits(changes: dict[str, object], streams:
     model = made(**changes)  # type: ignore[arg-type]
     symbols = torch.randint(len(LETTERS), (9, streams), generator=torch.Generator().manual_seed(1))
     expected, _ = model(symbols, model.initial_states(streams))
-    engine = Engine(model, streams)
+    engine = TorchEngine(model, streams)
     found = torch.stack([engine.read(row) for row in symbols])
     # The sums are taken in another order: float32 rounding of logits of size 20.
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
@@ -75,7 +65,7 @@ def test_engine_gives_the_models_own_logits(changes: dict[str, object], streams:
 def test_engine_leaves_the_model_as_it_was() -> None:
     model = made()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    Engine(model).read(torch.tensor([1]))
+    TorchEngine(model).read(torch.tensor([1]))
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name])
         assert value.is_contiguous()

@@ -150,6 +150,7 @@ def test_training_learns_and_reports_what_the_contract_promises(
         "device",
         "precision",
         "threads",
+        "engine",
         "stopped_by",
     }
     assert summary["characters"] == 200 * 8 * 20

@@ -28,6 +28,7 @@ def compare(
 ) -> int:
     """Carry a comparison out, or on; returns the number of the signal that ended it."""
     signal.signal(signal.SIGTERM, exit_at_once)
+    console.show_log(quiet=quiet)
     draft = settings.load(config, changes, flags)
     planned = plan(draft, cells, match=match, seeds=seeds, tune=tune)
     path = out or next_path()

@@ -31,6 +31,7 @@ def train(
 ) -> int:
     """Begin a run or resume one, and train it; returns the number of the signal that ended it."""
     signal.signal(signal.SIGTERM, exit_at_once)
+    console.show_log(quiet=quiet)
     if resume:
         trainer, directory = _resume(config, path, changes, flags, quiet=quiet)
     else:
@@ -50,8 +51,9 @@ def dry_run(
     config: str | None, changes: Sequence[str], flags: Mapping[str, Any], *, as_json: bool
 ) -> None:
     """Show what a run would be, and write nothing."""
+    console.show_log(quiet=as_json)
     planned = _plan(config, changes, flags, keep=False)
-    estimate = Trainer(planned.config, planned.corpus).estimate()
+    estimate = Trainer(planned.config, planned.corpus, may_compile=False).estimate()
     if as_json:
         report = {
             "config": planned.config.model_dump(),

@@ -6,6 +6,7 @@ Nothing is shipped in binary. The library is kept in the cache; a fresh one is b
 
 import ctypes
 import hashlib
+import logging
 import os
 import platform
 import shutil
@@ -30,12 +31,15 @@ FLAGS = (
 )
 
 
+log = logging.getLogger(__name__)
+
+
 class UnavailableError(Exception):
     """Why there are no kernels here, in words for the user."""
 
 
 def library(accept: Callable[[ctypes.CDLL], None]) -> ctypes.CDLL:
-    """The library, from the cache or built now (about ten seconds).
+    """The library, from the cache or built now (10 to 20 seconds, announced in the log).
 
     accept: is given a fresh library and raises UnavailableError where it computes wrongly.
 
@@ -49,6 +53,7 @@ def library(accept: Callable[[ctypes.CDLL], None]) -> ctypes.CDLL:
         raise UnavailableError(refused.read_text(encoding="utf-8"))
     try:
         sources.writable(path.parent)
+        log.info("compiling the kernels for this processor: about 15 seconds, this once")
         with tempfile.TemporaryDirectory(prefix=".building-", dir=path.parent) as folder:
             fresh = _compiled(Path(folder))
             accept(_opened(fresh))
@@ -67,7 +72,9 @@ def cached() -> Path:
     """Where the library is, or will be once it is built. Raises: UnavailableError: no compiler."""
     compiler = _compiler()
     about = compiler.stat()
-    seen = hashlib.sha256(f"{compiler} {about.st_size} {about.st_mtime_ns} {FLAGS} {UNITS}".encode())
+    seen = hashlib.sha256(
+        f"{compiler} {about.st_size} {about.st_mtime_ns} {FLAGS} {UNITS}".encode()
+    )
     seen.update(_processor().encode())
     for file in sorted(SOURCE.iterdir()):
         seen.update(file.read_bytes())

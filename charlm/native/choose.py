@@ -1,6 +1,7 @@
 """Which engine computes the cells: the native kernels or torch."""
 
 import ctypes
+import logging
 from dataclasses import dataclass
 from functools import cache
 
@@ -12,6 +13,8 @@ from charlm.native import build
 from charlm.native.build import UnavailableError
 from charlm.native.interface import Kernels
 from charlm.native.trial import accept
+
+log = logging.getLogger(__name__)
 
 SMALLEST = 32
 """Layers narrower than this are left to torch: nothing to gain, and nothing to wait for."""
@@ -30,42 +33,51 @@ class Engine:
 
 
 def engine(
-    model: ModelConfig, train: TrainConfig, device: torch.device, precision: torch.dtype
+    model: ModelConfig,
+    train: TrainConfig,
+    device: torch.device,
+    precision: torch.dtype,
+    *,
+    may_compile: bool = True,
 ) -> Engine:
-    """What `train.engine` means for a model here; builds the kernels if need be.
+    """What `train.engine` means for a model here.
+
+    may_compile: build the kernels if need be; else they are used only where they are built.
 
     Raises: UsageError where "native" is asked for and cannot be.
     """
     wanted = train.engine
-    why_not = ""
-    if wanted == "torch":
+    if wanted == "torch" or (wanted == "auto" and not worthwhile(model, device)):
         return Engine(None)
-    if device.type != "cpu":
-        why_not = f"the kernels are for the CPU, not for {device}"
-    elif wanted == "auto" and model.hidden_size < SMALLEST:
-        return Engine(None)
-    else:
-        try:
-            kernels = Kernels(load())
-            if str(precision).removeprefix("torch.") in kernels.types:
-                return Engine(kernels)
-            why_not = f"the kernels have no {precision} on this processor"
-        except UnavailableError as error:
-            why_not = str(error)
-    if wanted == "native":
-        raise UsageError(f"train.engine = native: {why_not}", "use train.engine=auto")
-    return Engine(None, why_not if device.type == "cpu" else "")
-
-
-def builds_now(model: ModelConfig, train: TrainConfig) -> bool:
-    """Whether `engine` is about to compile, so that the user can be told."""
-    if train.engine == "torch" or (train.engine == "auto" and model.hidden_size < SMALLEST):
-        return False
     try:
-        path = build.cached()
-    except UnavailableError:
-        return False
-    return not (path.is_file() or path.with_suffix(".refused").is_file())
+        kernels = _usable(device, precision, may_compile)
+    except UnavailableError as error:
+        if wanted == "native":
+            raise UsageError(f"train.engine = native: {error}", "use train.engine=auto") from None
+        _warn_once(f"computing with torch: {error}")
+        return Engine(None, str(error))
+    return Engine(kernels)
+
+
+def worthwhile(model: ModelConfig, device: torch.device) -> bool:
+    """Whether "auto" wishes for the kernels."""
+    return device.type == "cpu" and model.hidden_size >= SMALLEST
+
+
+def _usable(device: torch.device, precision: torch.dtype, may_compile: bool) -> Kernels:
+    if device.type != "cpu":
+        raise UnavailableError(f"the kernels are for the CPU, not for {device}")
+    if not may_compile and not build.cached().is_file():
+        raise UnavailableError("the kernels are not compiled yet; the first training will do it")
+    kernels = Kernels(load())
+    if str(precision).removeprefix("torch.") not in kernels.types:
+        raise UnavailableError(f"the kernels have no {precision} on this processor")
+    return kernels
+
+
+@cache
+def _warn_once(message: str) -> None:
+    log.warning(message)
 
 
 def built() -> Kernels | None:

@@ -45,7 +45,7 @@ class HeadLoss:
 
     @torch.no_grad()
     def back(self) -> Tensor:
-        """Fills the head's gradients of the mean of `losses`; returns that of x, to be given back."""
+        """Fills the head's gradients of the mean of `losses`; returns that of x, borrowed."""
         kernels, head, gradient = self._kernels, self._head, self._gradient
         assert gradient is not None
         assert self._back is not None

@@ -61,8 +61,9 @@ class Kernels:
         """A buffer with anything in it; for `give_back`, or to be forgotten."""
         size = math.prod(shape) * dtype.itemsize
         free = self._free.get(size)
-        buffer = free.pop() if free else torch.empty(size, dtype=torch.uint8)
-        return buffer.view(dtype).view(shape)
+        with torch.inference_mode(False):  # or training could not use what evaluation has left
+            buffer = free.pop() if free else torch.empty(size, dtype=torch.uint8)
+            return buffer.view(dtype).view(shape)
 
     def give_back(self, *buffers: Tensor | None) -> None:
         """Nothing may read or write them any more."""

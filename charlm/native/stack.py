@@ -78,20 +78,17 @@ class Stack:
         self, symbols: Tensor, states: list[State], mask: Mask | None, *, way_back: bool
     ) -> tuple[list[Window], Tensor, list[tuple[Tensor, float]]]:
         """The windows of all layers, what the head reads, and what dropout did to each output."""
-        precision, width = wished(), self._kernels.width
+        kernels, precision = self._kernels, wished()
         looked_up = symbols.contiguous() if self._looks_up(symbols) else None
         x = self._vectors(symbols, looked_up is not None)
         if looked_up is None:
-            x = F.pad(x, (0, -x.shape[-1] % width)).to(precision)
+            x = F.pad(x, (0, -x.shape[-1] % kernels.width)).to(precision)
         windows, dropped = [], []
         for layer, (cell, state) in enumerate(zip(self._cells, states, strict=True)):
-            windows.append(
-                Window(
-                    self._kernels, cell, precision, x, None if layer else looked_up, state,
-                    way_back=way_back,
-                )  # fmt: skip
-            )
-            x = windows[-1].output
+            rows = None if layer else looked_up
+            window = Window(kernels, cell, precision, x, rows, state, way_back=way_back)
+            windows.append(window)
+            x = window.output
             if mask is not None:
                 kept, scale = mask(layer, (*x.shape[:2], cell.hidden_size))
                 kept = F.pad(kept.to(precision), (0, x.shape[2] - kept.shape[2]))

@@ -4,8 +4,6 @@ Symbols: T time, B lanes, I input size, H hidden size, V vocabulary size, G gate
 sizes are filled up to whole vectors with units that are always zero; `filled` H stands for those.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -82,7 +80,10 @@ class Window:
         if kind == "gru_before":
             arrays["q"] = kernels.borrow(T, B, H, dtype=precision)
         self._run("forward")
-        self.output, self.after = h[1:], tuple(part[:, : self._cell.hidden_size] for part in carried)
+        self.output, self.after = (
+            h[1:],
+            tuple(part[:, : self._cell.hidden_size] for part in carried),
+        )
         done = ["forward", "below_weights", "scratch"] + ([] if way_back else ["q"])
         kernels.give_back(*(arrays.pop(name, None) for name in done))
 

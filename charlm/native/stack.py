@@ -32,53 +32,68 @@ class Stack:
         self._kernels, self._embedding, self._cells, self._head = kernels, embedding, cells, head
         self._lent: list[Tensor] = []  # to gradients, until the next step
 
+    @torch.no_grad()
     def surprisals(
         self, symbols: Tensor, targets: Tensor, states: list[State]
     ) -> tuple[Tensor, list[State]]:
         """-ln p of every target, and the states after them. Shapes: [T, B], all of them."""
-        windows = self._forward(symbols, states, None, way_back=False)[0]
-        x = windows[-1].output
-        losses = HeadLoss(self._kernels, self._head, x, targets, way_back=False).losses
-        for window in windows:
-            window.forget()
-        return losses, [window.after for window in windows]
+        precision = wished()
+        with torch.autocast("cpu", enabled=False):
+            windows, x, _ = self._forward(symbols, states, None, precision, way_back=False)
+            losses = HeadLoss(self._kernels, self._head, x, targets, way_back=False).losses
+            for window in windows:
+                window.forget()
+            return losses, [window.after for window in windows]
 
+    @torch.no_grad()
     def learn(
         self, symbols: Tensor, targets: Tensor, states: list[State], mask: Mask | None
     ) -> tuple[Tensor, list[State]]:
         """The mean of `surprisals`, with its gradient in every parameter's `grad`, and the states
         after the window. mask: of dropout, if any."""
+        precision = wished()
         self._kernels.give_back(*self._lent)
         self._lent = []
-        windows, x, dropped = self._forward(symbols, states, mask, way_back=True)
-        loss = HeadLoss(self._kernels, self._head, x, targets, way_back=True)
-        d = loss.back()
-        for window, layer in zip(reversed(windows), reversed(range(len(windows))), strict=True):
-            if mask is not None:
-                kept, scale = dropped[layer]
-                d.mul_(kept).mul_(scale)
-            d_output, d = d, window.back(d)
-            self._kernels.give_back(d_output)
-            self._lent += window.lent
-        if self._embedding is not None:
-            weight = self._embedding.weight
-            if self._looks_up(symbols):
-                weight.grad = d
-            else:
-                rows = d[..., : weight.shape[1]].flatten(0, 1).float()
-                weight.grad = torch.zeros_like(weight).index_add_(0, symbols.flatten(), rows)
+        with torch.autocast("cpu", enabled=False):
+            windows, x, dropped = self._forward(symbols, states, mask, precision, way_back=True)
+            loss = HeadLoss(self._kernels, self._head, x, targets, way_back=True)
+            d = loss.back()
+            for layer in reversed(range(len(windows))):
+                if mask is not None:
+                    kept, scale = dropped[layer]
+                    d.mul_(kept).mul_(scale)
+                d_output, d = d, windows[layer].back(d)
+                self._kernels.give_back(d_output)
+                self._lent += windows[layer].lent
+            self._back_to_embedding(symbols, d)
         return loss.losses.mean(), [window.after for window in windows]
+
+    def _back_to_embedding(self, symbols: Tensor, d: Tensor) -> None:
+        """d: the gradient of what the first layer was given."""
+        if self._embedding is None:
+            return
+        weight = self._embedding.weight
+        if self._looks_up(symbols):
+            weight.grad = d
+        else:
+            rows = d[..., : weight.shape[1]].flatten(0, 1).float()
+            weight.grad = torch.zeros_like(weight).index_add_(0, symbols.flatten(), rows)
 
     def _looks_up(self, symbols: Tensor) -> bool:
         """Whether the first layer's input is looked up in a table of all symbols."""
         return self._head.out_features <= symbols.numel()
 
-    @torch.no_grad()
     def _forward(
-        self, symbols: Tensor, states: list[State], mask: Mask | None, *, way_back: bool
+        self,
+        symbols: Tensor,
+        states: list[State],
+        mask: Mask | None,
+        precision: torch.dtype,
+        *,
+        way_back: bool,
     ) -> tuple[list[Window], Tensor, list[tuple[Tensor, float]]]:
         """The windows of all layers, what the head reads, and what dropout did to each output."""
-        kernels, precision = self._kernels, wished()
+        kernels = self._kernels
         looked_up = symbols.contiguous() if self._looks_up(symbols) else None
         x = self._vectors(symbols, looked_up is not None)
         if looked_up is None:

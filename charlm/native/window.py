@@ -50,8 +50,8 @@ class Window:
         """Buffers that the gradients of the parameters are in."""
         self._sizes = {"kind": KINDS[cell.kernel], "T": T, "B": B, "H": self._H}
         if symbols is not None:
-            table = F.linear(given.to(precision), self._weight_ih.to(precision)).float()
-            self._arrays |= {"symbols": symbols, "table": table if bias is None else table + bias}
+            table = F.linear(given, self._weight_ih, bias)
+            self._arrays |= {"symbols": symbols, "table": table}
         else:
             assert given.dtype == precision
             self._sizes["below_size"] = given.shape[2]
@@ -74,7 +74,7 @@ class Window:
         if kind == "lstm":
             arrays["c"] = carried[1]
             if way_back:
-                arrays["c_before"] = kernels.borrow(T * B * H, dtype=precision)
+                arrays["c_before"] = kernels.borrow(T * B * H, dtype=torch.float32)
         if KEPT[kind] and way_back:
             arrays["gates"] = kernels.borrow(T * B * H * KEPT[kind], dtype=precision)
         if kind == "gru_before":
@@ -141,9 +141,7 @@ class Window:
                 "scatter", TYPES[self._precision], d_projected, self._symbols, rows, columns,
                 d_table, torch.get_num_threads(),
             )  # fmt: skip
-            given, weight = self._given.to(self._precision), self._weight_ih.to(self._precision)
-            d_rows = d_table.to(self._precision)
-            return (d_rows.t() @ given).float(), d_table.sum(0), (d_rows @ weight).float()
+            return d_table.t() @ self._given, d_table.sum(0), d_table @ self._weight_ih
         below = self._given.view(rows, -1)
         d_weight_ih = self._lent(columns, below.shape[1])
         d_bias = weight_gradient(kernels, d_projected, below, d_weight_ih)

@@ -61,13 +61,14 @@ template <class S> void lstm_backward(const Window &w, int b0, int b1) {
                       l.backward_weights, true,
                       [&](int u, int b) {
                           expect(l.gate(t, b, 0, 4, u), 4 * WIDTH);
-                          expect(l.c_before(t, b, u));
+                          expect(l.c_before(t, b, u), WIDTH);
                       },
                       [&](int u, int b, vec d) {
             vec i = load(l.gate(t, b, 0, 4, u)), f = load(l.gate(t, b, 1, 4, u));
             vec g = load(l.gate(t, b, 2, 4, u)), o = load(l.gate(t, b, 3, 4, u));
             vec before = load(l.c_before(t, b, u));
-            vec shown = hyperbolic_tangent<S>(f * before + i * g);
+            vec c = load(last ? w.c + l.at(0, b) + u : l.c_before(t + 1, b, u));
+            vec shown = hyperbolic_tangent<S>(c);
             float *carried = w.d_c + l.at(0, b) + u;
             vec dc = load(carried) + d * o * (1.0f - shown * shown);
             store(carried, dc * f);

@@ -24,7 +24,7 @@ struct Window {
     void *h;                  // [T + 1, B, H] of S; the first is the state before the window
     float *state;             // [B, H] in float32: before the window, then after it
     float *c;                 // [B, H] of LSTM: before the window, then after it
-    void *c_before;           // [T, H / WIDTH, B, WIDTH] of S: c before every step, as for `gates`
+    float *c_before;          // [T, H / WIDTH, B, WIDTH]: c before every step, as for `gates`
     void *gates;              // [T, H / WIDTH, B, G', WIDTH] of S: what backward needs; may be null
     void *q;                  // [T, B, H] of S: r * h of GRU_BEFORE
     float *scratch;           // [B, H]
@@ -86,8 +86,8 @@ template <class S> struct Layer {
                                                              int64_t column) const {
         product<S, M, N>(sums, rows, H, forward_weights + packed<S>(column, H), H);
     }
-    INLINE_MEMBER S *c_before(int t, int b, int u) const {
-        return (S *)w.c_before + ((int64_t(t) * (H / WIDTH) + u / WIDTH) * B + b) * WIDTH;
+    INLINE_MEMBER float *c_before(int t, int b, int u) const {
+        return w.c_before + ((int64_t(t) * (H / WIDTH) + u / WIDTH) * B + b) * WIDTH;
     }
     // What backward needs of a vector of units, its `count` parts side by side.
     INLINE_MEMBER S *gate(int t, int b, int g, int count, int u) const {

@@ -64,10 +64,12 @@ INLINE vec load(const bfloat16 *p) {
 INLINE void store(bfloat16 *p, vec v) {
     _mm256_storeu_si256((__m256i *)p, (__m256i)_mm512_cvtneps_pbh((__m512)v));
 }
-// Past the caches: what is not read again for long. `p` on 32 bytes; for two vectors on 64.
+// Past the caches: what is not read again for long. `p` on 32 bytes; for
+// floats and for two vectors on 64.
 INLINE void put_away(bfloat16 *p, vec v) {
     _mm256_stream_si256((__m256i *)p, (__m256i)_mm512_cvtneps_pbh((__m512)v));
 }
+INLINE void put_away(float *p, vec v) { _mm512_stream_ps(p, (__m512)v); }
 INLINE void put_away(bfloat16 *p, vec first, vec second) {
     _mm512_stream_si512((__m512i *)p, (__m512i)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first));
 }

@@ -1,0 +1,427 @@
+"""The native kernels against the equations and against torch, and what happens without them."""
+
+import json
+import math
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import charlm, tiny_plan
+from torch import Tensor
+
+from charlm import machine, runs
+from charlm.cells import CELLS, Cell
+from charlm.config import ModelConfig, SampleConfig
+from charlm.engine import NativeEngine, TorchEngine
+from charlm.errors import UsageError
+from charlm.events import Finished
+from charlm.filters import choose as choose_symbols
+from charlm.model import CharModel
+from charlm.native import build, choose, trial
+from charlm.native.interface import Kernels
+from charlm.native.trial import VARIANTS, deviation
+from charlm.train import Trainer
+
+T, B, V = 7, 5, 11
+FLOAT, BFLOAT = torch.float32, torch.bfloat16
+
+
+@pytest.fixture
+def kernels() -> Kernels:
+    if not shutil.which("g++") and not shutil.which("clang++"):
+        pytest.skip("there is no C++ compiler here")
+    return Kernels(choose.load())
+
+
+def has(kernels: Kernels, name: str) -> None:
+    if name not in kernels.types:
+        pytest.skip(f"this processor computes no {name}")
+
+
+def named(variants: tuple[tuple[str, dict[str, str]], ...]) -> list[str]:
+    return ["-".join([name, *options.values()]) for name, options in variants]
+
+
+every_cell = pytest.mark.parametrize(("name", "options"), VARIANTS, ids=named(VARIANTS))
+
+
+# ---- one layer ----------------------------------------------------------------------------------
+
+
+@every_cell
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("hidden_size", [32, 37, 100])
+def test_outputs_and_gradients_are_the_equations_in_float32(
+    kernels: Kernels, name: str, options: dict[str, str], bias: bool, hidden_size: int
+) -> None:
+    cell = CELLS[name](trial.INPUTS, hidden_size, bias=bias, **options)  # type: ignore[arg-type]
+    assert deviation(kernels, cell, FLOAT) < 1e-5
+
+
+@every_cell
+def test_bfloat16_is_no_further_from_the_equations_than_autocast(
+    kernels: Kernels, name: str, options: dict[str, str]
+) -> None:
+    has(kernels, "bfloat16")
+    if options.get("nonlinearity") == "relu":
+        pytest.skip("a unit next to zero may fall on its other side: no error is too large")
+    cell = CELLS[name](trial.INPUTS, 100, **options)  # type: ignore[arg-type]
+    native = deviation(kernels, cell, BFLOAT)
+    assert native <= autocast_deviation(cell)
+    assert native < 0.02
+
+
+def autocast_deviation(cell: Cell) -> float:
+    """As `trial.deviation`, for torch's own path in bfloat16."""
+    given = trial.problem(cell)
+    table = given.table.clone().requires_grad_()
+    with torch.autocast("cpu", BFLOAT):
+        output, after = cell(table[given.symbols], given.state)
+    loss = (output * given.weights).sum()
+    gradients = torch.autograd.grad(loss, [table, *cell.parameters()])
+    return trial.worst([output, *after, *gradients], trial.exact(cell, given))
+
+
+# ---- a whole model ------------------------------------------------------------------------------
+
+
+def made(kernels: Kernels | None, cell: str = "lstm", **changes: object) -> CharModel:
+    config = ModelConfig.model_validate(
+        {"cell": cell, "hidden_size": 40, "embedding_size": 6, "num_layers": 2, **changes}
+    )
+    model = CharModel(config, V)
+    model.reset_parameters(5)
+    model.kernels = kernels
+    return model
+
+
+def window(seed: int, length: int = T) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return (
+        torch.randint(V, (length, B), generator=generator),
+        torch.randint(V, (length, B), generator=generator),
+    )
+
+
+def learned(model: CharModel, windows: list[tuple[Tensor, Tensor]], dropout: bool) -> list[Tensor]:
+    """Of the last window: loss, states and every gradient."""
+    states = model.initial_states(B)
+    for number, (symbols, targets) in enumerate(windows):
+        seed = 77 + number if dropout else None
+        model.zero_grad()
+        loss, states = model.learn(symbols, targets, states, dropout_seed=seed)
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert len(gradients) == len(list(model.parameters()))
+    return [loss, *(part for state in states for part in state), *gradients]
+
+
+MODELS = [
+    *({"cell": name, **options} for name, options in VARIANTS),
+    {"cell": "gru", "bias": False, "num_layers": 3},
+    {"cell": "lstm", "dropout": 0.3, "hidden_size": 64},
+    {"cell": "gru", "dropout": 0.3},
+    {"cell": "lstm", "embedding_size": 0},
+    {"cell": "rnn", "embedding_size": 0, "num_layers": 1},
+]
+
+
+@pytest.mark.parametrize("length", [T, 2], ids=["looked-up", "more-symbols-than-the-window"])
+@pytest.mark.parametrize("changes", MODELS, ids=str)
+def test_model_learns_what_it_learns_by_torch(
+    kernels: Kernels, changes: dict[str, object], length: int
+) -> None:
+    windows = [window(1, length), window(2, length)]
+    found, expected = (learned(made(k, **changes), windows, True) for k in (kernels, None))
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_surprisals_are_those_of_torch_and_whole_equals_chunks(kernels: Kernels, cell: str) -> None:
+    symbols, targets = window(3, 12)
+    model = made(kernels, cell)
+    whole, after = model.surprisals(symbols, targets, model.initial_states(B))
+    by_torch, _ = made(None, cell).surprisals(symbols, targets, model.initial_states(B))
+    torch.testing.assert_close(whole, by_torch, rtol=1e-5, atol=1e-6)
+    states, parts = model.initial_states(B), []
+    for begin in (0, 4, 9):
+        end = {0: 4, 4: 9, 9: 12}[begin]
+        part, states = model.surprisals(symbols[begin:end], targets[begin:end], states)
+        parts.append(part)
+    torch.testing.assert_close(torch.cat(parts), whole, rtol=1e-5, atol=1e-6)
+    for a, b in zip(states, after, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_evaluation_between_two_steps_changes_neither(kernels: Kernels) -> None:
+    plain, disturbed = made(kernels), made(kernels)
+    expected = learned(plain, [window(1), window(2)], False)
+    _, states = disturbed.learn(*window(1), disturbed.initial_states(B))
+    with torch.inference_mode():
+        disturbed.surprisals(*window(9), disturbed.initial_states(B))
+    loss, _ = disturbed.learn(*window(2), states)
+    assert torch.equal(loss, expected[0])
+    for a, b in zip(disturbed.parameters(), plain.parameters(), strict=True):
+        assert a.grad is not None
+        assert b.grad is not None
+        assert torch.equal(a.grad, b.grad)
+
+
+def test_number_of_threads_changes_sums_by_rounding_only(kernels: Kernels) -> None:
+    results = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        results.append(learned(made(kernels), [window(1)], False))
+    for other in results[1:]:
+        for a, b in zip(other, results[0], strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("part", ["weight_hh", "weight_ih", "bias_hh"])
+def test_what_is_not_finite_stays_so(kernels: Kernels, part: str) -> None:
+    model = made(kernels)
+    getattr(model.layers()[0], part).data[3] = math.nan
+    loss, *_ = learned(model, [window(1)], False)
+    assert loss.isnan()
+
+
+def test_gradients_asked_of_the_logits_are_torchs(kernels: Kernels) -> None:
+    model = made(kernels)
+    logits, _ = model(window(1)[0], model.initial_states(B))
+    logits.sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+# ---- runs ---------------------------------------------------------------------------------------
+
+RUN = ("model.hidden_size=40", "model.dropout=0.2", "train.batch_size=4", "train.engine=native")
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_resumed_run_ends_with_the_same_bits(
+    tmp_path: Path, text_file: Path, kernels: Kernels, precision: str
+) -> None:
+    has(kernels, precision)
+    ended = []
+    for name, stops in (("whole", (12,)), ("parted", (7, 12))):
+        for steps in stops:
+            changes = [f"train.steps={steps}", f"train.precision={precision}"]
+            if steps == stops[0]:
+                begun = runs.plan(flat(text_file, *changes))
+                trainer, directory = runs.begin(begun, tmp_path / name)
+            else:
+                resumed = runs.resume(tmp_path / name, ["train.steps=12"])
+                trainer, directory = resumed.trainer, resumed.run
+                assert resumed.differences == []
+            list(trainer.train(directory))
+            directory.unlock()
+        assert trainer.place()["engine"] == "native"
+        ended.append(trainer.learner)
+    for a, b in zip(ended[0].model.parameters(), ended[1].model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def flat(path: Path, *changes: str):  # type: ignore[no-untyped-def]
+    """A draft whose learning rate does not depend on the number of steps."""
+    from conftest import TINY
+
+    from charlm import settings
+
+    fixed = ("train.warmup_steps=0", "train.final_learning_rate=1.0")
+    return settings.load("default", [*TINY, *RUN, *fixed, *changes], {"data.path": str(path)})
+
+
+def test_auto_leaves_tiny_models_to_torch_and_says_which_engine_ran(
+    tmp_path: Path, text_file: Path, kernels: Kernels
+) -> None:
+    engines = {}
+    for size in (6, 40):
+        planned = tiny_plan(text_file, f"model.hidden_size={size}")
+        trainer, directory = runs.begin(planned, tmp_path / str(size))
+        *_, finished = trainer.train(directory)
+        assert isinstance(finished, Finished)
+        engines[size] = finished.summary["engine"]
+    assert engines == {6: "torch", 40: "native"}
+
+
+def test_dry_run_compiles_nothing(tmp_path: Path, text_file: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("CHARLM_CACHE", str(tmp_path / "empty"))
+    planned = tiny_plan(text_file, "model.hidden_size=40")
+    trainer = Trainer(planned.config, planned.corpus, may_compile=False)
+    assert trainer.place()["engine"] == "torch"
+    assert not (tmp_path / "empty" / "kernels").exists()
+
+
+# ---- without kernels ----------------------------------------------------------------------------
+
+
+def compiler(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A compiler of our own and a cache where nothing is built yet; returns the cache."""
+    path = folder / "compiler"
+    path.write_text(f"#!/bin/bash\n{script}\n")
+    path.chmod(0o755)
+    monkeypatch.setenv("CXX", str(path))
+    monkeypatch.setenv("CHARLM_CACHE", str(folder / "cache"))
+    return folder / "cache"
+
+
+def train_it(cwd: Path, path: Path, *more: str) -> tuple[int, str, str]:
+    sizes = ("hidden_size=40", "embedding_size=4")
+    changes = [*(f"model.{size}" for size in sizes), "train.steps=2", "train.batch_size=3"]
+    options = [word for change in (*changes, *more) for word in ("--set", change)]
+    done = charlm("train", "--data", str(path), "--json", *options, cwd=cwd)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_without_a_compiler_torch_computes_and_native_is_refused(
+    tmp_path: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setenv("CHARLM_CACHE", str(tmp_path / "cache"))
+    code, out, err = train_it(tmp_path, text_file)
+    assert code == 0
+    assert json.loads(out)["engine"] == "torch"
+    assert "computing with torch: no C++ compiler (no-such-compiler) was found" in err
+    code, _, err = train_it(tmp_path, text_file, "train.engine=native")
+    assert code == 2
+    assert "train.engine = native: no C++ compiler" in err
+    assert "train.engine=auto" in err
+    code, out, err = train_it(tmp_path, text_file, "train.engine=torch")
+    assert code == 0
+    assert "compiler" not in err
+
+
+def test_compiler_that_fails_is_named_with_its_error_and_not_asked_again(
+    tmp_path: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = f"date >> {tmp_path}/asked; echo 'error: no such thing' >&2; exit 1"
+    compiler(tmp_path, script, monkeypatch)
+    for _ in range(2):
+        code, out, err = train_it(tmp_path, text_file)
+        assert code == 0
+        assert json.loads(out)["engine"] == "torch"
+        assert "cannot compile the kernels: error: no such thing" in err
+    assert len((tmp_path / "asked").read_text().splitlines()) == len(build.UNITS)
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="there is no g++ here")
+def test_kernels_that_compute_wrongly_are_not_used(
+    tmp_path: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A compiler that loses a factor in the way back through the forget gate.
+    script = f"""
+    copy=$(mktemp -d)
+    cp {build.SOURCE}/* $copy
+    sed -i 's/dc \\* before \\* f \\* (1.0f - f)/dc * before * f/' $copy/backward.h
+    grep -q 'dc \\* before \\* f)' $copy/backward.h || exit 9
+    exec g++ "${{@//{str(build.SOURCE).replace("/", chr(92) + "/")}/$copy}}" -O0
+    """
+    cache = compiler(tmp_path, script, monkeypatch)
+    code, out, err = train_it(tmp_path, text_file)
+    assert code == 0
+    assert "compiling the kernels for this processor" in err
+    assert json.loads(out)["engine"] == "torch"
+    assert "the kernels compute lstm wrongly" in err
+    assert list((cache / "kernels").glob("*.so")) == []
+    _, _, err = train_it(tmp_path, text_file)
+    assert "wrongly" in err
+    assert "compiling" not in err
+
+
+# ---- writing ------------------------------------------------------------------------------------
+
+
+def trained_a_little(cell: str = "lstm", **changes: object) -> CharModel:
+    """With weights that are far from uniform in what they predict."""
+    model = made(None, cell, **changes)
+    model.head.weight.data *= 10
+    return model.requires_grad_(False)
+
+
+@every_cell
+@pytest.mark.parametrize("streams", [1, 3, 9])
+def test_engine_gives_the_models_own_logits(
+    kernels: Kernels, name: str, options: dict[str, str], streams: int
+) -> None:
+    model = trained_a_little(name, **options)
+    symbols = torch.randint(V, (20, streams))
+    expected, _ = model(symbols, model.initial_states(streams))
+    size = expected.abs().max().item()
+    for precision, tolerance in (("float32", 1e-5), ("bfloat16", 0.05), ("int8", 0.1)):
+        if precision not in kernels.types or (precision == "int8" and "relu" in str(options)):
+            continue
+        engine = NativeEngine(kernels, model, streams, precision)
+        found = torch.stack([engine.read(row).clone() for row in symbols])
+        torch.testing.assert_close(found, expected, rtol=0, atol=tolerance * size)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"temperature": 1.0},
+        {"temperature": 0.6, "top_k": 4},
+        {"temperature": 1.3, "top_p": 0.7},
+        {"temperature": 0.0},
+        {"temperature": 0.9, "top_k": 5, "top_p": 0.8},
+    ],
+    ids=str,
+)
+def test_engine_writes_what_torch_would_choose(
+    kernels: Kernels, settings: dict[str, float]
+) -> None:
+    chosen = SampleConfig.model_validate(settings)
+    model, unknown = trained_a_little("gru"), 2
+    by_kernels, by_torch = NativeEngine(kernels, model, 4, "float32"), TorchEngine(model, 4)
+    first = torch.tensor([1, 5, 7, 9])
+    by_kernels.read(first)
+    by_torch.read(first)
+    uniforms = torch.rand(60, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    found, nats = by_kernels.write(uniforms, chosen, unknown)
+    expected, expected_nats = by_torch.write(uniforms, chosen, unknown)
+    # A uniform may fall between two roundings of one bound: then the texts part for good.
+    alike = (found == expected).all(0)
+    assert alike.sum() >= 3
+    torch.testing.assert_close(nats[:, alike].float(), expected_nats[:, alike], rtol=0, atol=1e-3)
+    assert not (found == unknown).any()
+
+
+def test_choice_of_the_kernels_inverts_the_distribution(kernels: Kernels) -> None:
+    model = trained_a_little("rnn", num_layers=1)
+    chosen = SampleConfig(temperature=0.8)
+    count = 4000
+    engine = NativeEngine(kernels, model, count, "float32")
+    logits = engine.read(torch.full((count,), 3)).clone()
+    uniform = (torch.arange(count, dtype=torch.float64) + 0.5) / count
+    found, _ = engine.write(uniform.unsqueeze(0), chosen, None)
+    assert (found[0] == choose_symbols(logits, chosen, uniform)).float().mean() > 0.999
+
+
+def test_precision_that_cannot_be_had_is_refused(kernels: Kernels) -> None:
+    from charlm.engine import engine
+
+    has(kernels, "int8")
+    assert isinstance(engine(trained_a_little()), NativeEngine)
+    assert isinstance(engine(trained_a_little(hidden_size=8)), TorchEngine)
+    with pytest.raises(UsageError, match="int8"):
+        engine(trained_a_little("rnn", nonlinearity="relu"), precision="int8")
+    with pytest.raises(UsageError, match="native kernels"):
+        engine(trained_a_little(hidden_size=8), precision="bfloat16")
+
+
+def test_freed_memory_stays_for_the_next_step() -> None:
+    """Steps fault no pages in once they are under way."""
+    if sys.platform != "linux":
+        pytest.skip("page faults are counted on Linux")
+    import resource
+
+    machine.keep_freed_memory()
+    model = made(Kernels(choose.load()), hidden_size=128)
+    states = model.initial_states(B)
+    for _ in range(20):
+        _, states = model.learn(*window(1, 100), states)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        _, states = model.learn(*window(1, 100), states)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 200

@@ -38,6 +38,7 @@ class Loaded:
         stop: str = "",
         thread_count: int = 1,
         streams: list[Stream] | None = None,
+        precision: str = "auto",
     ) -> Iterator[str]:
         """The pieces of a text as they are written; see `charlm.sample.generate`."""
         return sample.generate(
@@ -50,6 +51,7 @@ class Loaded:
             stop=stop,
             thread_count=thread_count,
             streams=streams,
+            precision=precision,
         )
 
     def sample(self, prompt: str = "", *, seed: int = 0, stop: str = "", **options: Any) -> str:

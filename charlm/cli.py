@@ -138,6 +138,12 @@ def sample(
     num: Annotated[int, typer.Option(min=1, help="So many samples at once.")] = 1,
     stop: Annotated[str, typer.Option(help="End before this text.")] = "",
     which: Which = "best",
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="Of the weights: auto, float32, bfloat16 or int8 (fastest, a little worse)."
+        ),
+    ] = "auto",
     as_json: Json = False,
     device: Device = None,
     threads: Threads = None,
@@ -157,6 +163,7 @@ def sample(
         num=num,
         stop=stop,
         threads=threads,
+        precision=precision,
         as_json=as_json,
     )
 
@@ -255,6 +262,30 @@ def compare(
     )
     if signalled:
         raise typer.Exit(128 + signalled)
+
+
+# ---- bench --------------------------------------------------------------------------------------
+
+
+@app.command()
+def bench(
+    cells: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="CELL...", help="As in: rnn lstm gru gru:reset_gate=before."),
+    ] = None,
+    shapes: Annotated[
+        list[str] | None,
+        typer.Option("--shape", metavar="HxL", help="Width x layers, as in 512x2. Repeatable."),
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="The median of so many is shown.")] = 5,
+    as_json: Json = False,
+    threads: Threads = None,
+    debug: Debug = False,
+) -> None:
+    """How fast this machine trains and writes, by the native kernels and by torch."""
+    from charlm.commands import bench as command
+
+    command.bench(cells or [], shapes or [], rounds=rounds, threads=threads, as_json=as_json)
 
 
 # ---- init ---------------------------------------------------------------------------------------

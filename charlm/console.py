@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from charlm.benchmark import Row
 from charlm.config import SECTIONS, Config
 from charlm.corpus import Corpus
 from charlm.sample import named, visible
@@ -167,6 +168,38 @@ def estimated(estimate: dict[str, Any]) -> None:
         f"{estimate['passes']:.1f} passes over the text; "
         f"{estimate['peak_memory_bytes'] / 1e6:,.0f} MB of memory"
     )
+
+
+def bench_heading(place: dict[str, object], batch_size: int, length: int) -> None:
+    tell(
+        f"{place['processor']}, {place['threads']} threads, torch {place['torch']}; "
+        f"{batch_size} lanes of {length} symbols; writing one text on one thread"
+    )
+    tell("")
+    tell(
+        f"{'':<22} {'':>7} {'train, symbols/s':>25} {'':>7} {'of matrix':>10} "
+        f"{'write, symbols/s':>26} {'of reading':>11}"
+    )
+    tell(
+        f"{'cell':<22} {'shape':>7} {'native':>9} {'torch':>8} {'ratio':>6} {'auto':>7} "
+        f"{'product':>10} {'float32':>8} {'bfloat16':>8} {'int8':>8} {'weights':>11}"
+    )
+
+
+def bench_row(row: Row) -> None:
+    native, by_torch = row.train.get("native"), row.train["torch"]
+    ratio = f"{native / by_torch:.1f}x" if native else "-"
+    write = " ".join(_count(row.write.get(name), 8) for name in ("float32", "bfloat16", "int8"))
+    share = f"{row.read_share:.0%}" if row.read_share else "-"
+    tell(
+        f"{row.cell:<22} {f'{row.hidden_size}x{row.num_layers}':>7} {_count(native, 9)} "
+        f"{_count(by_torch, 8)} {ratio:>6} {row.picked[0]:>7} {row.matrix_share:>10.0%} "
+        f"{write} {share:>11}"
+    )
+
+
+def _count(value: float | None, width: int) -> str:
+    return f"{value:{width},.0f}" if value else f"{'-':>{width}}"
 
 
 def scored(result: Scored) -> None:

@@ -42,16 +42,21 @@ class Engine(Protocol):
     ) -> tuple[Tensor, Tensor]: ...
 
 
-def engine(model: CharModel, streams: int = 1, precision: str = "auto") -> Engine:
-    """The fastest engine for a model here.
+PRECISIONS = ("auto", "float32", "bfloat16", "int8")
 
-    precision: of the weights, "float32", "bfloat16" or "int8"; "auto" is bfloat16 where the
-    kernels are built and the processor has it, else float32.
+
+def choice(model: CharModel, precision: str = "auto") -> tuple[Kernels | None, str]:
+    """The kernels that write with a model here (None: torch does), and in which precision.
+
+    precision: of the weights; "auto" is bfloat16 where the kernels are built and the processor has
+    it, else float32.
 
     Raises: UsageError for a precision that cannot be had.
     """
-    device, hidden_size = model.head.weight.device, model.config.hidden_size
-    kernels = choose.built() if device.type == "cpu" and hidden_size >= choose.SMALLEST else None
+    if precision not in PRECISIONS:
+        raise UsageError(f"precision {precision} is not known", f"use {', '.join(PRECISIONS)}")
+    on_cpu = model.head.weight.device.type == "cpu"
+    kernels = choose.built() if on_cpu and model.config.hidden_size >= choose.SMALLEST else None
     if precision == "auto":
         precision = "bfloat16" if kernels and "bfloat16" in kernels.types else "float32"
     if precision != "float32" and (kernels is None or precision not in kernels.types):
@@ -63,11 +68,15 @@ def engine(model: CharModel, streams: int = 1, precision: str = "auto") -> Engin
         raise UsageError(
             "weights in int8 need states between -1 and 1, relu has none", "use bfloat16"
         )
-    return (
-        TorchEngine(model, streams)
-        if kernels is None
-        else NativeEngine(kernels, model, streams, precision)
-    )
+    return kernels, precision
+
+
+def engine(model: CharModel, streams: int = 1, precision: str = "auto") -> Engine:
+    """The fastest engine for a model here. Raises: UsageError, as `choice`."""
+    kernels, precision = choice(model, precision)
+    if kernels is None:
+        return TorchEngine(model, streams)
+    return NativeEngine(kernels, model, streams, precision)
 
 
 class NativeEngine:

@@ -60,6 +60,7 @@ FLOORS: list[dict[str, set[str]]] = [
     {
         "train": set(),
         "runs": {"train"},
+        "benchmark": set(),
         "compare": set(),
         "compare.plan": {"runs"},
         "compare.probe": set(),
@@ -92,9 +93,10 @@ FLOORS: list[dict[str, set[str]]] = [
         "commands.sample": set(),
         "commands.score": set(),
         "commands.compare": {"commands.signals"},
+        "commands.bench": set(),
         "cli": {
             *("commands", "commands.train", "commands.sample", "commands.score"),
-            "commands.compare",
+            *("commands.compare", "commands.bench"),
         },
         "__main__": {"cli"},
     },

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from charlm import console
 from charlm.api import Loaded
 from charlm.config import SampleConfig
+from charlm.engine import choice
 from charlm.errors import UsageError
 from charlm.sample import Stream, bits_per_character, named
 
@@ -23,9 +24,11 @@ def sample(
     num: int,
     stop: str,
     threads: int | None,
+    precision: str,
     as_json: bool,
 ) -> None:
     """Write text to stdout as it comes, or all samples as JSON."""
+    kernels, precision = choice(loaded.model, precision)
     options = _options(loaded.checkpoint.config.sample, given)
     chosen_seed = secrets.randbelow(2**32) if seed is None else seed
     unknown = loaded.vocabulary.unknown_in(prompt)
@@ -41,6 +44,7 @@ def sample(
         stop=stop,
         thread_count=threads or 1,
         streams=streams,
+        precision=precision,
     )
     if as_json:
         _exhaust(pieces)
@@ -51,7 +55,8 @@ def sample(
             }
             for stream in streams
         ]
-        print(json.dumps({"prompt": prompt, "seed": chosen_seed, "samples": samples}))
+        by = {"engine": "native" if kernels else "torch", "precision": precision}
+        print(json.dumps({"prompt": prompt, "seed": chosen_seed, **by, "samples": samples}))
         return
     writer = console.Writer()
     if num == 1:

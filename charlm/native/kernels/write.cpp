@@ -40,6 +40,16 @@ VISIBLE int64_t charlm_width() { return WIDTH; }
 VISIBLE int64_t charlm_has_bfloat16() { return HAS_BFLOAT16; }
 VISIBLE int64_t charlm_has_int8() { return HAS_QUANTIZED; }
 
+// Reads `size` bytes, a multiple of 64, `times` over, and does next to nothing with them.
+VISIBLE int64_t charlm_read_bytes_float32(const float *bytes, int64_t size, int64_t times) {
+    vec sums[8] = {};
+    for (int64_t k = 0; k < times; k++)
+        for (int64_t i = 0; i + 8 * WIDTH <= size / 4; i += 8 * WIDTH)
+            UNROLL for (int n = 0; n < 8; n++) sums[n] += load(bytes + i + n * WIDTH);
+    vec sum = sums[0] + sums[1] + sums[2] + sums[3] + sums[4] + sums[5] + sums[6] + sums[7];
+    return sum[0] > 0;
+}
+
 EXPORTS(float32, float)
 #if HAS_BFLOAT16
 EXPORTS(bfloat16, bfloat16)

@@ -61,7 +61,7 @@ class Learner:
     def take_step(self) -> Tensor:
         """One window forward, backward, clip, update. Returns the norm of the gradient."""
         settings = self.settings
-        inputs, targets = (w.to(self.device) for w in self.lanes.window(self._window()))
+        inputs, targets = (machine.sent(w, self.device) for w in self.lanes.window(self._window()))
         seed = derived_seed(settings.seed, self.step)
         with machine.products_in(self.precision, self.device):
             loss, self.states = self.model.learn(
@@ -118,7 +118,7 @@ class Learner:
             return self.states
         generator = torch.Generator().manual_seed(seed + 255)  # the layers' dropout comes first
         draws = torch.rand(self.settings.batch_size, 1, generator=generator)
-        kept = (draws >= self.settings.state_reset).to(self.device)
+        kept = machine.sent(draws >= self.settings.state_reset, self.device)
         return [tuple(part * kept.to(part.dtype) for part in state) for state in self.states]
 
     def state(self) -> dict[str, Tensor]:

@@ -56,6 +56,13 @@ def products_in(dtype: torch.dtype, on: torch.device) -> contextlib.AbstractCont
     return torch.autocast(on.type, dtype)
 
 
+def sent(tensor: torch.Tensor, to: torch.device) -> torch.Tensor:
+    """A tensor of the CPU's on a device; a GPU fetches it while the CPU goes on."""
+    if to.type != "cuda":
+        return tensor.to(to)
+    return tensor.pin_memory().to(to, non_blocking=True)
+
+
 def keep_freed_memory() -> None:
     """Have glibc keep what is freed, for the next step to use.
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from charlm import machine
 from charlm.cells import CELLS, Cell, State
 from charlm.config import ModelConfig
 from charlm.errors import CheckpointError
@@ -101,7 +102,7 @@ class CharModel(nn.Module):
         if self.kernels is not None:
             mask = None
             if dropout_seed is not None and self.config.dropout > 0:
-                mask = partial(self._kept, dropout_seed)
+                mask = partial(self._draws, dropout_seed)
             return self._stack().learn(symbols, targets, states, mask)
         outputs, after = self._outputs(symbols, states, dropout_seed)
         logits = self.head(outputs).float().flatten(0, 1)
@@ -130,8 +131,9 @@ class CharModel(nn.Module):
             x, state = cell(x, state)
             after.append(state)
             if dropout_seed is not None and self.config.dropout > 0:
-                kept, scale = self._kept(dropout_seed, layer, x.shape)
-                x = (x * kept.to(x.device, x.dtype)) * scale
+                draws, threshold = self._draws(dropout_seed, layer, x.shape)
+                kept = machine.sent(draws, x.device) >= threshold
+                x = (x * kept.to(x.dtype)) * (256 / (256 - threshold))
         return x, after
 
     def _stack(self) -> Stack:
@@ -150,19 +152,17 @@ class CharModel(nn.Module):
     def initial_states(self, lanes: int) -> States:
         return [cell.initial_state(lanes) for cell in self.layers()]
 
-    def _kept(self, seed: int, layer: int, shape: tuple[int, ...]) -> tuple[Tensor, float]:
-        """Which elements of a layer's outputs dropout leaves, and by how much it scales them up.
+    def _draws(self, seed: int, layer: int, shape: tuple[int, ...]) -> tuple[Tensor, int]:
+        """Dropout of a layer's outputs: random bytes, and the first of them that keeps its element.
 
-        The mask is drawn as random bytes, on the CPU so that it is alike on every device and in
-        every engine; the share is `dropout` rounded to 1/256. Drawing a number an element took a
-        tenth of the step.
+        Drawn on the CPU, so that they are alike on every device and in every engine; the share is
+        `dropout` rounded to 1/256. Drawing a number an element took a tenth of the step.
         """
         count = math.prod(shape)
         generator = torch.Generator().manual_seed(seed + layer)
         words = torch.empty((count + 7) // 8, dtype=torch.int64)
         draws = words.random_(-(2**63), None, generator=generator).view(torch.uint8)
-        threshold = round(self.config.dropout * 256)
-        return (draws[:count] >= threshold).view(shape), 256 / (256 - threshold)
+        return draws[:count].view(shape), round(self.config.dropout * 256)
 
     def layers(self) -> list[Cell]:
         """The cells, first layer first."""

@@ -71,15 +71,14 @@ def test_initial_weights_belong_to_the_seed_and_not_to_the_moment() -> None:
 def test_dropout_belongs_to_the_seed_keeps_the_mean_and_is_off_without_one() -> None:
     model = made(dropout=0.4)
     shape = (50, 40, 30)
-    kept, scale = model._kept(9, 0, shape)
-    share = 1 - round(0.4 * 256) / 256
-    assert torch.equal(kept, model._kept(9, 0, shape)[0])
-    assert not torch.equal(kept, model._kept(10, 0, shape)[0])
-    assert not torch.equal(kept, model._kept(9, 1, shape)[0])
-    assert scale == pytest.approx(1 / share)
-    # The mean of 60,000 independent values; five standard deviations.
-    mean = kept.double().mean().item() * scale
-    assert mean == pytest.approx(1, abs=5 * math.sqrt((1 / share - 1) / 60_000))
+    draws, threshold = model._draws(9, 0, shape)
+    assert threshold == round(0.4 * 256)
+    assert torch.equal(draws, model._draws(9, 0, shape)[0])
+    assert not torch.equal(draws, model._draws(10, 0, shape)[0])
+    assert not torch.equal(draws, model._draws(9, 1, shape)[0])
+    # The share of 60,000 independent draws; five standard deviations.
+    kept, share = (draws >= threshold).double().mean().item(), 1 - threshold / 256
+    assert kept == pytest.approx(share, abs=5 * math.sqrt(share * (1 - share) / 60_000))
     plain, _ = model(symbols(), model.initial_states(B))
     again, _ = model(symbols(), model.initial_states(B), dropout_seed=None)
     noisy, _ = model(symbols(), model.initial_states(B), dropout_seed=1)

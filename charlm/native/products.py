@@ -35,6 +35,19 @@ def weight_gradient(kernels: Kernels, left: Tensor, right: Tensor, result: Tenso
     return sums
 
 
+def drop(kernels: Kernels, rows: Tensor, draws: Tensor, threshold: int, result: Tensor) -> None:
+    """Fills `result` with `rows` where a draw is at least `threshold`, scaled up to the same mean,
+    and with zeros elsewhere.
+
+    Shapes: rows and result [T, B, filled H], draws [T, B, H] (uint8).
+    """
+    T, B, filled = rows.shape
+    kernels.call(
+        "drop", TYPES[rows.dtype], rows, draws, T * B, draws.shape[-1], filled, threshold, result,
+        torch.get_num_threads(),
+    )  # fmt: skip
+
+
 def rows_product(kernels: Kernels, rows: Tensor, packed: Tensor, result: Tensor) -> None:
     """Fills `result` with rows @ W, W packed for the way back.
 

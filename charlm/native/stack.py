@@ -12,11 +12,11 @@ from torch.nn import functional as F
 from charlm.cells.base import Cell, State
 from charlm.native.head import HeadLoss
 from charlm.native.interface import Kernels
-from charlm.native.products import wished
+from charlm.native.products import drop, wished
 from charlm.native.window import Window
 
-Mask = Callable[[int, tuple[int, ...]], tuple[Tensor, float]]
-"""Dropout, of layer and shape: which elements are kept (true), and what these are multiplied by."""
+Mask = Callable[[int, tuple[int, ...]], tuple[Tensor, int]]
+"""Dropout, of layer and shape: random bytes, and the first of them that keeps its element."""
 
 
 class Stack:
@@ -60,8 +60,7 @@ class Stack:
             d = loss.back()
             for layer in reversed(range(len(windows))):
                 if mask is not None:
-                    kept, scale = dropped[layer]
-                    d.mul_(kept).mul_(scale)
+                    drop(self._kernels, d, *dropped[layer], d)
                 d_output, d = d, windows[layer].back(d)
                 self._kernels.give_back(d_output)
                 self._lent += windows[layer].lent
@@ -91,7 +90,7 @@ class Stack:
         precision: torch.dtype,
         *,
         way_back: bool,
-    ) -> tuple[list[Window], Tensor, list[tuple[Tensor, float]]]:
+    ) -> tuple[list[Window], Tensor, list[tuple[Tensor, int]]]:
         """The windows of all layers, what the head reads, and what dropout did to each output."""
         kernels = self._kernels
         looked_up = symbols.contiguous() if self._looks_up(symbols) else None
@@ -105,10 +104,10 @@ class Stack:
             windows.append(window)
             x = window.output
             if mask is not None:
-                kept, scale = mask(layer, (*x.shape[:2], cell.hidden_size))
-                kept = F.pad(kept.to(precision), (0, x.shape[2] - kept.shape[2]))
-                x = (x * kept).mul_(scale)
-                dropped.append((kept, scale))
+                dropped.append(mask(layer, (*x.shape[:2], cell.hidden_size)))
+                x, output = kernels.borrow(*x.shape, dtype=precision), x
+                drop(kernels, output, *dropped[-1], x)
+                self._lent.append(x)
         return windows, x, dropped
 
     def _vectors(self, symbols: Tensor, of_all: bool) -> Tensor:

@@ -54,6 +54,12 @@ void EXPORT(scatter)(const S *rows, const int64_t *symbols, int64_t N, int64_t c
     scatter<S>(rows, symbols, N, columns, sums, threads);
 }
 
+void EXPORT(drop)(const S *rows, const uint8_t *draws, int64_t count, int64_t H, int64_t filled,
+                  int64_t threshold, S *to, int64_t threads) {
+    const float scale = 256.0f / float(256 - threshold);
+    drop<S>(rows, draws, count, H, filled, threshold, scale, to, threads);
+}
+
 // w [columns, H]
 void EXPORT(pack_head)(int64_t columns, int64_t H, const float *w, S *forward, S *backward,
                        int64_t threads) {

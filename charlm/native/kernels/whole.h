@@ -121,6 +121,22 @@ void rows_product(const S *rows, int64_t stride, int64_t count, int64_t K, const
     });
 }
 
+// Dropout: to = rows where a draw is at least `threshold`, times `scale`; else zero. rows and `to`
+// [count, filled], draws [count, H], H at most `filled`; they may be the same.
+template <class S>
+void drop(const S *rows, const uint8_t *draws, int64_t count, int64_t H, int64_t filled,
+          int64_t threshold, float scale, S *to, int64_t threads) {
+    shared(threads, count, [&](int64_t from, int64_t until) {
+        for (int64_t n = from; n < until; n++)
+            for (int64_t u = 0; u < filled; u += WIDTH) {
+                float factors[WIDTH];
+                for (int i = 0; i < WIDTH; i++)
+                    factors[i] = u + i < H && draws[n * H + u + i] >= threshold ? scale : 0.0f;
+                store(to + n * filled + u, load(rows + n * filled + u) * load(factors));
+            }
+    });
+}
+
 // sums[symbols[n]] += rows[n], a stretch of columns for every thread.
 template <class S>
 void scatter(const S *rows, const int64_t *symbols, int64_t N, int64_t columns, float *sums,

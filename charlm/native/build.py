@@ -50,7 +50,8 @@ def library(accept: Callable[[ctypes.CDLL], None]) -> ctypes.CDLL:
         return _opened(path)
     refused = path.with_suffix(".refused")
     if refused.is_file():
-        raise UnavailableError(refused.read_text(encoding="utf-8"))
+        said = refused.read_text(encoding="utf-8")
+        raise UnavailableError(f"{said} (seen before; to try again, delete {refused})")
     try:
         sources.writable(path.parent)
         log.info("compiling the kernels for this processor: about 15 seconds, this once")

@@ -101,6 +101,16 @@ template <class S> INLINE void put_away(S *p, vec first, vec second) {
 INLINE vec lesser(vec a, vec b) { return a < b ? a : b; }
 INLINE vec greater(vec a, vec b) { return a > b ? a : b; }
 
+INLINE vec load(const uint8_t *p) {
+#if defined(__AVX512F__)
+    return (vec)_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)));
+#else
+    vec v;
+    for (int i = 0; i < WIDTH; i++) v[i] = float(p[i]);
+    return v;
+#endif
+}
+
 // exp, sigmoid and tanh as exact as S deserves. NaN stays NaN.
 template <class S> struct Functions {
     // 2^n * 2^f with n the nearest integer, and the Taylor polynomial of e^(f ln 2),

@@ -129,10 +129,11 @@ void drop(const S *rows, const uint8_t *draws, int64_t count, int64_t H, int64_t
     shared(threads, count, [&](int64_t from, int64_t until) {
         for (int64_t n = from; n < until; n++)
             for (int64_t u = 0; u < filled; u += WIDTH) {
-                float factors[WIDTH];
-                for (int i = 0; i < WIDTH; i++)
-                    factors[i] = u + i < H && draws[n * H + u + i] >= threshold ? scale : 0.0f;
-                store(to + n * filled + u, load(rows + n * filled + u) * load(factors));
+                const uint8_t *draw = draws + n * H + u;
+                uint8_t last[WIDTH] = {};
+                if (u + WIDTH > H) draw = (const uint8_t *)memcpy(last, draw, H - u);
+                vec factors = load(draw) >= float(threshold) ? splat(scale) : vec{};
+                store(to + n * filled + u, load(rows + n * filled + u) * factors);
             }
     });
 }

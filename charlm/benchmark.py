@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 
 from charlm import machine
 from charlm.config import Config, SampleConfig
@@ -65,7 +66,7 @@ def sizes(shape: str) -> tuple[int, int]:
 
 
 def measure(cells: Sequence[str], shapes: Sequence[str], rounds: int) -> Iterator[Row]:
-    """A row for every cell at every shape. Raises: UsageError, ConfigError."""
+    """A row for every cell at every shape. Raises: UsageError."""
     wanted = [(cell, parsed(cell), sizes(shape)) for shape in shapes for cell in cells]
     for cell, model, (hidden_size, num_layers) in wanted:
         yield _row(cell, model, hidden_size, num_layers, rounds)
@@ -101,26 +102,7 @@ def operations(config: Config) -> float:
 
 
 def _row(cell: str, model: dict[str, str], hidden_size: int, num_layers: int, rounds: int) -> Row:
-    config = Config.model_validate(
-        {
-            "model": {
-                **model,
-                "hidden_size": hidden_size,
-                "num_layers": num_layers,
-                "embedding_size": hidden_size,
-                "dropout": 0.0,
-            },
-            "train": {
-                "device": "cpu",
-                "batch_size": BATCH,
-                "sequence_length": LENGTH,
-                "steps": 1_000_000,
-                "weight_average": 0.0,
-                "state_reset": 0.0,
-                "clip_norm": 1.0,
-            },
-        }
-    )
+    config = _config(cell, model, hidden_size, num_layers)
     learners = {"native": _learner(config, "auto"), "torch": _learner(config, "torch")}
     picked = learners["native"].engine.name
     if picked == "torch":  # there is but one engine here
@@ -147,6 +129,21 @@ def _row(cell: str, model: dict[str, str], hidden_size: int, num_layers: int, ro
         write,
         read_share,
     )
+
+
+def _config(cell: str, model: dict[str, str], hidden_size: int, num_layers: int) -> Config:
+    sizes = {"hidden_size": hidden_size, "embedding_size": hidden_size, "num_layers": num_layers}
+    train = {"batch_size": BATCH, "sequence_length": LENGTH, "steps": 1_000_000, "clip_norm": 1.0}
+    train |= {"device": "cpu", "weight_average": 0.0, "state_reset": 0.0}
+    try:
+        return Config.model_validate({"model": {**model, **sizes, "dropout": 0.0}, "train": train})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise UsageError(
+            f"{cell}: {key} {first['msg'].replace('Input should', 'should')}",
+            "write it as in lstm or gru:reset_gate=before",
+        ) from None
 
 
 def _learner(config: Config, engine: str) -> Learner:

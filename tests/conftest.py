@@ -56,6 +56,18 @@ def _isolated(
     torch.set_num_threads(1)  # tiny models: faster, and alike on every machine
 
 
+@pytest.fixture
+def kernels_built() -> bool:
+    """Whether this machine has the native kernels, with every type; builds them if need be."""
+    from charlm.native import build, choose
+    from charlm.native.interface import Kernels
+
+    try:
+        return "int8" in Kernels(choose.load()).types
+    except build.UnavailableError:
+        return False
+
+
 def words(count: int, seed: int = 0) -> str:
     """Lines of random words: learnable, and unlike in every place."""
     rng = random.Random(seed)

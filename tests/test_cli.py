@@ -189,6 +189,53 @@ def test_signals_save_and_exit_and_the_run_goes_on(tmp_path: Path, number: int) 
     assert json.loads(resumed.stdout)["steps"] == summary["steps"] + 1
 
 
+# ---- engines ------------------------------------------------------------------------------------
+
+
+def test_bench_measures_both_engines_and_says_which_one_auto_takes(
+    shell: Shell, kernels_built: bool
+) -> None:
+    report = json.loads(shell("bench", "rnn", "--shape", "32x1", "--rounds", 1, "--json").out)
+    (row,) = report["rows"]
+    assert (row["cell"], row["hidden_size"], row["num_layers"]) == ("rnn", 32, 1)
+    engines = {"native", "torch"} if kernels_built else {"torch"}
+    assert set(row["train"]) == engines
+    assert row["engine"] == ("native" if kernels_built else "torch")
+    assert min([*row["train"].values(), *row["write"].values(), row["matrix_share"]]) > 0
+    shown = shell("bench", "gru:reset_gate=before", "--shape", "32x1", "--rounds", 1)
+    assert shown.out.splitlines()[-1].split()[:2] == ["gru:reset_gate=before", "32x1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["lstn"], "lstn"),
+        (["gru:reset_gate"], "gru:reset_gate is no cell"),
+        (["gru", "--shape", "12"], "12 is no shape"),
+        (["gru", "--shape", "0x1"], "0x1 is no shape"),
+    ],
+)
+def test_bench_refuses_what_it_does_not_know(
+    shell: Shell, arguments: list[str], expected: str
+) -> None:
+    assert expected in shell.refused(2, "bench", *arguments)
+
+
+def test_sample_says_how_it_wrote_and_takes_the_precision_asked_for(
+    shell: Shell, kernels_built: bool
+) -> None:
+    shell.train("--run", "wide", "--set", "model.hidden_size=40")
+    texts = {}
+    for precision in ("float32", "bfloat16", "int8") if kernels_built else ("float32",):
+        options = ("--length", 30, "--seed", 1, "--temperature", 0, "--precision", precision)
+        report = json.loads(shell("sample", "wide", *options, "--json").out)
+        assert report["engine"] == ("native" if kernels_built else "torch")
+        assert report["precision"] == precision
+        texts[precision] = report["samples"][0]["text"]
+        assert len(texts[precision]) == 30
+    shell.refused(2, "sample", "wide", "--precision", "float16")
+
+
 # ---- sample and score ---------------------------------------------------------------------------
 
 

@@ -134,9 +134,11 @@ def _row(cell: str, model: dict[str, str], hidden_size: int, num_layers: int, ro
 def _config(cell: str, model: dict[str, str], hidden_size: int, num_layers: int) -> Config:
     sizes = {"hidden_size": hidden_size, "embedding_size": hidden_size, "num_layers": num_layers}
     train = {"batch_size": BATCH, "sequence_length": LENGTH, "steps": 1_000_000, "clip_norm": 1.0}
-    train |= {"device": "cpu", "weight_average": 0.0, "state_reset": 0.0}
+    train |= {"weight_average": 0.0, "state_reset": 0.0}
     try:
-        return Config.model_validate({"model": {**model, **sizes, "dropout": 0.0}, "train": train})
+        return Config.model_validate(
+            {"model": {**model, **sizes, "dropout": 0.0}, "train": {**train, "device": "cpu"}}
+        )
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))

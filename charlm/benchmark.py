@@ -86,7 +86,8 @@ def matrix_rates(hidden_size: int) -> dict[str, float]:
 
 def read_rate(kernels: Kernels, size: int) -> float:
     """Bytes a second that one thread reads, again and again from a block of `size` bytes."""
-    block, times = torch.ones(size // 64 * 64, dtype=torch.uint8), max(1, 10_000_000 // size)
+    block = torch.ones(size // 512 * 512, dtype=torch.uint8)
+    times = max(1, 10_000_000 // size)
     seconds = _median(
         lambda: kernels.call("read_bytes", "float32", block, len(block), times), 30, 3
     )

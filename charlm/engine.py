@@ -27,9 +27,9 @@ from charlm.native.writing import Writing
 class Engine(Protocol):
     """Reads symbols and writes new ones, carrying the states of N texts.
 
-    Shapes: `read`: symbols [N] (int64) to logits [N, V] (float32). `write`: uniforms [count, N]
-    (float64) to symbols [count, N] and their surprisals in nats, before any filter, [count, N];
-    `unknown` is never written.
+    Shapes: `read`: symbols [N] (int64) to logits [N, V] (float32), good until the next call.
+    `write`: uniforms [count, N] (float64) to symbols [count, N] and their surprisals in nats,
+    before any filter, [count, N]; `unknown` is never written.
     """
 
     at_once: int

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from charlm import machine
 from charlm.config import Config
+from charlm.errors import DataError
 from charlm.lanes import Lanes
 from charlm.model import CharModel, States
 from charlm.native import choose
@@ -40,6 +41,12 @@ class Learner:
         self.precision = machine.precision(settings, self.device)
         if self.device.type == "cpu":
             machine.keep_freed_memory()
+        if len(symbols) and int(symbols.max()) >= vocabulary_size:
+            raise DataError(
+                f"the encoded text holds symbol {int(symbols.max())}, the vocabulary has "
+                f"{vocabulary_size}",
+                "delete the cache, and train again",
+            )
         self.lanes = Lanes(symbols, settings.batch_size, settings.sequence_length)
         self.model = CharModel(config.model, vocabulary_size)
         self.model.reset_parameters(settings.seed)

@@ -97,6 +97,8 @@ class CharModel(nn.Module):
         """The mean of -ln p(target), with its gradient in every parameter's `grad`, and the states
         after the window, cut from the graph.
 
+        The gradients are to be used and dropped before the next call, as `AdamW.step` does.
+
         Shapes: symbols and targets [T, B] (int64); else as `forward`.
         """
         if self.kernels is not None:

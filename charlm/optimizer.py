@@ -47,8 +47,10 @@ class AdamW:
         """
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients, foreach=True)
-        # The kernel divides by a scale as it reads: clipping takes no pass of its own.
         scale = (norm / clip_norm).clamp(min=1.0) if clip_norm else None
+        if scale is not None and norm.device.type not in ("cpu", "cuda"):
+            torch._foreach_div_(gradients, scale)  # elsewhere the kernel may not heed grad_scale
+            scale = None  # here it divides as it reads: clipping takes no pass of its own
         self.count += 1
         for names, decay in self._groups:
             parameters: list[Tensor] = [self.parameters[name] for name in names]

@@ -42,7 +42,9 @@ FLOORS: list[dict[str, set[str]]] = [
         "native.window": {"native.interface", "native.products"},
         "native.head": {"native.interface", "native.products"},
         "native.stack": {"native.head", "native.interface", "native.products", "native.window"},
-        "native.trial": {"native.build", "native.interface", "native.window"},
+        "native.trial": {
+            *("native.head", "native.interface", "native.window", "native.writing"),
+        },
         "native.choose": {"native", "native.build", "native.interface", "native.trial"},
         "native.writing": {"native.interface"},
     },

@@ -138,6 +138,23 @@ def test_adamw_gives_the_bits_of_torchs_own() -> None:
         assert a.grad is None
 
 
+@pytest.mark.parametrize("clip_norm", [0.05, 1e6])
+def test_adamw_clips_as_torch_does(clip_norm: float) -> None:
+    ours, theirs = made(), made()
+    optimizer = AdamW(ours, betas=(0.8, 0.95), weight_decay=0.0)
+    reference = torch.optim.AdamW(theirs.parameters(), lr=0.01, betas=(0.8, 0.95), weight_decay=0)
+    for step in range(4):
+        loss_of(ours, step).backward()
+        norm = optimizer.step(0.01, clip_norm=clip_norm)
+        reference.zero_grad()
+        loss_of(theirs, step).backward()
+        expected = torch.nn.utils.clip_grad_norm_(theirs.parameters(), clip_norm)
+        reference.step()
+        assert norm == pytest.approx(expected.item(), rel=1e-6)
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
 def test_adamw_continues_from_its_saved_state() -> None:
     first = made()
     optimizer = AdamW(first, betas=(0.9, 0.99), weight_decay=0.0)

@@ -26,6 +26,10 @@ def written(tmp_path: Path, text: str) -> str:
     return str(path)
 
 
+def test_options_of_another_cell_are_refused() -> None:
+    assert "is for gru" in refusal("default", "model.cell=lstm", "model.reset_gate=before")
+
+
 def test_precedence_is_default_then_preset_then_file_then_set(tmp_path: Path) -> None:
     file = written(tmp_path, 'preset = "hello"\n[train]\nlearning_rate = 0.02\nseed = 5\n')
     draft = settings.load(file, ["train.seed=7"])
@@ -79,7 +83,6 @@ def test_all_errors_of_a_file_come_at_once_with_their_lines(tmp_path: Path) -> N
         ("data.split=[0.5, 0.2, 0.1]", "adds up to 0.8"),
         ("data.split=[0.0, 0.5, 0.5]", "nothing to train on"),
         ("model.nonlinearity=relu", "is for rnn"),
-        ("model.reset_gate=before", "is for gru"),
         ("train.device=gpu", "match pattern"),
         ("steps=3", "'steps=3' is no setting"),
         ("train.steps", "'train.steps' is no setting"),

@@ -4,6 +4,7 @@ Nothing is shipped in binary. The library is kept in the cache; a fresh one is b
 `accept` has tried it.
 """
 
+import contextlib
 import ctypes
 import hashlib
 import logging
@@ -38,34 +39,40 @@ class UnavailableError(Exception):
     """Why there are no kernels here, in words for the user."""
 
 
-def library(accept: Callable[[ctypes.CDLL], None]) -> ctypes.CDLL:
+class _RefusedError(UnavailableError):
+    """A reason that will be the same next time."""
+
+
+def library(accept: Callable[[ctypes.CDLL], str]) -> ctypes.CDLL:
     """The library, from the cache or built now (10 to 20 seconds, announced in the log).
 
-    accept: is given a fresh library and raises UnavailableError where it computes wrongly.
+    accept: is given a fresh library and says where it computes wrongly; such a library, and a
+    source that does not compile, are remembered and not tried again.
 
     Raises: UnavailableError: no compiler, a source that it cannot compile, a wrong result.
     """
     path = cached()
     if path.is_file():
-        return _opened(path)
+        with contextlib.suppress(UnavailableError):  # of another OpenMP: built anew
+            return _opened(path)
     refused = path.with_suffix(".refused")
     if refused.is_file():
         said = refused.read_text(encoding="utf-8")
         raise UnavailableError(f"{said} (seen before; to try again, delete {refused})")
+    log.info("compiling the kernels for this processor: about 15 seconds, this once")
     try:
-        sources.writable(path.parent)
-        log.info("compiling the kernels for this processor: about 15 seconds, this once")
+        path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".building-", dir=path.parent) as folder:
             fresh = _compiled(Path(folder))
-            accept(_opened(fresh))
+            if wrong := accept(_opened(fresh)):
+                raise _RefusedError(wrong)
             fresh.replace(path)
-    except UnavailableError as error:
-        refused.write_text(str(error), encoding="utf-8")
+    except _RefusedError as error:
+        with contextlib.suppress(OSError):
+            refused.write_text(str(error), encoding="utf-8")
         raise
     except OSError as error:
-        raise UnavailableError(
-            f"the kernels cannot be kept in {path.parent}: {error.strerror}"
-        ) from None
+        raise UnavailableError(f"they cannot be kept in {path.parent}: {error.strerror}") from None
     return _opened(path)
 
 
@@ -82,13 +89,19 @@ def cached() -> Path:
     return sources.cache_folder() / "kernels" / f"{seen.hexdigest()[:24]}.so"
 
 
+def decided() -> bool:
+    """Whether `library` would compile nothing now."""
+    path = cached()
+    return path.is_file() or path.with_suffix(".refused").is_file()
+
+
 def _compiler() -> Path:
-    """$CXX, else the first compiler there is."""
+    """$CXX (a program, without options), else g++ or what is called c++."""
     wanted = os.environ.get("CXX", "")
-    for name in (wanted,) if wanted else ("g++", "clang++", "c++"):
+    for name in (wanted,) if wanted else ("g++", "c++"):
         if found := shutil.which(name):
             return Path(found)
-    looked = wanted or "g++, clang++ or c++"
+    looked = wanted or "g++ or c++"
     raise UnavailableError(
         f"no C++ compiler ({looked}) was found; install one for several times the speed"
     )
@@ -109,11 +122,16 @@ def _compiled(folder: Path) -> Path:
 
     def run(*arguments: str) -> None:
         command = [compiler, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        except OSError as error:
+            raise UnavailableError(f"{compiler} cannot be run: {error.strerror}") from None
         if done.returncode:
             errors = [line for line in done.stderr.splitlines() if "error" in line]
             said = errors[0] if errors else done.stderr.strip()[-200:]
-            raise UnavailableError(f"{compiler} cannot compile the kernels: {said}")
+            passing = "No space" in said or "Killed" in done.stderr or done.returncode < 0
+            kind = UnavailableError if passing else _RefusedError
+            raise kind(f"{compiler} cannot compile the kernels: {said}")
 
     def unit(number: int) -> str:
         target = str(folder / f"{number}.o")

@@ -22,10 +22,9 @@ SMALLEST = 32
 
 @dataclass(frozen=True)
 class Engine:
-    """kernels: None where torch computes. reason: why, where kernels were wished for."""
+    """kernels: None where torch computes."""
 
     kernels: Kernels | None
-    reason: str = ""
 
     @property
     def name(self) -> str:
@@ -52,10 +51,10 @@ def engine(
     try:
         kernels = _usable(device, precision, may_compile)
     except UnavailableError as error:
-        if wanted == "native":
+        if wanted == "native" and may_compile:
             raise UsageError(f"train.engine = native: {error}", "use train.engine=auto") from None
         _warn_once(f"computing with torch: {error}")
-        return Engine(None, str(error))
+        return Engine(None)
     return Engine(kernels)
 
 
@@ -67,7 +66,7 @@ def worthwhile(model: ModelConfig, device: torch.device) -> bool:
 def _usable(device: torch.device, precision: torch.dtype, may_compile: bool) -> Kernels:
     if device.type != "cpu":
         raise UnavailableError(f"the kernels are for the CPU, not for {device}")
-    if not may_compile and not build.cached().is_file():
+    if not may_compile and not build.decided():
         raise UnavailableError("the kernels are not compiled yet; the first training will do it")
     kernels = Kernels(load())
     if str(precision).removeprefix("torch.") not in kernels.types:

@@ -51,6 +51,8 @@ class Kernels:
         self._library = library
         self.width = int(library.charlm_width())
         """Hidden sizes are multiples of it."""
+        self.block = int(library.charlm_block())
+        """Rows that a weight gradient packs at a time."""
         self.types = ["float32"]
         self.types += ["bfloat16"] if library.charlm_has_bfloat16() else []
         self.types += ["int8"] if library.charlm_has_int8() else []

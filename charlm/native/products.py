@@ -7,9 +7,6 @@ from torch import Tensor
 
 from charlm.native.interface import TYPES, Kernels
 
-BLOCK = 512
-"""Rows that are packed at a time: BLOCK of kernels/whole.h."""
-
 
 def wished() -> torch.dtype:
     """The type in which products are to be computed: autocast's, else float32."""
@@ -26,7 +23,7 @@ def weight_gradient(kernels: Kernels, left: Tensor, right: Tensor, result: Tenso
     """
     (rows, J), I = left.shape, right.shape[1]  # noqa: E741
     sums = result.new_empty(J)
-    room = kernels.borrow((J + I) * BLOCK, dtype=left.dtype)
+    room = kernels.borrow((J + I) * kernels.block, dtype=left.dtype)
     kernels.call(
         "weights", TYPES[left.dtype], ctypes.c_void_p(left.data_ptr()), left.stride(0), J,
         right, I, I, rows, result, sums, room, torch.get_num_threads(),

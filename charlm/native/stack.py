@@ -50,10 +50,10 @@ class Stack:
         self, symbols: Tensor, targets: Tensor, states: list[State], mask: Mask | None
     ) -> tuple[Tensor, list[State]]:
         """The mean of `surprisals`, with its gradient in every parameter's `grad`, and the states
-        after the window. mask: of dropout, if any."""
+        after the window. mask: of dropout, if any. The next call uses the gradients' memory."""
         precision = wished()
-        self._kernels.give_back(*self._lent)
-        self._lent = []
+        lent, self._lent = self._lent, []
+        self._kernels.give_back(*lent)
         with torch.autocast("cpu", enabled=False):
             windows, x, dropped = self._forward(symbols, states, mask, precision, way_back=True)
             loss = HeadLoss(self._kernels, self._head, x, targets, way_back=True)

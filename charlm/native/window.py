@@ -38,9 +38,8 @@ class Window:
     ) -> None:
         self._kernels, self._cell, self._precision = kernels, cell, precision
         self._given, self._symbols = given, symbols
-        self._blocks, H = len(cell.gates), cell.hidden_size
-        self._room = -H % kernels.width
-        self._H = H + self._room
+        self._room = -cell.hidden_size % kernels.width
+        self._H = cell.hidden_size + self._room
         T, B = (given if symbols is None else symbols).shape[:2]
         self._weight_ih = self._filled(cell.weight_ih, 0 if symbols is not None else given.shape[2])
         self._weight_hh = self._filled(cell.weight_hh, self._H)
@@ -70,7 +69,7 @@ class Window:
         h[0] = carried[0]
         arrays = self._arrays
         arrays |= {"forward": ahead, "backward": back, "bias": self._bias_n, "h": h}
-        arrays |= {"state": carried[0], "scratch": kernels.borrow(B, H, dtype=torch.float32)}
+        arrays["state"] = carried[0]
         if kind == "lstm":
             arrays["c"] = carried[1]
             if way_back:
@@ -79,6 +78,7 @@ class Window:
             arrays["gates"] = kernels.borrow(T * B * H * KEPT[kind], dtype=precision)
         if kind == "gru_before":
             arrays["q"] = kernels.borrow(T, B, H, dtype=precision)
+            arrays["scratch"] = kernels.borrow(B, H, dtype=torch.float32)
         self._run("forward")
         self.output, self.after = (
             h[1:],

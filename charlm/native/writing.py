@@ -58,7 +58,14 @@ class Writing:
         )
 
     def read(self, symbols: Tensor) -> Tensor:
-        """The logits after one more symbol in every text. Shapes: [N] -> [N, V]."""
+        """The logits after one more symbol in every text, until the next call.
+
+        Shapes: [N] -> [N, V]. Raises: IndexError for a symbol that is none of the V.
+        """
+        assert symbols.dtype == torch.int64
+        assert symbols.shape == (self.texts,)
+        if int(symbols.min()) < 0 or int(symbols.max()) >= self.vocabulary_size:
+            raise IndexError(f"symbols are 0 to {self.vocabulary_size - 1}")
         self._kernels.call("read", self._name, self._writer, symbols.contiguous(), 1)
         return self.logits[:, : self.vocabulary_size]
 
@@ -102,10 +109,10 @@ class Writing:
         self._kernels.call("store", self._name, zeros, len(zeros), h)
         window.h = self._keep(h)
         window.state = self._keep(torch.zeros(self.texts, H))
-        window.scratch = self._keep(torch.zeros(self.texts, H))
         if cell.kernel == "lstm":
             window.c = self._keep(torch.zeros(self.texts, H))
         if cell.kernel == "gru_before":
+            window.scratch = self._keep(torch.empty(self.texts, H))
             window.q = self._keep(torch.empty(self.texts * H * size, dtype=torch.uint8))
         return window
 

@@ -1,6 +1,6 @@
 """charlm against a plain loop around stock PyTorch modules, in one run, in turn.
 
-    python tests/benchmarks/speed.py BARE_LOOP [--rounds 7] [--only train|sample|wall]
+    python tests/benchmarks/speed.py BARE_LOOP [--rounds 7] [--only train|sample]
 
 BARE_LOOP is a script with `train`, `sample` and `gemm` that prints {"chars_per_second": ...}. Every
 measurement is a process of its own; those of a line follow each other, round by round, and the

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 
-STARTED = "CHARLM_BENCHMARK_STARTED"
+STARTED, FOLDER = "CHARLM_BENCHMARK_STARTED", "CHARLM_BENCHMARK_FOLDER"
 
 
 def first_step(path: str) -> None:
@@ -29,17 +29,17 @@ def first_step(path: str) -> None:
         os._exit(0)
 
     learner.Learner.take_step = timed  # type: ignore[method-assign, assignment]
-    with tempfile.TemporaryDirectory() as folder:
-        sys.argv = ["charlm", "train", "shakespeare", "--data", path, "--run", f"{folder}/run"]
-        main()
+    sys.argv = ["charlm", "train", "shakespeare", "--data", path, "--run", os.environ[FOLDER]]
+    main()
 
 
 def seconds(*words: str) -> float:
     began = time.time()
-    environment = {**os.environ, STARTED: str(began)}
-    done = subprocess.run(
-        [sys.executable, *words], env=environment, capture_output=True, text=True, check=True
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, STARTED: str(began), FOLDER: f"{folder}/run"}
+        done = subprocess.run(
+            [sys.executable, *words], env=environment, capture_output=True, text=True, check=True
+        )
     return float(done.stdout) if done.stdout else time.time() - began
 
 

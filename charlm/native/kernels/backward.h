@@ -45,11 +45,10 @@ template <class S> void rnn_backward(const Window &w, int b0, int b1) {
                       [&](int u, int b) { expect(l.h + l.at(t + 1, b) + u); },
                       [&](int u, int b, vec d) {
             vec y = load(l.h + l.at(t + 1, b) + u);
-            vec through = w.kind == RNN_TANH ? d * (1.0f - y * y) : (y > 0.0f ? d : vec{});
+            vec through = w.kind == RNN_TANH ? d * (1.0f - y * y) : (y <= 0.0f ? vec{} : d);
             store(l.dp + l.at(t, b) + u, through);
         });
     }
-    for (int b = b0; b < b1; b++) memset(w.d_state + l.at(0, b), 0, 4 * l.H);
 }
 
 template <class S> void lstm_backward(const Window &w, int b0, int b1) {
@@ -79,7 +78,6 @@ template <class S> void lstm_backward(const Window &w, int b0, int b1) {
             store(to + 3 * l.H, d * shown * o * (1.0f - o));
         });
     }
-    for (int b = b0; b < b1; b++) memset(w.d_state + l.at(0, b), 0, 4 * l.H);
 }
 
 template <class S> void gru_after_backward(const Window &w, int b0, int b1) {
@@ -141,9 +139,10 @@ template <class S> void gru_before_backward(const Window &w, int b0, int b1) {
 
 template <class S> void run_backward(const Window &w, int b0, int b1) {
     switch (w.kind) {
-        case LSTM: return lstm_backward<S>(w, b0, b1);
-        case GRU_AFTER: return gru_after_backward<S>(w, b0, b1);
-        case GRU_BEFORE: return gru_before_backward<S>(w, b0, b1);
-        default: return rnn_backward<S>(w, b0, b1);
+        case LSTM: lstm_backward<S>(w, b0, b1); break;
+        case GRU_AFTER: gru_after_backward<S>(w, b0, b1); break;
+        case GRU_BEFORE: gru_before_backward<S>(w, b0, b1); break;
+        default: rnn_backward<S>(w, b0, b1);
     }
+    finish_stores();
 }

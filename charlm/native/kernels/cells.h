@@ -27,7 +27,7 @@ struct Window {
     float *c_before;          // [T, H / WIDTH, B, WIDTH]: c before every step, as for `gates`
     void *gates;              // [T, H / WIDTH, B, G', WIDTH] of S: what backward needs; may be null
     void *q;                  // [T, B, H] of S: r * h of GRU_BEFORE
-    float *scratch;           // [B, H]
+    float *scratch;           // [B, H], of GRU_BEFORE
     // backward
     const void *d_output;     // [T, B, H] of S
     float *d_state;           // [B, H]: from after the window; then what its states pass on directly

@@ -19,7 +19,7 @@ template <class S> void rnn_forward(const Window &w, int b0, int b1) {
                     UNROLL for (int m = 0; m < M; m++)
                         UNROLL for (int n = 0; n < N; n++) {
                             vec y = w.kind == RNN_TANH ? hyperbolic_tangent<S>(a[m][n])
-                                                       : greater(a[m][n], vec{});
+                                                       : a[m][n] < 0.0f ? vec{} : a[m][n];
                             store(l.h + l.at(t + 1, b + m) + (v + n) * WIDTH, y);
                             if (t == l.T - 1) store(w.state + l.at(0, b + m) + (v + n) * WIDTH, y);
                         }
@@ -144,9 +144,10 @@ template <class S> void gru_before_forward(const Window &w, int b0, int b1) {
 
 template <class S> void run_forward(const Window &w, int b0, int b1) {
     switch (w.kind) {
-        case LSTM: return lstm_forward<S>(w, b0, b1);
-        case GRU_AFTER: return gru_after_forward<S>(w, b0, b1);
-        case GRU_BEFORE: return gru_before_forward<S>(w, b0, b1);
-        default: return rnn_forward<S>(w, b0, b1);
+        case LSTM: lstm_forward<S>(w, b0, b1); break;
+        case GRU_AFTER: gru_after_forward<S>(w, b0, b1); break;
+        case GRU_BEFORE: gru_before_forward<S>(w, b0, b1); break;
+        default: rnn_forward<S>(w, b0, b1);
     }
+    finish_stores();
 }

@@ -14,8 +14,11 @@ constexpr int REGISTERS = 32;
 #include <immintrin.h>
 constexpr int WIDTH = 8;
 constexpr int REGISTERS = 16;
+#elif defined(__SSE__)
+constexpr int WIDTH = 4;
+constexpr int REGISTERS = 16;
 #else
-constexpr int WIDTH = 4;     // SSE, NEON
+constexpr int WIDTH = 4;     // NEON
 constexpr int REGISTERS = 32;
 #endif
 
@@ -45,10 +48,6 @@ template <class S> INLINE void expect(const S *p, int count = 1) {
     for (int i = 0; i < count; i += 64 / int(sizeof(S))) __builtin_prefetch(p + i);
 }
 
-INLINE float widen(float x) { return x; }
-INLINE float widen(bfloat16 x) {
-    uint32_t bits = uint32_t(x.bits) << 16; float v; memcpy(&v, &bits, 4); return v;
-}
 INLINE void narrow(float x, float *to) { *to = x; }
 INLINE void narrow(float x, bfloat16 *to) {  // to the nearest, ties to even; NaN stays NaN
     uint32_t bits; memcpy(&bits, &x, 4);
@@ -77,7 +76,6 @@ INLINE void put_away(bfloat16 *p, vec first, vec second) {
 #define HAS_BFLOAT16 0
 #endif
 
-
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__)
 #define HAS_QUANTIZED 1
 INLINE void store(quantized *p, vec v) {  // of -1 to 1
@@ -92,13 +90,18 @@ INLINE vec load(const quantized *p) {
 #define HAS_QUANTIZED 0
 #endif
 
+// What was put away is in memory for the other threads.
+INLINE void finish_stores() {
+#if HAS_BFLOAT16
+    _mm_sfence();
+#endif
+}
 template <class S> INLINE void put_away(S *p, vec v) { store(p, v); }
 template <class S> INLINE void put_away(S *p, vec first, vec second) {
     store(p, first);
     store(p + WIDTH, second);
 }
 
-INLINE vec lesser(vec a, vec b) { return a < b ? a : b; }
 INLINE vec greater(vec a, vec b) { return a > b ? a : b; }
 
 INLINE vec load(const uint8_t *p) {

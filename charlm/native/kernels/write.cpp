@@ -37,10 +37,11 @@ ELSEWHERE(bfloat16)
 extern "C" {
 
 VISIBLE int64_t charlm_width() { return WIDTH; }
+VISIBLE int64_t charlm_block() { return BLOCK; }
 VISIBLE int64_t charlm_has_bfloat16() { return HAS_BFLOAT16; }
 VISIBLE int64_t charlm_has_int8() { return HAS_QUANTIZED; }
 
-// Reads `size` bytes, a multiple of 64, `times` over, and does next to nothing with them.
+// Reads `size` bytes, a multiple of 512, `times` over, and does next to nothing with them.
 VISIBLE int64_t charlm_read_bytes_float32(const float *bytes, int64_t size, int64_t times) {
     vec sums[8] = {};
     for (int64_t k = 0; k < times; k++)

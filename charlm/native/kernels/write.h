@@ -30,7 +30,7 @@ template <class S> void advance(const Writer &writer, const int64_t *symbols) {
     head_product(h, texts, H, (const S *)writer.head, writer.head_bias, columns, writer.logits);
 }
 
-// The symbol where the cumulative distribution passes `uniform`; see `choose` in charlm/sample.py,
+// The symbol where the cumulative distribution passes `uniform`; see `choose` in charlm/filters.py,
 // which says the same in torch. `nats` is its surprisal before any filter.
 static int64_t chosen(const Writer &writer, const float *logits, double uniform, double *nats,
                       std::vector<double> &p, std::vector<int64_t> &order) {

@@ -28,7 +28,6 @@ Window: Any = _structure(
     **dict.fromkeys(("bias", "forward", "backward", "h", "state", "c"), _ARRAY),
     **dict.fromkeys(("c_before", "gates", "q"), _ARRAY),
     **dict.fromkeys(("scratch", "d_output", "d_state", "d_c", "d_projected"), _ARRAY),
-    d_product=_ARRAY,
 )
 
 Writer: Any = _structure(
@@ -85,6 +84,12 @@ def address(tensor: Tensor | None) -> int | None:
         return None
     assert tensor.is_contiguous()
     return tensor.data_ptr()
+
+
+def rows_at(tensor: Tensor) -> ctypes.c_void_p:
+    """The first row of a matrix whose rows may stand further apart than they are long."""
+    assert tensor.stride(1) == 1
+    return _ARRAY(tensor.data_ptr())
 
 
 def _passed(argument: Any) -> Any:

@@ -1,11 +1,9 @@
 """Products over all rows of a window by the kernels, shared by the layers and the head."""
 
-import ctypes
-
 import torch
 from torch import Tensor
 
-from charlm.native.interface import TYPES, Kernels
+from charlm.native.interface import TYPES, Kernels, rows_at
 
 
 def wished() -> torch.dtype:
@@ -15,8 +13,11 @@ def wished() -> torch.dtype:
     return torch.float32
 
 
-def weight_gradient(kernels: Kernels, left: Tensor, right: Tensor, result: Tensor) -> Tensor:
-    """Fills `result` with left^T right, and returns the sums of the left columns.
+def weight_gradient(
+    kernels: Kernels, left: Tensor, right: Tensor, result: Tensor, *, rotate: int = 0
+) -> Tensor:
+    """Fills `result` with left^T right, its rows rotated: left column j gives row (j + rotate)
+    mod J. Returns the sums of the left columns.
 
     Shapes: left [rows, J] (its columns side by side), right [rows, I], result [J, I] and sums [J]
     (float32); J and I whole vectors.
@@ -25,8 +26,8 @@ def weight_gradient(kernels: Kernels, left: Tensor, right: Tensor, result: Tenso
     sums = result.new_empty(J)
     room = kernels.borrow((J + I) * kernels.block, dtype=left.dtype)
     kernels.call(
-        "weights", TYPES[left.dtype], ctypes.c_void_p(left.data_ptr()), left.stride(0), J,
-        right, I, I, rows, result, sums, room, torch.get_num_threads(),
+        "weights", TYPES[left.dtype], rows_at(left), left.stride(0), J,
+        right, I, I, rows, rotate, result, sums, room, torch.get_num_threads(),
     )  # fmt: skip
     kernels.give_back(room)
     return sums
@@ -48,10 +49,10 @@ def drop(kernels: Kernels, rows: Tensor, draws: Tensor, threshold: int, result: 
 def rows_product(kernels: Kernels, rows: Tensor, packed: Tensor, result: Tensor) -> None:
     """Fills `result` with rows @ W, W packed for the way back.
 
-    Shapes: rows [N, K], result [N, I], W [K, I]; K and I whole vectors.
+    Shapes: rows [N, K] (its columns side by side), result [N, I], W [K, I]; K and I whole vectors.
     """
     (count, K), columns = rows.shape, result.shape[1]
     kernels.call(
-        "product", TYPES[rows.dtype], rows, K, count, K, packed, columns, result,
-        torch.get_num_threads(),
+        "product", TYPES[rows.dtype], rows_at(rows), rows.stride(0), count, K, packed, columns,
+        result, torch.get_num_threads(),
     )  # fmt: skip

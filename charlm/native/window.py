@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from charlm.cells.base import Cell, State
-from charlm.native.interface import KEPT, KINDS, TYPES, Kernels, address
+from charlm.native.interface import KEPT, KINDS, TYPES, Kernels, address, rows_at
 from charlm.native.interface import Window as Structure
 from charlm.native.products import rows_product, weight_gradient
 
@@ -100,35 +100,34 @@ class Window:
         """
         kernels, kind, H = self._kernels, self._cell.kernel, self._H
         rows, columns = d_output.shape[0] * d_output.shape[1], len(self._weight_hh)
-        d_projected = kernels.borrow(rows, columns, dtype=self._precision)
-        d_product = None
-        if kind == "gru_after":
-            d_product = kernels.borrow(rows, columns, dtype=self._precision)
+        after = kind == "gru_after"
+        d_rows = kernels.borrow(rows, columns + H if after else columns, dtype=self._precision)
         nothing = torch.zeros(2, *d_output.shape[1:])  # the loss sees nothing after the window
         self._arrays |= {"d_output": d_output, "d_state": nothing[0], "d_c": nothing[1]}
-        self._arrays |= {"d_projected": d_projected, "d_product": d_product}
+        self._arrays["d_projected"] = d_rows
         self._run("backward")
 
         h = self._arrays["h"]
         assert h is not None
         before = h[:-1].view(rows, H)
-        through = d_projected if d_product is None else d_product  # the gradient of W_hh h
+        d_projected, d_product = d_rows[:, -columns:], d_rows[:, :columns]  # of W_ih x, of W_hh h
         d_weight_hh = self._lent(columns, H)
         if kind == "gru_before":
             gates, q = 2 * H, self._arrays["q"]
             assert q is not None
-            weight_gradient(kernels, through[:, :gates], before, d_weight_hh[:gates])
-            weight_gradient(kernels, through[:, gates:], q.view(rows, H), d_weight_hh[gates:])
+            weight_gradient(kernels, d_product[:, :gates], before, d_weight_hh[:gates])
+            weight_gradient(kernels, d_product[:, gates:], q.view(rows, H), d_weight_hh[gates:])
         else:
-            d_bias_hh = weight_gradient(kernels, through, before, d_weight_hh)
+            turn = 2 * H if after else 0  # the candidate's block comes first in d_product
+            sums = weight_gradient(kernels, d_product, before, d_weight_hh, rotate=turn)
         d_weight_ih, d_bias, d_given = self._back_below(d_projected)
         cell, I = self._cell, self._cell.input_size  # noqa: E741
         cell.weight_hh.grad = self._unfilled(d_weight_hh, cell.hidden_size)
         cell.weight_ih.grad = self._unfilled(d_weight_ih, I)
         if cell.bias_ih is not None and cell.bias_hh is not None:
             cell.bias_ih.grad = self._unfilled(d_bias)
-            cell.bias_hh.grad = self._unfilled(d_bias_hh if kind == "gru_after" else d_bias.clone())
-        kernels.give_back(d_projected, d_product)
+            cell.bias_hh.grad = self._unfilled(sums.roll(turn) if after else d_bias.clone())
+        kernels.give_back(d_rows)
         self.forget()
         return d_given
 
@@ -138,8 +137,8 @@ class Window:
         if self._symbols is not None:
             d_table = torch.zeros(len(self._given), columns)
             kernels.call(
-                "scatter", TYPES[self._precision], d_projected, self._symbols, rows, columns,
-                d_table, torch.get_num_threads(),
+                "scatter", TYPES[self._precision], rows_at(d_projected), d_projected.stride(0),
+                self._symbols, rows, columns, d_table, torch.get_num_threads(),
             )  # fmt: skip
             return d_table.t() @ self._given, d_table.sum(0), d_table @ self._weight_ih
         below = self._given.view(rows, -1)

@@ -80,11 +80,13 @@ template <class S> void lstm_backward(const Window &w, int b0, int b1) {
     }
 }
 
+// A row of d_projected: the gradient of W_hn h, then those of r, z and n before their functions. Its
+// first three blocks are that of W_hh h, with n first; its last three that of W_ih x.
 template <class S> void gru_after_backward(const Window &w, int b0, int b1) {
     Layer<S> l(w, 3);
     for (int t = l.T - 1; t >= 0; t--) {
         const bool last = t == l.T - 1;
-        gradient_of_h(l, t, b0, b1, w.d_state, last ? nullptr : l.dr + 3 * l.at(t + 1, 0), 3 * l.H,
+        gradient_of_h(l, t, b0, b1, w.d_state, last ? nullptr : l.dp + 4 * l.at(t + 1, 0), 4 * l.H,
                       3 * l.H, l.backward_weights, true,
                       [&](int u, int b) {
                           expect(l.gate(t, b, 0, 4, u), 4 * WIDTH);
@@ -97,13 +99,11 @@ template <class S> void gru_after_backward(const Window &w, int b0, int b1) {
             vec dn = d * (1.0f - z) * (1.0f - n * n);
             vec dr = dn * a * r * (1.0f - r);
             vec dz = d * (load(l.h + l.at(t, b) + u) - n) * z * (1.0f - z);
-            S *to = l.dp + 3 * l.at(t, b) + u, *product = l.dr + 3 * l.at(t, b) + u;
-            put_away(to, dr);
-            put_away(to + l.H, dz);
-            put_away(to + 2 * l.H, dn);
-            store(product, dr);
-            store(product + l.H, dz);
-            store(product + 2 * l.H, dn * r);
+            S *to = l.dp + 4 * l.at(t, b) + u;
+            store(to, dn * r);
+            store(to + l.H, dr);
+            store(to + 2 * l.H, dz);
+            put_away(to + 3 * l.H, dn);
         });
     }
 }

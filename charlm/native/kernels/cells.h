@@ -32,8 +32,7 @@ struct Window {
     const void *d_output;     // [T, B, H] of S
     float *d_state;           // [B, H]: from after the window; then what its states pass on directly
     float *d_c;               // [B, H], likewise
-    void *d_projected;        // [T, B, G*H] of S
-    void *d_product;          // [T, B, 3 H] of S: of W_hh h in GRU_AFTER
+    void *d_projected;        // [T, B, G*H] of S; in GRU_AFTER [T, B, 4 H], see its way back
 };
 
 // f with a constant for n, 1 to MAX.
@@ -58,12 +57,12 @@ template <class S> struct Layer {
     const int T, B, H, G;
     S *const h, *const gates, *const q;
     const S *const forward_weights, *const backward_weights;
-    S *const dp, *const dr;
+    S *const dp;
 
     Layer(const Window &w, int G)
         : w(w), T(w.T), B(w.B), H(w.H), G(G), h((S *)w.h), gates((S *)w.gates), q((S *)w.q),
           forward_weights((const S *)w.forward), backward_weights((const S *)w.backward),
-          dp((S *)w.d_projected), dr((S *)w.d_product) {}
+          dp((S *)w.d_projected) {}
 
     int64_t at(int t, int b) const { return (int64_t(t) * B + b) * H; }
 

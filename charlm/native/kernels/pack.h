@@ -24,15 +24,19 @@ void pack_forward(S *to, const float *w, int64_t H, int64_t K, Part part, int64_
 }
 
 // The blocks of w [G*H, columns] from part.first on, for products with rows of part.gates * H, in
-// groups of four vectors.
+// groups of four vectors. The last `ahead` blocks come first.
 template <class S>
-void pack_backward(S *to, const float *w, int64_t H, int64_t columns, Part part, int64_t threads) {
+void pack_backward(S *to, const float *w, int64_t H, int64_t columns, Part part, int64_t ahead,
+                   int64_t threads) {
     const int64_t vectors = columns / WIDTH, K = part.gates * H, before = part.first * H * columns;
+    const int64_t first = ahead * H, rest = K - first;
     shared(threads, (vectors + 3) / 4, [&](int64_t from, int64_t until) {
         for (int64_t group = from; group < until; group++) {
             int64_t of[4]; int N = 0;
             for (int64_t n = 4 * group; n < 4 * group + 4 && n < vectors; n++) of[N++] = n * WIDTH;
-            pack_rows<S>(to + before + 4 * group * WIDTH * K, w + before, columns, int(K), of, N);
+            S *place = to + before + 4 * group * WIDTH * K;
+            pack_rows<S>(place, w + before + rest * columns, columns, int(first), of, N);
+            pack_rows<S>(place + first * N * WIDTH, w + before, columns, int(rest), of, N);
         }
     });
 }
@@ -59,9 +63,9 @@ template <class S>
 void pack_way_back(int64_t kind, int64_t H, int64_t K, const float *w, S *to, bool together,
                    int64_t threads) {
     const Parts parts = parts_of(kind);
-    if (together) return pack_backward<S>(to, w, H, K, {0, parts.gates, 0}, threads);
+    if (together) return pack_backward<S>(to, w, H, K, {0, parts.gates, 0}, 0, threads);
     for (const Part &part : parts.part)
-        if (part.gates) pack_backward<S>(to, w, H, K, part, threads);
+        if (part.gates) pack_backward<S>(to, w, H, K, part, kind == GRU_AFTER, threads);
 }
 
 // w [columns, K], for products with rows of K, in groups of four vectors of columns.

@@ -38,10 +38,10 @@ void EXPORT(backward)(const Window *w) {
 }
 
 void EXPORT(weights)(const S *left, int64_t left_stride, int64_t J, const S *right,
-                     int64_t right_stride, int64_t I, int64_t rows, float *result, float *sums,
-                     S *room, int64_t threads) {
-    weight_gradient<S>(left, left_stride, J, right, right_stride, I, rows, result, sums, room,
-                       threads);
+                     int64_t right_stride, int64_t I, int64_t rows, int64_t rotate, float *result,
+                     float *sums, S *room, int64_t threads) {
+    weight_gradient<S>(left, left_stride, J, right, right_stride, I, rows, rotate, result, sums,
+                       room, threads);
 }
 
 void EXPORT(product)(const S *rows, int64_t stride, int64_t count, int64_t K, const S *weights,
@@ -49,9 +49,9 @@ void EXPORT(product)(const S *rows, int64_t stride, int64_t count, int64_t K, co
     rows_product<S>(rows, stride, count, K, weights, columns, result, threads);
 }
 
-void EXPORT(scatter)(const S *rows, const int64_t *symbols, int64_t N, int64_t columns, float *sums,
-                     int64_t threads) {
-    scatter<S>(rows, symbols, N, columns, sums, threads);
+void EXPORT(scatter)(const S *rows, int64_t stride, const int64_t *symbols, int64_t N,
+                     int64_t columns, float *sums, int64_t threads) {
+    scatter<S>(rows, stride, symbols, N, columns, sums, threads);
 }
 
 void EXPORT(drop)(const S *rows, const uint8_t *draws, int64_t count, int64_t H, int64_t filled,
@@ -64,7 +64,7 @@ void EXPORT(drop)(const S *rows, const uint8_t *draws, int64_t count, int64_t H,
 void EXPORT(pack_head)(int64_t columns, int64_t H, const float *w, S *forward, S *backward,
                        int64_t threads) {
     pack_head<S>(columns, H, w, forward);
-    if (backward) pack_backward<S>(backward, w, columns, H, {0, 1, 0}, threads);
+    if (backward) pack_backward<S>(backward, w, columns, H, {0, 1, 0}, 0, threads);
 }
 
 void EXPORT(loss)(const S *rows, int64_t count, int64_t H, const S *head, const float *bias,

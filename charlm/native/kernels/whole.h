@@ -41,11 +41,11 @@ INLINE void pack_panels(S *to, int64_t apart, const S *rows, int64_t stride, int
 
 // The gradient of weights from that of their product: result = left^T right, and the sums of the
 // left columns. left [rows, J] and right [rows, I], `left_stride` and `right_stride` apart; J and I
-// multiples of WIDTH; result [J, I]; room: (J + I) * BLOCK elements.
+// multiples of WIDTH; result [J, I], its rows rotated: left column j gives row (j + rotate) mod J; room: (J + I) * BLOCK elements.
 template <class S>
 void weight_gradient(const S *left, int64_t left_stride, int64_t J, const S *right,
-                     int64_t right_stride, int64_t I, int64_t rows, float *result, float *left_sums,
-                     S *room, int64_t threads) {
+                     int64_t right_stride, int64_t I, int64_t rows, int64_t rotate, float *result,
+                     float *left_sums, S *room, int64_t threads) {
     constexpr int N = 3, M = ROWS<N> < WIDTH ? ROWS<N> : WIDTH;
     const int64_t panels = J / WIDTH, groups = (I / WIDTH + N - 1) / N;
     S *const left_panels = room, *const right_panels = room + J * BLOCK;
@@ -77,7 +77,7 @@ void weight_gradient(const S *left, int64_t left_stride, int64_t J, const S *rig
                 with_constant<N>(int(std::min<int64_t>(N, I / WIDTH - g * N)), [&](auto n_) {
                     constexpr int COUNT = n_;
                     for (int j = 0; j < WIDTH; j += M) {
-                        float *to = result + (p * WIDTH + j) * I + g * N * WIDTH;
+                        float *to = result + (p * WIDTH + j + rotate) % J * I + g * N * WIDTH;
                         vec sums[M][COUNT];
                         UNROLL for (int m = 0; m < M; m++)
                             UNROLL for (int n = 0; n < COUNT; n++)
@@ -140,14 +140,14 @@ void drop(const S *rows, const uint8_t *draws, int64_t count, int64_t H, int64_t
 
 // sums[symbols[n]] += rows[n], a stretch of columns for every thread.
 template <class S>
-void scatter(const S *rows, const int64_t *symbols, int64_t N, int64_t columns, float *sums,
+void scatter(const S *rows, int64_t stride, const int64_t *symbols, int64_t N, int64_t columns, float *sums,
              int64_t threads) {
     shared(threads, columns / WIDTH, [&](int64_t from, int64_t until) {
         constexpr int64_t BLOCK = 16;  // vectors of columns at once: the sums stay in the cache
         for (int64_t v = from; v < until; v += BLOCK)
             for (int64_t n = 0; n < N; n++) {
                 float *sum = sums + symbols[n] * columns;
-                const S *row = rows + n * columns;
+                const S *row = rows + n * stride;
                 const int64_t end = v + BLOCK < until ? v + BLOCK : until;
                 for (int64_t i = v; i < end; i++)
                     store(sum + i * WIDTH, load(sum + i * WIDTH) + load(row + i * WIDTH));

@@ -105,7 +105,8 @@ def head_deviation(kernels: Kernels, precision: torch.dtype) -> float:
 def writing_deviation(kernels: Kernels, cell: Cell, name: str) -> float:
     """As `deviation`, of the logits that two layers of a cell and a head write from."""
     given, draw = problem(cell), torch.Generator().manual_seed(1)
-    upper = type(cell)(cell.hidden_size, cell.hidden_size)
+    options = {name: getattr(cell, name) for name in cell.options}
+    upper = type(cell)(cell.hidden_size, cell.hidden_size, **options)
     problem(upper)
     head = nn.Linear(cell.hidden_size, V)
     head.weight.data = torch.randn(head.weight.shape, generator=draw) / 4

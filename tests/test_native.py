@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -348,6 +349,20 @@ def test_compiler_that_fails_is_named_with_its_error_and_not_asked_again(
         assert json.loads(out)["engine"] == "torch"
         assert "cannot compile the kernels: error: no such thing" in err
     assert len((tmp_path / "asked").read_text().splitlines()) == len(build.UNITS)
+
+
+def test_what_a_killed_build_left_is_swept_once_it_is_old(
+    tmp_path: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = compiler(tmp_path, "echo 'error: no such thing' >&2; exit 1", monkeypatch)
+    old, young = (cache / "kernels" / f".building-{name}" for name in ("old", "young"))
+    for left in (old, young):
+        left.mkdir(parents=True)
+        (left / "0.o").write_bytes(b"half")
+    os.utime(old, (0, 0))
+    assert train_it(tmp_path, text_file)[0] == 0
+    assert not old.exists()
+    assert young.exists()
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="there is no g++ here")

@@ -13,6 +13,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,6 +27,8 @@ UNITS = (
     ("write.cpp",),
 )
 """What is compiled, side by side."""
+ABANDONED_AFTER = 3600
+"""Seconds."""
 FLAGS = (
     *("-std=c++17", "-O2", "-march=native", "-fopenmp", "-fPIC", "-w"),
     *("-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"),
@@ -62,6 +65,7 @@ def library(accept: Callable[[ctypes.CDLL], str]) -> ctypes.CDLL:
     log.info("compiling the kernels for this processor: about 15 seconds, this once")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path.parent)
         with tempfile.TemporaryDirectory(prefix=".building-", dir=path.parent) as folder:
             fresh = _compiled(Path(folder))
             if wrong := accept(_opened(fresh)):
@@ -74,6 +78,14 @@ def library(accept: Callable[[ctypes.CDLL], str]) -> ctypes.CDLL:
     except OSError as error:
         raise UnavailableError(f"they cannot be kept in {path.parent}: {error.strerror}") from None
     return _opened(path)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what builds that were killed have left; a younger one may be under way."""
+    for left in folder.glob(".building-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > ABANDONED_AFTER:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def cached() -> Path:

@@ -57,6 +57,7 @@ class Learner:
             config.model, settings, self.device, self.precision, may_compile=may_compile
         )
         self.model.kernels = self.judged.kernels = self.engine.kernels
+        self.model.replays = self.engine.replays
         beta1, beta2 = settings.adam_betas
         self.optimizer = AdamW(self.model, betas=(beta1, beta2), weight_decay=settings.weight_decay)
         self.states = self.model.initial_states(settings.batch_size)

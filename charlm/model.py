@@ -14,6 +14,7 @@ from charlm.config import ModelConfig
 from charlm.errors import CheckpointError
 from charlm.native.interface import Kernels
 from charlm.native.stack import Stack
+from charlm.replay import Replay
 
 States = list[State]
 """One `State` a layer."""
@@ -41,6 +42,10 @@ class CharModel(nn.Module):
         self.kernels: Kernels | None = None
         """What computes `learn` and `surprisals` on a CPU in place of torch, if anything does."""
         self._native: Stack | None = None
+        self.replays = False
+        """Whether torch's path of `learn` is recorded and replayed; for windows of one shape, on
+        an NVIDIA GPU."""
+        self._replay: Replay | None = None
 
     @classmethod
     def from_weights(
@@ -88,7 +93,7 @@ class CharModel(nn.Module):
 
         Shapes: symbols [T, B] (int64); logits [T, B, V].
         """
-        outputs, after = self._outputs(symbols, states, dropout_seed)
+        outputs, after = self._outputs(symbols, states, self._masks(dropout_seed, symbols))
         return self.head(outputs), after
 
     def learn(
@@ -106,25 +111,45 @@ class CharModel(nn.Module):
             if dropout_seed is not None and self.config.dropout > 0:
                 mask = partial(self._draws, dropout_seed)
             return self._stack().learn(symbols, targets, states, mask)
-        outputs, after = self._outputs(symbols, states, dropout_seed)
+        if self.replays and self._replay is None:
+            self._replay = Replay(self._learn)
+        learn = self._replay if self.replays and self._replay is not None else self._learn
+        masks = self._masks(dropout_seed, symbols)
+        loss, *rest = learn([symbols, targets, *(p for state in states for p in state), *masks])
+        parameters = list(self.parameters())
+        for parameter, gradient in zip(parameters, rest[-len(parameters) :], strict=True):
+            parameter.grad = gradient
+        return loss, self._states(rest)
+
+    def _learn(self, given: list[Tensor]) -> list[Tensor]:
+        """Of symbols, targets, the parts of the states and the masks: the loss, the parts of the
+        states after, and the gradients. Tensors only, as `Replay` wants them."""
+        symbols, targets, *rest = given
+        states = self._states(rest)
+        outputs, after = self._outputs(symbols, states, rest[sum(map(len, states)) :])
         logits = self.head(outputs).float().flatten(0, 1)
         loss = F.cross_entropy(logits, targets.flatten())
         with torch.autocast(loss.device.type, enabled=False):
-            loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach(), detached(after)
+            gradients = torch.autograd.grad(loss, list(self.parameters()))
+        return [loss.detach(), *(p.detach() for state in after for p in state), *gradients]
+
+    def _states(self, parts: list[Tensor]) -> States:
+        """The states of all layers, whose parts are first in a list."""
+        left = iter(parts)
+        return [tuple(next(left) for _ in cell.state_parts) for cell in self.layers()]
 
     @torch.no_grad()
     def surprisals(self, symbols: Tensor, targets: Tensor, states: States) -> tuple[Tensor, States]:
         """-ln p of every target, and the states after them. Shapes: as `learn`, result [T, B]."""
         if self.kernels is not None:
             return self._stack().surprisals(symbols, targets, states)
-        outputs, after = self._outputs(symbols, states, None)
+        outputs, after = self._outputs(symbols, states, [])
         logits = self.head(outputs).float().flatten(0, 1)
         losses = F.cross_entropy(logits, targets.flatten(), reduction="none")
         return losses.view(targets.shape), after
 
     def _outputs(
-        self, symbols: Tensor, states: States, dropout_seed: int | None
+        self, symbols: Tensor, states: States, masks: list[Tensor]
     ) -> tuple[Tensor, States]:
         """What the head reads, [T, B, H], and the states after it; by torch."""
         x = self.vectors(symbols)
@@ -132,11 +157,17 @@ class CharModel(nn.Module):
         for layer, (cell, state) in enumerate(zip(self.layers(), states, strict=True)):
             x, state = cell(x, state)
             after.append(state)
-            if dropout_seed is not None and self.config.dropout > 0:
-                draws, threshold = self._draws(dropout_seed, layer, x.shape)
-                kept = machine.sent(draws, x.device) >= threshold
-                x = (x * kept.to(x.dtype)) * (256 / (256 - threshold))
+            if masks:
+                x = (x * masks[layer].to(x.dtype)) * (256 / (256 - self._threshold()))
         return x, after
+
+    def _masks(self, seed: int | None, symbols: Tensor) -> list[Tensor]:
+        """Which outputs of every layer are kept, [T, B, H]; none where all are."""
+        if seed is None or not self.config.dropout:
+            return []
+        shape, device = (*symbols.shape, self.config.hidden_size), symbols.device
+        draws = (self._draws(seed, layer, shape) for layer in range(self.config.num_layers))
+        return [machine.sent(bytes_, device) >= threshold for bytes_, threshold in draws]
 
     def _stack(self) -> Stack:
         """The model as the kernels compute it; made once, for the parameters stay in place."""
@@ -164,7 +195,11 @@ class CharModel(nn.Module):
         generator = torch.Generator().manual_seed(seed + layer)
         words = torch.empty((count + 7) // 8, dtype=torch.int64)
         draws = words.random_(-(2**63), None, generator=generator).view(torch.uint8)
-        return draws[:count].view(shape), round(self.config.dropout * 256)
+        return draws[:count].view(shape), self._threshold()
+
+    def _threshold(self) -> int:
+        """The first byte that keeps its element."""
+        return round(self.config.dropout * 256)
 
     def layers(self) -> list[Cell]:
         """The cells, first layer first."""

@@ -31,6 +31,7 @@ FLOORS: list[dict[str, set[str]]] = [
         "cells.gru": {"cells.base"},
         "cells": {"cells.base", "cells.rnn", "cells.lstm", "cells.gru"},
         "machine": set(),
+        "replay": set(),
         "checkpoint": set(),
         "rundir": {"checkpoint"},
     },

@@ -5,7 +5,9 @@ Symbols: T time, B lanes, I input size, H hidden size, G gate blocks.
 
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +83,28 @@ class Cell(nn.Module, ABC):
             state = self.advance(projected, state)
             outputs.append(state[0])
         return torch.stack(outputs), state
+
+    def run_fused(
+        self, operator: Callable[..., Any], x: Tensor, state: State
+    ) -> tuple[Tensor, State]:
+        """A sequence by one of torch's fused operators. Shapes: as `forward`."""
+        weights, hidden = self.weights(), [part.unsqueeze(0) for part in state]
+        if x.is_cuda:
+            # Autocast has cuDNN compute in float16, whatever type it is asked for (torch's
+            # AutocastRNN.cpp), and small gradients vanish there: the type is cast here. In one
+            # piece, as cuDNN wants the weights.
+            wished = torch.is_autocast_enabled("cuda")
+            kind = torch.get_autocast_dtype("cuda") if wished else x.dtype
+            flat = torch.cat([weight.flatten() for weight in weights]).to(kind)
+            parts = flat.split_with_sizes([weight.numel() for weight in weights])
+            weights = [part.view_as(w) for part, w in zip(parts, weights, strict=True)]
+            x, hidden = x.to(kind), [part.to(kind) for part in hidden]
+        given = hidden if len(hidden) > 1 else hidden[0]
+        with torch.autocast("cuda", enabled=False) if x.is_cuda else nullcontext():
+            output, *after = operator(
+                x, given, weights, self.bias_ih is not None, 1, 0.0, self.training, False, False
+            )
+        return output, tuple(a[0].to(s.dtype) for a, s in zip(after, state, strict=True))
 
     def initial_state(self, lanes: int) -> State:
         """Zeros, [B, H] each."""

@@ -1,6 +1,6 @@
 """The gated recurrent unit, in both of its forms."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -77,10 +77,64 @@ class GRU(Cell):
         return (z * h + (1 - z) * n,)
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        if self.reset_gate == "before":  # no library has this form fused
-            return self.run_steps(x, state)
-        has_bias = self.bias_ih is not None
-        output, h = torch.gru(
-            x, state[0].unsqueeze(0), self.weights(), has_bias, 1, 0.0, self.training, False, False
+        if self.reset_gate == "after":
+            return self.run_fused(torch.gru, x, state)
+        bias = None if self.bias_ih is None else self.merged_biases()[0]
+        output: Tensor = _ResetBefore.apply(  # type: ignore[no-untyped-call]
+            F.linear(x, self.weight_ih, bias), state[0], self.weight_hh
         )
-        return output, (h[0],)
+        return output, (output[-1],)
+
+
+class _ResetBefore(torch.autograd.Function):
+    """A sequence of the form "before", which no library has, with its way back by hand.
+
+    One product a step for r and z and one for n, on either way; the weights are cast once, and
+    their gradient is one product over all steps. (By autograd each step had a gradient of all of
+    W_hh of its own, and added it up.)
+
+    Shapes: projected [T, B, 3H] (its type is that of the products), h [B, H], weight [3H, H].
+    """
+
+    @staticmethod
+    def forward(ctx: Any, projected: Tensor, h: Tensor, weight: Tensor) -> Tensor:
+        T, H = len(projected), h.shape[1]
+        rz, n = slice(2 * H), slice(2 * H, None)
+        w = weight.to(projected.dtype)
+        states = h.new_empty(T + 1, *h.shape)
+        states[0] = h
+        gates = torch.empty_like(projected)
+        for t in range(T):
+            h, h_next = states[t], states[t + 1]
+            x, gate = projected[t], gates[t]
+            torch.sigmoid(torch.addmm(x[:, rz], h.to(x.dtype), w[rz].t()), out=gate[:, rz])
+            reset = (gate[:, :H] * h).to(x.dtype)
+            torch.tanh(torch.addmm(x[:, n], reset, w[n].t()), out=gate[:, n])
+            torch.lerp(h, gate[:, n].to(h.dtype), gate[:, H : 2 * H].to(h.dtype), out=h_next)
+        ctx.save_for_backward(states, gates, weight)
+        return states[1:]
+
+    @staticmethod
+    def backward(ctx: Any, d_output: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        states, gates, weight = ctx.saved_tensors
+        T, H, kind = len(gates), states.shape[-1], gates.dtype
+        rz, n = slice(2 * H), slice(2 * H, None)
+        w, before = weight.to(kind), states[:-1]
+        r, z, candidate = gates.to(states.dtype).chunk(3, -1)
+        # what dh_t and the gradient of r * h are multiplied by, for all steps at once
+        of_n, of_z = z * (1 - candidate * candidate), (candidate - before) * z * (1 - z)
+        of_r, kept = before * r * (1 - r), 1 - z
+        d_projected = torch.empty_like(gates)
+        d = torch.zeros_like(states[0])
+        for t in reversed(range(T)):
+            d_a = d_projected[t]
+            d = d + d_output[t]
+            d_a[:, n] = d * of_n[t]
+            d_reset = (d_a[:, n] @ w[n]).to(d.dtype)
+            d_a[:, :H] = d_reset * of_r[t]
+            d_a[:, H : 2 * H] = d * of_z[t]
+            d = d * kept[t] + d_reset * r[t] + d_a[:, rz] @ w[rz]
+        rows, h = d_projected.flatten(0, 1), before.to(kind).flatten(0, 1)
+        reset = (r * before).to(kind).flatten(0, 1)
+        d_weight = torch.cat([rows[:, rz].t() @ h, rows[:, n].t() @ reset])
+        return d_projected, d, d_weight.to(weight.dtype)

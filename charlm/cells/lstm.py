@@ -46,12 +46,7 @@ class LSTM(Cell):
         return o * torch.tanh(c), c
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        hc = [part.unsqueeze(0) for part in state]
-        has_bias = self.bias_ih is not None
-        output, h, c = torch.lstm(
-            x, hc, self.weights(), has_bias, 1, 0.0, self.training, False, False
-        )
-        return output, (h[0], c[0])
+        return self.run_fused(torch.lstm, x, state)
 
     @torch.no_grad()
     def reset_parameters(self, scheme: str, generator: torch.Generator) -> None:

@@ -41,9 +41,6 @@ class RNN(Cell):
         return (torch.tanh(a) if self.nonlinearity == "tanh" else torch.relu(a),)
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        fused = torch.rnn_tanh if self.nonlinearity == "tanh" else torch.rnn_relu
-        has_bias = self.bias_ih is not None
-        output, h = fused(
-            x, state[0].unsqueeze(0), self.weights(), has_bias, 1, 0.0, self.training, False, False
+        return self.run_fused(
+            torch.rnn_tanh if self.nonlinearity == "tanh" else torch.rnn_relu, x, state
         )
-        return output, (h[0],)

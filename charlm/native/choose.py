@@ -22,9 +22,10 @@ SMALLEST = 32
 
 @dataclass(frozen=True)
 class Engine:
-    """kernels: None where torch computes."""
+    """kernels: None where torch computes. replays: whether torch's steps are a CUDA graph."""
 
     kernels: Kernels | None
+    replays: bool = False
 
     @property
     def name(self) -> str:
@@ -47,7 +48,7 @@ def engine(
     """
     wanted = train.engine
     if wanted == "torch" or (wanted == "auto" and not worthwhile(model, device)):
-        return Engine(None)
+        return Engine(None, replays=wanted == "auto" and device.type == "cuda")
     try:
         kernels = _usable(device, precision, may_compile)
     except UnavailableError as error:

@@ -1,7 +1,6 @@
 """The kernels as Python calls them: the C structures of kernels/cells.h and write.h."""
 
 import ctypes
-import math
 from typing import Any
 
 import torch
@@ -56,22 +55,20 @@ class Kernels:
         self.types += ["bfloat16"] if library.charlm_has_bfloat16() else []
         self.types += ["int8"] if library.charlm_has_int8() else []
 
-        self._free: dict[int, list[Tensor]] = {}
+        self._free: dict[tuple[tuple[int, ...], torch.dtype], list[Tensor]] = {}
 
     def borrow(self, *shape: int, dtype: torch.dtype) -> Tensor:
         """A buffer with anything in it; for `give_back`, or to be forgotten."""
-        size = math.prod(shape) * dtype.itemsize
-        free = self._free.get(size)
+        if free := self._free.get((shape, dtype)):
+            return free.pop()
         with torch.inference_mode(False):  # or training could not use what evaluation has left
-            buffer = free.pop() if free else torch.empty(size, dtype=torch.uint8)
-            return buffer.view(dtype).view(shape)
+            return torch.empty(shape, dtype=dtype)
 
     def give_back(self, *buffers: Tensor | None) -> None:
-        """Nothing may read or write them any more."""
+        """As they were borrowed; nothing may read or write them any more."""
         for buffer in buffers:
             if buffer is not None:
-                whole = buffer.view(-1).view(torch.uint8)
-                self._free.setdefault(len(whole), []).append(whole)
+                self._free.setdefault((buffer.shape, buffer.dtype), []).append(buffer)
 
     def call(self, function: str, name: str, *arguments: Any) -> Any:
         """charlm_<function>_<name>, with contiguous tensors as pointers, integers as int64."""

@@ -78,16 +78,17 @@ void weight_gradient(const S *left, int64_t left_stride, int64_t J, const S *rig
                     constexpr int COUNT = n_;
                     for (int j = 0; j < WIDTH; j += M) {
                         float *to = result + (p * WIDTH + j + rotate) % J * I + g * N * WIDTH;
-                        vec sums[M][COUNT];
-                        UNROLL for (int m = 0; m < M; m++)
-                            UNROLL for (int n = 0; n < COUNT; n++)
-                                sums[m][n] = row ? load(to + m * I + n * WIDTH) : vec{};
+                        vec sums[M][COUNT] = {};
+                        if (row)
+                            UNROLL for (int m = 0; m < M; m++) expect(to + m * I, COUNT * WIDTH);
                         multiply<S, M, COUNT, WIDTH * STEP<S>>(
                             sums, left_panels + p * WIDTH * BLOCK + j * STEP<S>, STEP<S>,
                             right_panels + g * N * WIDTH * BLOCK, K);
                         UNROLL for (int m = 0; m < M; m++)
-                            UNROLL for (int n = 0; n < COUNT; n++)
+                            UNROLL for (int n = 0; n < COUNT; n++) {
+                                if (row) sums[m][n] += load(to + m * I + n * WIDTH);
                                 store(to + m * I + n * WIDTH, sums[m][n]);
+                            }
                     }
                 });
             }

@@ -56,8 +56,9 @@ class GRU(Cell):
         assert self.bias_ih is not None
         assert self.bias_hh is not None
         gates = 2 * self.hidden_size
-        merged = F.pad(self.bias_hh[:gates], (0, self.hidden_size))
-        return self.bias_ih + merged, self.bias_hh[gates:]
+        merged = self.bias_ih.clone()
+        merged[:gates] += self.bias_hh[:gates]
+        return merged, self.bias_hh[gates:]
 
     def advance(self, projected: Tensor, state: State) -> State:
         (h,) = state

@@ -17,10 +17,11 @@ NEVER = -1e30
 class HeadLoss:
     """-ln p of each target under the head's softmax, in `losses`; and once, the way `back`.
 
+    To be made and asked under torch.no_grad().
+
     Shapes: x [..., filled H] in float32 or bfloat16, targets [...] (int64), losses as targets.
     """
 
-    @torch.no_grad()
     def __init__(
         self, kernels: Kernels, head: nn.Linear, x: Tensor, targets: Tensor, *, way_back: bool
     ) -> None:
@@ -43,7 +44,6 @@ class HeadLoss:
         )  # fmt: skip
         kernels.give_back(ahead)
 
-    @torch.no_grad()
     def back(self) -> Tensor:
         """Fills the head's gradients of the mean of `losses`; returns that of x, borrowed."""
         kernels, head, gradient = self._kernels, self._head, self._gradient

@@ -91,8 +91,9 @@ def head_deviation(kernels: Kernels, precision: torch.dtype) -> float:
         parameter.data = torch.randn(parameter.shape, generator=draw) / 4
     x = torch.randn(T, B, head.in_features, generator=draw).to(precision)
     targets = torch.randint(symbols, (T, B), generator=draw)
-    loss = HeadLoss(kernels, head, x, targets, way_back=True)
-    d_x = loss.back()
+    with torch.no_grad():
+        loss = HeadLoss(kernels, head, x, targets, way_back=True)
+        d_x = loss.back()
     found = [loss.losses, d_x, *(p.grad for p in head.parameters() if p.grad is not None)]
     given, exact_head = x.double().requires_grad_(), copy.deepcopy(head).double()
     logits = exact_head(given).flatten(0, 1)
@@ -140,6 +141,7 @@ def worst(found: Sequence[Tensor], right: Sequence[Tensor]) -> float:
     return max(errors) if not any(map(math.isnan, errors)) else math.inf
 
 
+@torch.no_grad()
 def _found(
     kernels: Kernels, cell: Cell, precision: torch.dtype, given: Problem, *, looked_up: bool
 ) -> list[Tensor]:

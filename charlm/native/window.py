@@ -21,10 +21,11 @@ class Window:
     [T, B]); or the vectors of the window itself ([T, B, I], I whole vectors, in `precision`).
     way_back: keep what `back` needs.
 
+    To be made and asked under torch.no_grad().
+
     Shapes: state [B, H] each, float32; `output` [T, B, filled H] in `precision`; `after` as state.
     """
 
-    @torch.no_grad()
     def __init__(
         self,
         kernels: Kernels,
@@ -92,7 +93,6 @@ class Window:
         lent = ("h", "backward", "c_before", "gates", "q")
         self._kernels.give_back(*(self._arrays.pop(name, None) for name in lent))
 
-    @torch.no_grad()
     def back(self, d_output: Tensor) -> Tensor:
         """Fills the gradients of the cell's parameters; returns that of `given`.
 
@@ -102,10 +102,11 @@ class Window:
         rows, columns = d_output.shape[0] * d_output.shape[1], len(self._weight_hh)
         after = kind == "gru_after"
         d_rows = kernels.borrow(rows, columns + H if after else columns, dtype=self._precision)
-        nothing = torch.zeros(2, *d_output.shape[1:])  # the loss sees nothing after the window
-        self._arrays |= {"d_output": d_output, "d_state": nothing[0], "d_c": nothing[1]}
+        carried = kernels.borrow(*d_output.shape[1:], dtype=torch.float32)
+        self._arrays |= {"d_output": d_output, "d_state": carried, "d_c": carried}
         self._arrays["d_projected"] = d_rows
         self._run("backward")
+        kernels.give_back(carried)
 
         h = self._arrays["h"]
         assert h is not None
@@ -135,12 +136,15 @@ class Window:
         """The gradients of W_ih, of its bias, and of `given`."""
         kernels, (rows, columns) = self._kernels, d_projected.shape
         if self._symbols is not None:
-            d_table = torch.zeros(len(self._given), columns)
+            V = len(self._given)
+            d_table = kernels.borrow(V, columns, dtype=torch.float32)
             kernels.call(
                 "scatter", TYPES[self._precision], rows_at(d_projected), d_projected.stride(0),
-                self._symbols, rows, columns, d_table, torch.get_num_threads(),
+                self._symbols, rows, columns, d_table, V, torch.get_num_threads(),
             )  # fmt: skip
-            return d_table.t() @ self._given, d_table.sum(0), d_table @ self._weight_ih
+            found = d_table.t() @ self._given, d_table.sum(0), d_table @ self._weight_ih
+            kernels.give_back(d_table)
+            return found
         below = self._given.view(rows, -1)
         d_weight_ih = self._lent(columns, below.shape[1])
         d_bias = weight_gradient(kernels, d_projected, below, d_weight_ih)

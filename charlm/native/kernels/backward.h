@@ -40,8 +40,8 @@ template <class S> void rnn_backward(const Window &w, int b0, int b1) {
     Layer<S> l(w, 1);
     for (int t = l.T - 1; t >= 0; t--) {
         const bool last = t == l.T - 1;
-        gradient_of_h(l, t, b0, b1, last ? w.d_state : nullptr, last ? nullptr : l.dp + l.at(t + 1, 0),
-                      l.H, l.H, l.backward_weights, true,
+        gradient_of_h(l, t, b0, b1, nullptr, last ? nullptr : l.dp + l.at(t + 1, 0), l.H, l.H,
+                      l.backward_weights, true,
                       [&](int u, int b) { expect(l.h + l.at(t + 1, b) + u); },
                       [&](int u, int b, vec d) {
             vec y = load(l.h + l.at(t + 1, b) + u);
@@ -55,8 +55,7 @@ template <class S> void lstm_backward(const Window &w, int b0, int b1) {
     Layer<S> l(w, 4);
     for (int t = l.T - 1; t >= 0; t--) {
         const bool last = t == l.T - 1;
-        gradient_of_h(l, t, b0, b1, last ? w.d_state : nullptr,
-                      last ? nullptr : l.dp + 4 * l.at(t + 1, 0), 4 * l.H, 4 * l.H,
+        gradient_of_h(l, t, b0, b1, nullptr, last ? nullptr : l.dp + 4 * l.at(t + 1, 0), 4 * l.H, 4 * l.H,
                       l.backward_weights, true,
                       [&](int u, int b) {
                           expect(l.gate(t, b, 0, 4, u), 4 * WIDTH);
@@ -69,7 +68,7 @@ template <class S> void lstm_backward(const Window &w, int b0, int b1) {
             vec c = load(last ? w.c + l.at(0, b) + u : l.c_before(t + 1, b, u));
             vec shown = hyperbolic_tangent<S>(c);
             float *carried = w.d_c + l.at(0, b) + u;
-            vec dc = load(carried) + d * o * (1.0f - shown * shown);
+            vec dc = (last ? vec{} : load(carried)) + d * o * (1.0f - shown * shown);
             store(carried, dc * f);
             S *to = l.dp + 4 * l.at(t, b) + u;
             store(to, dc * g * i * (1.0f - i));
@@ -86,7 +85,7 @@ template <class S> void gru_after_backward(const Window &w, int b0, int b1) {
     Layer<S> l(w, 3);
     for (int t = l.T - 1; t >= 0; t--) {
         const bool last = t == l.T - 1;
-        gradient_of_h(l, t, b0, b1, w.d_state, last ? nullptr : l.dp + 4 * l.at(t + 1, 0), 4 * l.H,
+        gradient_of_h(l, t, b0, b1, last ? nullptr : w.d_state, last ? nullptr : l.dp + 4 * l.at(t + 1, 0), 4 * l.H,
                       3 * l.H, l.backward_weights, true,
                       [&](int u, int b) {
                           expect(l.gate(t, b, 0, 4, u), 4 * WIDTH);
@@ -114,7 +113,7 @@ template <class S> void gru_before_backward(const Window &w, int b0, int b1) {
     const S *candidate = l.backward_weights + int64_t(2) * l.H * l.H;
     for (int t = l.T - 1; t >= 0; t--) {
         const bool last = t == l.T - 1;
-        gradient_of_h(l, t, b0, b1, w.d_state, last ? nullptr : l.dp + 3 * l.at(t + 1, 0), 3 * l.H,
+        gradient_of_h(l, t, b0, b1, last ? nullptr : w.d_state, last ? nullptr : l.dp + 3 * l.at(t + 1, 0), 3 * l.H,
                       2 * l.H, l.backward_weights, true,
                       [&](int u, int b) {
                           expect(l.gate(t, b, 0, 3, u), 3 * WIDTH);

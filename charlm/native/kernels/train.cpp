@@ -50,8 +50,8 @@ void EXPORT(product)(const S *rows, int64_t stride, int64_t count, int64_t K, co
 }
 
 void EXPORT(scatter)(const S *rows, int64_t stride, const int64_t *symbols, int64_t N,
-                     int64_t columns, float *sums, int64_t threads) {
-    scatter<S>(rows, stride, symbols, N, columns, sums, threads);
+                     int64_t columns, float *sums, int64_t V, int64_t threads) {
+    scatter<S>(rows, stride, symbols, N, columns, sums, V, threads);
 }
 
 void EXPORT(drop)(const S *rows, const uint8_t *draws, int64_t count, int64_t H, int64_t filled,

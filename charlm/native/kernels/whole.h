@@ -139,16 +139,20 @@ void drop(const S *rows, const uint8_t *draws, int64_t count, int64_t H, int64_t
     });
 }
 
-// sums[symbols[n]] += rows[n], a stretch of columns for every thread.
+// sums[s] = the sum of the rows[n] with symbols[n] = s, for V symbols; a stretch of columns for
+// every thread.
 template <class S>
-void scatter(const S *rows, int64_t stride, const int64_t *symbols, int64_t N, int64_t columns, float *sums,
-             int64_t threads) {
+void scatter(const S *rows, int64_t stride, const int64_t *symbols, int64_t N, int64_t columns,
+             float *sums, int64_t V, int64_t threads) {
     shared(threads, columns / WIDTH, [&](int64_t from, int64_t until) {
-        constexpr int64_t BLOCK = 16;  // vectors of columns at once: the sums stay in the cache
+        constexpr int64_t BLOCK = 8;  // vectors of columns at once: the sums stay in the cache
+        for (int64_t s = 0; s < V; s++)
+            memset(sums + s * columns + from * WIDTH, 0, (until - from) * WIDTH * sizeof(float));
         for (int64_t v = from; v < until; v += BLOCK)
             for (int64_t n = 0; n < N; n++) {
                 float *sum = sums + symbols[n] * columns;
                 const S *row = rows + n * stride;
+                expect(row + 16 * stride + v * WIDTH, BLOCK * WIDTH);
                 const int64_t end = v + BLOCK < until ? v + BLOCK : until;
                 for (int64_t i = v; i < end; i++)
                     store(sum + i * WIDTH, load(sum + i * WIDTH) + load(row + i * WIDTH));

@@ -54,7 +54,7 @@ class Replay:
         self._inputs = [given.clone() for given in inputs]
         device = self._inputs[0].device
         with torch.cuda.device(device):
-            aside = torch.cuda.Stream()
+            aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             aside.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(aside):
                 for _ in range(WARM_UP):

@@ -40,7 +40,8 @@ def precision(config: TrainConfig, on: torch.device) -> torch.dtype:
     if config.precision != "auto":
         return torch.bfloat16 if config.precision == "bfloat16" else torch.float32
     if on.type == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        with torch.cuda.device(on):
+            fast = torch.cuda.is_bf16_supported(including_emulation=False)
     elif on.type == "cpu":
         features = torch.cpu.get_capabilities()
         fast = bool(features.get("avx512_bf16") or features.get("amx_bf16"))
@@ -54,6 +55,11 @@ def products_in(dtype: torch.dtype, on: torch.device) -> contextlib.AbstractCont
     if dtype == torch.float32:
         return contextlib.nullcontext()
     return torch.autocast(on.type, dtype)
+
+
+def keep_float32_whole() -> None:
+    """Have cuDNN's recurrent layers multiply float32 as float32, not rounded to 10 bits (TF32)."""
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def sent(tensor: torch.Tensor, to: torch.device) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """`CharModel`: embedding -> stacked cells -> head. State goes in and comes out."""
 
 import math
+from collections.abc import Iterator
 from functools import partial
 from typing import cast
 
@@ -45,7 +46,7 @@ class CharModel(nn.Module):
         self.replays = False
         """Whether torch's path of `learn` is recorded and replayed; for windows of one shape, on
         an NVIDIA GPU."""
-        self._replay: Replay | None = None
+        self._replay = Replay()
 
     @classmethod
     def from_weights(
@@ -111,11 +112,9 @@ class CharModel(nn.Module):
             if dropout_seed is not None and self.config.dropout > 0:
                 mask = partial(self._draws, dropout_seed)
             return self._stack().learn(symbols, targets, states, mask)
-        if self.replays and self._replay is None:
-            self._replay = Replay(self._learn)
-        learn = self._replay if self.replays and self._replay is not None else self._learn
-        masks = self._masks(dropout_seed, symbols)
-        loss, *rest = learn([symbols, targets, *(p for state in states for p in state), *masks])
+        parts = [part for state in states for part in state]
+        given = [symbols, targets, *parts, *self._masks(dropout_seed, symbols)]
+        loss, *rest = self._replay(self._learn, given) if self.replays else self._learn(given)
         parameters = list(self.parameters())
         for parameter, gradient in zip(parameters, rest[-len(parameters) :], strict=True):
             parameter.grad = gradient
@@ -131,7 +130,8 @@ class CharModel(nn.Module):
         loss = F.cross_entropy(logits, targets.flatten())
         with torch.autocast(loss.device.type, enabled=False):
             gradients = torch.autograd.grad(loss, list(self.parameters()))
-        return [loss.detach(), *(p.detach() for state in after for p in state), *gradients]
+        parts = [part.detach() for state in after for part in state]
+        return [loss.detach(), *parts, *_apart(gradients)]
 
     def _states(self, parts: list[Tensor]) -> States:
         """The states of all layers, whose parts are first in a list."""
@@ -211,6 +211,15 @@ class CharModel(nn.Module):
     def recurrent_parameters(self) -> int:
         """The number of weights and biases in the cells."""
         return sum(parameter.numel() for parameter in self.cells.parameters())
+
+
+def _apart(gradients: tuple[Tensor, ...]) -> Iterator[Tensor]:
+    """Each in memory of its own: autograd gives two biases that are added the same gradient, and
+    what clips one in place would clip the other."""
+    seen = set()
+    for gradient in gradients:
+        yield gradient.clone() if gradient.data_ptr() in seen else gradient
+        seen.add(gradient.data_ptr())
 
 
 def detached(states: States) -> States:

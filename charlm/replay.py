@@ -19,60 +19,68 @@ WARM_UP = 3
 
 
 class Replay:
-    """A computation of tensors on one GPU, always of the same shapes, that waits for nothing.
+    """Computes on one GPU, again and again with tensors of the same shapes, and waits for nothing.
 
-    The first call records it and tries the recording: where that fails, or where it does not give
-    what the computation gives, every call computes as before, and a warning says so.
+    The first call records the computation and tries the recording. Where that fails, or gives
+    something else, every call computes as it would have, and a warning says so.
     """
 
-    def __init__(self, compute: Computation) -> None:
-        self._compute = compute
+    def __init__(self) -> None:
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs: list[Tensor] = []
         self._outputs: list[Tensor] = []
         self._refused = False
 
-    def __call__(self, inputs: list[Tensor]) -> list[Tensor]:
-        """The computation's results, to be read before the next call, which writes over them."""
-        if self._refused:
-            return self._compute(inputs)
-        if self._graph is not None:
-            for mine, given in zip(self._inputs, inputs, strict=True):
-                mine.copy_(given)
-            self._graph.replay()
-            return self._outputs
-        try:
-            expected = self._record(inputs)
-        except RuntimeError as error:
-            return self._without(inputs, str(error).splitlines()[0])
-        if not all(map(_agree, self._outputs, expected)):
-            return self._without(inputs, "it does not repeat what it recorded")
+    def __call__(self, compute: Computation, inputs: list[Tensor]) -> list[Tensor]:
+        """What `compute` gives for the inputs, the same function at every call; to be read before
+        the next call, which writes over it."""
+        if self._graph is None:
+            recorded = None if self._refused else self._record(compute, inputs)
+            return compute(inputs) if recorded is None else recorded
+        if not _alike(inputs, self._inputs):
+            return compute(inputs)
+        for mine, given in zip(self._inputs, inputs, strict=True):
+            mine.copy_(given)
+        self._graph.replay()
         return self._outputs
 
-    def _record(self, inputs: list[Tensor]) -> list[Tensor]:
-        """Record, and replay once. Returns what the computation itself gives."""
+    def _record(self, compute: Computation, inputs: list[Tensor]) -> list[Tensor] | None:
+        """Record, and replay once. Returns the results; None where they cannot be trusted."""
         self._inputs = [given.clone() for given in inputs]
-        device = self._inputs[0].device
-        with torch.cuda.device(device):
-            aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-            aside.wait_stream(torch.cuda.current_stream())
+        reason = ""
+        with torch.cuda.device(inputs[0].device):
+            current, aside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            aside.wait_stream(current)
             with torch.cuda.stream(aside):
                 for _ in range(WARM_UP):
-                    expected = self._compute(self._inputs)
-            torch.cuda.current_stream().wait_stream(aside)
+                    expected = compute(self._inputs)
+            current.wait_stream(aside)
             torch.clear_autocast_cache()  # or the weights of today would be recorded as they are
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, stream=aside):
-                self._outputs = self._compute(self._inputs)
-            torch.clear_autocast_cache()
-            graph.replay()
-        self._graph = graph
-        return expected
-
-    def _without(self, inputs: list[Tensor], reason: str) -> list[Tensor]:
+            try:
+                with torch.cuda.graph(graph, stream=aside):
+                    self._outputs = compute(self._inputs)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                reason = str(error).partition("\n")[0]
+            finally:  # a recording that fails leaves its stream current, and casts never computed
+                torch.cuda.set_stream(current)
+                current.wait_stream(aside)
+                torch.clear_autocast_cache()
+            if not reason:
+                graph.replay()
+                if all(map(_agree, self._outputs, expected)):
+                    self._graph = graph
+                    return self._outputs
+                reason = "it does not give what it recorded"
         log.warning(f"training without a CUDA graph, more slowly: {reason}")
-        self._refused, self._graph, self._inputs, self._outputs = True, None, [], []
-        return self._compute(inputs)
+        self._refused, self._inputs, self._outputs = True, [], []
+        return None
+
+
+def _alike(found: list[Tensor], expected: list[Tensor]) -> bool:
+    return [(t.shape, t.dtype) for t in found] == [(t.shape, t.dtype) for t in expected]
 
 
 def _agree(found: Tensor, expected: Tensor) -> bool:

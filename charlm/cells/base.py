@@ -92,12 +92,13 @@ class Cell(nn.Module, ABC):
         if x.is_cuda:
             # Autocast has cuDNN compute in float16, whatever type it is asked for (torch's
             # AutocastRNN.cpp), and small gradients vanish there: the type is cast here. In one
-            # piece, as cuDNN wants the weights.
+            # piece, as cuDNN wants the weights, which has biases in any case.
             wished = torch.is_autocast_enabled("cuda")
             kind = torch.get_autocast_dtype("cuda") if wished else x.dtype
-            flat = torch.cat([weight.flatten() for weight in weights]).to(kind)
-            parts = flat.split_with_sizes([weight.numel() for weight in weights])
-            weights = [part.view_as(w) for part, w in zip(parts, weights, strict=True)]
+            none = x.new_zeros(0 if self.bias_ih is not None else 2 * len(self.weight_ih))
+            flat = torch.cat([*(weight.flatten() for weight in weights), none]).to(kind)
+            parts = flat.split_with_sizes([*(weight.numel() for weight in weights), len(none)])
+            weights = [part.view_as(w) for part, w in zip(parts, weights, strict=False)]
             x, hidden = x.to(kind), [part.to(kind) for part in hidden]
         given = hidden if len(hidden) > 1 else hidden[0]
         with torch.autocast("cuda", enabled=False) if x.is_cuda else nullcontext():

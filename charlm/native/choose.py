@@ -48,7 +48,8 @@ def engine(
     """
     wanted = train.engine
     if wanted == "torch" or (wanted == "auto" and not worthwhile(model, device)):
-        return Engine(None, replays=wanted == "auto" and device.type == "cuda")
+        nvidia = device.type == "cuda" and torch.version.hip is None
+        return Engine(None, replays=wanted == "auto" and nvidia)
     try:
         kernels = _usable(device, precision, may_compile)
     except UnavailableError as error:

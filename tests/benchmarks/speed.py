@@ -1,6 +1,6 @@
 """charlm against a plain loop around stock PyTorch modules, in one run, in turn.
 
-    python tests/benchmarks/speed.py BARE_LOOP [--rounds 7] [--only train|sample]
+    python tests/benchmarks/speed.py BARE_LOOP [--rounds 7] [--only train|cells|sample]
 
 BARE_LOOP is a script with `train`, `sample` and `gemm` that prints {"chars_per_second": ...}. Every
 measurement is a process of its own; those of a line follow each other, round by round, and the
@@ -109,7 +109,6 @@ def median(values: list[float]) -> float:
 def compare_training(bare: str, rounds: int) -> None:
     print("| cell | H x L | charlm, chars/s | plain, chars/s | ratio | goal | of matrix product |")
     print("|---|---|---|---|---|---|---|")
-    speeds = {}
     for cell, options, hidden_size, num_layers, goal in TRAIN:
         shape = ("--hidden", str(hidden_size), "--layers", str(num_layers))
         found = in_turn(
@@ -128,15 +127,25 @@ def compare_training(bare: str, rounds: int) -> None:
         gates = {"rnn": 1, "lstm": 4, "gru": 3}[cell]
         products = gates * hidden_size**2 * (2 * num_layers - 1) + hidden_size * 65
         name = " ".join([cell, *options.values()])
-        speeds[name, hidden_size] = charlm
         print(
             f"| {name} | {hidden_size} x {num_layers} | {charlm:,.0f} | {plain:,.0f} | "
             f"**{charlm / plain:.2f}** | {goal} | {charlm * 6 * products / rate:.0%} |",
             flush=True,
         )
-    for hidden_size in (256, 512):
-        ratio = speeds["gru", hidden_size] / speeds["lstm", hidden_size]
-        print(f"\ngru against lstm, both charlm, H={hidden_size}: **{ratio:.2f}** (goal 1.25)")
+
+
+def compare_cells(rounds: int) -> None:
+    for hidden_size, num_layers in ((256, 1), (512, 2)):
+        shape = {"options": {}, "hidden_size": hidden_size, "num_layers": num_layers}
+        found = in_turn(
+            rounds, **{cell: own("train", cell=cell, **shape) for cell in ("gru", "lstm")}
+        )
+        gru, lstm = median(found["gru"]), median(found["lstm"])
+        print(
+            f"\ngru against lstm, both charlm, {hidden_size} x {num_layers}: {gru:,.0f} / "
+            f"{lstm:,.0f} = **{gru / lstm:.2f}** (goal 1.25)",
+            flush=True,
+        )
 
 
 def compare_sampling(bare: str, rounds: int) -> None:
@@ -165,7 +174,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("bare", nargs="?")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--only", choices=("train", "sample"))
+    parser.add_argument("--only", choices=("train", "cells", "sample"))
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
@@ -175,9 +184,11 @@ def main() -> None:
         return
     if not args.bare:
         parser.error("give the script to compare with")
-    if args.only != "sample":
+    if args.only in (None, "train"):
         compare_training(args.bare, args.rounds)
-    if args.only != "train":
+    if args.only in (None, "cells"):
+        compare_cells(args.rounds)
+    if args.only in (None, "sample"):
         compare_sampling(args.bare, args.rounds)
 
 

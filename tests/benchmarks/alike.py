@@ -1,0 +1,53 @@
+"""Whether the kernels change what is learned: the validation after the same steps, by each engine.
+
+    python tests/benchmarks/alike.py TEXT [--steps 800] [--seeds 3]
+
+One layer of 128 units, everything else as in the preset `compare`; bits a character, mean and
+standard deviation over the seeds, as a table in Markdown.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+
+ENGINES = {
+    "torch, float32": ("train.engine=torch", "train.precision=float32"),
+    "native, float32": ("train.engine=native", "train.precision=float32"),
+    "native, bfloat16": ("train.engine=native", "train.precision=bfloat16"),
+}
+
+
+def bits(text: str, run: str, settings: tuple[str, ...]) -> float:
+    words = [word for setting in settings for word in ("--set", setting)]
+    command = [sys.executable, "-m", "charlm", "train", "compare", "--data", text, "--run", run]
+    done = subprocess.run(
+        [*command, *words, "--json"], stdout=subprocess.PIPE, text=True, check=True
+    )
+    return float(json.loads(done.stdout)["best"]["bits_per_character"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("text")
+    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--seeds", type=int, default=3)
+    args = parser.parse_args()
+    print(f"| 128 units | {' | '.join(ENGINES)} |\n|---|{'---|' * len(ENGINES)}")
+    for cell in ("rnn", "lstm", "gru"):
+        row = []
+        for settings in ENGINES.values():
+            found = []
+            for seed in range(args.seeds):
+                common = (f"model.cell={cell}", "model.hidden_size=128", "model.num_layers=1")
+                steps = (f"train.steps={args.steps}", f"train.seed={seed}")
+                with tempfile.TemporaryDirectory() as folder:
+                    found.append(bits(args.text, f"{folder}/run", (*common, *steps, *settings)))
+            row.append(f"{statistics.mean(found):.4f} ± {statistics.stdev(found):.4f}")
+        print(f"| {cell} | {' | '.join(row)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -104,7 +104,8 @@ class TrainConfig(Section):
     log_every: Annotated[int, between(1, 10**6)] = 10
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     engine: Literal["auto", "native", "torch"] = "auto"
-    """Who computes the cells on a CPU: charlm's own kernels or torch."""
+    """Who computes the cells: on a CPU charlm's own kernels or torch; on an NVIDIA GPU torch, with
+    "auto" as a CUDA graph."""
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$")
     threads: Annotated[int, between(0, 1024)] = 0
     """0: as many as torch chooses."""

@@ -41,7 +41,6 @@ class Learner:
         self.precision = machine.precision(settings, self.device)
         if self.device.type == "cpu":
             machine.keep_freed_memory()
-        machine.keep_float32_whole()
         if len(symbols) and int(symbols.max()) >= vocabulary_size:
             raise DataError(
                 f"the encoded text holds symbol {int(symbols.max())}, the vocabulary has "

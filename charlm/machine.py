@@ -23,12 +23,13 @@ def device(name: str) -> torch.device:
     Raises: UsageError for one that is not there.
     """
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.mps.is_available()}
-    if name == "auto":
-        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if there[kind]))
-    chosen = torch.device(name)
+    first = next(kind for kind in ("cuda", "mps", "cpu") if there[kind])
+    chosen = torch.device(first if name == "auto" else name)
     if not there[chosen.type] or (chosen.index or 0) >= max(1, torch.cuda.device_count()):
         found = ", ".join(kind for kind in there if there[kind])
         raise UsageError(f"device {name} is not available here", f"there is: {found}")
+    if chosen.type == "cuda":  # or cuDNN would round float32 to 10 bits in recurrent layers (TF32)
+        torch.backends.cudnn.allow_tf32 = False
     return chosen
 
 
@@ -55,11 +56,6 @@ def products_in(dtype: torch.dtype, on: torch.device) -> contextlib.AbstractCont
     if dtype == torch.float32:
         return contextlib.nullcontext()
     return torch.autocast(on.type, dtype)
-
-
-def keep_float32_whole() -> None:
-    """Have cuDNN's recurrent layers multiply float32 as float32, not rounded to 10 bits (TF32)."""
-    torch.backends.cudnn.allow_tf32 = False
 
 
 def sent(tensor: torch.Tensor, to: torch.device) -> torch.Tensor:

@@ -118,7 +118,10 @@ class CharModel(nn.Module):
         parameters = list(self.parameters())
         for parameter, gradient in zip(parameters, rest[-len(parameters) :], strict=True):
             parameter.grad = gradient
-        return loss, self._states(rest)
+        after = self._states(rest)
+        if not self.replays:
+            return loss, after
+        return loss.clone(), [tuple(part.clone() for part in state) for state in after]
 
     def _learn(self, given: list[Tensor]) -> list[Tensor]:
         """Of symbols, targets, the parts of the states and the masks: the loss, the parts of the

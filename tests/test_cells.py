@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from charlm.cells import CELLS, Cell, State
+from charlm.cells.base import in_one_piece
 
 T, B, I, H = 5, 3, 4, 6  # noqa: E741 (the docstrings' own symbols)
 TOLERANCE = {"rtol": 1e-10, "atol": 1e-12}
@@ -176,3 +177,28 @@ def test_lstm_opens_its_forget_gate_and_no_other() -> None:
     total = (cell.bias_ih + cell.bias_hh).detach()
     assert total.split(H)[1].tolist() == [1.0] * H
     assert total.sum() == H
+
+
+@pytest.mark.parametrize("bias", BIAS)
+def test_weights_in_one_piece_are_the_weights(bias: bool) -> None:
+    cell = made("gru", {}, bias)
+    parts = in_one_piece(cell.weights(), torch.float32)
+    begin, ends = parts[0].data_ptr(), []
+    for part, weight in zip(parts, cell.weights(), strict=True):
+        assert torch.equal(part, weight.float())
+        assert part.is_contiguous()
+        assert part.data_ptr() == (ends[-1] if ends else begin)
+        ends.append(part.data_ptr() + 4 * part.numel())
+    room = parts[0].untyped_storage().nbytes() // 4
+    assert room == 3 * H * (I + H + 2)  # cuDNN's, biases or not
+    gradients = torch.autograd.grad(sum((p * p).sum() for p in parts), cell.weights())
+    for gradient, weight in zip(gradients, cell.weights(), strict=True):
+        torch.testing.assert_close(gradient, 2 * weight, rtol=1e-6, atol=1e-6)
+
+
+def test_the_lectures_gru_has_no_second_derivatives_rather_than_wrong_ones() -> None:
+    cell = made("gru", {"reset_gate": "before"}, True)
+    x, state = random_inputs(cell)
+    output, _ = cell(x, state)
+    with pytest.raises(RuntimeError, match="no second derivatives"):
+        torch.autograd.grad(output.sum(), x, create_graph=True)

@@ -91,14 +91,10 @@ class Cell(nn.Module, ABC):
         weights, hidden = self.weights(), [part.unsqueeze(0) for part in state]
         if x.is_cuda:
             # Autocast has cuDNN compute in float16, whatever type it is asked for (torch's
-            # AutocastRNN.cpp), and small gradients vanish there: the type is cast here. In one
-            # piece, as cuDNN wants the weights, which has biases in any case.
+            # AutocastRNN.cpp), and small gradients vanish there: the type is cast here.
             wished = torch.is_autocast_enabled("cuda")
             kind = torch.get_autocast_dtype("cuda") if wished else x.dtype
-            none = x.new_zeros(0 if self.bias_ih is not None else 2 * len(self.weight_ih))
-            flat = torch.cat([*(weight.flatten() for weight in weights), none]).to(kind)
-            parts = flat.split_with_sizes([*(weight.numel() for weight in weights), len(none)])
-            weights = [part.view_as(w) for part, w in zip(parts, weights, strict=False)]
+            weights = in_one_piece(weights, kind)
             x, hidden = x.to(kind), [part.to(kind) for part in hidden]
         given = hidden if len(hidden) > 1 else hidden[0]
         with torch.autocast("cuda", enabled=False) if x.is_cuda else nullcontext():
@@ -142,3 +138,12 @@ class Cell(nn.Module, ABC):
         for bias in (self.bias_ih, self.bias_hh):
             if bias is not None:
                 bias.zero_()
+
+
+def in_one_piece(weights: list[Tensor], kind: torch.dtype) -> list[Tensor]:
+    """The weights of one layer in another type, side by side as cuDNN wants them: it has room for
+    two biases in any case, and copies whatever lies otherwise."""
+    rest = weights[0].new_zeros(0 if len(weights) == 4 else 2 * len(weights[0]))
+    flat = torch.cat([*(weight.flatten() for weight in weights), rest]).to(kind)
+    parts = flat.split_with_sizes([*(weight.numel() for weight in weights), len(rest)])
+    return [part.view_as(weight) for part, weight in zip(parts, weights, strict=False)]

@@ -117,6 +117,8 @@ class _ResetBefore(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, d_output: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if torch.is_grad_enabled():  # create_graph
+            raise RuntimeError("no second derivatives here: use run_steps")
         states, gates, weight = ctx.saved_tensors
         T, H, kind = len(gates), states.shape[-1], gates.dtype
         rz, n = slice(2 * H), slice(2 * H, None)

@@ -77,6 +77,7 @@ class Stack:
         else:
             rows = d[..., : weight.shape[1]].flatten(0, 1).float()
             weight.grad = torch.zeros_like(weight).index_add_(0, symbols.flatten(), rows)
+            self._kernels.give_back(d)
 
     def _looks_up(self, symbols: Tensor) -> bool:
         """Whether the first layer's input is looked up in a table of all symbols."""

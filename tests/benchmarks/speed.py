@@ -182,7 +182,7 @@ def main() -> None:
         run = {"train": charlm_train, "sample": charlm_sample}[what]
         print(json.dumps(run(json.loads(arguments))))
         return
-    if not args.bare:
+    if not args.bare and args.only != "cells":
         parser.error("give the script to compare with")
     if args.only in (None, "train"):
         compare_training(args.bare, args.rounds)

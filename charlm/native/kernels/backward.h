@@ -5,7 +5,7 @@
 
 // f(first unit, lane, d): d = the gradient of h at t, for tiles of lanes and of up to four vectors of
 // units. It comes from the output, from what the state passed on directly (`direct`), and from the
-// product with `rows` (null after the last step). What f will read is `expected` while the product
+// product with `rows` (both null after the last step). What f will read is `expected` while the product
 // is under way: it was written long ago and no cache has it.
 template <class S, class E, class F>
 INLINE void gradient_of_h(const Layer<S> &l, int t, int b0, int b1, const float *direct, const S *rows,

@@ -30,8 +30,8 @@ struct Window {
     float *scratch;           // [B, H], of GRU_BEFORE
     // backward
     const void *d_output;     // [T, B, H] of S
-    float *d_state;           // [B, H] of GRU: what the states pass on directly
-    float *d_c;               // [B, H] of LSTM
+    float *d_state;           // [B, H] of GRU: what a state passes on directly; anything at first
+    float *d_c;               // [B, H] of LSTM, likewise
     void *d_projected;        // [T, B, G*H] of S; in GRU_AFTER [T, B, 4 H], see its way back
 };
 

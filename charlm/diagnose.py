@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from charlm.errors import DataError
 from charlm.evaluate import WARM_UP
-from charlm.model import CharModel, States, detached
+from charlm.model import CharModel, States
 from charlm.vocabulary import Symbols
 
 LAGS = 64
@@ -57,7 +57,7 @@ def gradient_by_lag(
         if before:
             _, states = model(read(steps + before, steps), states)
     with torch.enable_grad():
-        trail = _unrolled(model, model.vectors(read(steps, 0)), detached(states))
+        trail = _unrolled(model, model.vectors(read(steps, 0)), _detached(states))
         logits = model.head(trail[-1][-1][0])
         goal = torch.from_numpy(symbols[targets].astype(np.int64)).to(device)
         loss = F.cross_entropy(logits, goal, reduction="sum")  # the lanes do not touch each other
@@ -96,3 +96,8 @@ def _mean_norms(
     by_lag = stacked.reshape(-1, layers, *stacked.shape[1:])  # [lags + 1, L, B, H]
     means: list[float] = by_lag.square().sum((1, 3)).sqrt().mean(1).tolist()
     return means
+
+
+def _detached(states: States) -> States:
+    """The same values, cut from the graph that made them."""
+    return [tuple(part.detach() for part in state) for state in states]

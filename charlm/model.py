@@ -223,8 +223,3 @@ def _apart(gradients: tuple[Tensor, ...]) -> Iterator[Tensor]:
     for gradient in gradients:
         yield gradient.clone() if gradient.data_ptr() in seen else gradient
         seen.add(gradient.data_ptr())
-
-
-def detached(states: States) -> States:
-    """The same values, cut from the graph that made them."""
-    return [tuple(part.detach() for part in state) for state in states]

@@ -85,7 +85,8 @@ template <class S> void gru_after_backward(const Window &w, int b0, int b1) {
     Layer<S> l(w, 3);
     for (int t = l.T - 1; t >= 0; t--) {
         const bool last = t == l.T - 1;
-        gradient_of_h(l, t, b0, b1, last ? nullptr : w.d_state, last ? nullptr : l.dp + 4 * l.at(t + 1, 0), 4 * l.H,
+        gradient_of_h(l, t, b0, b1, last ? nullptr : w.d_state,
+                      last ? nullptr : l.dp + 4 * l.at(t + 1, 0), 4 * l.H,
                       3 * l.H, l.backward_weights, true,
                       [&](int u, int b) {
                           expect(l.gate(t, b, 0, 4, u), 4 * WIDTH);
@@ -113,7 +114,8 @@ template <class S> void gru_before_backward(const Window &w, int b0, int b1) {
     const S *candidate = l.backward_weights + int64_t(2) * l.H * l.H;
     for (int t = l.T - 1; t >= 0; t--) {
         const bool last = t == l.T - 1;
-        gradient_of_h(l, t, b0, b1, last ? nullptr : w.d_state, last ? nullptr : l.dp + 3 * l.at(t + 1, 0), 3 * l.H,
+        gradient_of_h(l, t, b0, b1, last ? nullptr : w.d_state,
+                      last ? nullptr : l.dp + 3 * l.at(t + 1, 0), 3 * l.H,
                       2 * l.H, l.backward_weights, true,
                       [&](int u, int b) {
                           expect(l.gate(t, b, 0, 3, u), 3 * WIDTH);

@@ -41,7 +41,8 @@ INLINE void pack_panels(S *to, int64_t apart, const S *rows, int64_t stride, int
 
 // The gradient of weights from that of their product: result = left^T right, and the sums of the
 // left columns. left [rows, J] and right [rows, I], `left_stride` and `right_stride` apart; J and I
-// multiples of WIDTH; result [J, I], its rows rotated: left column j gives row (j + rotate) mod J; room: (J + I) * BLOCK elements.
+// multiples of WIDTH; result [J, I], its rows rotated: left column j gives row (j + rotate) mod J;
+// room: (J + I) * BLOCK elements.
 template <class S>
 void weight_gradient(const S *left, int64_t left_stride, int64_t J, const S *right,
                      int64_t right_stride, int64_t I, int64_t rows, int64_t rotate, float *result,

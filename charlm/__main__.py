@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from charlm import cli
+from charlm.cli import app
 from charlm.errors import CharlmError
 
 
@@ -16,10 +16,10 @@ def main() -> None:
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     try:
-        result = cli.app(arguments, prog_name="charlm", standalone_mode=False)
+        result = app.app(arguments, prog_name="charlm", standalone_mode=False)
         sys.stdout.flush()
     except CharlmError as error:
-        if cli.debug_wanted:
+        if app.debug_wanted:
             raise
         _tell(error.what, error.advice)
         return error.exit_code
@@ -34,7 +34,7 @@ def run(arguments: list[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         return 0
     except (MemoryError, RuntimeError, OSError) as error:
-        if cli.debug_wanted:
+        if app.debug_wanted:
             raise
         _tell(f"{type(error).__name__}: {error}", "run again with --debug to see where")
         return 1
@@ -42,7 +42,7 @@ def run(arguments: list[str] | None = None) -> int:
 
 
 def _tell(what: str, advice: str) -> None:
-    from charlm import console
+    from charlm.terminal import console
 
     console.error(what, advice)
 

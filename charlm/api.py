@@ -10,14 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from charlm import checkpoint, machine, rundir, runs, sample, score, settings
-from charlm.checkpoint import Checkpoint
-from charlm.config import SampleConfig
-from charlm.evaluate import Score
-from charlm.events import Finished
-from charlm.model import CharModel
-from charlm.sample import Stream
-from charlm.vocabulary import Vocabulary
+from charlm.backends.device import resolve_device
+from charlm.config import loading
+from charlm.config.schema import SampleConfig
+from charlm.evaluation import scoring
+from charlm.evaluation.surprisal import Score
+from charlm.models.recurrent import CharModel
+from charlm.runs import checkpoint, directory
+from charlm.runs.checkpoint import Checkpoint
+from charlm.sampling import generate
+from charlm.sampling.generate import Stream
+from charlm.text.vocabulary import Vocabulary
+from charlm.training import setup
+from charlm.training.events import Finished
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Loaded:
         precision: str = "auto",
     ) -> Iterator[str]:
         """The pieces of a text as they are written; see `charlm.sample.generate`."""
-        return sample.generate(
+        return generate.generate(
             self.model,
             self.vocabulary,
             options or self.checkpoint.config.sample,
@@ -62,7 +67,7 @@ class Loaded:
 
     def score(self, text: str, *, window: int = 0) -> Score:
         """How well the model predicts a text, in float32; see `charlm.evaluate`."""
-        return score.text(self.model, self.vocabulary, text, window).score
+        return scoring.text(self.model, self.vocabulary, text, window).score
 
 
 def load(
@@ -77,22 +82,22 @@ def load(
 
     Raises: UsageError (no such run), CheckpointError (damaged, foreign).
     """
-    directory, folder = rundir.locate(Path(run) if run is not None else None)
-    saved = checkpoint.read(folder or directory.find(which))
+    found, folder = directory.locate(Path(run) if run is not None else None)
+    saved = checkpoint.read(folder or found.find(which))
     model = CharModel.from_weights(saved.config.model, len(saved.vocabulary), saved.weights)
-    return Loaded(saved, model.to(machine.device(device)), saved.vocabulary)
+    return Loaded(saved, model.to(resolve_device(device)), saved.vocabulary)
 
 
 def train(
     config: str = "hello", set: Sequence[str] = (), run: str | Path | None = None
 ) -> dict[str, Any]:
     """Train as `charlm train CONFIG --set ... --run RUN` does; returns the summary."""
-    planned = runs.plan(settings.load(config, set))
-    trainer, directory = runs.begin(planned, Path(run) if run is not None else None)
+    planned = setup.plan(loading.load(config, set))
+    trainer, begun = setup.begin(planned, Path(run) if run is not None else None)
     try:
-        for event in trainer.train(directory):
+        for event in trainer.train(begun):
             if isinstance(event, Finished):
                 return event.summary
     finally:
-        directory.unlock()
+        begun.unlock()
     raise AssertionError("training ends with Finished")

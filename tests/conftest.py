@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from charlm import settings
 from charlm.compare import plan as comparing
 from charlm.compare.comparison import Compared, Comparison
-from charlm.runs import Plan, plan
+from charlm.config import loading
+from charlm.training.setup import Plan, plan
 
 WORDS = (
     "the",
@@ -59,11 +59,12 @@ def _isolated(
 @pytest.fixture
 def kernels_built() -> bool:
     """Whether this machine has the native kernels, with every type; builds them if need be."""
-    from charlm.native import build, choose
+    from charlm.backends import choice
+    from charlm.native import build
     from charlm.native.interface import Kernels
 
     try:
-        return "int8" in Kernels(choose.load()).types
+        return "int8" in Kernels(choice.load()).types
     except build.UnavailableError:
         return False
 
@@ -99,7 +100,7 @@ TINY = [
 
 def tiny_plan(path: Path, *changes: str) -> Plan:
     """A plan for a model that takes a dozen steps in a moment."""
-    return plan(settings.load("default", [*TINY, *changes], {"data.path": str(path)}))
+    return plan(loading.load("default", [*TINY, *changes], {"data.path": str(path)}))
 
 
 def charlm(*arguments: str, cwd: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -131,7 +132,7 @@ def planned(
     tune: bool = False,
 ) -> comparing.Plan:
     changes = (*TINY, "model.hidden_size=64", "data.split=[0.7,0.2,0.1]", *changes)
-    draft = settings.load("default", changes, {"data.path": str(path)})
+    draft = loading.load("default", changes, {"data.path": str(path)})
     return comparing.plan(draft, cells, match=match, seeds=seeds, tune=tune)
 
 

@@ -8,17 +8,18 @@ import pytest
 import torch
 from conftest import tiny_plan
 
-from charlm import checkpoint, rundir, runs
-from charlm.checkpoint import MANIFEST, MODEL, STATE, TRAINING
 from charlm.errors import CharlmError, CheckpointError, UsageError
-from charlm.events import Saved
-from charlm.rundir import RunDirectory
+from charlm.runs import checkpoint, directory
+from charlm.runs.checkpoint import MANIFEST, MODEL, STATE, TRAINING
+from charlm.runs.directory import RunDirectory
+from charlm.training import setup
+from charlm.training.events import Saved
 
 
 @pytest.fixture
 def run(tmp_path: Path, text_file: Path) -> RunDirectory:
     """A finished tiny run with checkpoints of steps 6 and 12."""
-    trainer, directory = runs.begin(tiny_plan(text_file), tmp_path / "run")
+    trainer, directory = setup.begin(tiny_plan(text_file), tmp_path / "run")
     saved = [event.step for event in trainer.train(directory) if isinstance(event, Saved)]
     assert saved == [6, 12]
     directory.unlock()
@@ -125,14 +126,14 @@ def test_damage_names_another_checkpoint_of_the_run(run: RunDirectory) -> None:
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no run"):
-        rundir.locate(tmp_path / "none")
+        directory.locate(tmp_path / "none")
     with pytest.raises(UsageError, match="there is no run in"):
-        rundir.locate(None, tmp_path)
+        directory.locate(None, tmp_path)
     with pytest.raises(CheckpointError, match="is not a run"):
-        rundir.locate(tmp_path)
+        directory.locate(tmp_path)
     (tmp_path / "file").write_text("x")
     with pytest.raises(CheckpointError, match="is not a run"):
-        rundir.locate(tmp_path / "file")
+        directory.locate(tmp_path / "file")
 
 
 def test_pointers_lead_nowhere_outside_the_run(run: RunDirectory) -> None:
@@ -144,7 +145,7 @@ def test_pointers_lead_nowhere_outside_the_run(run: RunDirectory) -> None:
 def test_latest_run_is_the_one_saved_last(run: RunDirectory, tmp_path: Path) -> None:
     other = shutil.copytree(run.path, tmp_path / "another")
     os.utime(run.checkpoints / "latest", (1, 1))
-    found, folder = rundir.locate(None, tmp_path)
+    found, folder = directory.locate(None, tmp_path)
     assert (found.path, folder) == (other, None)
 
 
@@ -153,7 +154,7 @@ def test_taken_folder_is_refused_and_left_alone(tmp_path: Path, text_file: Path)
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thesis.txt").write_text("years of work")
     with pytest.raises(UsageError, match="not empty") as caught:
-        runs.begin(planned, tmp_path / "taken")
+        setup.begin(planned, tmp_path / "taken")
     assert "--resume" in caught.value.advice
     assert [path.name for path in (tmp_path / "taken").iterdir()] == ["thesis.txt"]
 
@@ -176,9 +177,9 @@ def test_full_disk_keeps_the_checkpoints_before(
 
 
 def test_two_trainers_cannot_have_one_run(run: RunDirectory) -> None:
-    resumed = runs.resume(run.path, ["train.steps=20"])
+    resumed = setup.resume(run.path, ["train.steps=20"])
     with pytest.raises(UsageError, match="another process"):
-        runs.resume(run.path)
+        setup.resume(run.path)
     resumed.run.unlock()
 
 

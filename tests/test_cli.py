@@ -13,7 +13,7 @@ import pytest
 from conftest import TINY, charlm, words
 
 from charlm.__main__ import run
-from charlm.settings import presets
+from charlm.config.loading import presets
 
 SETTINGS = [part for change in TINY for part in ("--set", change)]
 

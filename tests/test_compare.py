@@ -11,21 +11,21 @@ import torch
 from conftest import CELLS, carried_out, planned, words
 
 from charlm import api
-from charlm.checkpoint import read
-from charlm.compare import race, timing, tune
+from charlm.compare import runs, time_budget, tune
 from charlm.compare.baselines import baselines
 from charlm.compare.comparison import Compared, Comparison, Stage
 from charlm.compare.plan import matched_width, parameters, recurrent_parameters
-from charlm.compare.probe import probe
-from charlm.compare.race import Advanced, Begun, Diverged
-from charlm.compare.rows import differences
+from charlm.compare.runs import Advanced, Begun, Diverged
+from charlm.compare.step_cost import probe
+from charlm.compare.table import differences
 from charlm.compare.tune import Tried
-from charlm.config import ModelConfig
-from charlm.diagnose import gradient_by_lag
+from charlm.config.schema import ModelConfig
 from charlm.errors import CharlmError, CheckpointError, DataError, DivergedError, UsageError
-from charlm.events import Saved
-from charlm.model import CharModel
-from charlm.rundir import RunDirectory
+from charlm.inspect.gradients import gradient_by_lag
+from charlm.models.recurrent import CharModel
+from charlm.runs.checkpoint import read
+from charlm.runs.directory import RunDirectory
+from charlm.training.events import Saved
 
 # ---- the plan -----------------------------------------------------------------------------------
 
@@ -108,7 +108,7 @@ def test_text_without_validation_is_refused(text_file: Path) -> None:
 
 def test_seeds_take_turns_in_who_begins(text_file: Path, tmp_path: Path) -> None:
     given = planned(text_file, CELLS, seeds=3)
-    order = race.legs(given, tmp_path, dict.fromkeys(CELLS, 1.0))
+    order = runs.legs(given, tmp_path, dict.fromkeys(CELLS, 1.0))
     found = [(leg.config.train.seed, leg.entry.label) for leg in order]
     assert found == [
         *((0, "rnn"), (0, "lstm"), (0, "gru")),
@@ -120,10 +120,10 @@ def test_seeds_take_turns_in_who_begins(text_file: Path, tmp_path: Path) -> None
 def test_time_gives_every_cell_the_same_seconds(text_file: Path) -> None:
     given = planned(text_file, CELLS, "train.steps=100", match="time")
     measured = {"rnn": 0.010, "lstm": 0.020, "gru": 0.030}
-    found = timing.timed(given, measured)
+    found = time_budget.timed(given, measured)
     assert found["seconds"] == pytest.approx(2.0)
     assert found["steps"] == {"rnn": 200, "lstm": 100, "gru": 67}
-    entries = {e.label: e.config.train for e in timing.with_timing(given, found).entries}
+    entries = {e.label: e.config.train for e in time_budget.with_timing(given, found).entries}
     assert (entries["rnn"].steps, entries["rnn"].warmup_steps) == (200, 4)
     assert {train.seconds for train in entries.values()} == {2.0}
 
@@ -301,11 +301,11 @@ def test_search_goes_on_after_a_rate_that_diverges(text_file: Path, tmp_path: Pa
     given = planned(text_file, [wild], "train.steps=40", seeds=1, tune=True)
     legs = tune.legs(given, tmp_path, {wild: 0.01})
     hot = [
-        race.Leg(leg.entry, leg.config.model_copy(update={"train": train}), leg.path, 0.01)
+        runs.Leg(leg.entry, leg.config.model_copy(update={"train": train}), leg.path, 0.01)
         for leg in legs[:1]
         for train in [leg.config.train.model_copy(update={"learning_rate": 10.0, "steps": 300})]
     ]
-    events = list(race.Race(given.corpus).run([*hot, legs[1]], tolerant=True))
+    events = list(runs.Race(given.corpus).run([*hot, legs[1]], tolerant=True))
     assert any(isinstance(event, Diverged) for event in events)
     bits = [one.bits_per_character for one in tune.results([*hot, legs[1]])]
     assert bits[0] is None

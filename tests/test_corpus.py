@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from charlm import corpus, reading, sources
-from charlm.config import DataConfig
-from charlm.corpus import Corpus
+from charlm.config.schema import DataConfig
 from charlm.errors import DataError
-from charlm.lanes import Lanes
+from charlm.text import corpus, reading, sources
+from charlm.text.batches import Lanes
+from charlm.text.corpus import Corpus
 
 HALVES = [0.5, 0.25, 0.25]
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from charlm import evaluate
-from charlm.config import ModelConfig
-from charlm.model import CharModel
-from charlm.vocabulary import Symbols
+from charlm.config.schema import ModelConfig
+from charlm.evaluation import surprisal
+from charlm.models.recurrent import CharModel
+from charlm.text.vocabulary import Symbols
 
 V = 11
 
@@ -41,7 +41,7 @@ def test_uniform_logits_give_exactly_log2_v_bits() -> None:
     model.head.bias.zero_()
     symbols = text(1000)
     for window in (0, 7):
-        score = evaluate.evaluate(
+        score = surprisal.evaluate(
             model, symbols, 0, 1000, characters=1000, bytes=1000, window=window
         )
         # float32 holds the logarithm to seven digits.
@@ -56,7 +56,7 @@ def test_every_symbol_counts_once_in_its_place_in_any_number_of_lanes(
     cell: str, start: int, stop: int, lanes: int
 ) -> None:
     model, symbols = made(cell), text(1503)
-    found = evaluate.surprisals(model, symbols, start, stop, lanes=lanes)
+    found = surprisal.surprisals(model, symbols, start, stop, lanes=lanes)
     first = max(start, 1)
     expected = one_by_one(model, symbols[:stop], first)
     assert found.shape == (stop - start,)
@@ -68,15 +68,15 @@ def test_every_symbol_counts_once_in_its_place_in_any_number_of_lanes(
 
 def test_lanes_are_warmed_up_on_the_text_before_them() -> None:
     model, symbols = made(), text(2000)
-    warm = evaluate.surprisals(model, symbols, 1000, 2000)
-    cold = evaluate.surprisals(model, symbols[1000:], 0, 1000)
+    warm = surprisal.surprisals(model, symbols, 1000, 2000)
+    cold = surprisal.surprisals(model, symbols[1000:], 0, 1000)
     assert (warm[1:20] - cold[1:20]).abs().max() > 1e-3
     assert (warm[300:] - cold[300:]).abs().max() < 2e-5
 
 
 def test_windows_start_from_the_zero_state_and_count_every_symbol_once() -> None:
     model, symbols = made(), text(203)
-    found = evaluate.surprisals(model, symbols, 50, 203, window=16)
+    found = surprisal.surprisals(model, symbols, 50, 203, window=16)
     expected = []
     for begin in range(50, 203, 16):
         window = symbols[begin - 1 : min(begin + 16, 203)]
@@ -88,9 +88,9 @@ def test_windows_are_the_same_whether_read_together_or_apart(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model, symbols = made(), text(203)
-    together = evaluate.surprisals(model, symbols, 0, 203, window=16)
-    monkeypatch.setattr(evaluate, "LOGITS_AT_ONCE", 1)
-    apart = evaluate.surprisals(model, symbols, 0, 203, window=16)
+    together = surprisal.surprisals(model, symbols, 0, 203, window=16)
+    monkeypatch.setattr(surprisal, "LOGITS_AT_ONCE", 1)
+    apart = surprisal.surprisals(model, symbols, 0, 203, window=16)
     torch.testing.assert_close(together, apart, rtol=0, atol=1e-5)
 
 
@@ -101,18 +101,18 @@ def test_longer_windows_predict_better_once_a_model_uses_its_context() -> None:
     model.cells[0].weight_ih.copy_(torch.eye(V) * 3)  # the state is the last symbol ...
     model.head.weight.copy_(torch.roll(torch.eye(V), 1, 0) * 20)  # ... and the next is one more
     symbols = (np.arange(400) % V).astype(np.uint8)
-    score = evaluate.evaluate(model, symbols, 1, 400, characters=399, bytes=399)
+    score = surprisal.evaluate(model, symbols, 1, 400, characters=399, bytes=399)
     assert score.bits_per_character < 0.001
 
 
 def test_a_text_of_one_or_two_symbols_can_be_scored() -> None:
     model = made()
-    assert evaluate.surprisals(model, text(1), 0, 1).tolist() == pytest.approx([math.log(V)])
-    assert evaluate.surprisals(model, text(2), 0, 2).shape == (2,)
+    assert surprisal.surprisals(model, text(1), 0, 1).tolist() == pytest.approx([math.log(V)])
+    assert surprisal.surprisals(model, text(2), 0, 2).shape == (2,)
 
 
 def test_score_divides_by_source_characters_and_bytes() -> None:
-    score = evaluate.Score(nats=12 * math.log(2), symbols=6, characters=3, bytes=8)
+    score = surprisal.Score(nats=12 * math.log(2), symbols=6, characters=3, bytes=8)
     assert score.bits_per_character == pytest.approx(4)
     assert score.bits_per_byte == pytest.approx(1.5)
     assert score.loss == pytest.approx(2 * math.log(2))
@@ -120,8 +120,8 @@ def test_score_divides_by_source_characters_and_bytes() -> None:
 
 def test_distributions_are_those_that_scoring_uses() -> None:
     model, symbols = made(), text(30)
-    rows = evaluate.distributions(model, symbols[:-1])
+    rows = surprisal.distributions(model, symbols[:-1])
     torch.testing.assert_close(rows.sum(-1), torch.ones(29))
-    surprisal = -rows.log()[torch.arange(29), torch.from_numpy(symbols[1:].astype(np.int64))]
-    expected = evaluate.surprisals(model, symbols, 1, 30)
-    torch.testing.assert_close(surprisal, expected, rtol=1e-4, atol=1e-4)
+    found = -rows.log()[torch.arange(29), torch.from_numpy(symbols[1:].astype(np.int64))]
+    expected = surprisal.surprisals(model, symbols, 1, 30)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)

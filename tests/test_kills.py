@@ -11,8 +11,8 @@ import pytest
 import torch
 from conftest import TINY, charlm, words
 
-from charlm import checkpoint
-from charlm.rundir import RunDirectory
+from charlm.runs import checkpoint
+from charlm.runs.directory import RunDirectory
 
 KILLS = 40
 

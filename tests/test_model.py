@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from charlm.cells import CELLS
-from charlm.config import ModelConfig
+from charlm.config.schema import ModelConfig
 from charlm.errors import CheckpointError
-from charlm.model import CharModel
-from charlm.optimizer import AdamW, update_average
+from charlm.models.recurrent import CharModel
+from charlm.training.optimizer import AdamW, update_average
 
 T, B, E, H, V = 5, 3, 4, 6, 11
 

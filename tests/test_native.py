@@ -13,18 +13,20 @@ import torch
 from conftest import charlm, tiny_plan
 from torch import Tensor
 
-from charlm import machine, runs
+from charlm.backends import choice
+from charlm.backends.device import autocast, keep_freed_memory
 from charlm.cells import CELLS, Cell, State
-from charlm.config import ModelConfig, SampleConfig
-from charlm.engine import NativeEngine, TorchEngine
+from charlm.config.schema import ModelConfig, SampleConfig
 from charlm.errors import UsageError
-from charlm.events import Finished
-from charlm.filters import choose as choose_symbols
-from charlm.model import CharModel
-from charlm.native import build, choose, trial
+from charlm.models.recurrent import CharModel
+from charlm.native import build, verify
 from charlm.native.interface import Kernels
-from charlm.native.trial import VARIANTS, deviation
-from charlm.train import Trainer
+from charlm.native.verify import VARIANTS, deviation
+from charlm.sampling.engine import NativeEngine, TorchEngine
+from charlm.sampling.filters import choose as choose_symbols
+from charlm.training import setup
+from charlm.training.events import Finished
+from charlm.training.trainer import Trainer
 
 T, B, V = 7, 5, 11
 FLOAT, BFLOAT = torch.float32, torch.bfloat16
@@ -33,7 +35,7 @@ FLOAT, BFLOAT = torch.float32, torch.bfloat16
 @pytest.fixture
 def kernels() -> Kernels:
     try:
-        return Kernels(choose.load())
+        return Kernels(choice.load())
     except build.UnavailableError as error:
         pytest.skip(str(error))
 
@@ -59,7 +61,7 @@ every_cell = pytest.mark.parametrize(("name", "options"), VARIANTS, ids=named(VA
 def test_outputs_and_gradients_are_the_equations_in_float32(
     kernels: Kernels, name: str, options: dict[str, str], bias: bool, hidden_size: int
 ) -> None:
-    cell = CELLS[name](trial.INPUTS, hidden_size, bias=bias, **options)  # type: ignore[arg-type]
+    cell = CELLS[name](verify.INPUTS, hidden_size, bias=bias, **options)  # type: ignore[arg-type]
     assert deviation(kernels, cell, FLOAT) < 1e-5
 
 
@@ -70,7 +72,7 @@ def test_bfloat16_is_no_further_from_the_equations_than_autocast(
     has(kernels, "bfloat16")
     if options.get("nonlinearity") == "relu":
         pytest.skip("a unit next to zero may fall on its other side: no error is too large")
-    cell = CELLS[name](trial.INPUTS, 100, **options)  # type: ignore[arg-type]
+    cell = CELLS[name](verify.INPUTS, 100, **options)  # type: ignore[arg-type]
     native = deviation(kernels, cell, BFLOAT)
     assert native <= autocast_deviation(cell)
     assert native < 0.02
@@ -82,18 +84,18 @@ def autocast_deviation(cell: Cell) -> float:
 
 
 def test_the_lectures_gru_by_torch_is_nearer_to_the_equations_than_autocast() -> None:
-    cell = CELLS["gru"](trial.INPUTS, 100, reset_gate="before")
+    cell = CELLS["gru"](verify.INPUTS, 100, reset_gate="before")
     assert deviation_of(cell, cell) <= deviation_of(cell, cell.run_steps)
 
 
 def deviation_of(cell: Cell, compute: Callable[..., tuple[Tensor, State]]) -> float:
-    given = trial.problem(cell)
+    given = verify.problem(cell)
     table = given.table.clone().requires_grad_()
     with torch.autocast("cpu", BFLOAT):
         output, after = compute(table[given.symbols], given.state)
     loss = (output * given.weights).sum()
     gradients = torch.autograd.grad(loss, [table, *cell.parameters()])
-    return trial.worst([output, *after, *gradients], trial.exact(cell, given))
+    return verify.worst([output, *after, *gradients], verify.exact(cell, given))
 
 
 # ---- a whole model ------------------------------------------------------------------------------
@@ -170,11 +172,11 @@ def test_bfloat16_learns_what_autocast_learns(kernels: Kernels, name: str) -> No
     results = {}
     for precision, used in ((FLOAT, None), (BFLOAT, kernels), (BFLOAT, None)):
         model = made(used, name, 150, dropout=0.3)
-        with machine.products_in(precision, torch.device("cpu")):
+        with autocast(precision, torch.device("cpu")):
             windows = [window(seed, 51, 150) for seed in (1, 2)]
             results[precision, used is not None] = learned(model, windows, True)
     right = results[FLOAT, False]
-    errors = [trial.worst(results[BFLOAT, native], right) for native in (True, False)]
+    errors = [verify.worst(results[BFLOAT, native], right) for native in (True, False)]
     assert errors[0] <= 1.1 * errors[1]  # a step of rounding may go either way
     assert errors[0] < 0.05
 
@@ -257,10 +259,10 @@ def test_resumed_run_ends_with_the_same_bits(
         for steps in stops:
             changes = [f"train.steps={steps}", f"train.precision={precision}"]
             if steps == stops[0]:
-                begun = runs.plan(flat(text_file, *changes))
-                trainer, directory = runs.begin(begun, tmp_path / name)
+                begun = setup.plan(flat(text_file, *changes))
+                trainer, directory = setup.begin(begun, tmp_path / name)
             else:
-                resumed = runs.resume(tmp_path / name, ["train.steps=12"])
+                resumed = setup.resume(tmp_path / name, ["train.steps=12"])
                 trainer, directory = resumed.trainer, resumed.run
                 assert resumed.differences == []
             list(trainer.train(directory))
@@ -275,10 +277,10 @@ def flat(path: Path, *changes: str):  # type: ignore[no-untyped-def]
     """A draft whose learning rate does not depend on the number of steps."""
     from conftest import TINY
 
-    from charlm import settings
+    from charlm.config import loading
 
     fixed = ("train.warmup_steps=0", "train.final_learning_rate=1.0")
-    return settings.load("default", [*TINY, *RUN, *fixed, *changes], {"data.path": str(path)})
+    return loading.load("default", [*TINY, *RUN, *fixed, *changes], {"data.path": str(path)})
 
 
 def test_auto_leaves_tiny_models_to_torch_and_says_which_engine_ran(
@@ -287,7 +289,7 @@ def test_auto_leaves_tiny_models_to_torch_and_says_which_engine_ran(
     engines = {}
     for size in (6, 40):
         planned = tiny_plan(text_file, f"model.hidden_size={size}")
-        trainer, directory = runs.begin(planned, tmp_path / str(size))
+        trainer, directory = setup.begin(planned, tmp_path / str(size))
         *_, finished = trainer.train(directory)
         assert isinstance(finished, Finished)
         engines[size] = finished.summary["engine"]
@@ -468,7 +470,7 @@ def test_choice_of_the_kernels_inverts_the_distribution(kernels: Kernels) -> Non
 
 
 def test_precision_that_cannot_be_had_is_refused(kernels: Kernels) -> None:
-    from charlm.engine import engine
+    from charlm.sampling.engine import engine
 
     has(kernels, "int8")
     assert isinstance(engine(trained_a_little()), NativeEngine)
@@ -485,7 +487,7 @@ def test_freed_memory_stays_for_the_next_step(kernels: Kernels) -> None:
         pytest.skip("page faults are counted on Linux")
     import resource
 
-    machine.keep_freed_memory()
+    keep_freed_memory()
     model = made(kernels, hidden_size=128)
     states = model.initial_states(B)
     for _ in range(20):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from conftest import words
 
-from charlm.ngram import NGram
-from charlm.vocabulary import Symbols
+from charlm.models.ngram import NGram
+from charlm.text.vocabulary import Symbols
 
 
 def encoded(text: str) -> tuple[Symbols, int]:

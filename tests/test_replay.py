@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from charlm import settings
-from charlm.learner import Learner
-from charlm.replay import Replay
+from charlm.backends.cuda_graph import Replay
+from charlm.config import loading
+from charlm.training.learner import Learner
 
 VARIANTS = [
     ("rnn", "model.nonlinearity=tanh"),
@@ -32,7 +32,7 @@ def _on_a_gpu() -> None:
 def learner(*changes: str) -> Learner:
     common = ("train.device=cuda", "train.batch_size=8", "train.sequence_length=24")
     sizes = ("model.hidden_size=48", "model.num_layers=2", "model.embedding_size=12")
-    config = settings.load("default", [*common, *sizes, *changes]).resolve().config
+    config = loading.load("default", [*common, *sizes, *changes]).resolve().config
     count = 12 * 24 * config.train.batch_size + 1
     symbols = np.random.default_rng(1).integers(0, 20, count).astype(np.uint8)
     return Learner(config, symbols, 20)

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from charlm import report
-from charlm.figures import COLOURS, pictures
+from charlm.reports import comparison
+from charlm.reports.figures import COLOURS, pictures
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
@@ -81,8 +81,8 @@ class Tags(HTMLParser):
 @pytest.fixture(scope="session")
 def page(finished: tuple[Path, Path, Any]) -> Path:
     _, folder, result = finished
-    report.write(result, folder)
-    return folder / report.PAGE
+    comparison.write(result, folder)
+    return folder / comparison.PAGE
 
 
 def browse(url: str, folder: Path, *options: str) -> tuple[str, str]:
@@ -124,7 +124,7 @@ def test_text_of_a_result_is_escaped(finished: tuple[Path, Path, Any]) -> None:
     _, _, result = finished
     evil = "<script>alert(1)</script>\x1b[31m"
     changed = {**result, "prompt": evil, "samples": {evil: evil}, "command": evil, "notes": [evil]}
-    text = report.html(changed, [])
+    text = comparison.html(changed, [])
     assert "<script" not in text
     assert "\x1b" not in text
     assert text.count("&lt;script&gt;alert(1)") >= 5

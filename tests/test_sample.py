@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlm.cells import CELLS
-from charlm.config import ModelConfig, SampleConfig
-from charlm.engine import TorchEngine
-from charlm.filters import choose, keep_top_k, keep_top_p, with_temperature
-from charlm.model import CharModel
-from charlm.sample import Composer, Stream, bits_per_character, generate, named, visible
-from charlm.vocabulary import BYTES, Vocabulary
+from charlm.config.schema import ModelConfig, SampleConfig
+from charlm.models.recurrent import CharModel
+from charlm.sampling.engine import TorchEngine
+from charlm.sampling.filters import choose, keep_top_k, keep_top_p, with_temperature
+from charlm.sampling.generate import Composer, Stream, bits_per_character, generate, named, visible
+from charlm.text.vocabulary import BYTES, Vocabulary
 
 LETTERS = Vocabulary("char", "none", tuple(map(ord, "\nabcdefghi")), True)
 

@@ -1,6 +1,6 @@
 import pytest
 
-from charlm.schedule import learning_rate
+from charlm.training.schedule import learning_rate
 
 
 def rate(step: int, **changes: float) -> float:

@@ -4,13 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from charlm import settings
-from charlm.config import Config, to_toml
+from charlm.config.schema import Config, loading, to_toml
 from charlm.errors import ConfigError
 
 
 def resolve(source: str, *changes: str, characters: int = 0) -> Config:
-    return settings.load(source, changes).resolve(characters).config
+    return loading.load(source, changes).resolve(characters).config
 
 
 def refusal(source: str, *changes: str) -> str:
@@ -32,7 +31,7 @@ def test_options_of_another_cell_are_refused() -> None:
 
 def test_precedence_is_default_then_preset_then_file_then_set(tmp_path: Path) -> None:
     file = written(tmp_path, 'preset = "hello"\n[train]\nlearning_rate = 0.02\nseed = 5\n')
-    draft = settings.load(file, ["train.seed=7"])
+    draft = loading.load(file, ["train.seed=7"])
     resolved = draft.resolve()
     train = resolved.config.train
     assert (train.clip_norm, train.batch_size, train.learning_rate, train.seed) == (1, 1, 0.02, 7)
@@ -141,6 +140,6 @@ def test_unknown_presets_name_the_nearest() -> None:
 
 
 def test_resolved_configurations_survive_toml() -> None:
-    for preset in settings.presets():
+    for preset in loading.presets():
         config = resolve(preset, 'data.path=["a\\"b", "c\\\\d\\u0007é"]', characters=10**6)
-        assert settings.from_toml(to_toml(config), "there and back") == config
+        assert loading.from_toml(to_toml(config), "there and back") == config

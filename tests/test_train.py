@@ -6,12 +6,13 @@ import pytest
 import torch
 from conftest import tiny_plan, words
 
-from charlm import checkpoint, runs
 from charlm.errors import ConfigError, DataError, DivergedError, UsageError
-from charlm.events import Evaluated, Event, Finished, Saved, Trained
-from charlm.learner import derived_seed
-from charlm.rundir import RunDirectory
-from charlm.train import Trainer
+from charlm.runs import checkpoint
+from charlm.runs.directory import RunDirectory
+from charlm.training import setup
+from charlm.training.events import Evaluated, Event, Finished, Saved, Trained
+from charlm.training.learner import derived_seed
+from charlm.training.trainer import Trainer
 
 VARIANTS = [
     ["model.cell=rnn"],
@@ -59,11 +60,11 @@ def test_stopped_and_resumed_run_ends_with_the_same_bits(
     tmp_path: Path, text_file: Path, changes: list[str], stop_at: int
 ) -> None:
     text_file.write_text(words(200), encoding="utf-8")  # so short that the lanes begin anew
-    whole, whole_run = runs.begin(tiny_plan(text_file, *changes), tmp_path / "whole")
+    whole, whole_run = setup.begin(tiny_plan(text_file, *changes), tmp_path / "whole")
     events_of(whole, whole_run)
-    first, broken_run = runs.begin(tiny_plan(text_file, *changes), tmp_path / "broken")
+    first, broken_run = setup.begin(tiny_plan(text_file, *changes), tmp_path / "broken")
     assert summary_of(events_of(first, broken_run, stop_at))["stopped_by"] == "signal"
-    resumed = runs.resume(tmp_path / "broken")
+    resumed = setup.resume(tmp_path / "broken")
     assert resumed.differences == []
     assert resumed.checkpoint.step == stop_at + 1
     events_of(resumed.trainer, resumed.run)
@@ -77,14 +78,14 @@ def test_stopped_and_resumed_run_ends_with_the_same_bits(
 def test_run_killed_between_checkpoints_resumes_to_the_same_bits(
     tmp_path: Path, text_file: Path
 ) -> None:
-    whole, whole_run = runs.begin(tiny_plan(text_file), tmp_path / "whole")
+    whole, whole_run = setup.begin(tiny_plan(text_file), tmp_path / "whole")
     events_of(whole, whole_run)
-    killed, killed_run = runs.begin(tiny_plan(text_file), tmp_path / "killed")
+    killed, killed_run = setup.begin(tiny_plan(text_file), tmp_path / "killed")
     for event in killed.train(killed_run):
         if isinstance(event, Trained) and event.step == 8:
             break  # as if the process had died: nothing more is written
     killed_run.unlock()
-    resumed = runs.resume(tmp_path / "killed")
+    resumed = setup.resume(tmp_path / "killed")
     assert resumed.checkpoint.step == 6
     events_of(resumed.trainer, resumed.run)
     for name, value in tensors_of(whole_run).items():
@@ -95,13 +96,13 @@ def test_run_killed_between_checkpoints_resumes_to_the_same_bits(
 def test_kill_between_the_pointers_of_a_checkpoint_does_not_lose_the_best(
     tmp_path: Path, text_file: Path
 ) -> None:
-    trainer, directory = runs.begin(tiny_plan(text_file), tmp_path / "run")
+    trainer, directory = setup.begin(tiny_plan(text_file), tmp_path / "run")
     summary = summary_of(events_of(trainer, directory))
     assert directory.pointed("best") == directory.pointed("latest") == "step-00000012"
     # As a kill leaves it after `latest` is written: `best` is the one before, no summary.
     (directory.checkpoints / "best").write_text("step-00000006\n")
     (directory.path / "summary.json").unlink()
-    resumed = runs.resume(directory.path)
+    resumed = setup.resume(directory.path)
     assert summary_of(events_of(resumed.trainer, resumed.run))["best"] == summary["best"]
     assert directory.pointed("best") == "step-00000012"
 
@@ -109,10 +110,10 @@ def test_kill_between_the_pointers_of_a_checkpoint_does_not_lose_the_best(
 def test_run_resumed_from_an_earlier_checkpoint_takes_its_steps_again(
     tmp_path: Path, text_file: Path
 ) -> None:
-    trainer, directory = runs.begin(tiny_plan(text_file), tmp_path / "run")
+    trainer, directory = setup.begin(tiny_plan(text_file), tmp_path / "run")
     events_of(trainer, directory)
     expected = tensors_of(directory)
-    resumed = runs.resume(directory.find("6"))
+    resumed = setup.resume(directory.find("6"))
     events_of(resumed.trainer, resumed.run)
     for name, value in expected.items():
         assert torch.equal(value, tensors_of(directory)[name])
@@ -130,7 +131,7 @@ def test_training_learns_and_reports_what_the_contract_promises(
         "train.eval_every=100",
         "train.checkpoint_every=100",
     )
-    trainer, directory = runs.begin(planned, tmp_path / "run")
+    trainer, directory = setup.begin(planned, tmp_path / "run")
     events = events_of(trainer, directory)
     evaluated = [event for event in events if isinstance(event, Evaluated)]
     assert evaluated[-1].bits_per_character < 2.0 < math.log2(len(planned.corpus.vocabulary))
@@ -170,7 +171,7 @@ def test_bits_are_of_source_characters_whatever_the_unit(tmp_path: Path) -> None
     path.write_text("한국어 글을 배우는 작은 모형입니다.\n" * 60, encoding="utf-8")
     for unit in ("char", "jamo", "byte"):
         changes = [f"data.unit={unit}", "data.minimum_count=1"]
-        trainer, directory = runs.begin(tiny_plan(path, *changes), tmp_path / unit)
+        trainer, directory = setup.begin(tiny_plan(path, *changes), tmp_path / unit)
         row = next(e for e in events_of(trainer, directory) if isinstance(e, Evaluated))
         split = trainer.corpus.splits["validation"]
         ratio = len(split) / split.characters
@@ -182,7 +183,7 @@ def test_seed_decides_the_run(tmp_path: Path, text_file: Path) -> None:
     losses = []
     for number, seed in enumerate((1, 1, 2)):
         planned = tiny_plan(text_file, f"train.seed={seed}")
-        trainer, directory = runs.begin(planned, tmp_path / str(number))
+        trainer, directory = setup.begin(planned, tmp_path / str(number))
         losses.append(summary_of(events_of(trainer, directory))["best"])
     assert losses[0] == losses[1] != losses[2]
 
@@ -197,7 +198,7 @@ def test_target_ends_the_run_at_an_evaluation_that_reaches_it(
         "train.learning_rate=0.02",
         "train.log_every=1",
     ]
-    trainer, directory = runs.begin(tiny_plan(text_file, *changes), tmp_path / "run")
+    trainer, directory = setup.begin(tiny_plan(text_file, *changes), tmp_path / "run")
     events = events_of(trainer, directory)
     summary = summary_of(events)
     assert summary["stopped_by"] == "target"
@@ -216,10 +217,10 @@ def test_time_budget_ends_the_run_and_counts_across_a_resume(
         "train.eval_every=1000000",
         "train.checkpoint_every=1000000",
     ]
-    trainer, directory = runs.begin(tiny_plan(text_file, *changes), tmp_path / "run")
+    trainer, directory = setup.begin(tiny_plan(text_file, *changes), tmp_path / "run")
     first = summary_of(events_of(trainer, directory))
     assert first["stopped_by"] == "time"
-    resumed = runs.resume(directory.path, ["train.seconds=0.1"])
+    resumed = setup.resume(directory.path, ["train.seconds=0.1"])
     second = summary_of(events_of(resumed.trainer, resumed.run))
     assert second["seconds"] >= 0.1
     assert second["steps"] > first["steps"]  # type: ignore[operator]
@@ -228,11 +229,11 @@ def test_time_budget_ends_the_run_and_counts_across_a_resume(
 def test_finished_run_resumes_to_its_end_and_longer_if_told(
     tmp_path: Path, text_file: Path
 ) -> None:
-    trainer, directory = runs.begin(tiny_plan(text_file), tmp_path / "run")
+    trainer, directory = setup.begin(tiny_plan(text_file), tmp_path / "run")
     events_of(trainer, directory)
-    again = runs.resume(directory.path)
+    again = setup.resume(directory.path)
     assert [type(e) for e in events_of(again.trainer, again.run)] == [Finished]
-    longer = runs.resume(directory.path, ["train.steps=20"])
+    longer = setup.resume(directory.path, ["train.steps=20"])
     assert summary_of(events_of(longer.trainer, longer.run))["steps"] == 20
     assert "steps = 20" in (directory.path / "config.toml").read_text()
 
@@ -240,7 +241,7 @@ def test_finished_run_resumes_to_its_end_and_longer_if_told(
 def test_divergence_is_an_error_that_keeps_the_last_good_checkpoint(
     tmp_path: Path, text_file: Path
 ) -> None:
-    trainer, directory = runs.begin(tiny_plan(text_file), tmp_path / "run")
+    trainer, directory = setup.begin(tiny_plan(text_file), tmp_path / "run")
 
     def spoil(event: Event) -> None:
         if isinstance(event, Saved):
@@ -259,32 +260,32 @@ def test_divergence_is_an_error_that_keeps_the_last_good_checkpoint(
 def test_resume_refuses_another_text_and_settings_that_cannot_change(
     tmp_path: Path, text_file: Path
 ) -> None:
-    trainer, directory = runs.begin(tiny_plan(text_file), tmp_path / "run")
+    trainer, directory = setup.begin(tiny_plan(text_file), tmp_path / "run")
     events_of(trainer, directory)
     for change in ("model.hidden_size=7", "train.batch_size=4", "train.seed=9"):
         with pytest.raises(UsageError, match="cannot change"):
-            runs.resume(directory.path, [change])
+            setup.resume(directory.path, [change])
     with pytest.raises(ConfigError):
-        runs.resume(directory.path, ["train.stepz=3"])
+        setup.resume(directory.path, ["train.stepz=3"])
     text_file.write_text(words(1500, seed=9), encoding="utf-8")
     with pytest.raises(DataError, match="has changed"):
-        runs.resume(directory.path)
+        setup.resume(directory.path)
     text_file.write_text(words(1500), encoding="utf-8")
-    resumed = runs.resume(directory.path)  # the lock was given back each time
+    resumed = setup.resume(directory.path)  # the lock was given back each time
     resumed.run.unlock()
 
 
 def test_errors_before_the_first_step_leave_no_folder(tmp_path: Path, text_file: Path) -> None:
     planned = tiny_plan(text_file, "train.sequence_length=60000")
     with pytest.raises(DataError, match="one step"):
-        runs.begin(planned, tmp_path / "run")
+        setup.begin(planned, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_evaluation_in_parallel_is_within_a_thousandth_of_a_bit_of_one_lane(
     tmp_path: Path, text_file: Path
 ) -> None:
-    from charlm.evaluate import evaluate
+    from charlm.evaluation.surprisal import evaluate
 
     text_file.write_text(words(12_000), encoding="utf-8")
     planned = tiny_plan(
@@ -296,7 +297,7 @@ def test_evaluation_in_parallel_is_within_a_thousandth_of_a_bit_of_one_lane(
         "data.split=[0.5, 0.5, 0.0]",
         "data.held_out_limit=0",
     )
-    trainer, directory = runs.begin(planned, tmp_path / "run")
+    trainer, directory = setup.begin(planned, tmp_path / "run")
     events_of(trainer, directory)
     split = trainer.corpus.splits["validation"]
     bits = [
@@ -330,7 +331,7 @@ def test_accelerators_learn_what_the_processor_learns(
     losses = []
     for name in ("cpu", device):
         planned = tiny_plan(text_file, f"model.cell={cell}", f"train.device={name}")
-        trainer, directory = runs.begin(planned, tmp_path / name)
+        trainer, directory = setup.begin(planned, tmp_path / name)
         losses.append(summary_of(events_of(trainer, directory))["best"]["loss"])  # type: ignore[index]
     # Float32 sums in another order, through twelve steps of a tiny model.
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)

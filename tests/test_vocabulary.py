@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlm.errors import CheckpointError
-from charlm.vocabulary import BYTES, Counter, Vocabulary, codes_of, unit_codes
+from charlm.text.vocabulary import BYTES, Counter, Vocabulary, codes_of, unit_codes
 
 # Everything that a UTF-8 file can hold: lone surrogates cannot be in one.
 texts = st.text(st.characters(exclude_categories=["Cs"]))

@@ -4,9 +4,9 @@ import lzma
 import math
 from dataclasses import dataclass
 
-from charlm.corpus import Corpus
-from charlm.ngram import NGram
-from charlm.vocabulary import Symbols, Vocabulary
+from charlm.models.ngram import NGram
+from charlm.text.corpus import Corpus
+from charlm.text.vocabulary import Symbols, Vocabulary
 
 MOST_SYMBOLS = 4_000_000
 """Of the train split that counting and compressing read, its last ones: about ten seconds."""

@@ -1,19 +1,18 @@
 """What the lecture claims, each judged from the runs just made: it holds, it does not, or these
 runs do not show it."""
 
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean, geometric_mean
 from typing import Any
 
-from charlm import paired
 from charlm.cells import CELLS
-from charlm.compare.examine import Examined
+from charlm.compare.analysis import Examined
 from charlm.compare.plan import Entry, Plan, recurrent_parameters
-from charlm.compare.probe import Probed
-from charlm.compare.rows import Row
-from charlm.diagnose import LAGS
-from charlm.paired import Interval
+from charlm.compare.statistics import Interval, difference, ratio
+from charlm.compare.step_cost import Probed
+from charlm.compare.table import Row
+from charlm.inspect.gradients import LAGS
 
 SIMILAR = 0.02
 """A loss within this share of another is "similar performance"."""
@@ -136,12 +135,12 @@ def _beats_rnn(findings: Findings, cell: str, terms: str) -> Claim:
         return _missing(text, [c for c, v in ((cell, own), ("rnn", rnn)) if v is None])
     if unlike := findings.unlike_at_same_width(cell, "rnn"):
         return Claim(text, None, f"they differ in {unlike}")
-    found = paired.difference(own, rnn)
+    found = difference(own, rnn)
     return Claim(
         text,
         True if found.is_below_zero else False if found.is_above_zero else None,
-        f"{_named(findings, cell)} {statistics.fmean(own):.3f}, "
-        f"{_named(findings, 'rnn')} {statistics.fmean(rnn):.3f} bits a character; "
+        f"{_named(findings, cell)} {fmean(own):.3f}, "
+        f"{_named(findings, 'rnn')} {fmean(rnn):.3f} bits a character; "
         f"difference {_interval(found)}",
     )
 
@@ -153,14 +152,14 @@ def _gru_is_similar(findings: Findings, terms: str) -> Claim:
         return _missing(text, [c for c, v in (("gru", gru), ("lstm", lstm)) if v is None])
     if unlike := findings.unlike_at_same_width("gru", "lstm"):
         return Claim(text, None, f"they differ in {unlike}")
-    found, margin = paired.difference(gru, lstm), SIMILAR * statistics.fmean(lstm)
+    found, margin = difference(gru, lstm), SIMILAR * fmean(lstm)
     holds = True if found.high <= margin else False if found.low > margin else None
-    share = 100 * found.mean / statistics.fmean(lstm)
+    share = 100 * found.mean / fmean(lstm)
     return Claim(
         text,
         holds,
-        f"{_named(findings, 'gru')} {statistics.fmean(gru):.3f}, "
-        f"{_named(findings, 'lstm')} {statistics.fmean(lstm):.3f} bits a character: the GRU is "
+        f"{_named(findings, 'gru')} {fmean(gru):.3f}, "
+        f"{_named(findings, 'lstm')} {fmean(lstm):.3f} bits a character: the GRU is "
         f"{abs(share):.1f} % {'worse' if share > 0 else 'better'}; difference {_interval(found)}",
     )
 
@@ -171,7 +170,7 @@ def _gru_trains_faster(findings: Findings) -> Claim:
     if isinstance(pair, Claim):
         return pair
     gru, lstm = pair
-    found = paired.ratio(lstm.step_seconds, gru.step_seconds)
+    found = ratio(lstm.step_seconds, gru.step_seconds)
     holds = True if found.low > 1 else False if found.high < 1 else None
     speeds = [1000 * one.seconds_a_step for one in (gru, lstm)]
     return Claim(
@@ -213,13 +212,13 @@ def _reaches_further(findings: Findings, cell: str, *, trained: bool) -> Claim:
         return _missing(text, absent)
     if own is None or rnn is None:
         return Claim(text, None, f"the gradient could not be followed {LAGS} steps back")
-    found = paired.ratio(own, rnn)
+    found = ratio(own, rnn)
     holds = True if found.low > 1 else False if found.high < 1 else None
     return Claim(
         text,
         holds,
-        f"{_named(findings, cell)} {statistics.geometric_mean(own):.1e}, "
-        f"{_named(findings, 'rnn')} {statistics.geometric_mean(rnn):.1e}: "
+        f"{_named(findings, cell)} {geometric_mean(own):.1e}, "
+        f"{_named(findings, 'rnn')} {geometric_mean(rnn):.1e}: "
         f"{_times(found.mean)} times as large"
         + (
             f" (95 %: {_times(found.low)} to {_times(found.high)})"

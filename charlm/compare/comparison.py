@@ -10,18 +10,20 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from charlm import __version__, machine
-from charlm.checkpoint import json_bytes, replace
-from charlm.compare import race, rows, timing, tune
+from charlm import __version__
+from charlm.backends.device import versions
+from charlm.compare import runs, time_budget, tune
+from charlm.compare.analysis import Examined, examine, opening, prompt_from, writing_speeds
 from charlm.compare.baselines import MOST_SYMBOLS, Baselines, baselines
+from charlm.compare.cache import kept
 from charlm.compare.claims import Findings, judge
-from charlm.compare.examine import Examined, examine, opening, prompt_from, writing_speeds
-from charlm.compare.kept import kept
 from charlm.compare.plan import Plan
-from charlm.compare.probe import Probed, probe
-from charlm.compare.race import Leg, Race, RaceEvent
-from charlm.config import to_toml
+from charlm.compare.runs import Leg, Race, RaceEvent
+from charlm.compare.step_cost import Probed, probe
+from charlm.compare.table import Row, differences, rows, verdict
+from charlm.config.schema import to_toml
 from charlm.errors import CharlmError, UsageError
+from charlm.runs.checkpoint import json_bytes, replace
 
 Result = dict[str, Any]
 
@@ -102,7 +104,9 @@ class Comparison:
         probed = self._probe(plan)
         seconds_a_step = {e.label: probed[to_toml(e.config)].seconds_a_step for e in plan.entries}
         if plan.match == "time":
-            plan = timing.with_timing(plan, timing.agreed(plan, self.path, seconds_a_step))
+            plan = time_budget.with_timing(
+                plan, time_budget.agreed(plan, self.path, seconds_a_step)
+            )
         if plan.tune:
             searched = tune.legs(plan, self.path / TUNING, seconds_a_step)
             yield Stage(f"looking for learning rates: {len(searched)} short runs")
@@ -111,7 +115,7 @@ class Comparison:
                 return
             tried = tune.results(searched)
             plan = tune.tuned(plan, tried)
-        legs = race.legs(plan, self.path / RUNS, seconds_a_step)
+        legs = runs.legs(plan, self.path / RUNS, seconds_a_step)
         yield Stage(f"training {len(legs)} runs")
         yield from self._race.run(legs)
         if self.was_stopped():
@@ -162,7 +166,7 @@ class Comparison:
             found = probe(list(configs.values()), plan.corpus)
             return [[one.step_seconds, one.memory_bytes] for one in found]
 
-        key = [plan.corpus.fingerprint, list(configs), machine.versions()]
+        key = [plan.corpus.fingerprint, list(configs), versions()]
         found = kept(self.path, "steps", key, measure)
         return {
             toml: Probed(config, tuple(seconds), memory)
@@ -171,7 +175,7 @@ class Comparison:
 
     def _examined(self, legs: Sequence[Leg], plan: Plan, prompt: str) -> list[Examined]:
         opened = [opening(leg) for leg in legs]
-        key = [[race.summary(leg), machine.versions()] for leg in legs]
+        key = [[runs.summary(leg), versions()] for leg in legs]
         speeds = kept(self.path, "writing", key, lambda: writing_speeds(opened))
         return examine(legs, opened, speeds, plan.corpus, prompt)
 
@@ -195,16 +199,16 @@ def _result(
     prompt: str,
 ) -> Result:
     corpus = plan.corpus
-    table = rows.rows(plan, examined)
+    table = rows(plan, examined)
     at_same_width = {e.label: probed[to_toml(e.config)] for e in plan.same_width}
     claims = judge(Findings(plan, table, examined, at_same_width))
     rate = corpus.train.characters / len(corpus.train)
-    differences = rows.differences(table)
+    found = differences(table)
     return {
         "match": plan.match,
-        "verdict": rows.verdict(table, differences, known),
+        "verdict": verdict(table, found, known),
         "rows": table,
-        "differences": differences,
+        "differences": found,
         "baselines": known.bits["validation"],
         "test_baselines": known.bits.get("test"),
         "ngram_order": known.ngram_order,
@@ -239,7 +243,7 @@ def _result(
             if one.leg.config.train.seed == plan.seeds[0]
         },
         "config": {e.label: to_toml(e.config) for e in plan.entries},
-        "versions": {"charlm": __version__, **machine.versions()},
+        "versions": {"charlm": __version__, **versions()},
         "machine": {
             "processor": _processor(),
             **{key: examined[0].summary[key] for key in ("device", "precision", "threads")},
@@ -261,7 +265,7 @@ def _run(one: Examined) -> dict[str, Any]:
     }
 
 
-def _notes(plan: Plan, table: Sequence[rows.Row]) -> list[str]:
+def _notes(plan: Plan, table: Sequence[Row]) -> list[str]:
     notes = []
     if len(plan.seeds) == 1:
         notes.append("one seed shows no spread: differences between cells cannot be judged")

@@ -9,14 +9,15 @@ from typing import Literal
 
 import torch
 
-from charlm import machine, runs
+from charlm.backends.device import resolve_device
 from charlm.cells import CELLS
-from charlm.config import SECTIONS, Config, ModelConfig
-from charlm.corpus import Corpus
+from charlm.config.loading import Draft
+from charlm.config.schema import SECTIONS, Config, ModelConfig
 from charlm.errors import DataError, UsageError
-from charlm.lanes import Lanes
-from charlm.model import CharModel
-from charlm.settings import Draft
+from charlm.models.recurrent import CharModel
+from charlm.text.batches import Lanes
+from charlm.text.corpus import Corpus
+from charlm.training import setup
 
 Match = Literal["parameters", "hidden", "time"]
 MATCHES: tuple[Match, ...] = ("parameters", "hidden", "time")
@@ -100,14 +101,14 @@ def plan(draft: Draft, cells: Sequence[str], *, match: str, seeds: int, tune: bo
     if chosen is None:
         raise UsageError(f"--match {match} is unknown", f"use one of {', '.join(MATCHES)}")
     specs = [_read(cell) for cell in _different(cells)]
-    measure = runs.plan(_for_cell(draft, draft.name, "lstm", []))
+    measure = setup.plan(_for_cell(draft, draft.name, "lstm", []))
     if not len(measure.corpus.splits["validation"]):
         raise DataError(
             "this configuration holds no text out, so nothing can be compared on new text",
             "give a split with a validation part: --set data.split=[0.9,0.1,0.0]",
         )
     train, split = measure.config.train, measure.corpus.train
-    machine.device(train.device)  # refused now, not once there is a folder
+    resolve_device(train.device)  # refused now, not once there is a folder
     Lanes(measure.corpus.symbols[: split.stop], train.batch_size, train.sequence_length)
     entries = tuple(_entry(draft, *spec) for spec in specs)
     for at, entry in enumerate(entries):
@@ -223,7 +224,7 @@ def _own(spec: str, setting: str) -> str:
 
 
 def _entry(draft: Draft, label: str, cell: str, settings: list[str]) -> Entry:
-    config = runs.plan(_for_cell(draft, label, cell, settings)).config
+    config = setup.plan(_for_cell(draft, label, cell, settings)).config
     return Entry(label, config, tuple(setting.partition("=")[0] for setting in settings))
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from charlm.compare.plan import Entry, Plan
-from charlm.compare.race import Leg, summary
+from charlm.compare.runs import Leg, summary
 
 FACTORS = (0.25, 0.5, 1.0, 2.0)
 SHARE = 4

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from charlm import sources
+from charlm.text import sources
 
 SOURCE = Path(__file__).parent / "kernels"
 UNITS = (

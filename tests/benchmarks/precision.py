@@ -9,8 +9,9 @@ from pathlib import Path
 
 import torch
 
-from charlm import api, corpus
-from charlm.engine import engine
+from charlm import api
+from charlm.sampling.engine import engine
+from charlm.text import corpus
 
 LANES, WARM_UP = 64, 192
 

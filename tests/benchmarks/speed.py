@@ -45,8 +45,8 @@ def learner(cell: str, options: dict[str, str], hidden_size: int, num_layers: in
     import numpy as np
     import torch
 
-    from charlm.config import Config
-    from charlm.learner import Learner
+    from charlm.config.schema import Config
+    from charlm.training.learner import Learner
 
     torch.set_num_threads(THREADS)
     sizes = {"hidden_size": hidden_size, "num_layers": num_layers, "embedding_size": hidden_size}
@@ -70,9 +70,9 @@ def charlm_train(arguments: dict[str, Any]) -> dict[str, Any]:
 
 def charlm_sample(arguments: dict[str, Any]) -> dict[str, Any]:
     """The whole way of `charlm sample`, from seed to text."""
-    from charlm.config import SampleConfig
-    from charlm.sample import generate
-    from charlm.vocabulary import Vocabulary
+    from charlm.config.schema import SampleConfig
+    from charlm.sampling.generate import generate
+    from charlm.text.vocabulary import Vocabulary
 
     precision = arguments.pop("precision")
     model = learner(**arguments).model

@@ -18,8 +18,8 @@ STARTED, FOLDER = "CHARLM_BENCHMARK_STARTED", "CHARLM_BENCHMARK_FOLDER"
 
 def first_step(path: str) -> None:
     """What `charlm train shakespeare --data TEXT` does, up to its first step."""
-    from charlm import learner
     from charlm.__main__ import main
+    from charlm.training import learner
 
     take_step = learner.Learner.take_step
 

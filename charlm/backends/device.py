@@ -1,0 +1,132 @@
+"""What charlm runs on: device, precision, threads, memory."""
+
+import contextlib
+import ctypes
+import platform
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from charlm.config.schema import TrainConfig
+from charlm.errors import UsageError
+
+# glibc's mallopt parameters (malloc.h)
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of `--device`; "auto" takes CUDA, then MPS, then the CPU.
+
+    Raises: UsageError for one that is not there.
+    """
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.mps.is_available()}
+    first = next(kind for kind in ("cuda", "mps", "cpu") if there[kind])
+    chosen = torch.device(first if name == "auto" else name)
+    if not there[chosen.type] or (chosen.index or 0) >= max(1, torch.cuda.device_count()):
+        found = ", ".join(kind for kind in there if there[kind])
+        raise UsageError(f"device {name} is not available here", f"there is: {found}")
+    if chosen.type == "cuda":  # or cuDNN would round float32 to 10 bits in recurrent layers (TF32)
+        torch.backends.cudnn.allow_tf32 = False
+    return chosen
+
+
+def resolve_precision(config: TrainConfig, on: torch.device) -> torch.dtype:
+    """The type of matrix products; weights, states and sums are float32 in any case.
+
+    "auto" is bfloat16 where the processor or GPU computes in it, else float32.
+    """
+    if config.precision != "auto":
+        return torch.bfloat16 if config.precision == "bfloat16" else torch.float32
+    if on.type == "cuda":
+        with torch.cuda.device(on):
+            fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif on.type == "cpu":
+        features = torch.cpu.get_capabilities()
+        fast = bool(features.get("avx512_bf16") or features.get("amx_bf16"))
+    else:
+        fast = False
+    return torch.bfloat16 if fast else torch.float32
+
+
+def autocast(dtype: torch.dtype, on: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """A context in which matrix products run in `dtype`."""
+    if dtype == torch.float32:
+        return contextlib.nullcontext()
+    return torch.autocast(on.type, dtype)
+
+
+def to_device(tensor: torch.Tensor, to: torch.device) -> torch.Tensor:
+    """A tensor of the CPU's on a device; a GPU fetches it while the CPU goes on."""
+    if to.type != "cuda":
+        return tensor.to(to)
+    return tensor.pin_memory().to(to, non_blocking=True)
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep what is freed, for the next step to use.
+
+    By default it hands large blocks back to the system and faults them in again, page by page, at
+    every step: up to half of the time of a training step.
+    """
+    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_MAX, 0)  # raising the threshold instead stops at blocks of 32 MB
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def memory_in_use(on: torch.device) -> int:
+    """Bytes in use now: on the GPU where one is used, else by the process. 0: unknown."""
+    if on.type == "cuda":
+        return torch.cuda.memory_allocated(on)
+    return _from_status("VmRSS")
+
+
+def reset_peak_memory(on: torch.device) -> bool:
+    """Begin `peak_memory` anew, with freed memory given back first. False where it cannot be."""
+    if on.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(on)
+        return True
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # see proc(5)
+    except OSError:  # a container may forbid it
+        return False
+    return True
+
+
+def peak_memory(on: torch.device) -> int:
+    """Bytes: the most in use at once, on the GPU where one is used, else by the process."""
+    if on.type == "cuda":
+        return torch.cuda.max_memory_allocated(on)
+    if sys.platform == "win32":
+        return 0  # unknown: Windows has no getrusage
+    if highest := _from_status("VmHWM"):  # getrusage also counts what the process was before exec
+        return highest
+    import resource
+
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest if platform.system() == "Darwin" else largest * 1024
+
+
+def _from_status(name: str) -> int:
+    """Bytes, from Linux' account of this process; 0 where there is none."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0
+    found = re.search(rf"^{name}:\s+(\d+) kB", status, re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
+
+
+def versions() -> dict[str, str]:
+    """What a result depends on beside the configuration."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "processor": torch.backends.cpu.get_cpu_capability(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }

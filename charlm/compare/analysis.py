@@ -1,0 +1,146 @@
+"""Finished runs, looked at: test split, sampling, a sample, how far the gradient reaches."""
+
+import math
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from charlm.backends.device import resolve_device
+from charlm.compare.runs import Leg, evaluations, summary
+from charlm.errors import DataError
+from charlm.evaluation.surprisal import evaluate
+from charlm.inspect.gradients import gradient_by_lag
+from charlm.models.recurrent import CharModel
+from charlm.runs import checkpoint
+from charlm.runs.checkpoint import Checkpoint
+from charlm.runs.directory import RunDirectory
+from charlm.sampling import generate
+from charlm.sampling.generate import Stream
+from charlm.text.corpus import Corpus
+
+SPEED_SYMBOLS = 400
+"""Written to measure the speed of writing: about a tenth of a second."""
+SPEED_ROUNDS = 3
+SAMPLE_SYMBOLS = 320
+PROMPT_SYMBOLS = 200
+"""Of the validation split, in which a prompt is looked for."""
+
+Gradients = dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A finished run. Units: bits a character; sample_speed: characters a second, one text at once,
+    on one thread. trained, fresh: see `diagnose.gradient_by_lag`; empty where the text is too short
+    or a gradient is not finite."""
+
+    leg: Leg
+    summary: dict[str, Any]
+    curve: list[dict[str, Any]]
+    test_bits: float | None
+    sample_speed: float
+    sample: str
+    trained: Gradients
+    fresh: Gradients
+
+
+Opened = tuple[Checkpoint, CharModel]
+
+
+def opening(leg: Leg) -> Opened:
+    """A finished run's best checkpoint and model. Raises: CheckpointError where it is damaged."""
+    saved = checkpoint.read(RunDirectory(leg.path).find("best"))
+    model = CharModel.from_weights(saved.config.model, len(saved.vocabulary), saved.weights)
+    return saved, model
+
+
+def writing_speeds(opened: Sequence[Opened]) -> list[float]:
+    """Characters a second of every model, the median of rounds in which they take turns."""
+    rounds = [[_speed(saved, model) for saved, model in opened] for _ in range(SPEED_ROUNDS)]
+    return [statistics.median(values) for values in zip(*rounds, strict=True)]
+
+
+def examine(
+    legs: Sequence[Leg],
+    opened: Sequence[Opened],
+    speeds: Sequence[float],
+    corpus: Corpus,
+    prompt: str,
+) -> list[Examined]:
+    """Look at finished runs. Raises: CheckpointError where one is damaged."""
+    return [
+        Examined(
+            leg,
+            summary(leg),
+            evaluations(leg),
+            _test_bits(leg, model, corpus),
+            speed,
+            as_utf8(_write(saved, model, prompt, SAMPLE_SYMBOLS, seed=0).text),
+            _gradients(model, corpus),
+            _gradients(_fresh(leg, corpus), corpus),
+        )
+        for leg, (saved, model), speed in zip(legs, opened, speeds, strict=True)
+    ]
+
+
+def prompt_from(corpus: Corpus) -> str:
+    """A line of the validation split, for every cell to go on from."""
+    split = corpus.splits["validation"]
+    stop = min(split.stop, split.start + PROMPT_SYMBOLS)
+    text = corpus.vocabulary.decode(corpus.symbols[split.start : stop].tolist())
+    lines = [line.strip() for line in text.split("\n")[1:-1]]
+    return as_utf8(next((line for line in lines if 8 <= len(line) <= 60), text[:24].strip()))
+
+
+def as_utf8(text: str) -> str:
+    """The text with a mark for what is no UTF-8, such as the bytes of a character cut in two."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _fresh(leg: Leg, corpus: Corpus) -> CharModel:
+    """The model as it was before its first step."""
+    model = CharModel(leg.config.model, len(corpus.vocabulary))
+    model.reset_parameters(leg.config.train.seed)
+    return model.requires_grad_(False)
+
+
+def _speed(saved: Checkpoint, model: CharModel) -> float:
+    began = time.perf_counter()
+    written = _write(saved, model, "", SPEED_SYMBOLS, seed=1)
+    characters = len(saved.vocabulary.decode(written.indices))
+    return characters / (time.perf_counter() - began)
+
+
+def _write(saved: Checkpoint, model: CharModel, prompt: str, length: int, *, seed: int) -> Stream:
+    options = saved.config.sample.model_copy(update={"length": length})
+    streams: list[Stream] = []
+    for _ in generate.generate(
+        model, saved.vocabulary, options, prompt=prompt, seed=seed, streams=streams
+    ):
+        pass
+    return streams[0]
+
+
+def _test_bits(leg: Leg, model: CharModel, corpus: Corpus) -> float | None:
+    """On the test split, in float32, as `charlm score RUN --split test` says."""
+    split = corpus.splits["test"]
+    if not len(split):
+        return None
+    model.to(resolve_device(leg.config.train.device))
+    counts = {"characters": split.characters, "bytes": split.bytes}
+    bits = evaluate(model, corpus.symbols, split.start, split.stop, **counts).bits_per_character
+    model.cpu()
+    return bits
+
+
+def _gradients(model: CharModel, corpus: Corpus) -> Gradients:
+    split = corpus.splits["validation"]
+    try:
+        found = gradient_by_lag(model, corpus.symbols, split.start, split.stop)
+    except DataError:
+        return {}
+    if not all(math.isfinite(value) for values in found.values() for value in values):
+        return {}
+    return found

@@ -1,0 +1,83 @@
+"""Speed and memory of a training step, measured in turn so that drift hits all cells alike."""
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from charlm.backends.device import memory_in_use, peak_memory, reset_peak_memory, resolve_device
+from charlm.config.schema import Config
+from charlm.text.corpus import Corpus
+from charlm.training.learner import Learner
+
+ROUNDS = 7
+MEMORY_ROUNDS = 3
+WARM_UP_STEPS = 3
+SECONDS_A_TURN = 0.06
+"""Steps are repeated for about so long in one turn: 7 rounds of 6 models take 3 seconds."""
+
+
+@dataclass(frozen=True)
+class Probed:
+    """step_seconds: of one step, a value for each round; the rounds of all models are paired.
+
+    memory_bytes: the most that training held at once beyond what was in use before; None where the
+    system does not tell.
+    """
+
+    config: Config
+    step_seconds: tuple[float, ...]
+    memory_bytes: int | None
+
+    @property
+    def seconds_a_step(self) -> float:
+        return statistics.median(self.step_seconds)
+
+    def characters_per_second(self, characters_per_symbol: float) -> float:
+        train = self.config.train
+        symbols = train.batch_size * train.sequence_length
+        return symbols * characters_per_symbol / self.seconds_a_step
+
+
+def probe(configs: Sequence[Config], corpus: Corpus) -> list[Probed]:
+    """Time the steps of each configuration in interleaved rounds. Raises: as `Learner`."""
+    for config in configs:  # what is allocated once and for all, by whoever comes first
+        _started(config, corpus)
+    held = [[_started(config, corpus)[1] for config in configs] for _ in range(MEMORY_ROUNDS)]
+    memory = [_median(values) for values in zip(*held, strict=True)]
+    learners = [_started(config, corpus)[0] for config in configs]
+    turns = [max(1, min(20, round(SECONDS_A_TURN / _timed(one, 1)))) for one in learners]
+    rounds = [
+        [_timed(one, count) for one, count in zip(learners, turns, strict=True)]
+        for _ in range(ROUNDS)
+    ]
+    by_model = zip(*rounds, strict=True)
+    return [
+        Probed(config, tuple(seconds), held)
+        for config, seconds, held in zip(configs, by_model, memory, strict=True)
+    ]
+
+
+def _median(values: Sequence[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return int(statistics.median(known)) if len(known) == len(values) else None
+
+
+def _started(config: Config, corpus: Corpus) -> tuple[Learner, int | None]:
+    """A learner that has taken its first steps, and the memory that took."""
+    on = resolve_device(config.train.device)
+    known = reset_peak_memory(on)
+    before = memory_in_use(on)
+    split = corpus.train
+    learner = Learner(config, corpus.symbols[split.start : split.stop], len(corpus.vocabulary))
+    _timed(learner, WARM_UP_STEPS)
+    return learner, peak_memory(on) - before if known and before else None
+
+
+def _timed(learner: Learner, steps: int) -> float:
+    """Seconds a step."""
+    began = time.perf_counter()
+    for _ in range(steps):
+        norm = learner.take_step()
+    norm.item()  # waits for the device
+    return (time.perf_counter() - began) / steps

@@ -1,0 +1,199 @@
+"""The rows of a comparison and the differences between them."""
+
+from collections.abc import Iterable, Sequence
+from statistics import fmean, median
+from typing import Any
+
+from charlm.compare.analysis import Examined
+from charlm.compare.baselines import Baselines
+from charlm.compare.plan import Plan
+from charlm.compare.statistics import Interval, deviation, difference
+
+Row = dict[str, Any]
+
+
+def rows(plan: Plan, examined: Sequence[Examined]) -> list[Row]:
+    """One row a cell, in the order in which they were named. Values over seeds are in the order of
+    the plan's seeds, so that rows can be compared pair by pair."""
+    groups = {e.label: _of(e.label, plan, examined) for e in plan.entries}
+    target = max(_mean_curve(group)[-1][1] for group in groups.values())
+    return [_row(label, group, target) for label, group in groups.items()]
+
+
+def differences(table: Sequence[Row]) -> list[dict[str, Any]]:
+    """Of every pair of cells, on validation, with an interval of 95 % and a sentence."""
+    result = []
+    for at, one in enumerate(table):
+        for other in table[at + 1 :]:
+            a, b = (row["bits_per_character"]["values"] for row in (one, other))
+            found = difference(a, b)
+            result.append(
+                {
+                    "cells": [one["cell"], other["cell"]],
+                    **_bounds(found),
+                    "shown": found.is_above_zero or found.is_below_zero,
+                    "sentence": _sentence(one["cell"], other["cell"], found, len(a)),
+                }
+            )
+    return result
+
+
+def verdict(
+    table: Sequence[Row],
+    found: Sequence[dict[str, Any]],
+    known: Baselines,
+) -> list[str]:
+    """What came out, in a few sentences: who predicts best, what that beats, who is fastest."""
+    ranked = sorted(table, key=_mean)
+    best = ranked[0]
+    pairs = [
+        next(d for d in found if {best["cell"], r["cell"]} == {*d["cells"]}) for r in ranked[1:]
+    ]
+    shown = all(pair["shown"] for pair in pairs)
+    sentences = [
+        f"{best['cell']} {'predicts best' if shown else 'has the lowest mean'}: "
+        f"{_mean(best):.3f} bits a character."
+    ]
+    sentences += [f"{pair['sentence']}." for pair in pairs]
+    ngram = known.bits["validation"]["ngram"]
+    ahead = [row["cell"] for row in ranked if _margin(row, ngram).is_below_zero]
+    winners = "no network is shown to beat it here"
+    if ahead:
+        winners = f"{_and(ahead)} predict{'s' if len(ahead) == 1 else ''} better"
+    sentences.append(
+        f"Counting alone, {_ngram_name(known.ngram_order)} model with {known.ngram_counts:,} "
+        f"counts, reaches {ngram:.3f}: {winners}."
+    )
+    fastest = max(table, key=lambda row: float(row["characters_per_second"]))
+    if len(table) > 1:
+        sentences.append(
+            f"{fastest['cell']} trained fastest: "
+            f"{fastest['characters_per_second']:,.0f} characters a second."
+        )
+    return sentences
+
+
+def _mean(row: Row) -> float:
+    return float(row["bits_per_character"]["mean"])
+
+
+def _margin(row: Row, constant: float) -> Interval:
+    """Of a cell's values over a number that has no spread."""
+    values = row["bits_per_character"]["values"]
+    return difference(values, [constant] * len(values))
+
+
+def _ngram_name(order: int) -> str:
+    return f"{'an' if order == 8 else 'a'} {order}-gram"
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _bounds(found: Interval) -> dict[str, float | None]:
+    """An interval as JSON; None where a single seed leaves it open."""
+    if abs(found.low) == float("inf"):
+        return {"mean": found.mean, "low": None, "high": None}
+    return {"mean": found.mean, "low": found.low, "high": found.high}
+
+
+def _sentence(one: str, other: str, found: Interval, seeds: int) -> str:
+    if seeds == 1:
+        return (
+            f"{one} minus {other}: {found.mean:+.3f} bits, but one seed cannot show a difference "
+            "(use --seeds 3 or more)"
+        )
+    if found.is_below_zero or found.is_above_zero:
+        better, worse = (one, other) if found.is_below_zero else (other, one)
+        low, high = sorted((abs(found.low), abs(found.high)))
+        return (
+            f"{better} predicts better than {worse}, by {abs(found.mean):.3f} bits a character "
+            f"(95 %: {low:.3f} to {high:.3f})"
+        )
+    return (
+        f"{one} and {other}: no difference that {seeds} seeds can show "
+        f"({found.mean:+.3f} bits; 95 %: {found.low:+.3f} to {found.high:+.3f})"
+    )
+
+
+def _of(label: str, plan: Plan, examined: Sequence[Examined]) -> list[Examined]:
+    found = [one for one in examined if one.leg.entry.label == label]
+    return sorted(found, key=lambda one: plan.seeds.index(one.leg.config.train.seed))
+
+
+def _row(label: str, group: Sequence[Examined], target: float) -> Row:
+    first = group[0]
+    peaks = [one.summary["peak_memory_bytes"] for one in group]
+    tests = [one.test_bits for one in group if one.test_bits is not None]
+    return {
+        "cell": label,
+        "hidden_size": first.leg.config.model.hidden_size,
+        "num_layers": first.leg.config.model.num_layers,
+        "parameters": first.summary["parameters"],
+        "recurrent_parameters": first.summary["recurrent_parameters"],
+        "learning_rate": first.leg.config.train.learning_rate,
+        "steps": first.leg.steps,
+        "bits_per_character": _spread(_validation(group)),
+        "test_bits_per_character": _spread(tests) if tests else None,
+        "characters_per_second": _median(one.summary["characters_per_second"] for one in group),
+        "seconds": fmean(one.summary["seconds"] for one in group),
+        "seconds_to_weakest": {
+            "bits_per_character": target,
+            "mean": _seconds_to(_mean_curve(group), target),
+        },
+        "peak_memory_bytes": None if None in peaks else max(peaks),
+        "sample_characters_per_second": _median(one.sample_speed for one in group),
+        "runs": [f"{one.leg.path.parent.name}/{one.leg.path.name}" for one in group],
+    }
+
+
+def spread_text(values: dict[str, Any] | None, absent: str = "-") -> str:
+    """What `_spread` returned, for people."""
+    if values is None:
+        return absent
+    if values["std"] is None:
+        return f"{values['mean']:.3f}"
+    return f"{values['mean']:.3f} ± {values['std']:.3f}"
+
+
+def _spread(values: Sequence[float]) -> dict[str, Any]:
+    return {
+        "mean": fmean(values),
+        "std": deviation(values) if len(values) > 1 else None,
+        "values": list(values),
+    }
+
+
+def _validation(group: Sequence[Examined]) -> list[float]:
+    return [one.summary["best"]["bits_per_character"] for one in group]
+
+
+def _median(values: Iterable[float]) -> float:
+    return round(median(values), 1)
+
+
+def _mean_curve(group: Sequence[Examined]) -> list[tuple[float, float]]:
+    """Seconds and bits at every evaluation, the mean over seeds."""
+    columns = zip(*(one.curve for one in group), strict=False)
+    return [
+        (
+            fmean(row["seconds"] for row in column),
+            fmean(row["bits_per_character"] for row in column),
+        )
+        for column in columns
+    ]
+
+
+def _seconds_to(curve: Sequence[tuple[float, float]], target: float) -> float | None:
+    """Seconds of training until an evaluation was at `target`, on a line between the last one
+    above it and the first one at or below; None if none was."""
+    before: tuple[float, float] | None = None
+    for seconds, bits in curve:
+        if bits <= target:
+            if before is None:
+                return seconds
+            share = (before[1] - target) / (before[1] - bits)
+            return before[0] + share * (seconds - before[0])
+        before = seconds, bits
+    return None

@@ -1,0 +1,84 @@
+"""Steps for `--match time`: every cell trains for as long as the others."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from charlm.compare.plan import Entry, Plan
+from charlm.errors import CheckpointError, UsageError
+from charlm.runs.checkpoint import json_bytes, replace
+
+FILE = "timing.json"
+
+
+def timed(plan: Plan, seconds_a_step: Mapping[str, float]) -> dict[str, Any]:
+    """Training seconds for every cell alike, and the steps that each takes in them, so that every
+    learning rate has come down when time is up.
+
+    The budget is train.seconds or, where that is 0, the mean of what train.steps take.
+    """
+    asked = plan.entries[0].config.train
+    needed = [seconds_a_step[entry.label] * asked.steps for entry in plan.entries]
+    budget = asked.seconds or sum(needed) / len(needed)
+    steps = {e.label: max(1, round(budget / seconds_a_step[e.label])) for e in plan.entries}
+    return {
+        "asked_seconds": asked.seconds,
+        "asked_steps": asked.steps,
+        "seconds": round(budget, 3),
+        "steps": steps,
+    }
+
+
+def agreed(plan: Plan, folder: Path, seconds_a_step: Mapping[str, float]) -> dict[str, Any]:
+    """The timing that the runs in `folder` were begun with, or a new one where there is none yet.
+    A cell that is new to it gets its steps for the same seconds.
+
+    Raises: UsageError where it was made for other train.steps or train.seconds; CheckpointError
+        where its file is damaged.
+    """
+    path = folder / FILE
+    fresh = timed(plan, seconds_a_step)
+    if not path.is_file():
+        replace(path, json_bytes(fresh))
+        return fresh
+    try:
+        before = json.loads(path.read_bytes())
+        steps = {str(label): int(count) for label, count in before["steps"].items()}
+        asked = {key: float(before[key]) for key in ("asked_seconds", "asked_steps", "seconds")}
+        if min(steps.values()) < 1 or asked["seconds"] <= 0:
+            raise ValueError("a number is not positive")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path} is damaged: {error}", "give another --out, or delete this comparison"
+        ) from None
+    for key in ("asked_steps", "asked_seconds"):
+        if asked[key] != fresh[key]:
+            raise UsageError(
+                f"{folder} was begun with train.{key.removeprefix('asked_')} = {asked[key]:g}, "
+                f"not {fresh[key]:g}",
+                "give another --out, or the settings that it was begun with",
+            )
+    for label, seconds in seconds_a_step.items():
+        steps.setdefault(label, max(1, round(asked["seconds"] / seconds)))
+    timing = {**fresh, "seconds": asked["seconds"], "steps": steps}
+    replace(path, json_bytes(timing))
+    return timing
+
+
+def with_timing(plan: Plan, timing: Mapping[str, Any]) -> Plan:
+    """The plan with the steps of a timing, evaluations and warm-up at the same shares of them."""
+
+    def scaled(entry: Entry) -> Entry:
+        train, steps = entry.config.train, int(timing["steps"][entry.label])
+        share = steps / train.steps
+        return entry.with_train(
+            steps=steps,
+            seconds=float(timing["seconds"]),
+            warmup_steps=round(train.warmup_steps * share),
+            eval_every=max(1, round(train.eval_every * share)),
+            checkpoint_every=max(1, round(train.checkpoint_every * share)),
+        )
+
+    return dataclasses.replace(plan, entries=tuple(scaled(entry) for entry in plan.entries))

@@ -1,0 +1,315 @@
+"""Where a configuration's values come from: presets, TOML files, `--set`, and the rules by size.
+
+Precedence, lowest first: schema default < preset < file < `--set` (and the flags that stand for a
+key). A preset or file may hold `[[size]]` rows, rules that pick values by the length of the text:
+
+    [[size]]
+    max_characters = 300_000           # the first row that admits the text applies
+    model = { hidden_size = 128 }
+
+They belong to the layer that they stand in, so a higher layer overrides them.
+"""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from charlm.config.schema import SECTIONS, Config, SizeRule, Table
+from charlm.errors import ConfigError
+from charlm.files import shipped
+
+MAX_FILE_BYTES = 1_000_000
+"""A configuration larger than this is not a configuration."""
+
+RUN = "the run's config.toml"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Values from one source, and what to call that source in a message."""
+
+    origin: str
+    values: Table
+    text: str = ""
+
+    def place(self, section: str, key: str) -> str:
+        """Where `section.key` stands, for a message: `file:line`, or just the source's name."""
+        current = ""
+        for number, line in enumerate(self.text.splitlines(), start=1):
+            if header := re.match(r"\s*\[+\s*([\w.]+)\s*\]+", line):
+                current = header[1]
+                if not key and current == section:
+                    return f"{self.origin}:{number}"
+                continue
+            wanted = {section: key, "": section}.get(current)  # "": above the first section
+            if wanted and re.match(rf"\s*[\"']?{re.escape(wanted)}[\"']?\s*[.=]", line):
+                return f"{self.origin}:{number}"
+        return self.origin
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A validated configuration and, for every key that is not at its default, its origin."""
+
+    config: Config
+    origins: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The layers of a configuration, lowest first; `resolve` validates them for a text."""
+
+    name: str
+    layers: tuple[Layer, ...]
+
+    def resolve(self, characters: int = 0) -> Resolved:
+        """The configuration for a text of `characters` characters.
+
+        Raises: ConfigError with every error of every layer, each with its place.
+        """
+        merged: Table = {}
+        found: dict[str, Layer] = {}
+        for layer in self._sized(characters):
+            for section, key, value in _entries(layer.values):
+                merged.setdefault(section, {})[key] = value
+                found[f"{section}.{key}"] = layer
+        try:
+            config = Config.model_validate(merged)
+        except ValidationError as error:
+            raise _config_error(error, found) from None
+        return Resolved(config, {key: layer.origin for key, layer in found.items()})
+
+    def with_value(self, section: str, key: str, value: Any) -> "Draft":
+        """The draft with a value replaced where it was set last, its origin unchanged."""
+        layers = list(self.layers)
+        for at in reversed(range(len(layers))):
+            table = layers[at].values.get(section)
+            if isinstance(table, dict) and key in table:
+                values = {**layers[at].values, section: {**table, key: value}}
+                layers[at] = replace(layers[at], values=values)
+                break
+        return replace(self, layers=tuple(layers))
+
+    def and_set(self, origin: str, settings: Sequence[str]) -> "Draft":
+        """The draft with `section.key=value` settings on top of it, called `origin` in messages.
+
+        Raises: ConfigError for one that is not of that form.
+        """
+        return replace(self, layers=(*self.layers, _settings_layer(origin, settings)))
+
+    def _sized(self, characters: int) -> Iterator[Layer]:
+        """The layers, each followed by the `[[size]]` row of it that fits the text."""
+        for layer in self.layers:
+            rows = layer.values.get("size", [])
+            yield Layer(
+                layer.origin, {k: v for k, v in layer.values.items() if k != "size"}, layer.text
+            )
+            for rule in _size_rules(layer, rows):
+                if characters <= rule.max_characters:
+                    values = {"model": rule.model, "train": rule.train, "sample": rule.sample}
+                    origin = f"{layer.origin} (text up to {rule.max_characters:,} characters)"
+                    if rule.max_characters == 10**15:
+                        origin = f"{layer.origin} (any longer text)"
+                    yield Layer(origin, values, layer.text)
+                    break
+
+
+def preset_folder() -> Path:
+    """`configs/`: inside an installed package, else at the top of the checkout."""
+    return shipped("config/presets", "configs")
+
+
+def presets() -> list[str]:
+    return sorted(path.stem for path in preset_folder().glob("*.toml"))
+
+
+def preset_text(name: str) -> str:
+    """The commented TOML of a preset. Raises: ConfigError for a name that is none."""
+    if name not in presets():
+        near = _nearest(name, presets())
+        raise ConfigError(
+            f"no preset is called {name!r}{near}",
+            f"the presets are {', '.join(presets())}; a file of your own ends in .toml",
+        )
+    return (preset_folder() / f"{name}.toml").read_text(encoding="utf-8")
+
+
+def load(
+    source: str, settings: Sequence[str] = (), flags: Mapping[str, Any] | None = None
+) -> Draft:
+    """The draft for a preset's name or a `.toml` file, with `section.key=value` settings on top.
+
+    `flags` holds typed values for dotted keys, of command-line options that stand for a key.
+    A file may name the preset it builds on: `preset = "shakespeare"` above its first section.
+
+    Raises: ConfigError: no such preset or file, no TOML, a setting not `section.key=value`.
+    """
+    if source.endswith(".toml"):
+        path = Path(source)
+        text = _read(path)
+        values = _parse(text, str(path))
+        base = values.pop("preset", None)
+        layers = [Layer(str(path), values, text)]
+        if base is not None:
+            if not isinstance(base, str):
+                raise ConfigError(f"{path}: preset = {base!r}", "name one preset, as text")
+            layers.insert(0, _preset_layer(base))
+        name = path.stem
+    else:
+        layers, name = [_preset_layer(source)], source
+    return Draft(name, (*layers, *_changes(settings, flags)))
+
+
+def on_top_of(
+    text: str, settings: Sequence[str] = (), flags: Mapping[str, Any] | None = None
+) -> Draft:
+    """The draft of a run's own configuration (as `to_toml` wrote it) with changes on top."""
+    return Draft(RUN, (Layer(RUN, _parse(text, RUN), text), *_changes(settings, flags)))
+
+
+def _settings_layer(origin: str, settings: Sequence[str]) -> Layer:
+    values: Table = {}
+    for setting in settings:
+        section, key, value = _setting(setting)
+        values.setdefault(section, {})[key] = value
+    return Layer(origin, values)
+
+
+def _changes(settings: Sequence[str], flags: Mapping[str, Any] | None) -> tuple[Layer, Layer]:
+    """Layers for `--set` and for the flags that stand for a key."""
+    flag_values: Table = {}
+    for dotted, value in (flags or {}).items():
+        section, key = dotted.split(".")
+        flag_values.setdefault(section, {})[key] = value
+    return _settings_layer("--set", settings), Layer("the command line", flag_values)
+
+
+def from_toml(text: str, origin: str) -> Config:
+    """A resolved configuration, as `to_toml` wrote it."""
+    return Draft(origin, (Layer(origin, _parse(text, origin), text),)).resolve().config
+
+
+def _preset_layer(name: str) -> Layer:
+    text = preset_text(name)
+    return Layer(f"preset {name}", _parse(text, f"preset {name}"), text)
+
+
+def _read(path: Path) -> str:
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise ConfigError(
+                f"{path} has {path.stat().st_size:,} bytes, too many for a configuration",
+                "a text to train on goes to --data",
+            )
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read {path}: {error.strerror}",
+            "`charlm init > my.toml` writes one to start from",
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path} is not UTF-8 at byte {error.start}", "save it as UTF-8 text"
+        ) from None
+
+
+def _parse(text: str, origin: str) -> Table:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{origin}: {error}", "mend the TOML there") from None
+    except RecursionError:
+        raise ConfigError(
+            f"{origin}: nested too deeply", "sections here are one level deep"
+        ) from None
+    except ValueError as error:  # tomllib lets int()'s own refusal of endless digits through
+        raise ConfigError(f"{origin}: {error}", "use a smaller number") from None
+
+
+def _setting(setting: str) -> tuple[str, str, Any]:
+    """`train.steps=100` as section, key and a value typed by the schema."""
+    dotted, equals, raw = setting.partition("=")
+    section, dot, key = dotted.strip().partition(".")
+    if not equals or not dot:
+        raise ConfigError(
+            f"{setting!r} is no setting", "write section.key=value, as in train.steps=500"
+        )
+    field = SECTIONS[section].model_fields.get(key) if section in SECTIONS else None
+    if (
+        field is not None
+        and "str" in str(field.annotation)
+        and not raw.lstrip().startswith(("[", '"'))
+    ):
+        return section, key, raw
+    if field is not None and str(field.annotation).startswith("typing.Literal"):
+        return section, key, raw.strip("\"'")
+    try:
+        return section, key, tomllib.loads(f"value = {raw}")["value"]
+    except (ValueError, RecursionError):
+        return section, key, raw
+
+
+def _entries(values: Table) -> Iterator[tuple[str, str, Any]]:
+    for section, table in values.items():
+        if not isinstance(table, dict):
+            yield section, "", table
+            continue
+        for key, value in table.items():
+            yield section, key, value
+
+
+def _size_rules(layer: Layer, rows: Any) -> list[SizeRule]:
+    try:
+        return [SizeRule.model_validate(row) for row in rows]
+    except (ValidationError, TypeError) as error:
+        first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "not a table"
+        raise ConfigError(
+            f"{layer.place('size', '')}: a [[size]] row is wrong: {first}",
+            "a row holds max_characters and tables of values: model, train, sample",
+        ) from None
+
+
+def _config_error(error: ValidationError, found: dict[str, Layer]) -> ConfigError:
+    """All errors in one, a line each: place, key, the value seen and what it may be."""
+    lines = []
+    for item in error.errors():
+        section, key = [*map(str, item["loc"]), "", ""][:2]
+        dotted = f"{section}.{key}" if key else section
+        layer = found.get(dotted) or found.get(f"{section}.")
+        place = f"{layer.place(section, key)}: " if layer else ""
+        lines.append(f"{place}{_sentence(section, key, dotted, item)}")
+    unique = list(dict.fromkeys(lines))
+    headline = unique[0] if len(unique) == 1 else f"{len(unique)} errors\n  " + "\n  ".join(unique)
+    return ConfigError(headline, "`charlm init` prints a configuration that works, with comments")
+
+
+def _sentence(section: str, key: str, dotted: str, item: Any) -> str:
+    if section in SECTIONS and not key and item["type"] != "value_error":
+        return f"{section} must be a table: [{section}] and its keys below"
+    if dotted == "model.bidirectional":
+        return f"{dotted} is refused: a second direction would read the character to be predicted"
+    if item["type"] == "extra_forbidden":
+        known = SECTIONS[section].model_fields if section in SECTIONS else SECTIONS
+        if section not in SECTIONS:
+            return f"there is no section {section!r}{_nearest(section, SECTIONS)}"
+        everywhere = [f"{s}.{k}" for s, kind in SECTIONS.items() for k in kind.model_fields]
+        elsewhere = [name for name in everywhere if name.endswith(f".{key}")]
+        near = f"; did you mean {elsewhere[0]!r}?" if elsewhere else _nearest(key, known)
+        return f"there is no key {dotted!r}{near}"
+    message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "value_error":
+        return f"[{section}] {message}"
+    seen = item["input"]
+    message = message.replace("Input should be", "should be")
+    return f"{dotted} = {seen!r} {message}"
+
+
+def _nearest(word: str, known: Any) -> str:
+    match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {match[0]!r}?" if match else ""

@@ -1,0 +1,1 @@
+"""Models: recurrent networks, and counting."""

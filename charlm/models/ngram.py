@@ -1,0 +1,134 @@
+"""An interpolated n-gram model: what counting alone can do, the baseline a network has to beat.
+
+Symbols: V vocabulary size, N positions, n the order (a symbol and the n - 1 symbols before it).
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlm.text.vocabulary import Symbols
+
+Integers = NDArray[np.int64]
+Reals = NDArray[np.float64]
+
+HIGHEST_ORDER = 8
+NEVER = -1
+"""The number of a gram that the text does not hold."""
+
+
+class NGram:
+    """Modified Kneser-Ney smoothing, interpolated over all orders down to the uniform one.
+
+        p_n(w | c) = (max(a(cw) - D(a(cw)), 0) + sum_v D(a(cv)) * p_{n-1}(w | c')) / sum_v a(cv)
+
+    c' is the context c without its oldest symbol; p_0 = 1/V. The counts a are raw ones at the
+    highest order and, below it, numbers of different symbols seen before the gram. The discounts
+    D(1), D(2), D(3+) are estimated for each order. Contexts never seen take p_{n-1} as it is.
+
+    Source: Chen and Goodman 1999, equation 16 and section 2.7.
+    """
+
+    def __init__(self, symbols: Symbols, vocabulary_size: int, order: int = HIGHEST_ORDER) -> None:
+        self.vocabulary_size = vocabulary_size
+        self.order = max(1, min(order, len(symbols)))
+        text = symbols.astype(np.int64)
+        self._grams: list[Integers] = []  # by length, sorted; a gram's number is its place here
+        self._raw: list[_Level] = []
+        self._continued: list[_Level] = []
+        numbers = text  # of the grams that end at each position
+        contexts, context_count = np.zeros(len(text), np.int64), 1
+        gram_contexts = contexts
+        for length in range(1, self.order + 1):
+            keys = numbers
+            if length > 1:
+                keys = text[: len(numbers) - 1] * len(self._grams[-1]) + numbers[1:]
+            grams, places, inverse, counts = np.unique(
+                keys, return_index=True, return_inverse=True, return_counts=True
+            )
+            if length > 1:
+                before = np.bincount(grams % len(self._grams[-1]), minlength=len(self._grams[-1]))
+                self._continued.append(_Level(before, gram_contexts, context_count))
+                contexts, context_count = numbers[:-1], len(self._grams[-1])
+            gram_contexts = contexts[places]
+            self._raw.append(_Level(counts, gram_contexts, context_count))
+            self._grams.append(grams)
+            numbers = inverse
+
+    def gram_count(self, order: int) -> int:
+        """How many different grams a model of that order keeps counts of."""
+        return sum(map(len, self._grams[:order]))
+
+    def probabilities(self, contexts: Symbols, symbols: Symbols) -> list[Reals]:
+        """Of each symbol after its context, by the models of order 1, 2, ... `order`.
+
+        Shapes: contexts [N, order - 1], oldest first; symbols [N]; each result [N].
+        """
+        given = contexts.astype(np.int64)
+        whole = np.concatenate([given, symbols.astype(np.int64)[:, None]], axis=1)
+        grams, known = self._numbers(whole), [np.zeros(len(whole), np.int64), *self._numbers(given)]
+        lower = np.full(len(whole), 1 / self.vocabulary_size)
+        result = []
+        for level, raw in enumerate(self._raw):
+            result.append(raw.blend(grams[level], known[level], lower))
+            if level < len(self._continued):
+                lower = self._continued[level].blend(grams[level], known[level], lower)
+        return result
+
+    def bits(self, symbols: Symbols, start: int, stop: int) -> list[float]:
+        """Surprisal of `symbols[start:stop]` in bits, in all, by order: 1, 2, ... `order`.
+
+        What stands before `start` serves as context; before the text stands symbol 0.
+        """
+        before = self.order - 1
+        text = np.concatenate(
+            [np.zeros(before, symbols.dtype), symbols[max(0, start - before) : stop]]
+        )
+        windows = np.lib.stride_tricks.sliding_window_view(text, before + 1)[start - stop :]
+        chances = self.probabilities(windows[:, :before], windows[:, before])
+        return [float(-np.log2(p).sum()) for p in chances]
+
+    def _numbers(self, text: Integers) -> list[Integers]:
+        """The numbers of the grams that end each row, of length 1, 2, ... Shapes: [N, length]."""
+        result: list[Integers] = []
+        for length in range(1, text.shape[1] + 1):
+            keys, shorter = text[:, -length], np.zeros(len(text), np.int64)
+            if length > 1:
+                shorter = result[-1]
+                keys = keys * len(self._grams[length - 2]) + shorter
+            grams = self._grams[length - 1]
+            at = np.searchsorted(grams, keys).clip(0, len(grams) - 1)
+            result.append(np.where((grams[at] == keys) & (shorter != NEVER), at, NEVER))
+        return result
+
+
+class _Level:
+    """The counts of all grams of one order, and what their contexts give to the order below.
+
+    Shapes: counts and contexts [grams], a context being a number below `context_count`.
+    """
+
+    def __init__(self, counts: Integers, contexts: Integers, context_count: int) -> None:
+        discounts = _discounts(counts)[np.minimum(counts, 3)]
+        self.kept = counts - discounts
+        self.totals = np.bincount(contexts, counts, context_count)
+        self.taken = np.bincount(contexts, discounts, context_count)
+
+    def blend(self, grams: Integers, contexts: Integers, lower: Reals) -> Reals:
+        """p_n from p_{n-1}. Shapes: [N] each."""
+        kept = np.where(grams == NEVER, 0.0, self.kept[grams])
+        totals = np.where(contexts == NEVER, 0.0, self.totals[contexts])
+        mixed = (kept + self.taken[contexts] * lower) / np.maximum(totals, 1.0)
+        return np.where(totals > 0, mixed, lower)
+
+
+def _discounts(counts: Integers) -> Reals:
+    """What is taken from a count of 0, 1, 2 and 3 or more. Source: Chen and Goodman 1999, eq. 17.
+
+    A text too small to estimate them from gives up half of every count up to 3.
+    """
+    n1, n2, n3, n4 = (int((counts == k).sum()) for k in (1, 2, 3, 4))
+    if min(n1, n2, n3) == 0:
+        return np.array([0, 0.5, 1.0, 1.5])
+    y = n1 / (n1 + 2 * n2)
+    estimates = [1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3]
+    return np.array([0.0, *(min(max(d, 0.05), k) for k, d in enumerate(estimates, start=1))])

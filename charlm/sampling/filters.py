@@ -1,0 +1,51 @@
+"""Filters on the logits as pure functions, [N, V] -> [N, V], and the choice of a symbol."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from charlm.config.schema import SampleConfig
+
+
+def with_temperature(logits: Tensor, temperature: float) -> Tensor:
+    """Logits over temperature: below 1 sharper, above 1 flatter. Temperature must be positive."""
+    return logits / temperature
+
+
+def keep_top_k(logits: Tensor, k: int) -> Tensor:
+    """All but the k largest logits at -inf (ties with the k-th stay)."""
+    if k >= logits.shape[-1]:
+        return logits
+    smallest_kept = logits.topk(k).values[..., -1:]
+    return logits.masked_fill(logits < smallest_kept, -math.inf)
+
+
+def keep_top_p(logits: Tensor, p: float) -> Tensor:
+    """All at -inf but the fewest most probable symbols whose probabilities reach p together.
+
+    Source: Holtzman et al. 2020 (arXiv 1904.09751), section 3.1.
+    """
+    ordered, indices = logits.sort(descending=True)
+    before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
+    dropped = before >= p
+    dropped[..., 0] = False
+    return logits.masked_fill(torch.zeros_like(dropped).scatter(-1, indices, dropped), -math.inf)
+
+
+def choose(logits: Tensor, settings: SampleConfig, uniform: Tensor) -> Tensor:
+    """One symbol a row, by inverting the cumulative distribution at `uniform` in [0, 1).
+
+    Shapes: logits [N, V], uniform [N], result [N] (int64).
+    """
+    if settings.temperature == 0:
+        return logits.argmax(-1)
+    logits = with_temperature(logits, settings.temperature)
+    if settings.top_k:
+        logits = keep_top_k(logits, settings.top_k)
+    if settings.top_p < 1:
+        logits = keep_top_p(logits, settings.top_p)
+    cumulative = logits.double().softmax(-1).cumsum(-1)
+    threshold = uniform.double().unsqueeze(-1) * cumulative[..., -1:]
+    # The first symbol whose cumulative probability exceeds the threshold has a probability above 0.
+    return torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)

@@ -1,0 +1,42 @@
+"""The train split as parallel lanes, read window by window: what truncated BPTT runs over."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from charlm.errors import DataError
+from charlm.text.vocabulary import Symbols
+
+
+class Lanes:
+    """B contiguous stretches of the text, side by side; window w is the next T symbols of each.
+
+    One pass over the text is `windows` windows; what does not fill a window is left out (at most
+    B * T symbols). Window w's states come from window w - 1, those of window 0 are zero.
+
+    Raises: DataError for a text that does not fill one window.
+    """
+
+    def __init__(self, symbols: Symbols, batch_size: int, sequence_length: int) -> None:
+        needed = batch_size * sequence_length + 1
+        if len(symbols) < needed:
+            raise DataError(
+                f"the train split has {len(symbols):,} symbols, but one step of batch_size "
+                f"{batch_size} x sequence_length {sequence_length} reads {needed:,}",
+                "use a longer text, or lower train.batch_size or train.sequence_length",
+            )
+        self.sequence_length = sequence_length
+        lane = (len(symbols) - 1) // batch_size
+        self.windows = lane // sequence_length
+        self._inputs = symbols[: batch_size * lane].reshape(batch_size, lane)
+        self._targets = symbols[1 : batch_size * lane + 1].reshape(batch_size, lane)
+
+    def window(self, cursor: int) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of one window, [T, B] each, int64."""
+        begin = cursor * self.sequence_length
+        stretch = slice(begin, begin + self.sequence_length)
+        return _time_major(self._inputs[:, stretch]), _time_major(self._targets[:, stretch])
+
+
+def _time_major(symbols: Symbols) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(symbols.T, dtype=np.int64))

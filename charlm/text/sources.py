@@ -1,0 +1,189 @@
+"""Where a text comes from: files, folders, stdin, the package, the standard library, an address.
+
+`find` turns `data.path` into files in a fixed order; everything after it only reads files.
+"""
+
+import hashlib
+import os
+import shutil
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from charlm.config.schema import DataConfig
+from charlm.errors import DataError
+from charlm.files import shipped
+
+BUILTIN = "builtin:"
+STANDARD_LIBRARY = "python:standard-library"
+
+# Not the code that one reads: tests, generated tables, and packages that do not belong to Python.
+NOT_LIBRARY = {
+    *("test", "tests", "idlelib", "lib2to3", "turtledemo", "site-packages", "dist-packages"),
+    *("encodings", "pydoc_data", "__pycache__"),
+}
+
+
+def cache_folder() -> Path:
+    """Where encoded texts and downloads are kept: $CHARLM_CACHE, else the user's cache folder."""
+    if chosen := os.environ.get("CHARLM_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "charlm"
+
+
+def find(data: DataConfig) -> list[Path]:
+    """The files of `data.path`, absolute and in a fixed order.
+
+    Raises: DataError for a path that is missing, holds no text, or cannot be fetched.
+    """
+    paths = [data.path] if isinstance(data.path, str) else data.path
+    if not any(paths):
+        raise DataError("no text to train on: data.path is empty", "pass --data PATH")
+    files: list[Path] = []
+    for path in paths:
+        if path.startswith(BUILTIN):
+            files.append(_builtin(path.removeprefix(BUILTIN)))
+        elif path == STANDARD_LIBRARY:
+            files.extend(standard_library())
+        elif path.startswith("https://"):
+            files.append(_download(path, data.sha256))
+        else:
+            files.extend(_files_below(Path(path), data.unit))
+    return files
+
+
+def absolute(path: str) -> str:
+    """`path` so that it names the same text from every working directory; "-" becomes a file."""
+    if path == "-":
+        return str(_keep_stdin())
+    if path.startswith((BUILTIN, "https://")) or path in ("", STANDARD_LIBRARY):
+        return path
+    return str(Path(path).absolute())
+
+
+def standard_library() -> list[Path]:
+    """The source files of the running Python's standard library, in an order by hash of the name:
+    fixed, and with every kind of module in every split."""
+    root = Path(sysconfig.get_path("stdlib"))
+    found = [
+        path
+        for path in root.rglob("*.py")
+        if not NOT_LIBRARY.intersection(path.relative_to(root).parts[:-1])
+    ]
+    if not found:
+        raise DataError(
+            f"this Python has no source files of its standard library in {root}",
+            "pass a text of your own with --data PATH",
+        )
+    return sorted(
+        found, key=lambda path: hashlib.sha256(path.relative_to(root).as_posix().encode()).digest()
+    )
+
+
+def _builtin(name: str) -> Path:
+    folder = shipped("data", "data")
+    if name not in {path.name for path in folder.glob("*.txt")}:
+        raise DataError(f"no text called {name!r} comes with charlm", "pass --data PATH")
+    return folder / name
+
+
+def _files_below(path: Path, unit: str) -> list[Path]:
+    path = path.absolute()
+    if path.is_file():
+        return [path]
+    if not path.exists():
+        raise DataError(f"there is no file or folder {path}", "check the path given to --data")
+    if not path.is_dir():
+        raise DataError(f"{path} is neither a file nor a folder", "pipe it in: --data -")
+    files = [file for file in _walk(path) if unit == "byte" or _looks_like_text(file)]
+    if not files:
+        raise DataError(
+            f"the folder {path} holds no text",
+            "files count unless hidden or with a NUL byte; --set data.unit=byte takes all",
+        )
+    return files
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            file = Path(parent, name)
+            if not name.startswith(".") and file.is_file():
+                yield file
+
+
+def _looks_like_text(file: Path) -> bool:
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(8192)
+    except OSError as error:
+        raise DataError(f"cannot read {file}: {error.strerror}", "check its permissions") from None
+    return bool(head) and b"\0" not in head
+
+
+def _keep_stdin() -> Path:
+    """Standard input as a file of the cache, so that a resumed run finds it again."""
+    folder = writable(cache_folder() / "stdin")
+    digest = hashlib.sha256()
+    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as kept:
+        while block := sys.stdin.buffer.read(1 << 20):
+            digest.update(block)
+            kept.write(block)
+    if not Path(kept.name).stat().st_size:
+        Path(kept.name).unlink()
+        raise DataError("standard input is empty", "pipe a text into charlm, or name a file")
+    path = folder / f"{digest.hexdigest()[:16]}.txt"
+    Path(kept.name).replace(path)
+    return path
+
+
+def _download(address: str, sha256: str) -> Path:
+    import urllib.error  # here, because it brings in ssl and http: 50 ms at every start
+    import urllib.request
+
+    if not sha256:
+        raise DataError(f"{address} has no data.sha256 to check it by", "set data.sha256")
+    path = cache_folder() / "downloads" / f"{sha256[:16]}-{address.rsplit('/', 1)[-1]}"
+    if path.is_file() and _sha256(path) == sha256:
+        return path
+    folder = writable(path.parent)
+    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as kept:
+        temporary = Path(kept.name)
+        try:
+            with urllib.request.urlopen(address, timeout=20) as answer:  # noqa: S310 (https only)
+                shutil.copyfileobj(answer, kept)
+        except (urllib.error.URLError, OSError, ValueError) as error:
+            temporary.unlink()
+            reason = getattr(error, "reason", error)
+            raise DataError(
+                f"cannot fetch {address}: {reason}",
+                "if you have the text, pass it: --data PATH",
+            ) from None
+    if (seen := _sha256(temporary)) != sha256:
+        temporary.unlink()
+        raise DataError(
+            f"{address} is not the text that was expected: its SHA-256 is {seen}",
+            "if you have the text, pass it: --data PATH",
+        )
+    temporary.replace(path)
+    return path
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def writable(folder: Path) -> Path:
+    """The folder, made if need be. Raises: DataError where it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"cannot write to the cache {folder}: {error.strerror}",
+            "set CHARLM_CACHE to a folder that you can write to",
+        ) from None
+    return folder

@@ -1,0 +1,294 @@
+"""The trainer: truncated BPTT over lanes; evaluates, saves, resumes. Yields events, prints nothing.
+
+Everything that decides the next step is in a checkpoint or derived from (seed, step), so a run
+that is stopped and resumed ends with the same bits as one that was not.
+"""
+
+import math
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from charlm import __version__
+from charlm.backends.device import autocast, peak_memory, versions
+from charlm.config.schema import Config, to_toml
+from charlm.errors import CheckpointError, DataError, DivergedError
+from charlm.evaluation.surprisal import Score, evaluate
+from charlm.runs.checkpoint import Checkpoint
+from charlm.runs.directory import RunDirectory
+from charlm.text.corpus import Corpus
+from charlm.training.events import Evaluated, Event, Finished, Saved, Trained
+from charlm.training.learner import Learner
+
+LN2 = math.log(2)
+CHECKS_PER_EVALUATION = 10
+"""Once the training loss is at the target, evaluations come so much oftener than eval_every."""
+SMOOTHING = 0.15
+"""Of the training loss, for that purpose: it lags about as far behind as validation does."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands; part of every checkpoint."""
+
+    step: int = 0
+    seconds: float = 0.0
+    loss_count: int = 0
+    """Steps since the last log."""
+    recent_loss: float | None = None
+    """The losses of the logs so far, smoothed, in nats a symbol."""
+    evaluated_at: int = 0
+    best: dict[str, Any] | None = None
+
+
+class Trainer:
+    """Trains one model on one corpus.
+
+    Iterate over `train(run)`; `stop()` ends it after the step under way, with a checkpoint.
+    """
+
+    def __init__(self, config: Config, corpus: Corpus, *, may_compile: bool = True) -> None:
+        self.config, self.corpus = config, corpus
+        split = corpus.train
+        symbols = corpus.symbols[split.start : split.stop]
+        self.learner = Learner(config, symbols, len(corpus.vocabulary), may_compile=may_compile)
+        self.characters_per_symbol = split.characters / len(split)
+        self.progress = Progress()
+        self._stop_asked = False
+
+    def stop(self) -> None:
+        """Ask `train` to end after the step under way (safe in a signal handler)."""
+        self._stop_asked = True
+
+    # ---- the loop --------------------------------------------------------------------------------
+
+    def train(self, run: RunDirectory) -> Iterator[Event]:
+        """Train until the steps, the time, the target or a call of `stop` end it.
+
+        Raises: DivergedError where loss or gradient is no longer finite (the checkpoints stay);
+            CharlmError where a checkpoint cannot be written.
+        """
+        settings, progress = self.config.train, self.progress
+        stopped_by = self._reason_to_stop()
+        while not stopped_by:
+            began = time.perf_counter()
+            norm = self.learner.take_step()
+            progress.step = self.learner.step
+            stopped_by = self._reason_to_stop()
+            log_due = progress.step % settings.log_every == 0
+            checkpoint_due = progress.step % settings.checkpoint_every == 0
+            evaluation_due = self._evaluation_due() or bool(stopped_by)
+            if log_due or checkpoint_due or evaluation_due:  # only now wait for the device
+                self._refuse_divergence(norm)
+            progress.seconds += time.perf_counter() - began
+            if log_due:
+                yield self._trained(run, norm)
+            if evaluation_due and stopped_by != "signal":
+                yield self._evaluate(run)
+                stopped_by = self._reason_to_stop()
+            is_best = progress.best is not None and progress.best["step"] == progress.step
+            if checkpoint_due or is_best or stopped_by:
+                yield Saved(progress.step, self._save(run, best=is_best))
+        summary = self.summary(run, stopped_by)
+        run.write_summary(summary)
+        yield Finished(summary)
+
+    def _refuse_divergence(self, norm: Tensor) -> None:
+        loss = self.learner.mean_loss()
+        if not (math.isfinite(loss) and math.isfinite(norm.item())):
+            raise DivergedError(
+                f"training diverged at step {self.progress.step}: "
+                f"loss {loss:g}, gradient norm {norm.item():g}",
+                "lower train.learning_rate or raise train.warmup_steps; "
+                "the checkpoints written before are kept",
+            )
+
+    def _reason_to_stop(self) -> str:
+        settings, progress = self.config.train, self.progress
+        best, target = progress.best, settings.target_bits_per_character
+        if target and best and best["bits_per_character"] <= target:
+            return "target"
+        if progress.step >= settings.steps:
+            return "steps"
+        if settings.seconds and progress.seconds >= settings.seconds:
+            return "time"
+        return "signal" if self._stop_asked else ""
+
+    def _evaluation_due(self) -> bool:
+        settings, progress = self.config.train, self.progress
+        if progress.step % settings.eval_every == 0:
+            return True
+        target, recent = settings.target_bits_per_character, progress.recent_loss
+        if not target or recent is None or self._bits(recent) > target:
+            return False
+        patience = max(1, settings.eval_every // CHECKS_PER_EVALUATION)
+        return progress.step - progress.evaluated_at >= patience
+
+    # ---- what happens between steps --------------------------------------------------------------
+
+    def _trained(self, run: RunDirectory, norm: Tensor) -> Trained:
+        progress = self.progress
+        loss, before = self.learner.take_loss(), progress.recent_loss
+        progress.recent_loss = loss if before is None else before + SMOOTHING * (loss - before)
+        event = Trained(
+            step=progress.step,
+            characters=self._characters(),
+            seconds=round(progress.seconds, 3),
+            loss=loss,
+            bits_per_character=self._bits(loss),
+            learning_rate=self.learner.learning_rate(progress.step - 1),
+            gradient_norm=norm.item(),
+        )
+        run.append_metrics({"kind": "train", **asdict(event)})
+        return event
+
+    def score(self, name: str) -> Score:
+        """The judged model's score on a split of the corpus: stateful, in the run's precision."""
+        split = self.corpus.splits[name]
+        skipped = 1 if split.start == 0 else 0  # the text's first symbol follows nothing
+        with autocast(self.learner.precision, self.learner.device):
+            return evaluate(
+                self.learner.judged,
+                self.corpus.symbols,
+                split.start + skipped,
+                split.stop,
+                characters=split.characters - skipped,
+                bytes=split.bytes - skipped,
+            )
+
+    def _evaluate(self, run: RunDirectory) -> Evaluated:
+        progress = self.progress
+        began = time.perf_counter()
+        score = self.score(self.corpus.evaluated)
+        progress.evaluated_at = progress.step
+        best = progress.best
+        is_best = best is None or score.loss < best["loss"]
+        if is_best:
+            progress.best = {
+                "step": progress.step,
+                "loss": score.loss,
+                "bits_per_character": score.bits_per_character,
+            }
+        event = Evaluated(
+            step=progress.step,
+            characters=self._characters(),
+            seconds=round(progress.seconds, 3),
+            loss=score.loss,
+            bits_per_character=score.bits_per_character,
+            is_best=is_best,
+            took=time.perf_counter() - began,
+        )
+        row = asdict(event)
+        del row["is_best"], row["took"]
+        run.append_metrics({"kind": "eval", **row})
+        return event
+
+    def _characters(self) -> int:
+        settings = self.config.train
+        symbols = self.progress.step * settings.batch_size * settings.sequence_length
+        return round(symbols * self.characters_per_symbol)
+
+    def _bits(self, loss: float) -> float:
+        """Nats a symbol as bits a character of the train split."""
+        return loss / LN2 / self.characters_per_symbol
+
+    def summary(self, run: RunDirectory, stopped_by: str) -> dict[str, Any]:
+        """What `train --json` prints."""
+        seconds, model = self.progress.seconds, self.learner.model
+        return {
+            "run": str(run.path),
+            "cell": self.config.model.cell,
+            "parameters": model.parameter_count(),
+            "recurrent_parameters": model.recurrent_parameters(),
+            "vocabulary_size": len(self.corpus.vocabulary),
+            "steps": self.progress.step,
+            "characters": self._characters(),
+            "seconds": round(seconds, 3),
+            "characters_per_second": round(self._characters() / seconds, 1) if seconds else 0.0,
+            "peak_memory_bytes": peak_memory(self.learner.device),
+            "best": self.progress.best,
+            **self.place(),
+            "stopped_by": stopped_by,
+        }
+
+    def place(self) -> dict[str, Any]:
+        """Where and how the model is computed."""
+        return {
+            "device": str(self.learner.device),
+            "precision": str(self.learner.precision).removeprefix("torch."),
+            "threads": torch.get_num_threads(),
+            "engine": self.learner.engine.name,
+        }
+
+    def estimate(self, trials: int = 5) -> dict[str, Any]:
+        """Speed and time of the run, from a few real steps; the trainer is spent afterwards."""
+        took = []
+        for _ in range(trials):
+            began = time.perf_counter()
+            self.learner.take_step().item()
+            took.append(time.perf_counter() - began)
+        settings, seconds = self.config.train, statistics.median(took)
+        window = settings.batch_size * settings.sequence_length * self.characters_per_symbol
+        return {
+            "parameters": self.learner.model.parameter_count(),
+            "vocabulary_size": len(self.corpus.vocabulary),
+            "passes": settings.steps / self.learner.lanes.windows,
+            "characters_per_second": window / seconds,
+            "seconds": min(seconds * settings.steps, settings.seconds or math.inf),
+            "peak_memory_bytes": peak_memory(self.learner.device),
+            **self.place(),
+        }
+
+    # ---- checkpoints -----------------------------------------------------------------------------
+
+    def _save(self, run: RunDirectory, *, best: bool) -> Path:
+        self.progress.loss_count = self.learner.loss_count
+        state = {
+            "charlm": __version__,
+            "step": self.progress.step,
+            "progress": asdict(self.progress),
+            "corpus": self.corpus.fingerprint,
+            "versions": versions(),
+            **self.place(),
+            "config": to_toml(self.config),
+            "vocabulary": self.corpus.vocabulary.to_json(),
+        }
+        return run.save(
+            self.progress.step,
+            weights={n: value.cpu() for n, value in self.learner.judged.state_dict().items()},
+            training={n: value.cpu().contiguous() for n, value in self.learner.state().items()},
+            state=state,
+            best=best,
+        )
+
+    def resume(self, checkpoint: Checkpoint) -> list[str]:
+        """Continue from a checkpoint. Returns what differs now, so that bits may differ too.
+
+        Raises: DataError where the text is another one; CheckpointError where tensors do not fit.
+        """
+        state = checkpoint.state
+        if state["corpus"] != self.corpus.fingerprint:
+            raise DataError(
+                f"the text has changed since {checkpoint.folder} was written",
+                "train anew on the new text, or bring the old one back",
+            )
+        tensors = checkpoint.training()
+        try:
+            self.progress = Progress(**state["progress"])
+            self.learner.load(
+                self.progress.step, self.progress.loss_count, checkpoint.weights, tensors
+            )
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{checkpoint.folder} does not fit its own configuration: {error}",
+                "use the run that charlm wrote",
+            ) from None
+        now = {**versions(), **self.place()}
+        then = {**state["versions"], **{key: state.get(key) for key in self.place()}}
+        return [f"{key} {then.get(key)} -> {now[key]}" for key in now if then.get(key) != now[key]]

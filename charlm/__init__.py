@@ -1,21 +1,31 @@
 """charlm: recurrent character-level language models, from one text file.
 
-`charlm.train(config)` trains, `charlm.load(run)` gives a model that can `.sample()` and `.score()`.
-Both are imported on first use, so that `import charlm` costs nothing.
+`charlm.train("hello")` or `charlm.train(data="my.txt")` trains and returns a summary,
+`charlm.load(run)` gives a model that can `.sample()` and `.score()`; errors are `CharlmError`s.
+All are imported on first use, so that `import charlm` costs nothing.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from charlm.api import load, train
+    from charlm.api import Loaded, load, train
+    from charlm.errors import CharlmError
 
-__version__ = "0.1.0"
-__all__ = ["__version__", "load", "train"]
+__version__ = "0.2.0"
+__all__ = ["CharlmError", "Loaded", "__version__", "load", "train"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("load", "train"):
+    if name == "CharlmError":
+        from charlm.errors import CharlmError
+
+        return CharlmError
+    if name in ("Loaded", "load", "train"):
         from charlm import api
 
         return getattr(api, name)
     raise AttributeError(f"module 'charlm' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,28 +1,36 @@
 """charlm from Python: `train` a model, `load` it, then sample and score.
 
->>> run = charlm.train("hello")                      # doctest: +SKIP
->>> charlm.load(run["run"]).sample("h", length=4)    # doctest: +SKIP
+>>> summary = charlm.train("hello")                      # doctest: +SKIP
+>>> charlm.load(summary["run"]).sample("h", length=4)    # doctest: +SKIP
 'ello'
+
+Everything that goes wrong on purpose is raised as a `charlm.CharlmError`, whose `what` and `advice`
+are sentences for people.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from charlm.backends.device import resolve_device
-from charlm.config import loading
+from pydantic import ValidationError
+
+from charlm.backends.device import exact_float32, resolve_device, use_threads
+from charlm.config.messages import sentence
 from charlm.config.schema import SampleConfig
-from charlm.evaluation import scoring
+from charlm.errors import UsageError
+from charlm.evaluation.scoring import Scored, score_text
 from charlm.evaluation.surprisal import Score
 from charlm.models.recurrent import CharModel
 from charlm.runs import checkpoint, directory
 from charlm.runs.checkpoint import Checkpoint
-from charlm.sampling import generate
-from charlm.sampling.generate import Stream
+from charlm.sampling.generate import Generation
 from charlm.text.vocabulary import Vocabulary
 from charlm.training import setup
 from charlm.training.events import Finished
+
+PathLike = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -33,71 +41,118 @@ class Loaded:
     model: CharModel
     vocabulary: Vocabulary
 
+    def sample(self, prompt: str = "", *, seed: int = 0, stop: str = "", **options: Any) -> str:
+        """Write a text that continues `prompt`.
+
+        seed: the same seed gives the same text. stop: the text ends before this. options: `length`
+            (in symbols), `temperature`, `top_k`, `top_p`; where left out, those of the run.
+
+        Raises: UsageError for an option that there is none of, or a value that it cannot have.
+        """
+        return "".join(self.stream(prompt, seed=seed, stop=stop, **options))
+
     def stream(
+        self, prompt: str = "", *, seed: int = 0, stop: str = "", **options: Any
+    ) -> Iterator[str]:
+        """Write as `sample` does; yield the pieces of the text as they come."""
+        return iter(self.generation(prompt, seed=seed, stop=stop, **options))
+
+    def generation(
         self,
         prompt: str = "",
         *,
-        options: SampleConfig | None = None,
         seed: int = 0,
         num: int = 1,
         stop: str = "",
-        thread_count: int = 1,
-        streams: list[Stream] | None = None,
+        threads: int = 1,
         precision: str = "auto",
-    ) -> Iterator[str]:
-        """The pieces of a text as they are written; see `charlm.sample.generate`."""
-        return generate.generate(
+        **options: Any,
+    ) -> Generation:
+        """Prepare `num` texts at once; iterating over the result writes them, into its `samples`.
+
+        See `Generation` and `sample`.
+        """
+        merged = {**self.checkpoint.config.sample.model_dump(), **options}
+        try:
+            config = SampleConfig.model_validate(merged)
+        except ValidationError as error:
+            raise UsageError(
+                sentence(error, "sample"), f"the options are {', '.join(SampleConfig.model_fields)}"
+            ) from None
+        return Generation(
             self.model,
             self.vocabulary,
-            options or self.checkpoint.config.sample,
+            config,
             prompt=prompt,
             seed=seed,
             num=num,
             stop=stop,
-            thread_count=thread_count,
-            streams=streams,
+            threads=threads,
             precision=precision,
         )
 
-    def sample(self, prompt: str = "", *, seed: int = 0, stop: str = "", **options: Any) -> str:
-        """A text that continues `prompt`. options: `length`, `temperature`, `top_k`, `top_p`."""
-        merged = {**self.checkpoint.config.sample.model_dump(), **options}
-        chosen = SampleConfig.model_validate(merged)
-        return "".join(self.stream(prompt, options=chosen, seed=seed, stop=stop))
+    def score(self, text: str) -> Score:
+        """Return how well the model predicts a text, in float32, reading it statefully.
 
-    def score(self, text: str, *, window: int = 0) -> Score:
-        """How well the model predicts a text, in float32; see `charlm.evaluate`."""
-        return scoring.text(self.model, self.vocabulary, text, window).score
+        Units: `loss` in nats a symbol; `bits_per_character`, `bits_per_byte` of the text.
+
+        Raises: DataError for a text without a symbol that the model knows.
+        """
+        return self.surprisals(text).score
+
+    def surprisals(self, text: str) -> Scored:
+        """Return `score` with the surprisal of every symbol. Shapes: symbols, surprisals [N].
+
+        Units: surprisals in nats. Raises: as `score`.
+        """
+        return score_text(self.model, self.vocabulary, text)
 
 
-def load(
-    run: str | Path | None = None,
-    *,
-    which: str = "best",
-    device: str = "cpu",
-) -> Loaded:
-    """The model of a run directory, of a checkpoint in one, or of the latest run in `runs/`.
+def load(run: PathLike | None = None, *, which: str = "best", device: str = "cpu") -> Loaded:
+    """Load the model of a run directory, of a checkpoint in one, or of the latest run in `runs/`.
 
-    which: "best", "latest" or a step's number. device: as `--device`.
+    which: "best", "latest" or a step's number. device: "cpu", "cuda", "cuda:N", "mps" or "auto".
 
-    Raises: UsageError (no such run), CheckpointError (damaged, foreign).
+    Raises: UsageError (no such run or device), CheckpointError (damaged, foreign).
     """
+    on = resolve_device(device)
     found, folder = directory.locate(Path(run) if run is not None else None)
     saved = checkpoint.read(folder or found.find(which))
     model = CharModel.from_weights(saved.config.model, len(saved.vocabulary), saved.weights)
-    return Loaded(saved, model.to(resolve_device(device)), saved.vocabulary)
+    exact_float32(on)
+    return Loaded(saved, model.to(on), saved.vocabulary)
 
 
 def train(
-    config: str = "hello", set: Sequence[str] = (), run: str | Path | None = None
+    config: PathLike | None = None,
+    *,
+    data: PathLike | Sequence[PathLike] | None = None,
+    set: Sequence[str] = (),
+    run: PathLike | None = None,
 ) -> dict[str, Any]:
-    """Train as `charlm train CONFIG --set ... --run RUN` does; returns the summary."""
-    planned = setup.plan(loading.load(config, set))
-    trainer, begun = setup.begin(planned, Path(run) if run is not None else None)
-    try:
-        for event in trainer.train(begun):
-            if isinstance(event, Finished):
-                return event.summary
-    finally:
-        begun.unlock()
+    """Train as `charlm train CONFIG --data ... --set ... --run RUN` does; return the summary.
+
+    config: a preset's name, a `.toml` file, or a text or folder to train on; None is `hello`, or
+        `default` where `data` is given. data: files or folders. set: "section.key=value" each.
+        run: the run directory; None makes `runs/<text's or preset's name>-<n>`.
+
+    Returns: what `charlm train --json` prints: "run", "steps", "best" and so on.
+
+    Raises: ConfigError, DataError, UsageError, DivergedError.
+    """
+    flags: dict[str, Any] = {}
+    if data is not None:
+        single = isinstance(data, str | os.PathLike)
+        flags["data.path"] = os.fspath(data) if single else [os.fspath(path) for path in data]  # type: ignore[arg-type, union-attr]
+    layers = setup.choose_layers(os.fspath(config) if config is not None else None, set, flags)
+    resolved = setup.resolve_run(layers)
+    exact_float32(resolve_device(resolved.config.train.device))
+    with use_threads(resolved.config.train.threads):
+        trainer, begun = setup.begin(resolved, Path(run) if run is not None else None)
+        try:
+            for event in trainer.train(begun):
+                if isinstance(event, Finished):
+                    return event.summary
+        finally:
+            begun.unlock()
     raise AssertionError("training ends with Finished")

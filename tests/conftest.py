@@ -13,7 +13,7 @@ import torch
 from charlm.compare import plan as comparing
 from charlm.compare.comparison import Compared, Comparison
 from charlm.config import loading
-from charlm.training.setup import Plan, plan
+from charlm.training.setup import ResolvedRun, plan
 
 WORDS = (
     "the",
@@ -98,7 +98,7 @@ TINY = [
 ]
 
 
-def tiny_plan(path: Path, *changes: str) -> Plan:
+def tiny_plan(path: Path, *changes: str) -> ResolvedRun:
     """A plan for a model that takes a dozen steps in a moment."""
     return plan(loading.load("default", [*TINY, *changes], {"data.path": str(path)}))
 
@@ -130,13 +130,13 @@ def planned(
     match: str = "parameters",
     seeds: int = 2,
     tune: bool = False,
-) -> comparing.Plan:
+) -> comparing.ResolvedRun:
     changes = (*TINY, "model.hidden_size=64", "data.split=[0.7,0.2,0.1]", *changes)
-    draft = loading.load("default", changes, {"data.path": str(path)})
-    return comparing.plan(draft, cells, match=match, seeds=seeds, tune=tune)
+    layers = loading.load("default", changes, {"data.path": str(path)})
+    return comparing.plan(layers, cells, match=match, seeds=seeds, tune=tune)
 
 
-def carried_out(given: comparing.Plan, folder: Path) -> tuple[dict[str, Any], list[Any]]:
+def carried_out(given: comparing.ResolvedRun, folder: Path) -> tuple[dict[str, Any], list[Any]]:
     """The result of a comparison and its events."""
     events = list(Comparison(given, folder).run("charlm compare"))
     last = events[-1]

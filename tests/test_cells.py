@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from charlm.cells import CELLS, Cell, State
-from charlm.cells.base import in_one_piece
+from charlm.cells.base import flatten_weights
 
 T, B, I, H = 5, 3, 4, 6  # noqa: E741 (the docstrings' own symbols)
 TOLERANCE = {"rtol": 1e-10, "atol": 1e-12}
@@ -63,7 +63,7 @@ def test_fast_path_equals_the_equations(name: str, options: dict[str, str], bias
     cell = made(name, options, bias)
     x, state = random_inputs(cell)
     fast, fast_final = cell(x, state)
-    slow, slow_final = cell.run_steps(x, state)
+    slow, slow_final = cell.unroll(x, state)
     assert fast.shape == (T, B, H)
     assert_close([fast, *fast_final], [slow, *slow_final])
     assert_close(
@@ -96,7 +96,7 @@ def test_equations_equal_torch_with_the_same_parameters(
     module = module.double()
     module.load_state_dict(given)
     x, state = random_inputs(cell)
-    output, final = cell.run_steps(x, state)
+    output, final = cell.unroll(x, state)
     hx = [part.unsqueeze(0) for part in state]
     expected, last = module(x, tuple(hx) if name == "lstm" else hx[0])
     last = last if isinstance(last, tuple) else (last,)
@@ -182,7 +182,7 @@ def test_lstm_opens_its_forget_gate_and_no_other() -> None:
 @pytest.mark.parametrize("bias", BIAS)
 def test_weights_in_one_piece_are_the_weights(bias: bool) -> None:
     cell = made("gru", {}, bias)
-    parts = in_one_piece(cell.weights(), torch.float32)
+    parts = flatten_weights(cell.weights(), torch.float32)
     begin, ends = parts[0].data_ptr(), []
     for part, weight in zip(parts, cell.weights(), strict=True):
         assert torch.equal(part, weight.float())

@@ -18,7 +18,7 @@ from charlm.compare.plan import matched_width, parameters, recurrent_parameters
 from charlm.compare.runs import Advanced, Begun, Diverged
 from charlm.compare.step_cost import probe
 from charlm.compare.table import differences
-from charlm.compare.tune import Tried
+from charlm.compare.tune import TuningRun
 from charlm.config.schema import ModelConfig
 from charlm.errors import CharlmError, CheckpointError, DataError, DivergedError, UsageError
 from charlm.inspect.gradients import gradient_by_lag
@@ -108,8 +108,8 @@ def test_text_without_validation_is_refused(text_file: Path) -> None:
 
 def test_seeds_take_turns_in_who_begins(text_file: Path, tmp_path: Path) -> None:
     given = planned(text_file, CELLS, seeds=3)
-    order = runs.legs(given, tmp_path, dict.fromkeys(CELLS, 1.0))
-    found = [(leg.config.train.seed, leg.entry.label) for leg in order]
+    order = runs.planned_runs(given, tmp_path, dict.fromkeys(CELLS, 1.0))
+    found = [(planned_run.config.train.seed, planned_run.entry.label) for planned_run in order]
     assert found == [
         *((0, "rnn"), (0, "lstm"), (0, "gru")),
         *((1, "lstm"), (1, "gru"), (1, "rnn")),
@@ -130,12 +130,16 @@ def test_time_gives_every_cell_the_same_seconds(text_file: Path) -> None:
 
 def test_search_is_alike_for_every_cell_and_takes_the_best(text_file: Path, tmp_path: Path) -> None:
     given = planned(text_file, ["rnn", "gru"], "train.learning_rate=0.01", tune=True)
-    searched = tune.legs(given, tmp_path, {"rnn": 1.0, "gru": 1.0})
+    searched = tune.planned_runs(given, tmp_path, {"rnn": 1.0, "gru": 1.0})
     by_cell = {
         label: [
-            (leg.config.train.learning_rate, leg.steps, leg.config.train.seed)
-            for leg in searched
-            if leg.entry.label == label
+            (
+                planned_run.config.train.learning_rate,
+                planned_run.steps,
+                planned_run.config.train.seed,
+            )
+            for planned_run in searched
+            if planned_run.entry.label == label
         ]
         for label in ("rnn", "gru")
     }
@@ -143,10 +147,16 @@ def test_search_is_alike_for_every_cell_and_takes_the_best(text_file: Path, tmp_
     assert [rate for rate, _, _ in by_cell["rnn"]] == pytest.approx([0.0025, 0.005, 0.01, 0.02])
     assert {seed for _, _, seed in by_cell["rnn"]}.isdisjoint(given.seeds)
     more = planned(text_file, ["rnn", "gru"], "train.learning_rate=0.01", tune=True, seeds=5)
-    again = tune.legs(more, tmp_path, {"rnn": 1.0, "gru": 1.0})
-    assert [leg.config for leg in again] == [leg.config for leg in searched]
-    tried = [Tried("rnn", 0.005, 2.0), Tried("rnn", 0.01, 1.9), Tried("rnn", 0.02, None)]
-    tried += [Tried("gru", 0.005, 1.5), Tried("gru", 0.01, 1.9)]
+    again = tune.planned_runs(more, tmp_path, {"rnn": 1.0, "gru": 1.0})
+    assert [planned_run.config for planned_run in again] == [
+        planned_run.config for planned_run in searched
+    ]
+    tried = [
+        TuningRun("rnn", 0.005, 2.0),
+        TuningRun("rnn", 0.01, 1.9),
+        TuningRun("rnn", 0.02, None),
+    ]
+    tried += [TuningRun("gru", 0.005, 1.5), TuningRun("gru", 0.01, 1.9)]
     rates = [entry.config.train.learning_rate for entry in tune.tuned(given, tried).entries]
     assert rates == [0.01, 0.005]
     assert tune.at_the_edge(given, tried) == ["gru"]
@@ -184,7 +194,7 @@ def test_more_seeds_and_cells_reuse_what_is_there(
     text, folder, _ = finished
     copy = shutil.copytree(folder, tmp_path / "copy")
     _, events = carried_out(planned(text, ["lstm", "rnn:nonlinearity=relu"], seeds=3), copy)
-    begun = {e.leg.name: e.reused for e in events if isinstance(e, Begun)}
+    begun = {e.planned.name: e.reused for e in events if isinstance(e, Begun)}
     assert [name for name, reused in begun.items() if reused] == ["lstm, seed 0", "lstm, seed 1"]
     assert len(begun) == 6
 
@@ -254,7 +264,9 @@ def test_run_killed_in_its_first_moment_is_begun_again(
     for name in left:
         (run / name).mkdir() if name == "checkpoints" else (run / name).write_text("{")
     result, events = carried_out(planned(text, CELLS), copy)
-    assert [e.leg.name for e in events if isinstance(e, Begun) and not e.reused] == ["lstm, seed 0"]
+    assert [e.planned.name for e in events if isinstance(e, Begun) and not e.reused] == [
+        "lstm, seed 0"
+    ]
     assert result["rows"][1]["bits_per_character"] == before["rows"][1]["bits_per_character"]
 
 
@@ -299,15 +311,22 @@ def test_diverged_run_ends_the_comparison_and_keeps_the_others(
 def test_search_goes_on_after_a_rate_that_diverges(text_file: Path, tmp_path: Path) -> None:
     wild = "rnn:nonlinearity=relu:train.learning_rate=0.01:train.clip_norm=0:train.warmup_steps=0"
     given = planned(text_file, [wild], "train.steps=40", seeds=1, tune=True)
-    legs = tune.legs(given, tmp_path, {wild: 0.01})
+    planned_runs = tune.planned_runs(given, tmp_path, {wild: 0.01})
     hot = [
-        runs.Leg(leg.entry, leg.config.model_copy(update={"train": train}), leg.path, 0.01)
-        for leg in legs[:1]
-        for train in [leg.config.train.model_copy(update={"learning_rate": 10.0, "steps": 300})]
+        runs.PlannedRun(
+            planned_run.entry,
+            planned_run.config.model_copy(update={"train": train}),
+            planned_run.path,
+            0.01,
+        )
+        for planned_run in planned_runs[:1]
+        for train in [
+            planned_run.config.train.model_copy(update={"learning_rate": 10.0, "steps": 300})
+        ]
     ]
-    events = list(runs.Race(given.corpus).run([*hot, legs[1]], tolerant=True))
+    events = list(runs.Runner(given.corpus).run([*hot, planned_runs[1]], tolerant=True))
     assert any(isinstance(event, Diverged) for event in events)
-    bits = [one.bits_per_character for one in tune.results([*hot, legs[1]])]
+    bits = [one.bits_per_character for one in tune.results([*hot, planned_runs[1]])]
     assert bits[0] is None
     assert bits[1] is not None
 

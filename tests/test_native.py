@@ -80,12 +80,12 @@ def test_bfloat16_is_no_further_from_the_equations_than_autocast(
 
 def autocast_deviation(cell: Cell) -> float:
     """As `trial.deviation`, for torch's autocast; of a GRU "before", of the equations by torch."""
-    return deviation_of(cell, cell.run_steps if cell.kernel == "gru_before" else cell)
+    return deviation_of(cell, cell.unroll if cell.kernel == "gru_before" else cell)
 
 
 def test_the_lectures_gru_by_torch_is_nearer_to_the_equations_than_autocast() -> None:
     cell = CELLS["gru"](verify.INPUTS, 100, reset_gate="before")
-    assert deviation_of(cell, cell) <= deviation_of(cell, cell.run_steps)
+    assert deviation_of(cell, cell) <= deviation_of(cell, cell.unroll)
 
 
 def deviation_of(cell: Cell, compute: Callable[..., tuple[Tensor, State]]) -> float:
@@ -246,7 +246,7 @@ def test_gradients_asked_of_the_logits_are_torchs(kernels: Kernels) -> None:
 
 # ---- runs ---------------------------------------------------------------------------------------
 
-RUN = ("model.hidden_size=40", "model.dropout=0.2", "train.batch_size=4", "train.engine=native")
+RUN = ("model.hidden_size=40", "model.dropout=0.2", "train.batch_size=4", "train.backend=native")
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -267,14 +267,14 @@ def test_resumed_run_ends_with_the_same_bits(
                 assert resumed.differences == []
             list(trainer.train(directory))
             directory.unlock()
-        assert trainer.place()["engine"] == "native"
+        assert trainer.environment()["engine"] == "native"
         ended.append(trainer.learner)
     for a, b in zip(ended[0].model.parameters(), ended[1].model.parameters(), strict=True):
         assert torch.equal(a, b)
 
 
 def flat(path: Path, *changes: str):  # type: ignore[no-untyped-def]
-    """A draft whose learning rate does not depend on the number of steps."""
+    """A layers whose learning rate does not depend on the number of steps."""
     from conftest import TINY
 
     from charlm.config import loading
@@ -307,7 +307,7 @@ def test_dry_run_compiles_nothing(tmp_path: Path, text_file: Path, monkeypatch) 
     monkeypatch.setenv("CHARLM_CACHE", str(tmp_path / "empty"))
     planned = tiny_plan(text_file, "model.hidden_size=40")
     trainer = Trainer(planned.config, planned.corpus, may_compile=False)
-    assert trainer.place()["engine"] == "torch"
+    assert trainer.environment()["engine"] == "torch"
     assert not (tmp_path / "empty" / "kernels").exists()
 
 
@@ -341,11 +341,11 @@ def test_without_a_compiler_torch_computes_and_native_is_refused(
     assert code == 0
     assert json.loads(out)["engine"] == "torch"
     assert "computing with torch: no C++ compiler (no-such-compiler) was found" in err
-    code, _, err = train_it(tmp_path, text_file, "train.engine=native")
+    code, _, err = train_it(tmp_path, text_file, "train.backend=native")
     assert code == 2
-    assert "train.engine = native: no C++ compiler" in err
-    assert "train.engine=auto" in err
-    code, out, err = train_it(tmp_path, text_file, "train.engine=torch")
+    assert "train.backend = native: no C++ compiler" in err
+    assert "train.backend=auto" in err
+    code, out, err = train_it(tmp_path, text_file, "train.backend=torch")
     assert code == 0
     assert "compiler" not in err
 

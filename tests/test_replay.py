@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from charlm.backends.cuda_graph import Replay
+from charlm.backends.cuda_graph import CudaGraph
 from charlm.config import loading
 from charlm.training.learner import Learner
 
@@ -44,13 +44,13 @@ def test_a_replayed_step_learns_what_the_plain_step_learns(
     cell: str, option: str, precision: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     changes = (f"model.cell={cell}", option, f"train.precision={precision}")
-    replayed, plain = learner(*changes), learner(*changes, "train.engine=torch")
+    replayed, plain = learner(*changes), learner(*changes, "train.backend=torch")
     assert replayed.model.replays
     assert not plain.model.replays
     for _ in range(15):  # past the lanes' end
         norms = [learner.take_step() for learner in (replayed, plain)]
         torch.testing.assert_close(*norms, rtol=1e-2, atol=1e-5)
-    assert replayed.take_loss() == pytest.approx(plain.take_loss(), rel=1e-3)
+    assert replayed.pop_mean_loss() == pytest.approx(plain.pop_mean_loss(), rel=1e-3)
     assert not caplog.records
 
 
@@ -73,7 +73,7 @@ def test_bfloat16_is_not_float16(cell: str) -> None:
     """Gradients of 1e-6 survive, where autocast's float16 would round most of them to nothing."""
     norms = []
     for precision in ("float32", "bfloat16"):
-        steps = learner(f"model.cell={cell}", f"train.precision={precision}", "train.engine=torch")
+        steps = learner(f"model.cell={cell}", f"train.precision={precision}", "train.backend=torch")
         layer = steps.model.layers()[0]
         x = torch.ones(24, 8, 12, device="cuda", requires_grad=True)
         with torch.autocast("cuda", torch.bfloat16, enabled=precision == "bfloat16"):
@@ -90,7 +90,7 @@ def test_what_cannot_be_recorded_is_computed_all_the_same(
     def compute(given: list[Tensor]) -> list[Tensor]:
         return [given[0] * given[0].sum().item()]  # .item() waits, which a graph cannot
 
-    replay = Replay()
+    replay = CudaGraph()
     for value in (1.0, 2.0):
         (found,) = replay(compute, [torch.full((3,), value, device="cuda")])
         assert found.tolist() == [3 * value * value] * 3

@@ -10,7 +10,14 @@ from charlm.config.schema import ModelConfig, SampleConfig
 from charlm.models.recurrent import CharModel
 from charlm.sampling.engine import TorchEngine
 from charlm.sampling.filters import choose, keep_top_k, keep_top_p, with_temperature
-from charlm.sampling.generate import Composer, Stream, bits_per_character, generate, named, visible
+from charlm.sampling.generate import (
+    Sample,
+    StreamDecoder,
+    bits_per_character,
+    generate,
+    named,
+    visible,
+)
 from charlm.text.vocabulary import BYTES, Vocabulary
 
 LETTERS = Vocabulary("char", "none", tuple(map(ord, "\nabcdefghi")), True)
@@ -140,7 +147,7 @@ def test_unknown_is_never_written_though_the_model_prefers_it() -> None:
 
 def test_bits_of_a_sample_are_those_of_the_unfiltered_model() -> None:
     model = made()
-    streams: list[Stream] = []
+    streams: list[Sample] = []
     text = written(model, prompt="abc", length=25, temperature=0.5, top_k=3, streams=streams)
     whole = torch.tensor(LETTERS.encode("abc" + text).tolist())
     logits, _ = model(whole[:-1, None], model.initial_states(1))
@@ -185,7 +192,7 @@ def test_jamo_come_out_as_whole_syllables(text: str) -> None:
     codes = dict.fromkeys(map(ord, "\u0301\u0323\u0307eqx \n"))
     codes |= dict.fromkeys(range(0x1100, 0x1200))
     vocabulary = Vocabulary("jamo", "none", tuple(codes), True)
-    composer = Composer(vocabulary, stop="")
+    composer = StreamDecoder(vocabulary, stop="")
     pieces = [composer.add(int(i)) for i in vocabulary.encode(text)] + [composer.rest()]
     assert "".join(pieces) == vocabulary.normalized(text)
 
@@ -193,7 +200,7 @@ def test_jamo_come_out_as_whole_syllables(text: str) -> None:
 @given(st.text(max_size=20))
 def test_bytes_come_out_as_whole_characters(text: str) -> None:
     content = text.encode("utf-8", "replace")
-    composer = Composer(BYTES, stop="")
+    composer = StreamDecoder(BYTES, stop="")
     pieces = [composer.add(b) for b in content] + [composer.rest()]
     assert "".join(pieces) == content.decode()
     for piece in pieces:
@@ -202,7 +209,7 @@ def test_bytes_come_out_as_whole_characters(text: str) -> None:
 
 @given(st.binary(max_size=20))
 def test_bytes_that_are_no_text_come_out_as_those_bytes(content: bytes) -> None:
-    composer = Composer(BYTES, stop="")
+    composer = StreamDecoder(BYTES, stop="")
     pieces = [composer.add(b) for b in content] + [composer.rest()]
     assert "".join(pieces).encode("utf-8", "surrogateescape") == content
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from charlm.config.schema import Config, loading, to_toml
+from charlm.config import loading
+from charlm.config.schema import Config, to_toml
 from charlm.errors import ConfigError
 
 
@@ -31,8 +32,8 @@ def test_options_of_another_cell_are_refused() -> None:
 
 def test_precedence_is_default_then_preset_then_file_then_set(tmp_path: Path) -> None:
     file = written(tmp_path, 'preset = "hello"\n[train]\nlearning_rate = 0.02\nseed = 5\n')
-    draft = loading.load(file, ["train.seed=7"])
-    resolved = draft.resolve()
+    layers = loading.load(file, ["train.seed=7"])
+    resolved = layers.resolve()
     train = resolved.config.train
     assert (train.clip_norm, train.batch_size, train.learning_rate, train.seed) == (1, 1, 0.02, 7)
     assert resolved.origins["train.batch_size"] == "preset hello"

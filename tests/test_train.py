@@ -302,7 +302,7 @@ def test_evaluation_in_parallel_is_within_a_thousandth_of_a_bit_of_one_lane(
     split = trainer.corpus.splits["validation"]
     bits = [
         evaluate(
-            trainer.learner.judged,
+            trainer.learner.eval_model,
             trainer.corpus.symbols,
             split.start,
             split.stop,

@@ -6,20 +6,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlm.errors import CheckpointError
-from charlm.text.vocabulary import BYTES, Counter, Vocabulary, codes_of, unit_codes
+from charlm.text.vocabulary import BYTES, SymbolCounter, Vocabulary, codes_of, unit_codes
 
 # Everything that a UTF-8 file can hold: lone surrogates cannot be in one.
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 
 
 def vocabulary_of(text: str, unit: str = "char", normalize: str = "none") -> Vocabulary:
-    counter = Counter()
+    counter = SymbolCounter()
     counter.add(unit_codes(text, unit, normalize))
     return Vocabulary(unit, normalize, tuple(counter.kept(1)), True)  # type: ignore[arg-type]
 
 
 def test_vocabulary_is_in_order_of_first_appearance_across_blocks() -> None:
-    counter = Counter()
+    counter = SymbolCounter()
     for block in ("hel", "lo", " hello world"):
         counter.add(codes_of(block))
     assert [chr(c) for c in counter.kept(1)] == list("helo wrd")
@@ -52,10 +52,10 @@ def test_byte_units_take_every_bytes_at_all(content: bytes) -> None:
 
 @given(texts)
 def test_counts_of_a_decomposed_text_need_no_decomposed_text(text: str) -> None:
-    whole, counter = f"{text}각e\u0301\u0323 é ǖ", Counter()
+    whole, counter = f"{text}각e\u0301\u0323 é ǖ", SymbolCounter()
     counter.add(codes_of(whole))
     counter.decompose()
-    expected = Counter()
+    expected = SymbolCounter()
     expected.add(codes_of(unicodedata.normalize("NFD", whole)))
     assert np.array_equal(counter.counts, expected.counts)
     assert sorted(counter.order) == sorted(expected.order)

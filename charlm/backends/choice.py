@@ -1,4 +1,4 @@
-"""Which engine computes the cells: the native kernels or torch."""
+"""Which backend computes a model: the native kernels or torch."""
 
 import ctypes
 import logging
@@ -7,12 +7,14 @@ from functools import cache
 
 import torch
 
-from charlm.config.schema import ModelConfig, TrainConfig
+from charlm.backends.step import Computation, NativeComputation, TorchComputation
+from charlm.config.schema import TrainConfig
 from charlm.errors import UsageError
+from charlm.models.recurrent import CharModel
 from charlm.native import build
 from charlm.native.build import UnavailableError
 from charlm.native.interface import Kernels
-from charlm.native.verify import accept
+from charlm.native.verify import find_error
 
 log = logging.getLogger(__name__)
 
@@ -21,48 +23,62 @@ SMALLEST = 32
 
 
 @dataclass(frozen=True)
-class Engine:
-    """kernels: None where torch computes. replays: whether torch's steps are a CUDA graph."""
+class Backend:
+    """kernels: None where torch computes. records_graph: see `TorchComputation`."""
 
     kernels: Kernels | None
-    replays: bool = False
+    records_graph: bool = False
 
     @property
     def name(self) -> str:
         return "torch" if self.kernels is None else "native"
 
+    def training(self, model: CharModel) -> Computation:
+        """Return the computation that trains a model."""
+        if self.kernels is not None:
+            return NativeComputation(model, self.kernels)
+        return TorchComputation(model, records_graph=self.records_graph)
 
-def engine(
-    model: ModelConfig,
+    def evaluation(self, model: CharModel) -> Computation:
+        """Return the computation that evaluates a model, window shapes as they come."""
+        if self.kernels is not None:
+            return NativeComputation(model, self.kernels)
+        return TorchComputation(model)
+
+
+def choose_backend(
+    model: CharModel,
     train: TrainConfig,
     device: torch.device,
     precision: torch.dtype,
     *,
     may_compile: bool = True,
-) -> Engine:
-    """What `train.engine` means for a model here.
+) -> Backend:
+    """Resolve `train.backend` for a model here.
 
     may_compile: build the kernels if need be; else they are used only where they are built.
 
     Raises: UsageError where "native" is asked for and cannot be.
     """
-    wanted = train.engine
-    if wanted == "torch" or (wanted == "auto" and not worthwhile(model, device)):
+    wanted = train.backend
+    if wanted == "torch" or (wanted == "auto" and not _worthwhile(model, device)):
         nvidia = device.type == "cuda" and torch.version.hip is None
-        return Engine(None, replays=wanted == "auto" and nvidia)
+        return Backend(None, records_graph=wanted == "auto" and nvidia)
     try:
         kernels = _usable(device, precision, may_compile)
+        if not kernels.supports(model.layers()):
+            raise UnavailableError(f"the kernels have no cell {model.config.cell!r}")
     except UnavailableError as error:
         if wanted == "native" and may_compile:
-            raise UsageError(f"train.engine = native: {error}", "use train.engine=auto") from None
+            raise UsageError(f"train.backend = native: {error}", "use train.backend=auto") from None
         _warn_once(f"computing with torch: {error}")
-        return Engine(None)
-    return Engine(kernels)
+        return Backend(None)
+    return Backend(kernels)
 
 
-def worthwhile(model: ModelConfig, device: torch.device) -> bool:
-    """Whether "auto" wishes for the kernels."""
-    return device.type == "cpu" and model.hidden_size >= SMALLEST
+def _worthwhile(model: CharModel, device: torch.device) -> bool:
+    """Tell whether "auto" wishes for the kernels."""
+    return device.type == "cpu" and model.config.hidden_size >= SMALLEST
 
 
 def _usable(device: torch.device, precision: torch.dtype, may_compile: bool) -> Kernels:
@@ -70,7 +86,7 @@ def _usable(device: torch.device, precision: torch.dtype, may_compile: bool) -> 
         raise UnavailableError(f"the kernels are for the CPU, not for {device}")
     if not may_compile and not build.decided():
         raise UnavailableError("the kernels are not compiled yet; the first training will do it")
-    kernels = Kernels(load())
+    kernels = Kernels(load_library())
     if str(precision).removeprefix("torch.") not in kernels.types:
         raise UnavailableError(f"the kernels have no {precision} on this processor")
     return kernels
@@ -81,15 +97,18 @@ def _warn_once(message: str) -> None:
     log.warning(message)
 
 
-def built() -> Kernels | None:
-    """The kernels where they need not be built first."""
+def built_kernels(model: CharModel) -> Kernels | None:
+    """Return the kernels for a model where they are built and worth it, else None."""
+    if not _worthwhile(model, model.head.weight.device):
+        return None
     try:
-        return Kernels(load()) if build.cached().is_file() else None
+        kernels = Kernels(load_library()) if build.cached().is_file() else None
     except UnavailableError:
         return None
+    return kernels if kernels and kernels.supports(model.layers()) else None
 
 
 @cache
-def load() -> ctypes.CDLL:
-    """The library, built if need be. Raises: UnavailableError."""
-    return build.library(accept)
+def load_library() -> ctypes.CDLL:
+    """Return the library, built if need be. Raises: UnavailableError."""
+    return build.library(find_error)

@@ -12,14 +12,14 @@ from torch import Tensor
 
 log = logging.getLogger(__name__)
 
-Computation = Callable[[list[Tensor]], list[Tensor]]
+TensorFunction = Callable[[list[Tensor]], list[Tensor]]
 
 WARM_UP = 3
 """Calls before the recording, in which libraries choose kernels and set up what they need."""
 
 
-class Replay:
-    """Computes on one GPU, again and again with tensors of the same shapes, and waits for nothing.
+class CudaGraph:
+    """Capture a fixed-shape computation as a CUDA graph and replay it.
 
     The first call records the computation and tries the recording. Where that fails, or gives
     something else, every call computes as it would have, and a warning says so.
@@ -31,9 +31,9 @@ class Replay:
         self._outputs: list[Tensor] = []
         self._refused = False
 
-    def __call__(self, compute: Computation, inputs: list[Tensor]) -> list[Tensor]:
-        """What `compute` gives for the inputs, the same function at every call; to be read before
-        the next call, which writes over it."""
+    def __call__(self, compute: TensorFunction, inputs: list[Tensor]) -> list[Tensor]:
+        """Return what `compute` gives for the inputs, the same function at every call; to be read
+        before the next call, which writes over it."""
         if self._graph is None:
             recorded = None if self._refused else self._record(compute, inputs)
             return compute(inputs) if recorded is None else recorded
@@ -44,7 +44,7 @@ class Replay:
         self._graph.replay()
         return self._outputs
 
-    def _record(self, compute: Computation, inputs: list[Tensor]) -> list[Tensor] | None:
+    def _record(self, compute: TensorFunction, inputs: list[Tensor]) -> list[Tensor] | None:
         """Record, and replay once. Returns the results; None where they cannot be trusted."""
         self._inputs = [given.clone() for given in inputs]
         reason = ""
@@ -84,7 +84,7 @@ def _alike(found: list[Tensor], expected: list[Tensor]) -> bool:
 
 
 def _agree(found: Tensor, expected: Tensor) -> bool:
-    """Equal but for the order of sums."""
+    """Tell whether tensors are equal but for the order of sums."""
     if found.numel() == 0:
         return True
     deviation = (found - expected).float().norm() / expected.float().norm().clamp(min=1e-12)

@@ -5,6 +5,7 @@ import ctypes
 import platform
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,6 @@ def resolve_device(name: str) -> torch.device:
     if not there[chosen.type] or (chosen.index or 0) >= max(1, torch.cuda.device_count()):
         found = ", ".join(kind for kind in there if there[kind])
         raise UsageError(f"device {name} is not available here", f"there is: {found}")
-    if chosen.type == "cuda":  # or cuDNN would round float32 to 10 bits in recurrent layers (TF32)
-        torch.backends.cudnn.allow_tf32 = False
     return chosen
 
 
@@ -63,6 +62,22 @@ def to_device(tensor: torch.Tensor, to: torch.device) -> torch.Tensor:
     if to.type != "cuda":
         return tensor.to(to)
     return tensor.pin_memory().to(to, non_blocking=True)
+
+
+def exact_float32(on: torch.device) -> None:
+    """Have cuDNN compute float32 as float32: by default it rounds products in recurrent layers to
+    10 bits (TF32). Changes this process, so commands and the public API call it, nobody else."""
+    if on.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False
+
+
+def prepare_process(on: torch.device, threads: int) -> None:
+    """Set this process up to train: threads of torch (0: as they are), memory, exact float32."""
+    if threads:
+        torch.set_num_threads(threads)
+    if on.type == "cpu":
+        keep_freed_memory()
+    exact_float32(on)
 
 
 def keep_freed_memory() -> None:
@@ -130,3 +145,14 @@ def versions() -> dict[str, str]:
         "processor": torch.backends.cpu.get_cpu_capability(),
         "system": f"{platform.system()} {platform.machine()}",
     }
+
+
+@contextlib.contextmanager
+def use_threads(count: int) -> Iterator[None]:
+    """Run torch on so many threads inside, as before outside; 0: as before inside, too."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

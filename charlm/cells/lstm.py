@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from charlm.cells.base import Cell, State
+from charlm.cells.base import GatedCell, State
+from charlm.cells.fused import onednn_refuses, run_fused
 
 
-class LSTM(Cell):
+class LSTM(GatedCell):
     """One layer with a cell state that is only erased, written and revealed through gates.
 
         i_t = sigma(W_i [h_{t-1}, x_t] + b_i)          input gate: what to write
@@ -33,10 +34,6 @@ class LSTM(Cell):
         super().__init__(input_size, hidden_size, bias=bias)
         self.forget_bias = forget_bias
 
-    @property
-    def kernel(self) -> str:
-        return "lstm"
-
     def advance(self, projected: Tensor, state: State) -> State:
         h, c = state
         a_i, a_f, a_g, a_o = (projected + F.linear(h, self.weight_hh, self.bias_hh)).chunk(4, -1)
@@ -46,12 +43,16 @@ class LSTM(Cell):
         return o * torch.tanh(c), c
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        return self.run_fused(torch.lstm, x, state)
+        if onednn_refuses(x):
+            return self.unroll(x, state)
+        return run_fused(self, torch.lstm, x, state)
 
     @torch.no_grad()
     def reset_parameters(self, scheme: str, generator: torch.Generator) -> None:
-        """As `Cell.reset_parameters`; then the forget gate is opened, so that memory lasts from
-        the first step on. Source: Jozefowicz et al. 2015, section 2.2."""
+        """Fill the parameters, then open the forget gate, so that memory lasts from the first step.
+
+        Source: Jozefowicz et al. 2015, section 2.2.
+        """
         super().reset_parameters(scheme, generator)
         if self.bias_ih is not None:
             self.bias_ih[self.hidden_size : 2 * self.hidden_size] += self.forget_bias

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from charlm.cells.base import Cell, State
+from charlm.cells.base import GatedCell, State
+from charlm.cells.fused import run_fused
 
 
-class RNN(Cell):
+class RNN(GatedCell):
     """One layer that mixes the new symbol into a single hidden state.
 
         h_t = tanh(W_hh h_{t-1} + W_ih x_t + b)        (or relu in the place of tanh)
@@ -31,16 +32,11 @@ class RNN(Cell):
         super().__init__(input_size, hidden_size, bias=bias)
         self.nonlinearity = nonlinearity
 
-    @property
-    def kernel(self) -> str:
-        return f"rnn_{self.nonlinearity}"
-
     def advance(self, projected: Tensor, state: State) -> State:
         (h,) = state
         a = projected + F.linear(h, self.weight_hh, self.bias_hh)
         return (torch.tanh(a) if self.nonlinearity == "tanh" else torch.relu(a),)
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        return self.run_fused(
-            torch.rnn_tanh if self.nonlinearity == "tanh" else torch.rnn_relu, x, state
-        )
+        operator = torch.rnn_tanh if self.nonlinearity == "tanh" else torch.rnn_relu
+        return run_fused(self, operator, x, state)

@@ -2,60 +2,35 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 import typer
 
 from charlm import __version__
+from charlm.cli.options import Changes, Data, Debug, Device, Json, Quiet, Run, Threads, Which, flags
+
+EXAMPLES = """\b
+Examples:
+  charlm train my.txt
+  charlm sample --prompt "Once upon a time"
+  charlm compare rnn lstm gru --data my.txt
+"""
 
 app = typer.Typer(
     name="charlm",
     help="Train, sample, score and compare recurrent character-level language models.",
+    epilog=EXAMPLES,
     invoke_without_command=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"max_content_width": 100},
 )
-
-debug_wanted = False
-
-
-def _want_debug(value: bool) -> None:
-    global debug_wanted
-    debug_wanted = debug_wanted or value
 
 
 def _show_version(value: bool) -> None:
     if value:
         print(f"charlm {__version__}")
         raise typer.Exit
-
-
-Debug = Annotated[
-    bool, typer.Option("--debug", callback=_want_debug, help="Show tracebacks of errors.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Data = Annotated[
-    list[str] | None, typer.Option(help="A file or folder of text; - is stdin. Repeatable.")
-]
-Changes = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="As in train.steps=500. Repeatable."),
-]
-Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads to use.")]
-Run = Annotated[
-    Path | None,
-    typer.Argument(help="A run directory, or a checkpoint in one.", show_default="the latest run"),
-]
-Which = Annotated[str, typer.Option("--checkpoint", help="best, latest or a step's number.")]
-
-
-def _flags(data: list[str] | None, device: str | None, threads: int | None) -> dict[str, Any]:
-    """The options that stand for a key of the configuration, where they were given."""
-    path: str | list[str] | None = data[0] if data and len(data) == 1 else data
-    flags = {"data.path": path, "train.device": device, "train.threads": threads}
-    return {key: value for key, value in flags.items() if value}
 
 
 @app.callback()
@@ -70,21 +45,20 @@ def main(
         print(context.get_help())
 
 
-# ---- train --------------------------------------------------------------------------------------
-
-
-@app.command()
+@app.command(short_help="Train a model on a text, or go on with a run.")
 def train(
     config: Annotated[
         str | None,
         typer.Argument(
-            help="A preset's name or a .toml file.", show_default="hello; default with --data"
+            help="A preset's name, a .toml file, or a text or folder to train on.",
+            show_default="hello; default with --data",
         ),
     ] = None,
     data: Data = None,
     changes: Changes = None,
     run: Annotated[
-        Path | None, typer.Option(help="The run directory.", show_default="runs/<config>-<n>")
+        Path | None,
+        typer.Option(help="The run directory.", show_default="runs/<text or preset>-<n>"),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --run, or the latest.")
@@ -93,32 +67,27 @@ def train(
         bool, typer.Option("--dry-run", help="Resolve, count, estimate; write nothing.")
     ] = False,
     as_json: Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    quiet: Quiet = False,
     device: Device = None,
     threads: Threads = None,
     debug: Debug = False,
 ) -> None:
-    """Train a model on a text."""
+    """Train a model on a text, or go on with a run: the same command with --resume added."""
     from charlm.cli import train as command
     from charlm.errors import UsageError
 
-    flags = _flags(data, device, threads)
+    given = command.Arguments(config, changes or [], flags(data, device, threads))
     if resume and dry_run:
         raise UsageError("--resume and --dry-run go one at a time", "leave one of them out")
     if dry_run:
-        command.dry_run(config, changes or [], flags, as_json=as_json)
+        command.dry_run(given, as_json=as_json)
         return
-    signalled = command.train(
-        config, run, changes or [], flags, resume=resume, as_json=as_json, quiet=quiet
-    )
+    signalled = command.train(given, run, resume=resume, as_json=as_json, quiet=quiet)
     if signalled:
         raise typer.Exit(128 + signalled)
 
 
-# ---- sample -------------------------------------------------------------------------------------
-
-
-@app.command()
+@app.command(short_help="Write text with a trained model.")
 def sample(
     run: Run = None,
     prompt: Annotated[str, typer.Option(help="Text to continue; - reads stdin.")] = "",
@@ -135,14 +104,12 @@ def sample(
     seed: Annotated[
         int | None, typer.Option(min=0, help="The same seed gives the same text.")
     ] = None,
-    num: Annotated[int, typer.Option(min=1, help="So many samples at once.")] = 1,
+    num: Annotated[int, typer.Option(min=1, help="Number of samples.")] = 1,
     stop: Annotated[str, typer.Option(help="End before this text.")] = "",
     which: Which = "best",
     precision: Annotated[
-        str,
-        typer.Option(
-            help="Of the weights: auto, float32, bfloat16 or int8 (fastest, a little worse)."
-        ),
+        Literal["auto", "float32", "bfloat16", "int8"],
+        typer.Option(help="Precision of the weights; int8 is fastest, and a little worse."),
     ] = "auto",
     as_json: Json = False,
     device: Device = None,
@@ -154,29 +121,27 @@ def sample(
     from charlm import api
     from charlm.cli import sample as command
 
-    given = {"length": length, "temperature": temperature, "top_k": top_k, "top_p": top_p}
+    options = {"length": length, "temperature": temperature, "top_k": top_k, "top_p": top_p}
     command.sample(
         api.load(run, which=which, device=device or "cpu"),
         sys.stdin.read() if prompt == "-" else prompt,
-        {key: value for key, value in given.items() if value is not None},
+        {key: value for key, value in options.items() if value is not None},
         seed=seed,
         num=num,
         stop=stop,
-        threads=threads,
+        threads=threads or 1,
         precision=precision,
         as_json=as_json,
     )
 
 
-# ---- score --------------------------------------------------------------------------------------
-
-
-@app.command()
+@app.command(short_help="Score a text: bits per character.")
 def score(
     run: Run = None,
     file: Annotated[str | None, typer.Argument(help="A text; - is stdin.")] = None,
     split: Annotated[
-        str | None, typer.Option(help="val, test or train: a split of the run's own data.")
+        Literal["val", "validation", "test", "train"] | None,
+        typer.Option(help="A split of the run's own data instead of a FILE."),
     ] = None,
     window: Annotated[
         int, typer.Option(min=0, help="Windows of N from the zero state; 0: the whole, stateful.")
@@ -190,34 +155,28 @@ def score(
     threads: Threads = None,
     debug: Debug = False,
 ) -> None:
-    """How well a model predicts a text, in bits per character."""
-    from charlm import api
+    """Score how well a model predicts a text, in bits per character."""
     from charlm.cli import score as command
 
-    if run is not None and file is None and split is None and not run.is_dir():
-        run, file = None, str(run)  # a single argument that is no run is the text
-    loaded = api.load(run, which=which, device=device or "cpu")
     command.score(
-        loaded,
+        run,
         file,
         split,
         window=window,
+        which=which,
+        device=device or "cpu",
         threads=threads,
         per_character=per_character,
         as_json=as_json,
     )
 
 
-# ---- compare ------------------------------------------------------------------------------------
-
-
-@app.command()
+@app.command(short_help="Compare cells on equal terms.")
 def compare(
     cells: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="CELL...",
-            help="As in: rnn lstm gru; each may have settings of its own: gru:reset_gate=before.",
+            metavar="CELL...", help="As in: rnn lstm gru gru:reset_gate=before,bias=false."
         ),
     ] = None,
     config: Annotated[
@@ -226,9 +185,10 @@ def compare(
     data: Data = None,
     changes: Changes = None,
     match: Annotated[
-        str, typer.Option(help="What is alike: parameters, hidden (the width) or time.")
+        Literal["parameters", "hidden", "time"],
+        typer.Option(help="What to equalise; hidden is the width."),
     ] = "parameters",
-    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Runs of each cell.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Runs of each cell.")] = 5,
     tune: Annotated[
         bool,
         typer.Option("--tune", help="First look for each cell's learning rate, alike for all."),
@@ -240,7 +200,7 @@ def compare(
         ),
     ] = None,
     as_json: Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    quiet: Quiet = False,
     device: Device = None,
     threads: Threads = None,
     debug: Debug = False,
@@ -248,26 +208,30 @@ def compare(
     """Compare cells on equal terms: the lecture's claims as measurements, in a page to open."""
     from charlm.cli import compare as command
 
-    signalled = command.compare(
-        cells or [],
-        config,
-        changes or [],
-        _flags(data, device, threads),
-        match=match,
-        seeds=seeds,
-        tune=tune,
-        out=out,
-        as_json=as_json,
-        quiet=quiet,
+    given = command.Arguments(
+        cells or [], config, changes or [], flags(data, device, threads), match, seeds, tune
     )
+    signalled = command.compare(given, out, as_json=as_json, quiet=quiet)
     if signalled:
         raise typer.Exit(128 + signalled)
 
 
-# ---- bench --------------------------------------------------------------------------------------
+@app.command(short_help="List the runs of a folder.")
+def runs(
+    folder: Annotated[Path, typer.Argument(help="Where the runs are.")] = Path("runs"),
+    plot: Annotated[
+        Path | None, typer.Option(help="Write their learning curves as one PNG.")
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """List the runs of a folder, newest first."""
+    from charlm.cli import runs as command
+
+    command.runs(folder, plot, as_json=as_json)
 
 
-@app.command()
+@app.command(short_help="Measure what this machine reaches.")
 def bench(
     cells: Annotated[
         list[str] | None,
@@ -277,38 +241,24 @@ def bench(
         list[str] | None,
         typer.Option("--shape", metavar="HxL", help="Width x layers, as in 512x2. Repeatable."),
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="The median of so many is shown.")] = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="Repetitions; the median is reported.")] = 5,
     as_json: Json = False,
     threads: Threads = None,
     debug: Debug = False,
 ) -> None:
-    """How fast this machine trains and writes, by the native kernels and by torch."""
+    """Measure how fast this machine trains and writes, by the native kernels and by torch."""
     from charlm.cli import bench as command
 
     command.bench(cells or [], shapes or [], rounds=rounds, threads=threads, as_json=as_json)
 
 
-# ---- init ---------------------------------------------------------------------------------------
-
-
-@app.command()
+@app.command(short_help="Write a preset as a file to start from.")
 def init(
     preset: Annotated[str, typer.Argument(help="The preset to write.")] = "default",
     out: Annotated[Path | None, typer.Option(help="A file instead of stdout.")] = None,
     debug: Debug = False,
 ) -> None:
     """Write a preset as a commented TOML file to start from."""
-    from charlm.config import loading
-    from charlm.errors import UsageError
+    from charlm.cli import init as command
 
-    text = loading.preset_text(preset)
-    if out is None:
-        sys.stdout.write(text)
-        return
-    try:
-        with out.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise UsageError(f"{out} exists", "give another --out, or remove it") from None
-    except OSError as error:
-        raise UsageError(f"cannot write {out}: {error.strerror}", "give another --out") from None
+    command.init(preset, out)

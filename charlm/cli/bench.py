@@ -1,12 +1,11 @@
 """`charlm bench`."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
-import torch
-
+from charlm.backends.device import prepare_process, resolve_device
 from charlm.compare import benchmark
+from charlm.terminal import bench as terminal
 from charlm.terminal import console
 
 
@@ -20,20 +19,19 @@ def bench(
 ) -> None:
     """Measure, and print a line for every cell at every shape as it is known, or all as JSON."""
     console.show_log(quiet=as_json)
-    if threads:
-        torch.set_num_threads(threads)
+    prepare_process(resolve_device("cpu"), threads or 0)
     rows: list[benchmark.Row] = []
-    for row in benchmark.measure(cells or benchmark.CELLS, shapes or benchmark.SHAPES, rounds):
+    wanted = cells or benchmark.every_cell()
+    for row in benchmark.measure(wanted, shapes or benchmark.SHAPES, rounds):
         if not as_json:
             if not rows:
-                console.bench_heading(benchmark.place(), benchmark.BATCH, benchmark.LENGTH)
-            console.bench_row(row)
+                terminal.heading(benchmark.environment(), benchmark.BATCH, benchmark.LENGTH)
+            terminal.line(row)
         rows.append(row)
     if as_json:
+        listed = []
+        for row in rows:
+            picked = {"backend": row.picked[0], "precision": row.picked[1]}
+            listed.append({k: v for k, v in asdict(row).items() if k != "picked"} | picked)
         window = {"batch_size": benchmark.BATCH, "sequence_length": benchmark.LENGTH}
-        listed = [
-            {**asdict(row), "engine": row.picked[0], "precision": row.picked[1]} for row in rows
-        ]
-        for row_json in listed:
-            del row_json["picked"]
-        print(json.dumps({"place": benchmark.place(), **window, "rows": listed}))
+        console.print_json({"environment": benchmark.environment(), **window, "rows": listed})

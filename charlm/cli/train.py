@@ -1,114 +1,106 @@
 """`charlm train`."""
 
-import json
 import signal
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from charlm.backends.device import prepare_process, resolve_device
 from charlm.cli.signals import exit_at_once, stopping_on_signals
-from charlm.config import loading
+from charlm.config.loading import ConfigLayers
 from charlm.evaluation.surprisal import distributions
 from charlm.runs.directory import RunDirectory
 from charlm.terminal import console
-from charlm.terminal.training import Progress
+from charlm.terminal import run as terminal
+from charlm.terminal.training import TrainingProgress
 from charlm.training import setup
+from charlm.training.estimate import estimate
 from charlm.training.events import Finished
-from charlm.training.setup import Plan
 from charlm.training.trainer import Trainer
 
 SMALL_ENOUGH_TO_SHOW = 32
 """Symbols of a text whose every prediction fits on the screen, as in the lecture's example."""
 
 
-def train(
-    config: str | None,
-    path: Path | None,
-    changes: Sequence[str],
-    flags: Mapping[str, Any],
-    *,
-    resume: bool,
-    as_json: bool,
-    quiet: bool,
-) -> int:
-    """Begin a run or resume one, and train it; returns the number of the signal that ended it."""
+@dataclass(frozen=True)
+class Arguments:
+    """What was given to `charlm train`; see `setup.choose_layers`."""
+
+    source: str | None
+    changes: Sequence[str]
+    flags: Mapping[str, Any]
+
+    def layers(self) -> ConfigLayers:
+        return setup.choose_layers(self.source, self.changes, self.flags)
+
+
+def train(given: Arguments, path: Path | None, *, resume: bool, as_json: bool, quiet: bool) -> int:
+    """Begin a run or resume one, and train it; return the number of the signal that ended it."""
     signal.signal(signal.SIGTERM, exit_at_once)
     console.show_log(quiet=quiet)
-    if resume:
-        trainer, directory = _resume(config, path, changes, flags, quiet=quiet)
-    else:
-        trainer, directory = _begin(config, path, changes, flags, quiet=quiet)
+    begin = _resume if resume else _begin
+    trainer, directory = begin(given, path, quiet=quiet)
     try:
         finished, signalled = _watch(trainer, directory, quiet=quiet)
     finally:
         directory.unlock()
     if as_json:
-        print(json.dumps(finished.summary))
+        console.print_json(finished.summary)
     elif not quiet:
         _conclude(finished, trainer)
     return signalled
 
 
-def dry_run(
-    config: str | None, changes: Sequence[str], flags: Mapping[str, Any], *, as_json: bool
-) -> None:
+def dry_run(given: Arguments, *, as_json: bool) -> None:
     """Show what a run would be, and write nothing."""
     console.show_log(quiet=as_json)
-    planned = _plan(config, changes, flags, keep=False)
-    estimate = Trainer(planned.config, planned.corpus, may_compile=False).estimate()
+    resolved = setup.resolve_run(given.layers(), keep=False)
+    train = resolved.config.train
+    prepare_process(resolve_device(train.device), train.threads)
+    estimated = estimate(resolved.config, resolved.corpus)
     if as_json:
         report = {
-            "config": planned.config.model_dump(),
-            "origins": planned.origins,
-            "characters": {name: s.characters for name, s in planned.corpus.splits.items()},
+            "config": resolved.config.model_dump(),
+            "origins": resolved.origins,
+            "characters": {name: s.characters for name, s in resolved.corpus.splits.items()},
         }
-        print(json.dumps({**report, **estimate}))
+        console.print_json({**report, **estimated})
         return
-    console.settings_table(planned.config, planned.origins)
-    console.describe(planned.corpus)
-    console.estimated(estimate)
+    terminal.settings_table(resolved.config, resolved.origins)
+    terminal.describe(resolved.corpus)
+    terminal.estimated(estimated)
 
 
-def _plan(
-    config: str | None, changes: Sequence[str], flags: Mapping[str, Any], *, keep: bool = True
-) -> Plan:
-    name = config or ("default" if "data.path" in flags else "hello")
-    return setup.plan(loading.load(name, changes, flags), keep=keep)
-
-
-def _begin(
-    config: str | None,
-    path: Path | None,
-    changes: Sequence[str],
-    flags: Mapping[str, Any],
-    *,
-    quiet: bool,
-) -> tuple[Trainer, RunDirectory]:
-    planned = _plan(config, changes, flags)
-    trainer, directory = setup.begin(planned, path)
+def _begin(given: Arguments, path: Path | None, *, quiet: bool) -> tuple[Trainer, RunDirectory]:
+    resolved = setup.resolve_run(given.layers())
+    train = resolved.config.train
+    prepare_process(resolve_device(train.device), train.threads)
+    trainer, directory = setup.begin(resolved, path)
     if not quiet:
-        console.describe(planned.corpus)
+        terminal.describe(resolved.corpus)
         count = trainer.learner.model.parameter_count()
-        console.introduce(planned.config, count, trainer.place(), directory.path)
+        terminal.introduce(resolved.config, count, trainer.environment(), directory.path)
     return trainer, directory
 
 
-def _resume(
-    config: str | None,
-    path: Path | None,
-    changes: Sequence[str],
-    flags: Mapping[str, Any],
-    *,
-    quiet: bool,
-) -> tuple[Trainer, RunDirectory]:
-    if config is not None:
-        console.warn(f"--resume goes on with the run's own configuration, not with {config}")
-    resumed = setup.resume(path, changes, flags)
+def _resume(given: Arguments, path: Path | None, *, quiet: bool) -> tuple[Trainer, RunDirectory]:
+    source, flags = setup.name_text(given.source, given.flags)
+    named = given.source is not None or "data.path" in flags
+    name = setup.run_name(given.layers()) if named else ""
+    resumed = setup.resume(path, given.changes, flags, name=name)
+    train = resumed.config.train
+    prepare_process(resolve_device(train.device), train.threads)
+    if source == given.source and (unlike := setup.unlike_run(given.layers(), resumed)):
+        console.warn(
+            f"the run goes on with its own configuration, which is not that of {given.source} in "
+            + ", ".join(unlike)
+        )
     if resumed.differences:
         listed = "; ".join(resumed.differences)
         console.warn(f"not as when the run stopped, so the last bits may differ: {listed}")
     if not quiet:
-        console.say(f"resuming {resumed.run.path} at step {resumed.checkpoint.step}")
+        console.print_status(f"resuming {resumed.run.path} at step {resumed.step}")
     return resumed.trainer, resumed.run
 
 
@@ -117,7 +109,7 @@ def _watch(trainer: Trainer, directory: RunDirectory, *, quiet: bool) -> tuple[F
     start = trainer.progress.step
     with (
         stopping_on_signals(trainer.stop) as received,
-        Progress(trainer.config.train, start=start, quiet=quiet) as progress,
+        TrainingProgress(trainer.config.train, start=start, quiet=quiet) as progress,
     ):
         for event in trainer.train(directory):
             progress.show(event)
@@ -132,7 +124,7 @@ def _conclude(finished: Finished, trainer: Trainer) -> None:
         given = corpus.symbols[corpus.train.start : corpus.train.stop]
         symbols = [corpus.vocabulary.symbol(index) for index in range(len(corpus.vocabulary))]
         shown = [symbols[index] for index in given]
-        rows = distributions(trainer.learner.judged, given[:-1])
-        console.predictions_table(shown[:-1], shown[1:], symbols, rows.tolist())
+        rows = distributions(trainer.learner.eval_model, given[:-1])
+        terminal.predictions_table(shown[:-1], shown[1:], symbols, rows.tolist())
         prompt = shown[0]
-    console.conclude(finished.summary, prompt)
+    terminal.conclude(finished.summary, prompt)

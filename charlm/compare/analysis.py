@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from charlm.backends.device import resolve_device
-from charlm.compare.runs import Leg, evaluations, summary
+from charlm.backends.step import TorchComputation
+from charlm.compare.plan import PlannedRun
+from charlm.compare.reuse import evaluations, summary
 from charlm.errors import DataError
 from charlm.evaluation.surprisal import evaluate
 from charlm.inspect.gradients import gradient_by_lag
@@ -16,8 +18,7 @@ from charlm.models.recurrent import CharModel
 from charlm.runs import checkpoint
 from charlm.runs.checkpoint import Checkpoint
 from charlm.runs.directory import RunDirectory
-from charlm.sampling import generate
-from charlm.sampling.generate import Stream
+from charlm.sampling.generate import Generation, Sample
 from charlm.text.corpus import Corpus
 
 SPEED_SYMBOLS = 400
@@ -31,12 +32,12 @@ Gradients = dict[str, list[float]]
 
 
 @dataclass(frozen=True)
-class Examined:
+class RunAnalysis:
     """A finished run. Units: bits a character; sample_speed: characters a second, one text at once,
-    on one thread. trained, fresh: see `diagnose.gradient_by_lag`; empty where the text is too short
+    on one thread. trained, fresh: see `gradient_by_lag`; empty where the text is too short
     or a gradient is not finite."""
 
-    leg: Leg
+    planned: PlannedRun
     summary: dict[str, Any]
     curve: list[dict[str, Any]]
     test_bits: float | None
@@ -49,39 +50,39 @@ class Examined:
 Opened = tuple[Checkpoint, CharModel]
 
 
-def opening(leg: Leg) -> Opened:
-    """A finished run's best checkpoint and model. Raises: CheckpointError where it is damaged."""
-    saved = checkpoint.read(RunDirectory(leg.path).find("best"))
+def load_best(planned: PlannedRun) -> Opened:
+    """Load a finished run's best checkpoint and model. Raises: CheckpointError: damaged."""
+    saved = checkpoint.read(RunDirectory(planned.path).find("best"))
     model = CharModel.from_weights(saved.config.model, len(saved.vocabulary), saved.weights)
     return saved, model
 
 
 def writing_speeds(opened: Sequence[Opened]) -> list[float]:
-    """Characters a second of every model, the median of rounds in which they take turns."""
+    """Measure characters a second of every model, the median of rounds in which they take turns."""
     rounds = [[_speed(saved, model) for saved, model in opened] for _ in range(SPEED_ROUNDS)]
     return [statistics.median(values) for values in zip(*rounds, strict=True)]
 
 
-def examine(
-    legs: Sequence[Leg],
+def analyse(
+    finished: Sequence[PlannedRun],
     opened: Sequence[Opened],
     speeds: Sequence[float],
     corpus: Corpus,
     prompt: str,
-) -> list[Examined]:
-    """Look at finished runs. Raises: CheckpointError where one is damaged."""
+) -> list[RunAnalysis]:
+    """Analyse finished runs. Raises: CheckpointError where one is damaged."""
     return [
-        Examined(
-            leg,
-            summary(leg),
-            evaluations(leg),
-            _test_bits(leg, model, corpus),
+        RunAnalysis(
+            planned,
+            summary(planned),
+            evaluations(planned),
+            _test_bits(planned, model, corpus),
             speed,
             as_utf8(_write(saved, model, prompt, SAMPLE_SYMBOLS, seed=0).text),
             _gradients(model, corpus),
-            _gradients(_fresh(leg, corpus), corpus),
+            _gradients(_fresh(planned, corpus), corpus),
         )
-        for leg, (saved, model), speed in zip(legs, opened, speeds, strict=True)
+        for planned, (saved, model), speed in zip(finished, opened, speeds, strict=True)
     ]
 
 
@@ -99,10 +100,10 @@ def as_utf8(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _fresh(leg: Leg, corpus: Corpus) -> CharModel:
+def _fresh(planned: PlannedRun, corpus: Corpus) -> CharModel:
     """The model as it was before its first step."""
-    model = CharModel(leg.config.model, len(corpus.vocabulary))
-    model.reset_parameters(leg.config.train.seed)
+    model = CharModel(planned.config.model, len(corpus.vocabulary))
+    model.reset_parameters(planned.config.train.seed)
     return model.requires_grad_(False)
 
 
@@ -113,26 +114,25 @@ def _speed(saved: Checkpoint, model: CharModel) -> float:
     return characters / (time.perf_counter() - began)
 
 
-def _write(saved: Checkpoint, model: CharModel, prompt: str, length: int, *, seed: int) -> Stream:
+def _write(saved: Checkpoint, model: CharModel, prompt: str, length: int, *, seed: int) -> Sample:
     options = saved.config.sample.model_copy(update={"length": length})
-    streams: list[Stream] = []
-    for _ in generate.generate(
-        model, saved.vocabulary, options, prompt=prompt, seed=seed, streams=streams
-    ):
+    generation = Generation(model, saved.vocabulary, options, prompt=prompt, seed=seed)
+    for _ in generation:
         pass
-    return streams[0]
+    return generation.samples[0]
 
 
-def _test_bits(leg: Leg, model: CharModel, corpus: Corpus) -> float | None:
+def _test_bits(planned: PlannedRun, model: CharModel, corpus: Corpus) -> float | None:
     """On the test split, in float32, as `charlm score RUN --split test` says."""
     split = corpus.splits["test"]
     if not len(split):
         return None
-    model.to(resolve_device(leg.config.train.device))
-    counts = {"characters": split.characters, "bytes": split.bytes}
-    bits = evaluate(model, corpus.symbols, split.start, split.stop, **counts).bits_per_character
+    model.to(resolve_device(planned.config.train.device))
+    _, score = evaluate(
+        TorchComputation(model), corpus.symbols, vocabulary=corpus.vocabulary, split=split
+    )
     model.cpu()
-    return bits
+    return score.bits_per_character
 
 
 def _gradients(model: CharModel, corpus: Corpus) -> Gradients:

@@ -14,8 +14,11 @@ MOST_SYMBOLS = 4_000_000
 
 @dataclass(frozen=True)
 class Baselines:
-    """bits: a character, by split ("validation", and "test" where there is one), then by baseline.
-    ngram_order: the best one on validation. ngram_counts: how many the model keeps."""
+    """What is reached without a network.
+
+    bits: a character, by split ("validation", and "test" where there is one), then by baseline.
+    ngram_order: the best one on validation. ngram_counts: how many the model keeps.
+    """
 
     bits: dict[str, dict[str, float]]
     ngram_order: int
@@ -23,7 +26,7 @@ class Baselines:
 
 
 def baselines(corpus: Corpus) -> Baselines:
-    """Measure them.
+    """Measure what is reached without a network. What the vocabulary lacks costs as in `score_of`.
 
     uniform: every symbol as probable as the next. unigram: by how often each occurs. ngram: see
     `charlm.ngram`. xz: what the split adds to the size of the compressed train split.
@@ -47,12 +50,13 @@ def baselines(corpus: Corpus) -> Baselines:
             "ngram": by_order[order - 1],
             "xz": 8.0 * (_xz(text + _bytes(corpus.vocabulary, held_out)) - compressed),
         }
-        result[name] = {kind: bits / split.characters for kind, bits in totals.items()}
+        unknown = sum(split.unknown.values()) * math.log2(corpus.vocabulary.outside)
+        result[name] = {k: (bits + unknown) / split.characters for k, bits in totals.items()}
     return Baselines(result, order, model.gram_count(order))
 
 
 def _xz(text: bytes) -> int:
-    """Bytes after compression at the highest setting."""
+    """Count the bytes after compression at the highest setting."""
     return len(lzma.compress(text, preset=9 | lzma.PRESET_EXTREME))
 
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from charlm.runs.checkpoint import json_bytes, replace
+from charlm.files import json_bytes, replace
 
 FOLDER = "measured"
 
 
-def kept(folder: Path, name: str, key: Any, measure: Callable[[], Any]) -> Any:
+def cached(folder: Path, name: str, key: Any, measure: Callable[[], Any]) -> Any:
     """What `measure` returned when it was first called for `key`.
 
     Both are JSON. A file that cannot be read is as good as none: it is measured again.

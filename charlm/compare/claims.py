@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from statistics import fmean, geometric_mean
 from typing import Any
 
-from charlm.cells import CELLS
-from charlm.compare.analysis import Examined
+from charlm.cells import CELLS, GRU, LSTM, RNN
+from charlm.compare.analysis import RunAnalysis
 from charlm.compare.plan import Entry, Plan, recurrent_parameters
 from charlm.compare.statistics import Interval, difference, ratio
-from charlm.compare.step_cost import Probed
+from charlm.compare.step_cost import StepCost
 from charlm.compare.table import Row
 from charlm.inspect.gradients import LAGS
 
@@ -18,14 +18,14 @@ SIMILAR = 0.02
 """A loss within this share of another is "similar performance"."""
 LAG = 20
 """How many steps back the gradient is compared."""
-GATE_BLOCKS = {"rnn": 1, "gru": 3, "lstm": 4}
+GATE_BLOCKS = {"rnn": len(RNN.gates), "gru": len(GRU.gates), "lstm": len(LSTM.gates)}
 SAME_MEMORY = 0.1
 """Peaks that differ by less are not told apart: repeats differed by up to 8 %."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """holds: None where the runs do not show it."""
+    """A claim and its verdict. holds: None where the runs do not show it."""
 
     claim: str
     holds: bool | None
@@ -46,15 +46,15 @@ class Claim:
 
 @dataclass(frozen=True)
 class Findings:
-    """All that a claim may be judged by. Of several entries with the same cell, the first counts.
+    """What claims are judged by. Of several entries with the same cell, the first counts.
 
-    probed: of the cells at the same width, by label.
+    costs: of the cells' steps at the same width, by label.
     """
 
     plan: Plan
     rows: Sequence[Row]
-    examined: Sequence[Examined]
-    probed: Mapping[str, Probed]
+    analyses: Sequence[RunAnalysis]
+    costs: Mapping[str, StepCost]
 
     def entry(self, cell: str) -> Entry | None:
         return next((e for e in self.plan.entries if e.cell == cell), None)
@@ -63,7 +63,7 @@ class Findings:
         return next((e for e in self.plan.same_width if e.cell == cell), None)
 
     def bits(self, cell: str) -> list[float] | None:
-        """Of every seed, on validation."""
+        """Return the bits of every seed, on validation."""
         entry = self.entry(cell)
         if entry is None:
             return None
@@ -72,23 +72,23 @@ class Findings:
         return values
 
     def unlike_at_same_width(self, *cells: str) -> str:
-        """What keeps cells from being compared where the width is what they share."""
+        """Name what keeps cells from being compared where the width is what they share."""
         entries = [entry for cell in cells if (entry := self.entry(cell))]
         return _unlike(*entries) if self.plan.match == "hidden" else ""
 
     def gradients(self, cell: str, *, trained: bool) -> list[float] | None:
-        """Of every seed, `LAG` steps back, in the order of the seeds."""
+        """Return the gradient of every seed, `LAG` steps back, in the order of the seeds."""
         entry = self.entry(cell)
         if entry is None:
             return None
-        own = [one for one in self.examined if one.leg.entry.label == entry.label]
-        own.sort(key=lambda one: one.leg.config.train.seed)
+        own = [one for one in self.analyses if one.planned.entry.label == entry.label]
+        own.sort(key=lambda one: one.planned.config.train.seed)
         by_lag = [one.trained if trained else one.fresh for one in own]
         return [max(values["h"][LAG], 1e-300) for values in by_lag] if all(by_lag) else None
 
 
 def judge(findings: Findings) -> list[dict[str, Any]]:
-    """Every claim with its verdict and evidence."""
+    """Judge every claim: its verdict and evidence."""
     terms = {
         "parameters": "with as many parameters",
         "hidden": "at the same width",
@@ -221,9 +221,9 @@ def _reaches_further(findings: Findings, cell: str, *, trained: bool) -> Claim:
         f"{_named(findings, 'rnn')} {geometric_mean(rnn):.1e}: "
         f"{_times(found.mean)} times as large"
         + (
-            f" (95 %: {_times(found.low)} to {_times(found.high)})"
-            if len(own) > 1
-            else ", from one seed, which cannot show it"
+            ", from too few seeds to show it (use --seeds 5)"
+            if found.is_open
+            else f" (95 %: {_times(found.low)} to {_times(found.high)})"
         ),
     )
 
@@ -231,18 +231,18 @@ def _reaches_further(findings: Findings, cell: str, *, trained: bool) -> Claim:
 # ---- words --------------------------------------------------------------------------------------
 
 
-def _pair_of_same_width(findings: Findings, text: str) -> tuple[Probed, Probed] | Claim:
-    """The GRU and the LSTM as measured at the same width, or why the claim cannot be judged."""
+def _pair_of_same_width(findings: Findings, text: str) -> tuple[StepCost, StepCost] | Claim:
+    """Return the GRU and the LSTM at the same width, or why the claim cannot be judged."""
     gru, lstm = findings.same_width("gru"), findings.same_width("lstm")
     if gru is None or lstm is None:
         return _missing(text, [c for c, v in (("gru", gru), ("lstm", lstm)) if v is None])
     if unlike := _unlike(gru, lstm):
         return Claim(text, None, f"they differ in {unlike}")
-    return findings.probed[gru.label], findings.probed[lstm.label]
+    return findings.costs[gru.label], findings.costs[lstm.label]
 
 
 def _unlike(*entries: Entry) -> str:
-    """The first key of [model], options of single cells aside, in which entries differ."""
+    """Name the first key of [model], options of single cells aside, in which entries differ."""
     own = {"cell", *(key for cell in CELLS.values() for key in cell.options)}
     for key in entries[0].config.model.model_dump(exclude=own):
         if len({getattr(entry.config.model, key) for entry in entries}) > 1:
@@ -264,8 +264,8 @@ def _article(cell: str) -> str:
 
 
 def _interval(found: Interval) -> str:
-    if abs(found.low) == float("inf"):
-        return f"{found.mean:+.3f}, from one seed, which cannot show it"
+    if found.is_open:
+        return f"{found.mean:+.3f}, from too few seeds to show it (use --seeds 5)"
     return f"{found.mean:+.3f} (95 %: {found.low:+.3f} to {found.high:+.3f})"
 
 

@@ -1,8 +1,7 @@
-"""A comparison from its plan to its result: what compare.json holds and the report shows."""
+"""A comparison from its plan to its result."""
 
-import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
@@ -12,20 +11,18 @@ from filelock import FileLock, Timeout
 
 from charlm import __version__
 from charlm.backends.device import versions
-from charlm.compare import runs, time_budget, tune
-from charlm.compare.analysis import Examined, examine, opening, prompt_from, writing_speeds
-from charlm.compare.baselines import MOST_SYMBOLS, Baselines, baselines
-from charlm.compare.cache import kept
-from charlm.compare.claims import Findings, judge
-from charlm.compare.plan import Plan
-from charlm.compare.runs import Leg, Race, RaceEvent
-from charlm.compare.step_cost import Probed, probe
-from charlm.compare.table import Row, differences, rows, verdict
+from charlm.compare import time_budget, tune
+from charlm.compare.analysis import RunAnalysis, analyse, load_best, prompt_from, writing_speeds
+from charlm.compare.baselines import Baselines, baselines
+from charlm.compare.cache import cached
+from charlm.compare.plan import Plan, PlannedRun, planned_runs
+from charlm.compare.result import Result, make_result
+from charlm.compare.reuse import summary
+from charlm.compare.runs import Runner, RunnerEvent
+from charlm.compare.step_cost import StepCost, measure_steps
 from charlm.config.schema import to_toml
 from charlm.errors import CharlmError, UsageError
-from charlm.runs.checkpoint import json_bytes, replace
-
-Result = dict[str, Any]
+from charlm.files import json_bytes, replace
 
 RESULT, RUNS, TUNING = "compare.json", "runs", "tune"
 
@@ -65,16 +62,17 @@ class Comparison:
                 "give an --out that you can write to",
             ) from None
         self._lock = FileLock(path / ".lock")
-        self._race = Race(plan.corpus)
+        self._runner = Runner(plan.corpus)
 
     def was_stopped(self) -> bool:
-        return self._race.stopped
+        """Tell whether `stop` was called."""
+        return self._runner.stopped
 
     def stop(self) -> None:
         """Ask `run` to end after the step under way (safe in a signal handler)."""
-        self._race.stop()
+        self._runner.stop()
 
-    def run(self, command: str = "") -> Iterator[Stage | RaceEvent | Compared]:
+    def run(self, command: str = "") -> Iterator[Stage | RunnerEvent | Compared]:
         """Measure, train, judge; ends without `Compared` if `stop` was called.
 
         command: what the user gave, for the report.
@@ -96,40 +94,40 @@ class Comparison:
         finally:
             self._lock.release()
 
-    def _run(self, command: str) -> Iterator[Stage | RaceEvent | Compared]:
+    def _run(self, command: str) -> Iterator[Stage | RunnerEvent | Compared]:
         began = time.perf_counter()
         plan: Plan = self.plan
-        tried: list[tune.Tried] = []
+        tried: list[tune.TuningRun] = []
         yield Stage("measuring a few steps of every cell")
-        probed = self._probe(plan)
-        seconds_a_step = {e.label: probed[to_toml(e.config)].seconds_a_step for e in plan.entries}
+        costs = self._step_costs(plan)
+        seconds_a_step = {e.label: costs[to_toml(e.config)].seconds_a_step for e in plan.entries}
         if plan.match == "time":
             plan = time_budget.with_timing(
                 plan, time_budget.agreed(plan, self.path, seconds_a_step)
             )
         if plan.tune:
-            searched = tune.legs(plan, self.path / TUNING, seconds_a_step)
+            searched = tune.tuning_runs(plan, self.path / TUNING, seconds_a_step)
             yield Stage(f"looking for learning rates: {len(searched)} short runs")
-            yield from self._race.run(searched, tolerant=True)
+            yield from self._runner.run(searched, tolerant=True)
             if self.was_stopped():
                 return
             tried = tune.results(searched)
             plan = tune.tuned(plan, tried)
-        legs = runs.legs(plan, self.path / RUNS, seconds_a_step)
-        yield Stage(f"training {len(legs)} runs")
-        yield from self._race.run(legs)
+        planned = planned_runs(plan, self.path / RUNS, seconds_a_step)
+        yield Stage(f"training {len(planned)} runs")
+        yield from self._runner.run(planned)
         if self.was_stopped():
             return
         yield Stage("looking at what was learned")
         prompt = prompt_from(plan.corpus)
-        examined = self._examined(legs, plan, prompt)
+        analyses = self._analyses(planned, plan, prompt)
         if self.was_stopped():
             return
         yield Stage("counting and compressing, for the baselines")
         known = self._baselines(plan)
         if self.was_stopped():
             return
-        result = _result(plan, examined, probed, known, prompt)
+        result = make_result(plan, analyses, costs, known, prompt)
         result["tuning"] = [asdict(one) for one in tried]
         result["notes"] += [
             f"{label}: the best learning rate is the lowest or highest that was tried"
@@ -137,7 +135,7 @@ class Comparison:
         ]
         result["command"] = command
         result["seconds"] = {
-            "training": round(sum(one.summary["seconds"] for one in examined), 3),
+            "training": round(sum(one.summary["seconds"] for one in analyses), 3),
             "last_call": round(time.perf_counter() - began, 3),
         }
         yield Compared(result)
@@ -158,30 +156,32 @@ class Comparison:
 
     # ---- measurements, kept so that the same call shows the same numbers again ---------------
 
-    def _probe(self, plan: Plan) -> dict[str, Probed]:
-        """Of every cell at its compared width and at the same width, by configuration in TOML."""
+    def _step_costs(self, plan: Plan) -> dict[str, StepCost]:
+        """Measure every cell at its compared and at the same width, by configuration in TOML."""
         configs = {to_toml(e.config): e.config for e in (*plan.entries, *plan.same_width)}
 
         def measure() -> list[Any]:
-            found = probe(list(configs.values()), plan.corpus)
+            found = measure_steps(list(configs.values()), plan.corpus)
             return [[one.step_seconds, one.memory_bytes] for one in found]
 
         key = [plan.corpus.fingerprint, list(configs), versions()]
-        found = kept(self.path, "steps", key, measure)
+        found = cached(self.path, "steps", key, measure)
         return {
-            toml: Probed(config, tuple(seconds), memory)
+            toml: StepCost(config, tuple(seconds), memory)
             for (toml, config), (seconds, memory) in zip(configs.items(), found, strict=True)
         }
 
-    def _examined(self, legs: Sequence[Leg], plan: Plan, prompt: str) -> list[Examined]:
-        opened = [opening(leg) for leg in legs]
-        key = [[runs.summary(leg), versions()] for leg in legs]
-        speeds = kept(self.path, "writing", key, lambda: writing_speeds(opened))
-        return examine(legs, opened, speeds, plan.corpus, prompt)
+    def _analyses(
+        self, finished: Sequence[PlannedRun], plan: Plan, prompt: str
+    ) -> list[RunAnalysis]:
+        opened = [load_best(planned) for planned in finished]
+        key = [[summary(planned), versions()] for planned in finished]
+        speeds = cached(self.path, "writing", key, lambda: writing_speeds(opened))
+        return analyse(finished, opened, speeds, plan.corpus, prompt)
 
     def _baselines(self, plan: Plan) -> Baselines:
         key = [__version__, plan.corpus.fingerprint]
-        found = kept(self.path, "baselines", key, lambda: asdict(baselines(plan.corpus)))
+        found = cached(self.path, "baselines", key, lambda: asdict(baselines(plan.corpus)))
         return Baselines(**found)
 
 
@@ -189,99 +189,3 @@ def next_path() -> Path:
     """`runs/compare-<n>` with the first free n."""
     root = Path("runs")
     return next(path for n in count(1) if not (path := root / f"compare-{n}").exists())
-
-
-def _result(
-    plan: Plan,
-    examined: Sequence[Examined],
-    probed: Mapping[str, Probed],
-    known: Baselines,
-    prompt: str,
-) -> Result:
-    corpus = plan.corpus
-    table = rows(plan, examined)
-    at_same_width = {e.label: probed[to_toml(e.config)] for e in plan.same_width}
-    claims = judge(Findings(plan, table, examined, at_same_width))
-    rate = corpus.train.characters / len(corpus.train)
-    found = differences(table)
-    return {
-        "match": plan.match,
-        "verdict": verdict(table, found, known),
-        "rows": table,
-        "differences": found,
-        "baselines": known.bits["validation"],
-        "test_baselines": known.bits.get("test"),
-        "ngram_order": known.ngram_order,
-        "ngram_counts": known.ngram_counts,
-        "claims": claims,
-        "seeds": list(plan.seeds),
-        "tuned": plan.tune,
-        "time_budget": plan.entries[0].config.train.seconds if plan.match == "time" else None,
-        "text": {
-            "name": plan.name,
-            "characters": {name: split.characters for name, split in corpus.splits.items()},
-            "vocabulary_size": len(corpus.vocabulary),
-            "unit": corpus.vocabulary.unit,
-            "fingerprint": corpus.fingerprint,
-        },
-        "same_width": [
-            {
-                "cell": label,
-                "hidden_size": one.config.model.hidden_size,
-                "step_milliseconds": round(1000 * one.seconds_a_step, 4),
-                "rounds": [round(1000 * seconds, 4) for seconds in one.step_seconds],
-                "characters_per_second": round(one.characters_per_second(rate), 1),
-                "memory_bytes": one.memory_bytes,
-            }
-            for label, one in at_same_width.items()
-        ],
-        "runs": [_run(one) for one in examined],
-        "prompt": prompt,
-        "samples": {
-            one.leg.entry.label: one.sample
-            for one in examined
-            if one.leg.config.train.seed == plan.seeds[0]
-        },
-        "config": {e.label: to_toml(e.config) for e in plan.entries},
-        "versions": {"charlm": __version__, **versions()},
-        "machine": {
-            "processor": _processor(),
-            **{key: examined[0].summary[key] for key in ("device", "precision", "threads")},
-        },
-        "notes": _notes(plan, table),
-    }
-
-
-def _run(one: Examined) -> dict[str, Any]:
-    """What the figures draw of a run."""
-    return {
-        "cell": one.leg.entry.label,
-        "seed": one.leg.config.train.seed,
-        "curve": one.curve,
-        "sample_characters_per_second": round(one.sample_speed, 1),
-        "test_bits_per_character": one.test_bits,
-        "gradient_trained": one.trained,
-        "gradient_fresh": one.fresh,
-    }
-
-
-def _notes(plan: Plan, table: Sequence[Row]) -> list[str]:
-    notes = []
-    if len(plan.seeds) == 1:
-        notes.append("one seed shows no spread: differences between cells cannot be judged")
-    if any(row["peak_memory_bytes"] is None for row in table):
-        notes.append("this system does not tell the peak memory of a single run")
-    if len(plan.corpus.train) > MOST_SYMBOLS:
-        notes.append(f"the n-gram model and xz read the last {MOST_SYMBOLS:,} symbols of train")
-    return notes
-
-
-def _processor() -> str:
-    """Its name, as far as the system tells."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

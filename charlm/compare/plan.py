@@ -1,21 +1,21 @@
 """Who is compared, and on what terms: cells as the user named them, widths, seeds."""
 
-import difflib
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import torch
 
 from charlm.backends.device import resolve_device
-from charlm.cells import CELLS
-from charlm.config.loading import Draft
-from charlm.config.schema import SECTIONS, Config, ModelConfig
+from charlm.config.cell_spec import CellSpec, foreign_options, parse_cell
+from charlm.config.loading import ConfigLayers
+from charlm.config.schema import SECTIONS, Config, Mark, ModelConfig, marked
 from charlm.errors import DataError, UsageError
 from charlm.models.recurrent import CharModel
-from charlm.text.batches import Lanes
+from charlm.text.batches import BatchStream
 from charlm.text.corpus import Corpus
 from charlm.training import setup
 
@@ -24,17 +24,10 @@ MATCHES: tuple[Match, ...] = ("parameters", "hidden", "time")
 
 LONGEST_FOLDER = 80
 
+MEASURE = "lstm"
+"""The cell whose parameters, at the configuration's width, the others are matched to."""
 TOLERANCE = 0.01
 """How far the parameters of a cell may be from those of the LSTM it is matched to."""
-
-# What one cell may have of its own. All else is the same for every cell: the text and its splits,
-# the lanes and their order, the evaluation, the number of steps.
-OWN = {
-    *(f"model.{key}" for key in ModelConfig.model_fields if key != "cell"),
-    *("train.learning_rate", "train.final_learning_rate", "train.warmup_steps"),
-    *("train.weight_decay", "train.clip_norm", "train.adam_betas", "train.weight_average"),
-    *("train.state_reset", "train.precision"),
-}
 
 
 @dataclass(frozen=True)
@@ -54,7 +47,7 @@ class Entry:
 
     @property
     def folder(self) -> str:
-        """Its label as part of a file's name."""
+        """Its label as part of a file name."""
         plain = re.sub(r"[^\w.=-]+", "_", self.label)
         if len(plain) <= LONGEST_FOLDER:
             return plain
@@ -64,13 +57,41 @@ class Entry:
         return self.with_train(seed=seed).config
 
     def with_train(self, **values: object) -> "Entry":
-        """The entry with other values in [train]."""
+        """Return the entry with other values in [train]."""
         train = self.config.train.model_copy(update=values)
         return replace(self, config=self.config.model_copy(update={"train": train}))
 
     def with_width(self, hidden_size: int) -> "Entry":
         model = self.config.model.model_copy(update={"hidden_size": hidden_size})
         return replace(self, config=self.config.model_copy(update={"model": model}))
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of the comparison. Units: seconds_a_step as measured beforehand."""
+
+    entry: Entry
+    config: Config
+    path: Path
+    seconds_a_step: float
+    note: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+        note = f", {self.note}" if self.note else ""
+        return f"{self.entry.label}, seed {self.config.train.seed}{note}"
+
+    @property
+    def steps(self) -> int:
+        """How many it takes."""
+        return self.config.train.steps
+
+    @property
+    def seconds(self) -> float:
+        """Expected for the whole run."""
+        seconds, budget = self.seconds_a_step * self.steps, self.config.train.seconds
+        return min(seconds, budget) if budget else seconds
 
 
 @dataclass(frozen=True)
@@ -90,18 +111,18 @@ class Plan:
     same_width: tuple[Entry, ...]
 
 
-def plan(draft: Draft, cells: Sequence[str], *, match: str, seeds: int, tune: bool) -> Plan:
+def plan(layers: ConfigLayers, cells: Sequence[str], *, match: str, seeds: int, tune: bool) -> Plan:
     """Find and encode the text, read the cells, choose the widths.
 
-    cells: names, each with settings of its own behind colons, as in "gru:reset_gate=before".
+    cells: as `parse_cell` reads them.
 
     Raises: UsageError (cells, match, a width that cannot be matched), ConfigError, DataError.
     """
     chosen = next((name for name in MATCHES if name == match), None)
     if chosen is None:
         raise UsageError(f"--match {match} is unknown", f"use one of {', '.join(MATCHES)}")
-    specs = [_read(cell) for cell in _different(cells)]
-    measure = setup.plan(_for_cell(draft, draft.name, "lstm", []))
+    specs = [_checked(parse_cell(cell)) for cell in _different(cells)]
+    measure = setup.resolve_run(_for_cell(layers, CellSpec(layers.name, MEASURE, ())))
     if not len(measure.corpus.splits["validation"]):
         raise DataError(
             "this configuration holds no text out, so nothing can be compared on new text",
@@ -109,8 +130,9 @@ def plan(draft: Draft, cells: Sequence[str], *, match: str, seeds: int, tune: bo
         )
     train, split = measure.config.train, measure.corpus.train
     resolve_device(train.device)  # refused now, not once there is a folder
-    Lanes(measure.corpus.symbols[: split.stop], train.batch_size, train.sequence_length)
-    entries = tuple(_entry(draft, *spec) for spec in specs)
+    symbols, size = measure.corpus.symbols[: split.stop], len(measure.corpus.vocabulary)
+    BatchStream(symbols, size, train.batch_size, train.sequence_length)
+    entries = tuple(_entry(layers, spec) for spec in specs)
     for at, entry in enumerate(entries):
         for other in entries[:at]:
             if entry.config == other.config or entry.folder == other.folder:
@@ -119,30 +141,29 @@ def plan(draft: Draft, cells: Sequence[str], *, match: str, seeds: int, tune: bo
                 )
     matched = entries
     if chosen != "hidden":
-        size = len(measure.corpus.vocabulary)
         target = parameters(measure.config.model, size)
         matched = tuple(_matched(entry, target, size, chosen) for entry in entries)
     first = measure.config.train.seed
     if first + seeds > 2**32:
         raise UsageError(f"no {seeds} seeds from {first} on", "use a smaller train.seed")
     chosen_seeds = tuple(range(first, first + seeds))
-    return Plan(draft.name, chosen, chosen_seeds, tune, measure.corpus, matched, entries)
+    return Plan(measure.name, chosen, chosen_seeds, tune, measure.corpus, matched, entries)
 
 
 def parameters(model: ModelConfig, vocabulary_size: int) -> int:
-    """How many weights and biases a model has; none of them is allocated."""
+    """Count the weights and biases that a model would have; none is allocated."""
     with torch.device("meta"):
         return CharModel(model, vocabulary_size).parameter_count()
 
 
 def recurrent_parameters(model: ModelConfig, vocabulary_size: int) -> int:
-    """How many of them are in the cells."""
+    """Count those of its cells."""
     with torch.device("meta"):
         return CharModel(model, vocabulary_size).recurrent_parameters()
 
 
 def matched_width(model: ModelConfig, vocabulary_size: int, target: int) -> int:
-    """The width at which `model` has as many parameters as `target`, within `TOLERANCE`.
+    """Return the width at which `model` has as many parameters as `target`, within `TOLERANCE`.
 
     Of several such widths, the one that the highest power of two divides: kernels are at their
     best there.
@@ -193,43 +214,45 @@ def _different(cells: Iterable[str]) -> list[str]:
     return listed
 
 
-def _read(spec: str) -> tuple[str, str, list[str]]:
-    """A cell as the user wrote it: label, name, settings with their sections."""
-    name, *settings = spec.split(":")
-    if name not in CELLS:
-        near = difflib.get_close_matches(name.lower(), CELLS, n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UsageError(
-            f"there is no cell {name!r}{hint}",
-            f"the cells are {', '.join(CELLS)}, each with settings of its own if need be: "
-            "gru:reset_gate=before",
-        )
-    return spec, name, [_own(spec, setting) for setting in settings]
+def _checked(spec: CellSpec) -> CellSpec:
+    """Refuse what every cell of a comparison has alike. Raises: UsageError."""
+    own = marked(Mark.PER_CELL)
+    for setting in spec.settings:
+        dotted = setting.partition("=")[0]
+        section, _, name = dotted.partition(".")
+        if section in SECTIONS and name in SECTIONS[section].model_fields and dotted not in own:
+            raise UsageError(
+                f"{spec.label}: {dotted} is the same for every cell of a comparison",
+                f"use --set {setting} for all of them",
+            )
+    return spec
 
 
-def _own(spec: str, setting: str) -> str:
-    key, equals, value = setting.partition("=")
-    dotted = key if "." in key else f"model.{key}"
-    if not equals or not value:
-        raise UsageError(
-            f"{spec}: {setting!r} is no setting", "write it as in gru:reset_gate=before"
-        )
-    section, _, name = dotted.partition(".")
-    if section in SECTIONS and name in SECTIONS[section].model_fields and dotted not in OWN:
-        raise UsageError(
-            f"{spec}: {dotted} is the same for every cell of a comparison",
-            f"use --set {dotted}={value} for all of them",
-        )
-    return f"{dotted}={value}"
+def _entry(layers: ConfigLayers, spec: CellSpec) -> Entry:
+    config = setup.resolve_run(_for_cell(layers, spec)).config
+    return Entry(spec.label, config, spec.keys)
 
 
-def _entry(draft: Draft, label: str, cell: str, settings: list[str]) -> Entry:
-    config = setup.plan(_for_cell(draft, label, cell, settings)).config
-    return Entry(label, config, tuple(setting.partition("=")[0] for setting in settings))
+def _for_cell(layers: ConfigLayers, spec: CellSpec) -> ConfigLayers:
+    """Set another cell; what is an option of other cells only is at its default."""
+    fields = ModelConfig.model_fields
+    defaults = [f"model.{key}={fields[key].default}" for key in foreign_options(spec.cell)]
+    always = ["train.sample_every=0"]  # a sample of every run is drawn at the end
+    return layers.and_set(
+        spec.label, [f"model.cell={spec.cell}", *defaults, *always, *spec.settings]
+    )
 
 
-def _for_cell(draft: Draft, label: str, cell: str, settings: Sequence[str]) -> Draft:
-    """The draft with another cell; what is an option of other cells only is at its default."""
-    foreign = {key for other in CELLS.values() for key in other.options} - {*CELLS[cell].options}
-    defaults = [f"model.{key}={ModelConfig.model_fields[key].default}" for key in sorted(foreign)]
-    return draft.and_set(label, [f"model.cell={cell}", *defaults, *settings])
+def planned_runs(plan: Plan, folder: Path, seconds_a_step: Mapping[str, float]) -> list[PlannedRun]:
+    """List the runs seed by seed, every cell once; each seed begins with another cell, so that
+    neither a drift of the machine nor the order favours one.
+
+    seconds_a_step: by label.
+    """
+    result = []
+    for at, seed in enumerate(plan.seeds):
+        turn = at % len(plan.entries)
+        for entry in (*plan.entries[turn:], *plan.entries[:turn]):
+            path = folder / f"{entry.folder}-seed{seed}"
+            result.append(PlannedRun(entry, entry.seeded(seed), path, seconds_a_step[entry.label]))
+    return result

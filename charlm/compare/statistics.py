@@ -14,16 +14,25 @@ T_975 = (
 )
 
 
+ENOUGH = 3
+"""Measurements from which an interval says something: with two, Student's t is 12.7."""
+
+
 @dataclass(frozen=True)
 class Interval:
     """A mean and the bounds that hold the true one in 95 of 100 such measurements.
 
-    With a single measurement the bounds are infinite: it cannot show anything.
+    With fewer than `ENOUGH` measurements the bounds are infinite: they cannot show anything.
     """
 
     mean: float
     low: float
     high: float
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there were too few measurements for bounds."""
+        return math.isinf(self.low)
 
     @property
     def is_below_zero(self) -> bool:
@@ -34,19 +43,21 @@ class Interval:
         return self.low > 0
 
     def exp(self) -> "Interval":
-        """The interval of a ratio, from that of its logarithm."""
+        """Return the interval of a ratio, from that of its logarithm."""
+        if self.is_open:
+            return Interval(math.exp(self.mean), -math.inf, math.inf)
         return Interval(*(math.exp(min(x, 700.0)) for x in (self.mean, self.low, self.high)))
 
 
 def deviation(values: Sequence[float]) -> float:
-    """The standard deviation of a sample; 0 of a single value."""
+    """Return the standard deviation of a sample; 0 for a single value."""
     return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
 def interval(differences: Sequence[float]) -> Interval:
-    """Of the mean of `differences`, by Student's t."""
+    """Return the interval of the mean of `differences`, by Student's t."""
     mean, df = statistics.fmean(differences), len(differences) - 1
-    if df == 0:
+    if len(differences) < ENOUGH:
         return Interval(mean, -math.inf, math.inf)
     t = T_975[df - 1] if df <= len(T_975) else 1.95996 + 2.3723 / df + 2.8226 / df**2
     half = t * deviation(differences) / math.sqrt(df + 1)
@@ -54,11 +65,14 @@ def interval(differences: Sequence[float]) -> Interval:
 
 
 def difference(ones: Sequence[float], others: Sequence[float]) -> Interval:
-    """Of `ones` minus `others`, pair by pair."""
+    """Return the interval of `ones` minus `others`, pair by pair."""
     return interval([a - b for a, b in zip(ones, others, strict=True)])
 
 
 def ratio(ones: Sequence[float], others: Sequence[float]) -> Interval:
-    """Of `ones` over `others`, pair by pair: the geometric mean. All must be positive."""
+    """Return the interval of `ones` over `others`, pair by pair: of the geometric mean.
+
+    All must be positive.
+    """
     logs = [math.log(a / b) for a, b in zip(ones, others, strict=True)]
     return interval(logs).exp()

@@ -18,8 +18,8 @@ SECONDS_A_TURN = 0.06
 
 
 @dataclass(frozen=True)
-class Probed:
-    """step_seconds: of one step, a value for each round; the rounds of all models are paired.
+class StepCost:
+    """What a training step costs. step_seconds: a value for each round, paired over all models.
 
     memory_bytes: the most that training held at once beyond what was in use before; None where the
     system does not tell.
@@ -39,7 +39,7 @@ class Probed:
         return symbols * characters_per_symbol / self.seconds_a_step
 
 
-def probe(configs: Sequence[Config], corpus: Corpus) -> list[Probed]:
+def measure_steps(configs: Sequence[Config], corpus: Corpus) -> list[StepCost]:
     """Time the steps of each configuration in interleaved rounds. Raises: as `Learner`."""
     for config in configs:  # what is allocated once and for all, by whoever comes first
         _started(config, corpus)
@@ -53,7 +53,7 @@ def probe(configs: Sequence[Config], corpus: Corpus) -> list[Probed]:
     ]
     by_model = zip(*rounds, strict=True)
     return [
-        Probed(config, tuple(seconds), held)
+        StepCost(config, tuple(seconds), held)
         for config, seconds, held in zip(configs, by_model, memory, strict=True)
     ]
 

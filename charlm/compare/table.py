@@ -1,27 +1,30 @@
 """The rows of a comparison and the differences between them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median
 from typing import Any
 
-from charlm.compare.analysis import Examined
+from charlm.compare.analysis import RunAnalysis
 from charlm.compare.baselines import Baselines
 from charlm.compare.plan import Plan
-from charlm.compare.statistics import Interval, deviation, difference
+from charlm.compare.statistics import Interval, deviation, difference, ratio
+from charlm.compare.step_cost import StepCost
 
 Row = dict[str, Any]
 
 
-def rows(plan: Plan, examined: Sequence[Examined]) -> list[Row]:
-    """One row a cell, in the order in which they were named. Values over seeds are in the order of
-    the plan's seeds, so that rows can be compared pair by pair."""
-    groups = {e.label: _of(e.label, plan, examined) for e in plan.entries}
+def rows(plan: Plan, analyses: Sequence[RunAnalysis]) -> list[Row]:
+    """Make one row a cell, in the order in which they were named.
+
+    Values over seeds are in the order of the plan's seeds, so that rows compare pair by pair.
+    """
+    groups = {e.label: _of(e.label, plan, analyses) for e in plan.entries}
     target = max(_mean_curve(group)[-1][1] for group in groups.values())
     return [_row(label, group, target) for label, group in groups.items()]
 
 
 def differences(table: Sequence[Row]) -> list[dict[str, Any]]:
-    """Of every pair of cells, on validation, with an interval of 95 % and a sentence."""
+    """Compare every pair of cells on validation: an interval of 95 % and a sentence."""
     result = []
     for at, one in enumerate(table):
         for other in table[at + 1 :]:
@@ -42,8 +45,12 @@ def verdict(
     table: Sequence[Row],
     found: Sequence[dict[str, Any]],
     known: Baselines,
+    costs: Mapping[str, StepCost],
 ) -> list[str]:
-    """What came out, in a few sentences: who predicts best, what that beats, who is fastest."""
+    """Say what came out in a few sentences: who predicts best, what that beats, who is fastest.
+
+    costs: of every cell's steps at the same width, by label.
+    """
     ranked = sorted(table, key=_mean)
     best = ranked[0]
     pairs = [
@@ -64,13 +71,22 @@ def verdict(
         f"Counting alone, {_ngram_name(known.ngram_order)} model with {known.ngram_counts:,} "
         f"counts, reaches {ngram:.3f}: {winners}."
     )
-    fastest = max(table, key=lambda row: float(row["characters_per_second"]))
-    if len(table) > 1:
-        sentences.append(
-            f"{fastest['cell']} trained fastest: "
-            f"{fastest['characters_per_second']:,.0f} characters a second."
-        )
-    return sentences
+    return [*sentences, *_fastest(costs)]
+
+
+def _fastest(costs: Mapping[str, StepCost]) -> list[str]:
+    """Compare the two fastest cells, at equal widths, with the spread over the rounds."""
+    sizes = {(one.config.model.hidden_size, one.config.model.num_layers) for one in costs.values()}
+    if len(costs) < 2 or len(sizes) > 1:
+        return []
+    ranked = sorted(costs, key=lambda label: costs[label].seconds_a_step)
+    first, second = ranked[:2]
+    found = ratio(costs[second].step_seconds, costs[first].step_seconds)
+    width = costs[first].config.model.hidden_size
+    shown = f"{found.mean:.2f} times as fast as {second}"
+    if not found.is_open:
+        shown += f" (95 %: {found.low:.2f} to {found.high:.2f})"
+    return [f"At the same width, {width}, {first} trains fastest: {shown}."]
 
 
 def _mean(row: Row) -> float:
@@ -92,17 +108,18 @@ def _and(names: Sequence[str]) -> str:
 
 
 def _bounds(found: Interval) -> dict[str, float | None]:
-    """An interval as JSON; None where a single seed leaves it open."""
-    if abs(found.low) == float("inf"):
+    """Return an interval as JSON; None where too few seeds leave it open."""
+    if found.is_open:
         return {"mean": found.mean, "low": None, "high": None}
     return {"mean": found.mean, "low": found.low, "high": found.high}
 
 
 def _sentence(one: str, other: str, found: Interval, seeds: int) -> str:
-    if seeds == 1:
+    if found.is_open:
+        count = "one seed" if seeds == 1 else f"{seeds} seeds"
         return (
-            f"{one} minus {other}: {found.mean:+.3f} bits, but one seed cannot show a difference "
-            "(use --seeds 3 or more)"
+            f"{one} minus {other}: {found.mean:+.3f} bits, but {count} cannot show a difference "
+            "(use --seeds 5)"
         )
     if found.is_below_zero or found.is_above_zero:
         better, worse = (one, other) if found.is_below_zero else (other, one)
@@ -117,23 +134,23 @@ def _sentence(one: str, other: str, found: Interval, seeds: int) -> str:
     )
 
 
-def _of(label: str, plan: Plan, examined: Sequence[Examined]) -> list[Examined]:
-    found = [one for one in examined if one.leg.entry.label == label]
-    return sorted(found, key=lambda one: plan.seeds.index(one.leg.config.train.seed))
+def _of(label: str, plan: Plan, analyses: Sequence[RunAnalysis]) -> list[RunAnalysis]:
+    found = [one for one in analyses if one.planned.entry.label == label]
+    return sorted(found, key=lambda one: plan.seeds.index(one.planned.config.train.seed))
 
 
-def _row(label: str, group: Sequence[Examined], target: float) -> Row:
+def _row(label: str, group: Sequence[RunAnalysis], target: float) -> Row:
     first = group[0]
     peaks = [one.summary["peak_memory_bytes"] for one in group]
     tests = [one.test_bits for one in group if one.test_bits is not None]
     return {
         "cell": label,
-        "hidden_size": first.leg.config.model.hidden_size,
-        "num_layers": first.leg.config.model.num_layers,
+        "hidden_size": first.planned.config.model.hidden_size,
+        "num_layers": first.planned.config.model.num_layers,
         "parameters": first.summary["parameters"],
         "recurrent_parameters": first.summary["recurrent_parameters"],
-        "learning_rate": first.leg.config.train.learning_rate,
-        "steps": first.leg.steps,
+        "learning_rate": first.planned.config.train.learning_rate,
+        "steps": first.planned.steps,
         "bits_per_character": _spread(_validation(group)),
         "test_bits_per_character": _spread(tests) if tests else None,
         "characters_per_second": _median(one.summary["characters_per_second"] for one in group),
@@ -144,7 +161,7 @@ def _row(label: str, group: Sequence[Examined], target: float) -> Row:
         },
         "peak_memory_bytes": None if None in peaks else max(peaks),
         "sample_characters_per_second": _median(one.sample_speed for one in group),
-        "runs": [f"{one.leg.path.parent.name}/{one.leg.path.name}" for one in group],
+        "runs": [f"{one.planned.path.parent.name}/{one.planned.path.name}" for one in group],
     }
 
 
@@ -165,7 +182,7 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def _validation(group: Sequence[Examined]) -> list[float]:
+def _validation(group: Sequence[RunAnalysis]) -> list[float]:
     return [one.summary["best"]["bits_per_character"] for one in group]
 
 
@@ -173,7 +190,7 @@ def _median(values: Iterable[float]) -> float:
     return round(median(values), 1)
 
 
-def _mean_curve(group: Sequence[Examined]) -> list[tuple[float, float]]:
+def _mean_curve(group: Sequence[RunAnalysis]) -> list[tuple[float, float]]:
     """Seconds and bits at every evaluation, the mean over seeds."""
     columns = zip(*(one.curve for one in group), strict=False)
     return [

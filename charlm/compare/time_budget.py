@@ -8,7 +8,7 @@ from typing import Any
 
 from charlm.compare.plan import Entry, Plan
 from charlm.errors import CheckpointError, UsageError
-from charlm.runs.checkpoint import json_bytes, replace
+from charlm.files import json_bytes, replace
 
 FILE = "timing.json"
 

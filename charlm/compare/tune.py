@@ -9,16 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from charlm.compare.plan import Entry, Plan
-from charlm.compare.runs import Leg, summary
+from charlm.compare.plan import Entry, Plan, PlannedRun
+from charlm.compare.reuse import summary
 
 FACTORS = (0.25, 0.5, 1.0, 2.0)
 SHARE = 4
-"""A search run has one so-manieth of the steps."""
+"""A tuning run takes steps / 4."""
 
 
 @dataclass(frozen=True)
-class Tried:
+class TuningRun:
     """One rate that a cell has tried. bits_per_character: None where it diverged."""
 
     label: str
@@ -26,8 +26,8 @@ class Tried:
     bits_per_character: float | None
 
 
-def legs(plan: Plan, folder: Path, seconds_a_step: Mapping[str, float]) -> list[Leg]:
-    """The runs of the search."""
+def tuning_runs(plan: Plan, folder: Path, seconds_a_step: Mapping[str, float]) -> list[PlannedRun]:
+    """List the runs of the search."""
     seed = (plan.seeds[0] - 1) % 2**32  # alike however many seeds are compared
     result = []
     for entry in plan.entries:
@@ -45,36 +45,36 @@ def legs(plan: Plan, folder: Path, seconds_a_step: Mapping[str, float]) -> list[
             )
             path = folder / f"{entry.folder}-rate{rate:g}"
             seconds = seconds_a_step[entry.label]
-            result.append(Leg(tried, tried.seeded(seed), path, seconds, f"rate {rate:g}"))
+            result.append(PlannedRun(tried, tried.seeded(seed), path, seconds, f"rate {rate:g}"))
     return result
 
 
-def results(searched: Sequence[Leg]) -> list[Tried]:
-    """What the finished search found. Raises: CheckpointError for a damaged run."""
+def results(searched: Sequence[PlannedRun]) -> list[TuningRun]:
+    """Read what the finished search found. Raises: CheckpointError for a damaged run."""
     found = []
-    for leg in searched:
-        diverged = not (leg.path / "summary.json").is_file()
-        bits = None if diverged else float(summary(leg)["best"]["bits_per_character"])
-        found.append(Tried(leg.entry.label, leg.config.train.learning_rate, bits))
+    for planned in searched:
+        diverged = not (planned.path / "summary.json").is_file()
+        bits = None if diverged else float(summary(planned)["best"]["bits_per_character"])
+        found.append(TuningRun(planned.entry.label, planned.config.train.learning_rate, bits))
     return found
 
 
-def best(entry: Entry, tried: Sequence[Tried]) -> float:
-    """The rate with the best validation; the entry's own where all diverged."""
+def best(entry: Entry, tried: Sequence[TuningRun]) -> float:
+    """Return the rate with the best validation; the entry's own where all diverged."""
     own = [one for one in tried if one.label == entry.label and one.bits_per_character is not None]
     if not own:
         return entry.config.train.learning_rate
     return min(own, key=_bits).learning_rate
 
 
-def tuned(plan: Plan, tried: Sequence[Tried]) -> Plan:
-    """The plan with every cell at its best rate."""
+def tuned(plan: Plan, tried: Sequence[TuningRun]) -> Plan:
+    """Return the plan with every cell at its best rate."""
     entries = tuple(e.with_train(learning_rate=best(e, tried)) for e in plan.entries)
     return replace(plan, entries=entries)
 
 
-def at_the_edge(plan: Plan, tried: Sequence[Tried]) -> list[str]:
-    """The labels of the cells whose best rate is the lowest or highest that was tried."""
+def at_the_edge(plan: Plan, tried: Sequence[TuningRun]) -> list[str]:
+    """List the labels of the cells whose best rate is the lowest or highest that was tried."""
     result = []
     for entry in plan.entries:
         rates = [one.learning_rate for one in tried if one.label == entry.label]
@@ -83,5 +83,5 @@ def at_the_edge(plan: Plan, tried: Sequence[Tried]) -> list[str]:
     return result
 
 
-def _bits(tried: Tried) -> float:
+def _bits(tried: TuningRun) -> float:
     return math.inf if tried.bits_per_character is None else tried.bits_per_character

@@ -10,16 +10,17 @@ key). A preset or file may hold `[[size]]` rows, rules that pick values by the l
 They belong to the layer that they stand in, so a higher layer overrides them.
 """
 
-import difflib
+import contextlib
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
+from charlm.config.messages import nearest, sentences
 from charlm.config.schema import SECTIONS, Config, SizeRule, Table
 from charlm.errors import ConfigError
 from charlm.files import shipped
@@ -29,9 +30,12 @@ MAX_FILE_BYTES = 1_000_000
 
 RUN = "the run's config.toml"
 
+RENAMED = {("train", "engine"): ("train", "backend")}
+"""Keys of earlier versions, so that their runs and files are still read."""
+
 
 @dataclass(frozen=True)
-class Layer:
+class ConfigSource:
     """Values from one source, and what to call that source in a message."""
 
     origin: str
@@ -62,21 +66,22 @@ class Resolved:
 
 
 @dataclass(frozen=True)
-class Draft:
+class ConfigLayers:
     """The layers of a configuration, lowest first; `resolve` validates them for a text."""
 
     name: str
-    layers: tuple[Layer, ...]
+    layers: tuple[ConfigSource, ...]
 
     def resolve(self, characters: int = 0) -> Resolved:
-        """The configuration for a text of `characters` characters.
+        """Return the configuration for a text of `characters` characters.
 
         Raises: ConfigError with every error of every layer, each with its place.
         """
         merged: Table = {}
-        found: dict[str, Layer] = {}
+        found: dict[str, ConfigSource] = {}
         for layer in self._sized(characters):
             for section, key, value in _entries(layer.values):
+                section, key = RENAMED.get((section, key), (section, key))
                 merged.setdefault(section, {})[key] = value
                 found[f"{section}.{key}"] = layer
         try:
@@ -85,8 +90,8 @@ class Draft:
             raise _config_error(error, found) from None
         return Resolved(config, {key: layer.origin for key, layer in found.items()})
 
-    def with_value(self, section: str, key: str, value: Any) -> "Draft":
-        """The draft with a value replaced where it was set last, its origin unchanged."""
+    def with_value(self, section: str, key: str, value: Any) -> "ConfigLayers":
+        """The layers with a value replaced where it was set last, its origin unchanged."""
         layers = list(self.layers)
         for at in reversed(range(len(layers))):
             table = layers[at].values.get(section)
@@ -96,18 +101,18 @@ class Draft:
                 break
         return replace(self, layers=tuple(layers))
 
-    def and_set(self, origin: str, settings: Sequence[str]) -> "Draft":
-        """The draft with `section.key=value` settings on top of it, called `origin` in messages.
+    def and_set(self, origin: str, settings: Sequence[str]) -> "ConfigLayers":
+        """The layers with `section.key=value` settings on top of it, called `origin` in messages.
 
         Raises: ConfigError for one that is not of that form.
         """
         return replace(self, layers=(*self.layers, _settings_layer(origin, settings)))
 
-    def _sized(self, characters: int) -> Iterator[Layer]:
+    def _sized(self, characters: int) -> Iterator[ConfigSource]:
         """The layers, each followed by the `[[size]]` row of it that fits the text."""
         for layer in self.layers:
             rows = layer.values.get("size", [])
-            yield Layer(
+            yield ConfigSource(
                 layer.origin, {k: v for k, v in layer.values.items() if k != "size"}, layer.text
             )
             for rule in _size_rules(layer, rows):
@@ -116,7 +121,7 @@ class Draft:
                     origin = f"{layer.origin} (text up to {rule.max_characters:,} characters)"
                     if rule.max_characters == 10**15:
                         origin = f"{layer.origin} (any longer text)"
-                    yield Layer(origin, values, layer.text)
+                    yield ConfigSource(origin, values, layer.text)
                     break
 
 
@@ -132,7 +137,7 @@ def presets() -> list[str]:
 def preset_text(name: str) -> str:
     """The commented TOML of a preset. Raises: ConfigError for a name that is none."""
     if name not in presets():
-        near = _nearest(name, presets())
+        near = nearest(name, presets())
         raise ConfigError(
             f"no preset is called {name!r}{near}",
             f"the presets are {', '.join(presets())}; a file of your own ends in .toml",
@@ -142,8 +147,8 @@ def preset_text(name: str) -> str:
 
 def load(
     source: str, settings: Sequence[str] = (), flags: Mapping[str, Any] | None = None
-) -> Draft:
-    """The draft for a preset's name or a `.toml` file, with `section.key=value` settings on top.
+) -> ConfigLayers:
+    """The layers for a preset's name or a `.toml` file, with `section.key=value` settings on top.
 
     `flags` holds typed values for dotted keys, of command-line options that stand for a key.
     A file may name the preset it builds on: `preset = "shakespeare"` above its first section.
@@ -155,7 +160,7 @@ def load(
         text = _read(path)
         values = _parse(text, str(path))
         base = values.pop("preset", None)
-        layers = [Layer(str(path), values, text)]
+        layers = [ConfigSource(str(path), values, text)]
         if base is not None:
             if not isinstance(base, str):
                 raise ConfigError(f"{path}: preset = {base!r}", "name one preset, as text")
@@ -163,41 +168,47 @@ def load(
         name = path.stem
     else:
         layers, name = [_preset_layer(source)], source
-    return Draft(name, (*layers, *_changes(settings, flags)))
+    return ConfigLayers(name, (*layers, *_changes(settings, flags)))
 
 
 def on_top_of(
     text: str, settings: Sequence[str] = (), flags: Mapping[str, Any] | None = None
-) -> Draft:
-    """The draft of a run's own configuration (as `to_toml` wrote it) with changes on top."""
-    return Draft(RUN, (Layer(RUN, _parse(text, RUN), text), *_changes(settings, flags)))
+) -> ConfigLayers:
+    """The layers of a run's own configuration (as `to_toml` wrote it) with changes on top."""
+    return ConfigLayers(
+        RUN, (ConfigSource(RUN, _parse(text, RUN), text), *_changes(settings, flags))
+    )
 
 
-def _settings_layer(origin: str, settings: Sequence[str]) -> Layer:
+def _settings_layer(origin: str, settings: Sequence[str]) -> ConfigSource:
     values: Table = {}
     for setting in settings:
         section, key, value = _setting(setting)
         values.setdefault(section, {})[key] = value
-    return Layer(origin, values)
+    return ConfigSource(origin, values)
 
 
-def _changes(settings: Sequence[str], flags: Mapping[str, Any] | None) -> tuple[Layer, Layer]:
+def _changes(
+    settings: Sequence[str], flags: Mapping[str, Any] | None
+) -> tuple[ConfigSource, ConfigSource]:
     """Layers for `--set` and for the flags that stand for a key."""
     flag_values: Table = {}
     for dotted, value in (flags or {}).items():
         section, key = dotted.split(".")
         flag_values.setdefault(section, {})[key] = value
-    return _settings_layer("--set", settings), Layer("the command line", flag_values)
+    return _settings_layer("--set", settings), ConfigSource("the command line", flag_values)
 
 
 def from_toml(text: str, origin: str) -> Config:
     """A resolved configuration, as `to_toml` wrote it."""
-    return Draft(origin, (Layer(origin, _parse(text, origin), text),)).resolve().config
+    return (
+        ConfigLayers(origin, (ConfigSource(origin, _parse(text, origin), text),)).resolve().config
+    )
 
 
-def _preset_layer(name: str) -> Layer:
+def _preset_layer(name: str) -> ConfigSource:
     text = preset_text(name)
-    return Layer(f"preset {name}", _parse(text, f"preset {name}"), text)
+    return ConfigSource(f"preset {name}", _parse(text, f"preset {name}"), text)
 
 
 def _read(path: Path) -> str:
@@ -233,22 +244,22 @@ def _parse(text: str, origin: str) -> Table:
 
 
 def _setting(setting: str) -> tuple[str, str, Any]:
-    """`train.steps=100` as section, key and a value typed by the schema."""
+    """Read `train.steps=100` as section, key and a value typed by the schema."""
     dotted, equals, raw = setting.partition("=")
     section, dot, key = dotted.strip().partition(".")
     if not equals or not dot:
         raise ConfigError(
             f"{setting!r} is no setting", "write section.key=value, as in train.steps=500"
         )
+    section, key = RENAMED.get((section, key), (section, key))
     field = SECTIONS[section].model_fields.get(key) if section in SECTIONS else None
-    if (
-        field is not None
-        and "str" in str(field.annotation)
-        and not raw.lstrip().startswith(("[", '"'))
-    ):
-        return section, key, raw
-    if field is not None and str(field.annotation).startswith("typing.Literal"):
-        return section, key, raw.strip("\"'")
+    if field is not None and not raw.lstrip().startswith(("[", '"')):
+        with contextlib.suppress(ValidationError):
+            return (
+                section,
+                key,
+                TypeAdapter[Any](cast("Any", field.annotation)).validate_strings(raw),
+            )
     try:
         return section, key, tomllib.loads(f"value = {raw}")["value"]
     except (ValueError, RecursionError):
@@ -264,52 +275,25 @@ def _entries(values: Table) -> Iterator[tuple[str, str, Any]]:
             yield section, key, value
 
 
-def _size_rules(layer: Layer, rows: Any) -> list[SizeRule]:
+def _size_rules(layer: ConfigSource, rows: Any) -> list[SizeRule]:
     try:
         return [SizeRule.model_validate(row) for row in rows]
     except (ValidationError, TypeError) as error:
-        first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "not a table"
+        not_table = isinstance(error, TypeError)
+        first = "not a table" if not_table else sentences(error)[0]  # type: ignore[arg-type]
         raise ConfigError(
             f"{layer.place('size', '')}: a [[size]] row is wrong: {first}",
             "a row holds max_characters and tables of values: model, train, sample",
         ) from None
 
 
-def _config_error(error: ValidationError, found: dict[str, Layer]) -> ConfigError:
-    """All errors in one, a line each: place, key, the value seen and what it may be."""
-    lines = []
-    for item in error.errors():
-        section, key = [*map(str, item["loc"]), "", ""][:2]
-        dotted = f"{section}.{key}" if key else section
-        layer = found.get(dotted) or found.get(f"{section}.")
-        place = f"{layer.place(section, key)}: " if layer else ""
-        lines.append(f"{place}{_sentence(section, key, dotted, item)}")
-    unique = list(dict.fromkeys(lines))
-    headline = unique[0] if len(unique) == 1 else f"{len(unique)} errors\n  " + "\n  ".join(unique)
+def _config_error(error: ValidationError, found: Mapping[str, ConfigSource]) -> ConfigError:
+    """Put all errors into one, a line each, with the place of the key."""
+
+    def place(section: str, key: str) -> str:
+        source = found.get(f"{section}.{key}" if key else section) or found.get(f"{section}.")
+        return f"{source.place(section, key)}: " if source else ""
+
+    lines = sentences(error, place)
+    headline = lines[0] if len(lines) == 1 else f"{len(lines)} errors\n  " + "\n  ".join(lines)
     return ConfigError(headline, "`charlm init` prints a configuration that works, with comments")
-
-
-def _sentence(section: str, key: str, dotted: str, item: Any) -> str:
-    if section in SECTIONS and not key and item["type"] != "value_error":
-        return f"{section} must be a table: [{section}] and its keys below"
-    if dotted == "model.bidirectional":
-        return f"{dotted} is refused: a second direction would read the character to be predicted"
-    if item["type"] == "extra_forbidden":
-        known = SECTIONS[section].model_fields if section in SECTIONS else SECTIONS
-        if section not in SECTIONS:
-            return f"there is no section {section!r}{_nearest(section, SECTIONS)}"
-        everywhere = [f"{s}.{k}" for s, kind in SECTIONS.items() for k in kind.model_fields]
-        elsewhere = [name for name in everywhere if name.endswith(f".{key}")]
-        near = f"; did you mean {elsewhere[0]!r}?" if elsewhere else _nearest(key, known)
-        return f"there is no key {dotted!r}{near}"
-    message = item["msg"].removeprefix("Value error, ")
-    if item["type"] == "value_error":
-        return f"[{section}] {message}"
-    seen = item["input"]
-    message = message.replace("Input should be", "should be")
-    return f"{dotted} = {seen!r} {message}"
-
-
-def _nearest(word: str, known: Any) -> str:
-    match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {match[0]!r}?" if match else ""

@@ -1,12 +1,14 @@
 """The schema of the configuration: every key, its type, its bounds, its default.
 
 Strict: unknown keys, values of another type, `nan` and `inf` are refused. How the values come
-together from presets, files and `--set` is in `settings.py`.
+together from presets, files and `--set` is in `loading.py`.
 """
 
+from enum import Enum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 Table = dict[str, Any]
 
@@ -19,13 +21,22 @@ def between(low: float, high: float) -> Any:
     return Field(ge=low, le=high)
 
 
+class Mark(Enum):
+    """What else is true of a key; stands in its annotation."""
+
+    RESUMABLE = "may change when a run is resumed; other keys would make the saved tensors wrong"
+    PER_CELL = "may differ between the cells of a comparison; other keys are the same for all"
+
+
+RESUMABLE, PER_CELL = Mark.RESUMABLE, Mark.PER_CELL
+
 Fraction = Annotated[float, between(0, 1)]
 
 
 class DataConfig(Section):
     """[data]: which text, and how it is cut into symbols and splits."""
 
-    path: str | list[str] = ""
+    path: Annotated[str | list[str], RESUMABLE] = ""
     """Files, folders, `builtin:NAME`, `python:standard-library` or an `https://` address."""
     sha256: str = Field(default="", pattern="^([0-9a-f]{64})?$")
     unit: Literal["char", "byte", "jamo"] = "char"
@@ -55,24 +66,40 @@ class DataConfig(Section):
 class ModelConfig(Section):
     """[model]: embedding -> stacked cells -> head."""
 
-    cell: Literal["rnn", "lstm", "gru"] = "lstm"
-    hidden_size: Annotated[int, between(1, 16_384)] = 256
-    num_layers: Annotated[int, between(1, 32)] = 1
-    embedding_size: Annotated[int, between(0, 16_384)] = 32
+    cell: str = "lstm"
+    """A name of `charlm.cells.CELLS`."""
+    hidden_size: Annotated[int, between(1, 16_384), PER_CELL] = 256
+    num_layers: Annotated[int, between(1, 32), PER_CELL] = 1
+    embedding_size: Annotated[int, between(0, 16_384), PER_CELL] = 32
     """0: the symbols go in one-hot, as the lecture draws them."""
-    dropout: Annotated[float, between(0, 0.95)] = 0.0
-    bias: bool = True
-    nonlinearity: Literal["tanh", "relu"] = "tanh"
-    reset_gate: Literal["after", "before"] = "after"
-    initialization: Literal["orthogonal", "xavier", "kaiming", "uniform"] = "orthogonal"
-    forget_bias: Annotated[float, between(-10, 10)] = 1.0
+    dropout: Annotated[float, between(0, 0.95), PER_CELL] = 0.0
+    bias: Annotated[bool, PER_CELL] = True
+    nonlinearity: Annotated[Literal["tanh", "relu"], PER_CELL] = "tanh"
+    reset_gate: Annotated[Literal["after", "before"], PER_CELL] = "after"
+    initialization: Annotated[Literal["orthogonal", "xavier", "kaiming", "uniform"], PER_CELL] = (
+        "orthogonal"
+    )
+    forget_bias: Annotated[float, between(-10, 10), PER_CELL] = 1.0
+
+    @field_validator("cell")
+    @classmethod
+    def _known(cls, cell: str) -> str:
+        from charlm.cells import CELLS  # here: the schema is also read where torch is not needed
+
+        if cell not in CELLS:
+            *names, last = map(repr, CELLS)
+            raise PydanticCustomError("cell", f"Input should be {', '.join(names)} or {last}")
+        return cell
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.nonlinearity != "tanh" and self.cell != "rnn":
-            raise ValueError(f'nonlinearity = "{self.nonlinearity}" is for rnn, not {self.cell}')
-        if self.reset_gate != "after" and self.cell != "gru":
-            raise ValueError(f'reset_gate = "{self.reset_gate}" is for gru, not {self.cell}')
+        from charlm.cells import CELLS
+
+        for owner, cell in CELLS.items():
+            for key in {*cell.options} - {*CELLS[self.cell].options}:
+                value, default = getattr(self, key), type(self).model_fields[key].default
+                if value != default and isinstance(value, str):
+                    raise ValueError(f'{key} = "{value}" is for {owner}, not {self.cell}')
         return self
 
 
@@ -81,47 +108,52 @@ class TrainConfig(Section):
 
     batch_size: Annotated[int, between(1, 65_536)] = 32
     sequence_length: Annotated[int, between(1, 65_536)] = 64
-    steps: Annotated[int, between(1, 10**9)] = 2000
-    seconds: Annotated[float, between(0, 10**8)] = 0.0
+    steps: Annotated[int, between(1, 10**9), RESUMABLE] = 2000
+    seconds: Annotated[float, between(0, 10**8), RESUMABLE] = 0.0
     """A budget of training time, evaluation not counted; 0: none."""
-    learning_rate: Annotated[float, Field(gt=0, le=10)] = 5e-3
-    final_learning_rate: Fraction = 0.0
+    learning_rate: Annotated[float, Field(gt=0, le=10), RESUMABLE, PER_CELL] = 5e-3
+    final_learning_rate: Annotated[Fraction, RESUMABLE, PER_CELL] = 0.0
     """What the cosine ends at, as a fraction of learning_rate."""
-    warmup_steps: Annotated[int, between(0, 10**9)] = 100
-    adam_betas: list[Annotated[float, Field(ge=0, lt=1)]] = Field(
+    warmup_steps: Annotated[int, between(0, 10**9), RESUMABLE, PER_CELL] = 100
+    adam_betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], PER_CELL] = Field(
         default=[0.9, 0.99], min_length=2, max_length=2
     )
-    weight_decay: Annotated[float, between(0, 10)] = 0.0
-    clip_norm: Annotated[float, between(0, 10**6)] = 1.0
+    weight_decay: Annotated[float, between(0, 10), RESUMABLE, PER_CELL] = 0.0
+    clip_norm: Annotated[float, between(0, 10**6), RESUMABLE, PER_CELL] = 1.0
     """0: no clipping."""
-    weight_average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    weight_average: Annotated[float, Field(ge=0, lt=1), PER_CELL] = 0.0
     """Decay of the running average of the weights that is evaluated and sampled; 0: none."""
-    state_reset: Fraction = 0.05
+    state_reset: Annotated[Fraction, PER_CELL] = 0.05
     """How often a lane starts a window from the zero state, so that a cold start is learned too."""
     seed: Annotated[int, between(0, 2**32 - 1)] = 0
-    eval_every: Annotated[int, between(1, 10**9)] = 250
-    checkpoint_every: Annotated[int, between(1, 10**9)] = 250
-    log_every: Annotated[int, between(1, 10**6)] = 10
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    engine: Literal["auto", "native", "torch"] = "auto"
-    """Who computes the cells: on a CPU charlm's own kernels or torch; on an NVIDIA GPU torch, with
+    eval_every: Annotated[int, between(1, 10**9), RESUMABLE] = 250
+    checkpoint_every: Annotated[int, between(1, 10**9), RESUMABLE] = 250
+    log_every: Annotated[int, between(1, 10**6), RESUMABLE] = 10
+    sample_every: Annotated[int, between(0, 10**6), RESUMABLE] = 1
+    """A sample is drawn at every so many evaluations; 0: none. Training does not depend on it."""
+    sample_length: Annotated[int, between(1, 10**6), RESUMABLE] = 200
+    precision: Annotated[Literal["auto", "float32", "bfloat16"], PER_CELL] = "auto"
+    backend: Annotated[Literal["auto", "native", "torch"], RESUMABLE] = "auto"
+    """What computes the cells: on a CPU charlm's own kernels or torch; on an NVIDIA GPU torch, with
     "auto" as a CUDA graph."""
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$")
-    threads: Annotated[int, between(0, 1024)] = 0
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$"), RESUMABLE] = "auto"
+    threads: Annotated[int, between(0, 1024), RESUMABLE] = 0
     """0: as many as torch chooses."""
-    target_bits_per_character: Annotated[float, between(0, 64)] = 0.0
+    target_bits_per_character: Annotated[float, between(0, 64), RESUMABLE] = 0.0
     """Stop once the validation is at or below it; 0: no target."""
+    patience: Annotated[int, between(0, 10**6), RESUMABLE] = 0
+    """Stop once so many evaluations in a row have found no new best; 0: never."""
 
 
 class SampleConfig(Section):
     """[sample]: what `charlm sample` does unless told otherwise."""
 
-    length: Annotated[int, between(1, 10**9)] = 1000
-    temperature: Annotated[float, between(0, 100)] = 0.8
+    length: Annotated[int, between(1, 10**9), RESUMABLE] = 1000
+    temperature: Annotated[float, between(0, 100), RESUMABLE] = 0.8
     """0: always the most probable symbol."""
-    top_k: Annotated[int, between(0, 10**9)] = 0
+    top_k: Annotated[int, between(0, 10**9), RESUMABLE] = 0
     """Only the k most probable symbols; 0: all."""
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1), RESUMABLE] = 1.0
     """Only the most probable symbols that together reach this probability."""
 
 
@@ -140,6 +172,26 @@ SECTIONS: dict[str, type[Section]] = {
 }
 
 
+def marked(mark: Mark) -> set[str]:
+    """List the dotted keys that bear a mark."""
+    return {
+        f"{section}.{key}"
+        for section, kind in SECTIONS.items()
+        for key, field in kind.model_fields.items()
+        if mark in field.metadata
+    }
+
+
+def differing_keys(one: Config, other: Config) -> list[str]:
+    """List the dotted keys whose values differ."""
+    return [
+        f"{section}.{key}"
+        for section, kind in SECTIONS.items()
+        for key in kind.model_fields
+        if getattr(getattr(one, section), key) != getattr(getattr(other, section), key)
+    ]
+
+
 class SizeRule(Section):
     """A `[[size]]` row: values for texts of at most `max_characters` characters."""
 
@@ -150,7 +202,7 @@ class SizeRule(Section):
 
 
 def to_toml(config: Config) -> str:
-    """Every value of the configuration as TOML that `from_toml` reads back equal."""
+    """Format every value of the configuration as TOML that `from_toml` reads back equal."""
     lines: list[str] = []
     for section in SECTIONS:
         lines.append(f"[{section}]")

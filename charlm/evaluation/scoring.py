@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
+from charlm.backends.step import TorchComputation
 from charlm.errors import DataError
-from charlm.evaluation import surprisal
-from charlm.evaluation.surprisal import Score
+from charlm.evaluation.surprisal import Score, evaluate, score_of, surprisals
 from charlm.models.recurrent import CharModel
 from charlm.runs.checkpoint import Checkpoint
-from charlm.text import corpus, reading
+from charlm.text import corpus
 from charlm.text.vocabulary import Symbols, Vocabulary
 
 
@@ -26,11 +26,11 @@ class Scored:
     score: Score
     symbols: Symbols
     surprisals: Tensor
-    unknown_characters: int
     window: int
+    vocabulary: Vocabulary
 
     def summary(self) -> dict[str, Any]:
-        """What `score --json` prints."""
+        """Return what `score --json` prints."""
         return {
             "characters": self.score.characters,
             "bytes": self.score.bytes,
@@ -38,31 +38,38 @@ class Scored:
             "bits_per_character": self.score.bits_per_character,
             "bits_per_byte": self.score.bits_per_byte,
             "perplexity": self.score.perplexity,
-            "unknown_characters": self.unknown_characters,
+            "unknown_characters": self.score.unknown,
             "protocol": "window" if self.window else "stateful",
+            "adapted": False,
+            "mixture": {},
         }
 
 
-def text(model: CharModel, vocabulary: Vocabulary, content: str | bytes, window: int) -> Scored:
-    """Score a text; bytes are for byte models. Raises: DataError for an empty one."""
+def score_text(
+    model: CharModel, vocabulary: Vocabulary, content: str | bytes, window: int = 0
+) -> Scored:
+    """Score a text, in float32; bytes are for byte models. Raises: DataError for an empty one."""
     symbols = vocabulary.encode(content)
     if not len(symbols):
         raise DataError("the text is empty", "give a text with at least one known character")
     unknown = vocabulary.unknown_in(content) if isinstance(content, str) else {}
-    encoded = content if isinstance(content, bytes) else content.encode("utf-8", "surrogateescape")
-    characters = reading.characters_in(encoded)
-    each = surprisal.surprisals(model, symbols, 0, len(symbols), window=window)
-    return Scored(
-        Score(surprisal.total(each), len(symbols), characters, len(encoded)),
-        symbols,
-        each,
-        sum(unknown.values()),
-        window,
+    given = (
+        content.encode("utf-8", "surrogateescape")
+        if vocabulary.unit == "byte" and isinstance(content, str)
+        else content
     )
+    characters, size = vocabulary.size_of(given)
+    each = surprisals(TorchComputation(model), symbols, 0, len(symbols), window=window)
+    score = score_of(
+        each, vocabulary, characters=characters, bytes=size, unknown=sum(unknown.values())
+    )
+    return Scored(score, symbols, each, window, vocabulary)
 
 
-def split(saved: Checkpoint, model: CharModel, name: str, window: int) -> Scored:
+def score_split(saved: Checkpoint, model: CharModel, name: str, window: int = 0) -> Scored:
     """Score a split of the run's own data, read anew from where the run found it.
+
+    name: "train", "validation" or "test".
 
     Raises: DataError where the text has changed or the split is empty.
     """
@@ -70,29 +77,20 @@ def split(saved: Checkpoint, model: CharModel, name: str, window: int) -> Scored
     encoded = corpus.prepare(data, corpus.survey(data))
     if encoded.fingerprint != saved.state["corpus"]:
         raise DataError("the run's text has changed since it was trained", "score the file itself")
-    part = encoded.splits[name]
-    if not len(part):
+    split = encoded.splits[name]
+    if not len(split):
         raise DataError(f"the {name} split of this run is empty", "score another split, or a file")
-    skipped = 1 if part.start == 0 else 0  # the text's first symbol follows nothing
-    each = surprisal.surprisals(
-        model, encoded.symbols, part.start + skipped, part.stop, window=window
+    computation, vocabulary = TorchComputation(model), encoded.vocabulary
+    each, score = evaluate(
+        computation, encoded.symbols, vocabulary=vocabulary, split=split, window=window
     )
     return Scored(
-        Score(
-            surprisal.total(each),
-            len(part) - skipped,
-            part.characters - skipped,
-            part.bytes - skipped,
-        ),
-        encoded.symbols[part.start + skipped : part.stop],
-        each,
-        sum(part.unknown.values()),
-        window,
+        score, encoded.symbols[split.stop - len(each) : split.stop], each, window, vocabulary
     )
 
 
 def content_of(file: str, vocabulary: Vocabulary) -> str | bytes:
-    """The text of a file, or of stdin for "-". Raises: DataError."""
+    """Read the text of a file, or of stdin for "-". Raises: DataError."""
     try:
         raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:

@@ -12,8 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from charlm.backends.step import Computation
 from charlm.models.recurrent import CharModel, States
-from charlm.text.vocabulary import Symbols
+from charlm.text.batches import refuse_out_of_bounds
+from charlm.text.corpus import Split
+from charlm.text.vocabulary import Symbols, Vocabulary
 
 LANES = 64
 """Lanes read in parallel: enough for the full rate of the matrix products on two cores."""
@@ -34,6 +37,8 @@ class Score:
     symbols: int
     characters: int
     bytes: int
+    unknown: int = 0
+    """Characters outside the vocabulary; what they cost is in `nats`."""
 
     @property
     def loss(self) -> float:
@@ -55,7 +60,7 @@ class Score:
 
 
 def surprisals(
-    model: CharModel,
+    computation: Computation,
     symbols: Symbols,
     start: int,
     stop: int,
@@ -63,7 +68,7 @@ def surprisals(
     window: int = 0,
     lanes: int = LANES,
 ) -> Tensor:
-    """-ln p of each of `symbols[start:stop]`, given what stands before it, in float32.
+    """Return -ln p of each of `symbols[start:stop]`, given what stands before it, in float32.
 
     window: 0 reads statefully; N reads windows of N predictions, each from the zero state with
         one symbol of context. The very first symbol of a text has nothing before it and is
@@ -71,42 +76,67 @@ def surprisals(
 
     Shapes: [stop - start], on the CPU.
     """
-    result = torch.full((stop - start,), math.log(model.vocabulary_size))
+    result = torch.full((stop - start,), math.log(computation.model.vocabulary_size))
     first = max(start, 1)  # the first symbol that can be predicted
     if first >= stop:
         return result
     counted = result[first - start :]
     if window:
-        _windowed(model, symbols, first, counted, window)
+        _windowed(computation, symbols, first, counted, window)
     else:
-        _stateful(model, symbols, first, counted, lanes)
+        _stateful(computation, symbols, first, counted, lanes)
     return result
 
 
 def evaluate(
-    model: CharModel,
+    computation: Computation,
     symbols: Symbols,
-    start: int,
-    stop: int,
     *,
-    characters: int,
-    bytes: int,
+    vocabulary: Vocabulary,
+    split: Split,
     window: int = 0,
     lanes: int = LANES,
+) -> tuple[Tensor, Score]:
+    """Return the surprisals of a split's symbols, in nats, and its score.
+
+    The first symbol of the text, which follows nothing, is left out of both.
+    """
+    first = 1 if split.start == 0 else 0
+    each = surprisals(
+        computation, symbols, split.start + first, split.stop, window=window, lanes=lanes
+    )
+    score = score_of(
+        each,
+        vocabulary,
+        characters=split.characters - first,
+        bytes=split.bytes - first,
+        unknown=sum(split.unknown.values()),
+    )
+    return each, score
+
+
+def score_of(
+    each: Tensor, vocabulary: Vocabulary, *, characters: int, bytes: int, unknown: int
 ) -> Score:
-    """The score of `symbols[start:stop]`, which are `characters` and `bytes` of source text."""
-    each = surprisals(model, symbols, start, stop, window=window, lanes=lanes)
-    return Score(total(each), stop - start, characters, bytes)
+    """Add up surprisals, of `characters` and `bytes` of text, and what `unknown` characters cost.
+
+    To say which character it is that the vocabulary lacks costs a uniform guess among all code
+    points outside of it, on top of what the model gave to the symbol that stands for them. (Else a
+    model would look better the fewer characters it knows.)
+    """
+    nats = total(each) + unknown * math.log(vocabulary.outside)
+    left_out = 0 if vocabulary.has_unknown else unknown
+    return Score(nats, len(each) + left_out, characters, bytes, unknown)
 
 
 def total(surprisals: Tensor) -> float:
-    """Their sum, in float64."""
+    """Sum surprisals in float64."""
     return surprisals.sum(dtype=torch.float64).item()
 
 
 @torch.inference_mode()
 def distributions(model: CharModel, symbols: Symbols) -> Tensor:
-    """The predicted distribution after each symbol of a short text read from the zero state.
+    """Predict the distribution after each symbol of a short text read from the zero state.
 
     Shapes: [len(symbols), V].
     """
@@ -117,21 +147,23 @@ def distributions(model: CharModel, symbols: Symbols) -> Tensor:
 
 
 @torch.inference_mode()
-def _stateful(model: CharModel, symbols: Symbols, first: int, out: Tensor, lanes: int) -> None:
+def _stateful(
+    computation: Computation, symbols: Symbols, first: int, out: Tensor, lanes: int
+) -> None:
     """Fill `out` with the surprisals of `symbols[first:]`, lane by lane in parallel."""
     count = len(out)
     lanes = max(1, min(lanes, count // WARM_UP))
     length = math.ceil(count / lanes)
     lanes = math.ceil(count / length)
     begins = first + length * np.arange(lanes)  # where each lane begins to count
-    states = model.initial_states(lanes)
+    states = computation.model.initial_states(lanes)
     cold = max(0, WARM_UP - (first - 1))  # how much of the first lane's warm-up does not exist
-    steps = _chunk(model, lanes)
+    steps = _chunk(computation, lanes)
     for time in _cuts(-WARM_UP, length, steps, {0, cold - WARM_UP}):
         if cold and time.start == cold - WARM_UP:
-            states = _with_zero_lane(states)
+            _start_first_lane(states, computation.model.initial_states(1))
         positions = begins + np.arange(time.start, time.stop)[:, None]  # of the targets, [T, B]
-        losses, states = _read(model, symbols, positions, states)
+        losses, states = _read(computation, symbols, positions, states)
         if time.start < 0:
             continue
         losses = losses.cpu()
@@ -142,14 +174,18 @@ def _stateful(model: CharModel, symbols: Symbols, first: int, out: Tensor, lanes
 
 
 @torch.inference_mode()
-def _windowed(model: CharModel, symbols: Symbols, first: int, out: Tensor, window: int) -> None:
+def _windowed(
+    computation: Computation, symbols: Symbols, first: int, out: Tensor, window: int
+) -> None:
     count = len(out)
-    at_once = max(1, LOGITS_AT_ONCE // (window * model.vocabulary_size))
+    chunk_size = max(1, LOGITS_AT_ONCE // (window * computation.model.vocabulary_size))
     begins = np.arange(0, count, window)
-    for group in np.split(begins, range(at_once, len(begins), at_once)):
+    for group in np.split(begins, range(chunk_size, len(begins), chunk_size)):
         length = min(window, count - int(group[0]))
         positions = first + group + np.arange(length)[:, None]
-        losses, _ = _read(model, symbols, positions, model.initial_states(len(group)))
+        losses, _ = _read(
+            computation, symbols, positions, computation.model.initial_states(len(group))
+        )
         flat = losses.t().flatten().cpu()
         begin = int(group[0])
         piece = out[begin : begin + flat.numel()]
@@ -157,25 +193,27 @@ def _windowed(model: CharModel, symbols: Symbols, first: int, out: Tensor, windo
 
 
 def _read(
-    model: CharModel, symbols: Symbols, positions: np.ndarray, states: States
+    computation: Computation, symbols: Symbols, positions: np.ndarray, states: States
 ) -> tuple[Tensor, States]:
-    """The surprisals of the symbols at `positions`, from the symbols before them."""
-    before, targets = (_take(model, symbols, at) for at in (positions - 1, positions))
-    return model.surprisals(before, targets, states)
+    """Compute the surprisals of the symbols at `positions`, from the symbols before them."""
+    before, targets = (_take(computation, symbols, at) for at in (positions - 1, positions))
+    return computation.surprisals(before, targets, states)
 
 
-def _take(model: CharModel, symbols: Symbols, positions: np.ndarray) -> Tensor:
-    """The symbols at positions (clipped to the text: what lies outside is not counted)."""
-    values = symbols[positions.clip(0, len(symbols) - 1)].astype(np.int64)
-    return torch.from_numpy(values).to(model.head.weight.device)
+def _take(computation: Computation, symbols: Symbols, positions: np.ndarray) -> Tensor:
+    """Take the symbols at positions (clipped to the text: what lies outside is not counted)."""
+    values = symbols[positions.clip(0, len(symbols) - 1)]
+    refuse_out_of_bounds(values, computation.model.vocabulary_size)
+    values = values.astype(np.int64)
+    return torch.from_numpy(values).to(computation.model.head.weight.device)
 
 
-def _chunk(model: CharModel, lanes: int) -> int:
-    return max(1, min(128, LOGITS_AT_ONCE // (lanes * model.vocabulary_size)))
+def _chunk(computation: Computation, lanes: int) -> int:
+    return max(1, min(128, LOGITS_AT_ONCE // (lanes * computation.model.vocabulary_size)))
 
 
 def _cuts(begin: int, end: int, step: int, forced: set[int]) -> list[range]:
-    """[begin, end) in ranges of at most `step`, with a cut at every forced place inside."""
+    """Cut [begin, end) into ranges of at most `step`, and at every forced place inside."""
     result = []
     while begin < end:
         stop = min([begin + step, end, *(place for place in forced if place > begin)])
@@ -184,9 +222,8 @@ def _cuts(begin: int, end: int, step: int, forced: set[int]) -> list[range]:
     return result
 
 
-def _with_zero_lane(states: States) -> States:
-    """The states with the first lane at zero, as at the start of a text."""
-    for state in states:
-        for part in state:
-            part[0] = 0
-    return states
+def _start_first_lane(states: States, initial: States) -> None:
+    """Set the first lane to the initial state, as at the start of a text."""
+    for state, start in zip(states, initial, strict=True):
+        for part, fresh in zip(state, start, strict=True):
+            part[0] = fresh[0]

@@ -26,7 +26,7 @@ def gradient_by_lag(
     lags: int = LAGS,
     lanes: int = LANES,
 ) -> dict[str, list[float]]:
-    """How much the loss at t depends on the state k steps before: |d loss_t / d h_{t-k}|.
+    """Measure how much the loss at t depends on the state k steps before: |d loss_t / d h_{t-k}|.
 
     The norm is taken over the units of all layers and its mean over up to `lanes` places t, spread
     evenly over `symbols[start:stop]`; the model has read the text before each of them. By the
@@ -47,7 +47,7 @@ def gradient_by_lag(
     steps = lags + 1
 
     def read(begin: int, end: int) -> Tensor:
-        """The symbols from `begin` to `end` places before the targets, [T, B]."""
+        """Take the symbols from `begin` to `end` places before the targets, [T, B]."""
         places = targets - np.arange(begin, end, -1)[:, None]
         return torch.from_numpy(symbols[places.clip(0)].astype(np.int64)).to(device)
 
@@ -70,7 +70,7 @@ def gradient_by_lag(
 
 
 def _unrolled(model: CharModel, x: Tensor, states: States) -> list[States]:
-    """The states after every symbol, with their graph. Shapes: x [T, B, E]."""
+    """Compute the states after every symbol, with their graph. Shapes: x [T, B, E]."""
     # Frozen weights leave nothing to differentiate: let the graph begin at the first states.
     states = [tuple(part.requires_grad_() for part in state) for state in states]
     trail = []
@@ -88,16 +88,18 @@ def _unrolled(model: CharModel, x: Tensor, states: States) -> list[States]:
 def _mean_norms(
     gradients: tuple[Tensor | None, ...], wanted: list[Tensor], layers: int
 ) -> list[float]:
-    """Their norms over the units of all layers, averaged over the lanes, by step."""
+    """Return the gradients' norms over the units of all layers, averaged over the lanes, by lag."""
     there = [
         torch.zeros_like(w) if g is None else g for g, w in zip(gradients, wanted, strict=True)
     ]
     stacked = torch.stack(there).double()
-    by_lag = stacked.reshape(-1, layers, *stacked.shape[1:])  # [lags + 1, L, B, H]
+    by_lag = stacked.view(
+        -1, layers, stacked.shape[1], stacked[0, 0].numel()
+    )  # [lags + 1, L, B, units]
     means: list[float] = by_lag.square().sum((1, 3)).sqrt().mean(1).tolist()
     return means
 
 
 def _detached(states: States) -> States:
-    """The same values, cut from the graph that made them."""
+    """Cut states from the graph that made them."""
     return [tuple(part.detach() for part in state) for state in states]

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from charlm.text import sources
+from charlm.files import cache_folder
 
 SOURCE = Path(__file__).parent / "kernels"
 UNITS = (
@@ -30,7 +30,7 @@ UNITS = (
 ABANDONED_AFTER = 3600
 """Seconds."""
 FLAGS = (
-    *("-std=c++17", "-O2", "-march=native", "-fopenmp", "-fPIC", "-w"),
+    *("-std=c++17", "-O2", "-march=native", "-fopenmp", "-fPIC"),
     *("-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"),
 )
 
@@ -98,7 +98,7 @@ def cached() -> Path:
     seen.update(_processor().encode())
     for file in sorted(SOURCE.iterdir()):
         seen.update(file.read_bytes())
-    return sources.cache_folder() / "kernels" / f"{seen.hexdigest()[:24]}.so"
+    return cache_folder() / "kernels" / f"{seen.hexdigest()[:24]}.so"
 
 
 def decided() -> bool:

@@ -1,14 +1,16 @@
 """The kernels as Python calls them: the C structures of kernels/cells.h and write.h."""
 
 import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-KINDS = {"rnn_tanh": 0, "rnn_relu": 1, "lstm": 2, "gru_after": 3, "gru_before": 4}
-KEPT = {"rnn_tanh": 0, "rnn_relu": 0, "lstm": 4, "gru_after": 4, "gru_before": 3}
-"""Blocks of H values that a step keeps for its way back, beside h and c."""
+from charlm.cells import Cell, GatedCell
+from charlm.native.build import UnavailableError
+
 TYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
 
@@ -18,14 +20,14 @@ def _structure(name: str, **fields: Any) -> Any:
 
 _ARRAY, _SIZE, _REAL = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
 
-Window: Any = _structure(
-    "Window",
+LayerArgs: Any = _structure(
+    "LayerArgs",
     **dict.fromkeys(("kind", "T", "B", "H", "threads"), _SIZE),
     **dict.fromkeys(("table", "symbols"), _ARRAY),
     **dict.fromkeys(("below", "below_weights", "below_bias"), _ARRAY),
     below_size=_SIZE,
-    **dict.fromkeys(("bias", "forward", "backward", "h", "state", "c"), _ARRAY),
-    **dict.fromkeys(("c_before", "gates", "q"), _ARRAY),
+    **dict.fromkeys(("bias", "forward_weights", "backward_weights", "h", "state", "c"), _ARRAY),
+    **dict.fromkeys(("c_before", "gates", "reset_h"), _ARRAY),
     **dict.fromkeys(("scratch", "d_output", "d_state", "d_c", "d_projected"), _ARRAY),
 )
 
@@ -38,45 +40,70 @@ Writer: Any = _structure(
 )
 
 
+@dataclass(frozen=True)
+class Kind:
+    """A cell that the kernels compute. saved_blocks: blocks of H values that a step keeps for its
+    backward pass, beside h and c."""
+
+    number: int
+    saved_blocks: int
+
+
 class Kernels:
     """Typed calls into a library, and the large buffers between them, used again and again.
 
     (From malloc, such blocks were faulted in anew at step after step until its heap had grown to
     several times their size.) The `name` of a type is "float32", "bfloat16" or, to write, "int8".
+
+    Raises: UnavailableError for a library whose structures are not those above.
     """
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library = library
+        for ours, theirs in ((LayerArgs, "layer_args"), (Writer, "writer_args")):
+            if ctypes.sizeof(ours) != getattr(library, f"charlm_{theirs}_size")():
+                raise UnavailableError(f"{ours.__name__} has another size in the kernels")
         self.width = int(library.charlm_width())
-        """Hidden sizes are multiples of it."""
+        """Hidden sizes are padded to multiples of it."""
         self.block = int(library.charlm_block())
         """Rows that a weight gradient packs at a time."""
         self.types = ["float32"]
         self.types += ["bfloat16"] if library.charlm_has_bfloat16() else []
         self.types += ["int8"] if library.charlm_has_int8() else []
-
+        library.charlm_kind_name.restype = ctypes.c_char_p
+        self.kinds = {
+            library.charlm_kind_name(_SIZE(number)).decode(): Kind(
+                number, int(library.charlm_saved_blocks(_SIZE(number)))
+            )
+            for number in range(library.charlm_kinds())
+        }
+        """The cells that the kernels compute, by `Cell.variant`."""
         self._free: dict[tuple[tuple[int, ...], torch.dtype], list[Tensor]] = {}
 
-    def borrow(self, *shape: int, dtype: torch.dtype) -> Tensor:
-        """A buffer with anything in it; for `give_back`, or to be forgotten."""
+    def supports(self, cells: Sequence[Cell]) -> bool:
+        """Tell whether the kernels compute all of these cells."""
+        return all(isinstance(cell, GatedCell) and cell.variant in self.kinds for cell in cells)
+
+    def acquire(self, *shape: int, dtype: torch.dtype) -> Tensor:
+        """Return a buffer with anything in it; for `release`, or to be forgotten."""
         if free := self._free.get((shape, dtype)):
             return free.pop()
         with torch.inference_mode(False):  # or training could not use what evaluation has left
             return torch.empty(shape, dtype=dtype)
 
-    def give_back(self, *buffers: Tensor | None) -> None:
-        """As they were borrowed; nothing may read or write them any more."""
+    def release(self, *buffers: Tensor | None) -> None:
+        """Take buffers back as they were acquired; nothing may read or write them any more."""
         for buffer in buffers:
             if buffer is not None:
                 self._free.setdefault((buffer.shape, buffer.dtype), []).append(buffer)
 
     def call(self, function: str, name: str, *arguments: Any) -> Any:
-        """charlm_<function>_<name>, with contiguous tensors as pointers, integers as int64."""
+        """Call charlm_<function>_<name>: contiguous tensors as pointers, integers as int64."""
         return getattr(self._library, f"charlm_{function}_{name}")(*map(_passed, arguments))
 
 
 def address(tensor: Tensor | None) -> int | None:
-    """Of a contiguous tensor's first element."""
+    """Return the address of a contiguous tensor's first element."""
     if tensor is None:
         return None
     assert tensor.is_contiguous()
@@ -84,7 +111,7 @@ def address(tensor: Tensor | None) -> int | None:
 
 
 def rows_at(tensor: Tensor) -> ctypes.c_void_p:
-    """The first row of a matrix whose rows may stand further apart than they are long."""
+    """Point to the first row of a matrix whose rows may stand further apart than they are long."""
     assert tensor.stride(1) == 1
     return _ARRAY(tensor.data_ptr())
 

@@ -6,8 +6,8 @@ from torch import Tensor
 from charlm.native.interface import TYPES, Kernels, rows_at
 
 
-def wished() -> torch.dtype:
-    """The type in which products are to be computed: autocast's, else float32."""
+def autocast_type() -> torch.dtype:
+    """Return the type in which products are to be computed: autocast's, else float32."""
     if torch.is_autocast_enabled("cpu"):
         return torch.get_autocast_dtype("cpu")
     return torch.float32
@@ -16,38 +16,38 @@ def wished() -> torch.dtype:
 def weight_gradient(
     kernels: Kernels, left: Tensor, right: Tensor, result: Tensor, *, rotate: int = 0
 ) -> Tensor:
-    """Fills `result` with left^T right, its rows rotated: left column j gives row (j + rotate)
-    mod J. Returns the sums of the left columns.
+    """Fill `result` with left^T right, its rows rotated: left column j gives row (j + rotate)
+    mod J. Return the sums of the left columns.
 
     Shapes: left [rows, J] (its columns side by side), right [rows, I], result [J, I] and sums [J]
     (float32); J and I whole vectors.
     """
     (rows, J), I = left.shape, right.shape[1]  # noqa: E741
     sums = result.new_empty(J)
-    room = kernels.borrow((J + I) * kernels.block, dtype=left.dtype)
+    workspace = kernels.acquire((J + I) * kernels.block, dtype=left.dtype)
     kernels.call(
         "weights", TYPES[left.dtype], rows_at(left), left.stride(0), J,
-        right, I, I, rows, rotate, result, sums, room, torch.get_num_threads(),
+        right, I, I, rows, rotate, result, sums, workspace, torch.get_num_threads(),
     )  # fmt: skip
-    kernels.give_back(room)
+    kernels.release(workspace)
     return sums
 
 
 def drop(kernels: Kernels, rows: Tensor, draws: Tensor, threshold: int, result: Tensor) -> None:
-    """Fills `result` with `rows` where a draw is at least `threshold`, scaled up to the same mean,
+    """Fill `result` with `rows` where a draw is at least `threshold`, scaled up to the same mean,
     and with zeros elsewhere.
 
-    Shapes: rows and result [T, B, filled H], draws [T, B, H] (uint8).
+    Shapes: rows and result [T, B, padded H], draws [T, B, H] (uint8).
     """
-    T, B, filled = rows.shape
+    T, B, padded = rows.shape
     kernels.call(
-        "drop", TYPES[rows.dtype], rows, draws, T * B, draws.shape[-1], filled, threshold, result,
+        "drop", TYPES[rows.dtype], rows, draws, T * B, draws.shape[-1], padded, threshold, result,
         torch.get_num_threads(),
     )  # fmt: skip
 
 
 def rows_product(kernels: Kernels, rows: Tensor, packed: Tensor, result: Tensor) -> None:
-    """Fills `result` with rows @ W, W packed for the way back.
+    """Fill `result` with rows @ W, W packed for the backward pass.
 
     Shapes: rows [N, K] (its columns side by side), result [N, I], W [K, I]; K and I whole vectors.
     """

@@ -1,22 +1,23 @@
-"""A whole model over a window by the kernels: embedding, layers, head, and all the way back.
+"""A whole model over a window by the kernels: embedding, layers, head, and back through all.
 
 Symbols: T time, B lanes, I input size, V vocabulary size.
 """
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from charlm.cells.base import Cell, State
+from charlm.cells import Cell, GatedCell, State
 from charlm.native.head import HeadLoss
 from charlm.native.interface import Kernels
-from charlm.native.products import drop, wished
-from charlm.native.window import Window
+from charlm.native.products import autocast_type, drop
+from charlm.native.window import LayerPass
 
-Mask = Callable[[int, tuple[int, ...]], tuple[Tensor, int]]
-"""Dropout, of layer and shape: random bytes, and the first of them that keeps its element."""
+Mask = tuple[Callable[[int, tuple[int, ...]], Tensor], int]
+"""Dropout: draws random bytes for a layer and a shape; the first byte that keeps its element."""
 
 
 class Stack:
@@ -29,46 +30,52 @@ class Stack:
         cells: Sequence[Cell],
         head: nn.Linear,
     ) -> None:
-        self._kernels, self._embedding, self._cells, self._head = kernels, embedding, cells, head
-        self._lent: list[Tensor] = []  # to gradients, until the next step
+        assert kernels.supports(cells)
+        self._kernels, self._embedding, self._head = kernels, embedding, head
+        self._cells = cast("Sequence[GatedCell]", cells)
+        self._in_use: list[Tensor] = []
+        """Buffers that the gradients are in until the next step."""
 
     @torch.no_grad()
     def surprisals(
         self, symbols: Tensor, targets: Tensor, states: list[State]
     ) -> tuple[Tensor, list[State]]:
-        """-ln p of every target, and the states after them. Shapes: [T, B], all of them."""
-        precision = wished()
+        """Return -ln p of every target, and the states after them. Shapes: [T, B], all of them."""
+        precision = autocast_type()
         with torch.autocast("cpu", enabled=False):
-            windows, x, _ = self._forward(symbols, states, None, precision, way_back=False)
-            losses = HeadLoss(self._kernels, self._head, x, targets, way_back=False).losses
-            for window in windows:
-                window.forget()
-            return losses, [window.after for window in windows]
+            layers, x, _ = self._forward(symbols, states, None, precision, training=False)
+            losses = HeadLoss(self._kernels, self._head, x, targets, training=False).losses
+            for layer in layers:
+                layer.release()
+            return losses, [layer.after for layer in layers]
 
     @torch.no_grad()
-    def learn(
+    def loss_and_gradients(
         self, symbols: Tensor, targets: Tensor, states: list[State], mask: Mask | None
     ) -> tuple[Tensor, list[State]]:
-        """The mean of `surprisals`, with its gradient in every parameter's `grad`, and the states
-        after the window. mask: of dropout, if any. The next call uses the gradients' memory."""
-        precision = wished()
-        lent, self._lent = self._lent, []
-        self._kernels.give_back(*lent)
-        with torch.autocast("cpu", enabled=False):
-            windows, x, dropped = self._forward(symbols, states, mask, precision, way_back=True)
-            loss = HeadLoss(self._kernels, self._head, x, targets, way_back=True)
-            d = loss.back()
-            for layer in reversed(range(len(windows))):
-                if mask is not None:
-                    drop(self._kernels, d, *dropped[layer], d)
-                d_output, d = d, windows[layer].back(d)
-                self._kernels.give_back(d_output)
-                self._lent += windows[layer].lent
-            self._back_to_embedding(symbols, d)
-        return loss.losses.mean(), [window.after for window in windows]
+        """Return the mean of `surprisals` and the states after the window; leave the gradient of
+        every parameter in its `grad`. The next call uses the gradients' memory.
 
-    def _back_to_embedding(self, symbols: Tensor, d: Tensor) -> None:
-        """d: the gradient of what the first layer was given."""
+        mask: of dropout, if any.
+        """
+        precision = autocast_type()
+        in_use, self._in_use = self._in_use, []
+        self._kernels.release(*in_use)
+        with torch.autocast("cpu", enabled=False):
+            layers, x, draws = self._forward(symbols, states, mask, precision, training=True)
+            loss = HeadLoss(self._kernels, self._head, x, targets, training=True)
+            d = loss.backward()
+            for number in reversed(range(len(layers))):
+                if mask is not None:
+                    drop(self._kernels, d, draws[number], mask[1], d)
+                d_output, d = d, layers[number].backward(d)
+                self._kernels.release(d_output)
+                self._in_use += layers[number].gradient_buffers
+            self._backward_embedding(symbols, d)
+        return loss.losses.mean(), [layer.after for layer in layers]
+
+    def _backward_embedding(self, symbols: Tensor, d: Tensor) -> None:
+        """Fill the embedding's gradient from `d`, that of the first layer's inputs."""
         if self._embedding is None:
             return
         weight = self._embedding.weight
@@ -77,10 +84,10 @@ class Stack:
         else:
             rows = d[..., : weight.shape[1]].flatten(0, 1).float()
             weight.grad = torch.zeros_like(weight).index_add_(0, symbols.flatten(), rows)
-            self._kernels.give_back(d)
+            self._kernels.release(d)
 
     def _looks_up(self, symbols: Tensor) -> bool:
-        """Whether the first layer's input is looked up in a table of all symbols."""
+        """Tell whether the first layer's input is looked up in a table of all symbols."""
         return self._head.out_features <= symbols.numel()
 
     def _forward(
@@ -90,29 +97,30 @@ class Stack:
         mask: Mask | None,
         precision: torch.dtype,
         *,
-        way_back: bool,
-    ) -> tuple[list[Window], Tensor, list[tuple[Tensor, int]]]:
-        """The windows of all layers, what the head reads, and what dropout did to each output."""
+        training: bool,
+    ) -> tuple[list[LayerPass], Tensor, list[Tensor]]:
+        """Run all layers; return them, what the head reads, and dropout's bytes for each output."""
         kernels = self._kernels
         looked_up = symbols.contiguous() if self._looks_up(symbols) else None
         x = self._vectors(symbols, looked_up is not None)
         if looked_up is None:
             x = F.pad(x, (0, -x.shape[-1] % kernels.width)).to(precision)
-        windows, dropped = [], []
-        for layer, (cell, state) in enumerate(zip(self._cells, states, strict=True)):
-            rows = None if layer else looked_up
-            window = Window(kernels, cell, precision, x, rows, state, way_back=way_back)
-            windows.append(window)
-            x = window.output
+        layers: list[LayerPass] = []
+        draws: list[Tensor] = []
+        for number, (cell, state) in enumerate(zip(self._cells, states, strict=True)):
+            rows = None if number else looked_up
+            layers.append(LayerPass(kernels, cell, precision, x, rows, state, training=training))
+            x = layers[-1].output
             if mask is not None:
-                dropped.append(mask(layer, (*x.shape[:2], cell.hidden_size)))
-                x, output = kernels.borrow(*x.shape, dtype=precision), x
-                drop(kernels, output, *dropped[-1], x)
-                self._lent.append(x)
-        return windows, x, dropped
+                draw, threshold = mask
+                draws.append(draw(number, (*x.shape[:2], cell.hidden_size)))
+                x, output = kernels.acquire(*x.shape, dtype=precision), x
+                drop(kernels, output, draws[-1], threshold, x)
+                self._in_use.append(x)
+        return layers, x, draws
 
     def _vectors(self, symbols: Tensor, of_all: bool) -> Tensor:
-        """Of all V symbols, [V, I], or of each symbol of the window, [T, B, I]."""
+        """Return those of all V symbols, [V, I], or of each symbol of the window, [T, B, I]."""
         if self._embedding is None:
             V = self._head.out_features
             return torch.eye(V) if of_all else F.one_hot(symbols, V).float()

@@ -5,30 +5,26 @@ import ctypes
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from charlm.cells import CELLS, Cell, State
+from charlm.cells import CELLS, GatedCell, State
+from charlm.config.cell_spec import variants
 from charlm.native.head import HeadLoss
 from charlm.native.interface import Kernels
-from charlm.native.window import Window
-from charlm.native.writing import Writing
+from charlm.native.window import LayerPass
+from charlm.native.writing import NativeSampler
 
 TOLERANCES = {"float32": 1e-5, "bfloat16": 0.05, "int8": 0.1}
 """Relative, of outputs and gradients. bfloat16 has 8 bits: errors of 0.2 to 0.6 % were seen here,
 of up to 2 % in torch's autocast."""
-VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
-    *(("rnn", {}), ("lstm", {}), ("gru", {}), ("gru", {"reset_gate": "before"})),
-    ("rnn", {"nonlinearity": "relu"}),
-)
 T, B, V, INPUTS = 5, 11, 9, 7
 
 
-def accept(library: ctypes.CDLL) -> str:
-    """Try every cell and the head in every type, and writing. Returns what computes wrongly."""
+def find_error(library: ctypes.CDLL) -> str:
+    """Try every cell and the head in every type, and writing; say what computes wrongly, or ""."""
     kernels = Kernels(library)
     for name in kernels.types:
         for error, what in _errors(kernels, name):
@@ -38,13 +34,15 @@ def accept(library: ctypes.CDLL) -> str:
 
 
 def _errors(kernels: Kernels, name: str) -> Iterator[tuple[float, str]]:
-    for cell_name, options in VARIANTS:
+    for cell_name, options in variants():
         cell = CELLS[cell_name](INPUTS, 5 * kernels.width + 3, **options)
-        if cell.kernel == "rnn_relu" and name != "float32":
+        if not (isinstance(cell, GatedCell) and kernels.supports([cell])):
+            continue
+        if cell.variant == "rnn_relu" and name != "float32":
             continue  # a unit next to zero may fall on its other side: nothing to compare
         if name != "int8":
-            yield deviation(kernels, cell, getattr(torch, name)), cell.kernel
-        yield writing_deviation(kernels, cell, name), f"writing with {cell.kernel}"
+            yield deviation(kernels, cell, getattr(torch, name)), cell.variant
+        yield writing_deviation(kernels, cell, name), f"writing with {cell.variant}"
     if name != "int8":
         yield head_deviation(kernels, getattr(torch, name)), "the loss"
 
@@ -59,7 +57,7 @@ class Problem:
     weights: Tensor
 
 
-def problem(cell: Cell) -> Problem:
+def problem(cell: GatedCell) -> Problem:
     """Something to compute, alike every time; gives the cell its parameters."""
     draw = torch.Generator().manual_seed(0)
     cell.reset_parameters("orthogonal", draw)
@@ -74,7 +72,7 @@ def problem(cell: Cell) -> Problem:
     )
 
 
-def deviation(kernels: Kernels, cell: Cell, precision: torch.dtype) -> float:
+def deviation(kernels: Kernels, cell: GatedCell, precision: torch.dtype) -> float:
     """The largest relative error of outputs, states and gradients against the equations in
     float64."""
     given = problem(cell)
@@ -92,8 +90,8 @@ def head_deviation(kernels: Kernels, precision: torch.dtype) -> float:
     x = torch.randn(T, B, head.in_features, generator=draw).to(precision)
     targets = torch.randint(symbols, (T, B), generator=draw)
     with torch.no_grad():
-        loss = HeadLoss(kernels, head, x, targets, way_back=True)
-        d_x = loss.back()
+        loss = HeadLoss(kernels, head, x, targets, training=True)
+        d_x = loss.backward()
     found = [loss.losses, d_x, *(p.grad for p in head.parameters() if p.grad is not None)]
     given, exact_head = x.double().requires_grad_(), copy.deepcopy(head).double()
     logits = exact_head(given).flatten(0, 1)
@@ -103,7 +101,7 @@ def head_deviation(kernels: Kernels, precision: torch.dtype) -> float:
 
 
 @torch.no_grad()
-def writing_deviation(kernels: Kernels, cell: Cell, name: str) -> float:
+def writing_deviation(kernels: Kernels, cell: GatedCell, name: str) -> float:
     """As `deviation`, of the logits that two layers of a cell and a head write from."""
     given, draw = problem(cell), torch.Generator().manual_seed(1)
     options = {name: getattr(cell, name) for name in cell.options}
@@ -114,18 +112,18 @@ def writing_deviation(kernels: Kernels, cell: Cell, name: str) -> float:
     table = cell.project(given.table)
     if cell.bias_ih is not None:
         table = F.linear(given.table, cell.weight_ih, cell.merged_biases()[0])
-    writing = Writing(kernels, name, [cell, upper], table, (head.weight, head.bias), B)
-    found = torch.stack([writing.read(row).clone() for row in given.symbols])
+    sampler = NativeSampler(kernels, name, [cell, upper], table, (head.weight, head.bias), B)
+    found = torch.stack([sampler.read(row).clone() for row in given.symbols])
     states = [cell.initial_state(B), upper.initial_state(B)]
-    outputs, _ = cell.run_steps(given.table[given.symbols], states[0])
-    return worst([found], [head(upper.run_steps(outputs, states[1])[0]).double()])
+    outputs, _ = cell.unroll(given.table[given.symbols], states[0])
+    return worst([found], [head(upper.unroll(outputs, states[1])[0]).double()])
 
 
-def exact(cell: Cell, given: Problem) -> list[Tensor]:
+def exact(cell: GatedCell, given: Problem) -> list[Tensor]:
     """Output, states, gradients of the table and of the parameters, by the equations."""
     cell.double()
     table = given.table.double().requires_grad_()
-    output, after = cell.run_steps(table[given.symbols], tuple(p.double() for p in given.state))
+    output, after = cell.unroll(table[given.symbols], tuple(p.double() for p in given.state))
     loss = (output * given.weights.double()).sum()
     gradients = torch.autograd.grad(loss, [table, *cell.parameters()])
     cell.float()
@@ -143,18 +141,18 @@ def worst(found: Sequence[Tensor], right: Sequence[Tensor]) -> float:
 
 @torch.no_grad()
 def _found(
-    kernels: Kernels, cell: Cell, precision: torch.dtype, given: Problem, *, looked_up: bool
+    kernels: Kernels, cell: GatedCell, precision: torch.dtype, given: Problem, *, looked_up: bool
 ) -> list[Tensor]:
     """As `exact`, by the kernels."""
     inputs, symbols = given.table, given.symbols if looked_up else None
     if not looked_up:
         inputs = F.pad(inputs[given.symbols], (0, -cell.input_size % kernels.width)).to(precision)
-    window = Window(kernels, cell, precision, inputs, symbols, given.state, way_back=True)
-    output = window.output[..., : cell.hidden_size].clone()
-    room = (0, window.output.shape[-1] - cell.hidden_size)
-    d_given = window.back(F.pad(given.weights, room).to(precision))
+    layer = LayerPass(kernels, cell, precision, inputs, symbols, given.state, training=True)
+    output = layer.output[..., : cell.hidden_size].clone()
+    padding = (0, layer.output.shape[-1] - cell.hidden_size)
+    d_given = layer.backward(F.pad(given.weights, padding).to(precision))
     if not looked_up:
         d_rows = d_given[..., : cell.input_size].flatten(0, 1).float()
         d_given = torch.zeros_like(given.table).index_add_(0, given.symbols.flatten(), d_rows)
     gradients = [p.grad for p in cell.parameters() if p.grad is not None]
-    return [output, *window.after, d_given, *gradients]
+    return [output, *layer.after, d_given, *gradients]

@@ -1,24 +1,24 @@
-"""Writing text by the kernels: states, packed weights and scratch of a model, allocated once.
+"""Text written by the kernels: states, packed weights and scratch of a model, allocated once.
 
 Symbols: N texts at once, V vocabulary size, H hidden size, G gate blocks.
 """
 
 import ctypes
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from charlm.cells.base import Cell
-from charlm.native.interface import KINDS, Kernels, Window, Writer, address
+from charlm.cells import Cell, GatedCell
+from charlm.native.interface import Kernels, LayerArgs, Writer, address
 
 ELEMENTS = {"float32": (4, 0), "bfloat16": (2, 0), "int8": (1, 8)}
-"""Bytes of a weight, and weights' worth of room after each column: EXTRA in kernels/product.h."""
+"""Bytes of a weight, and further elements after each column: EXTRA in kernels/product.h."""
 
 
-class Writing:
+class NativeSampler:
     """Reads and writes symbols, carrying the states of N texts. One thread, nothing allocated.
 
     table: what the first layer gets from each symbol, biases merged in, [V, G*H]. name: of the
@@ -36,29 +36,31 @@ class Writing:
     ) -> None:
         self._kernels, self._name, self.texts = kernels, name, texts
         self._kept: list[Any] = []  # what the structures point to
-        self._room = -cells[0].hidden_size % kernels.width
-        self._hidden = cells[0].hidden_size + self._room
+        self._padding = -cells[0].hidden_size % kernels.width
+        self._hidden = cells[0].hidden_size + self._padding
         self.vocabulary_size = len(head[1])
-        windows: list[Any] = []
-        for cell in cells:
-            windows.append(self._window(cell, windows[-1] if windows else None))
-        windows[0].table = self._keep(self._blocks(table, len(cells[0].gates)))
-        self._windows = (Window * len(windows))(*windows)
+        assert kernels.supports(cells)
+        gated = cast("Sequence[GatedCell]", cells)
+        layers: list[Any] = []
+        for cell in gated:
+            layers.append(self._layer(cell, layers[-1] if layers else None))
+        layers[0].table = self._keep(self._blocks(table, len(gated[0].gates)))
+        self._layers = (LayerArgs * len(layers))(*layers)
         columns = self.vocabulary_size + -self.vocabulary_size % kernels.width
         self.logits = torch.zeros(texts, columns)
         self._writer = Writer(
-            layers=len(windows),
+            layers=len(layers),
             texts=texts,
             hidden=self._hidden,
             vocabulary=self.vocabulary_size,
-            windows=ctypes.addressof(self._windows),
+            windows=ctypes.addressof(self._layers),
             head=self._packed_head(head[0], columns),
             head_bias=self._keep(F.pad(head[1], (0, columns - self.vocabulary_size))),
             logits=self._keep(self.logits),
         )
 
     def read(self, symbols: Tensor) -> Tensor:
-        """The logits after one more symbol in every text, until the next call.
+        """Read one more symbol in every text; return the logits, good until the next call.
 
         Shapes: [N] -> [N, V]. Raises: IndexError for a symbol that is none of the V.
         """
@@ -72,7 +74,7 @@ class Writing:
     def write(
         self, uniforms: Tensor, *, temperature: float, top_k: int, top_p: float, unknown: int | None
     ) -> tuple[Tensor, Tensor]:
-        """Symbols chosen one after another from the logits that are there, each then read.
+        """Choose symbols one after another from the logits that are there, reading each.
 
         unknown: a symbol that is never chosen. uniforms: a number in [0, 1) for every choice.
 
@@ -89,53 +91,56 @@ class Writing:
         )
         return symbols, nats
 
-    def _window(self, cell: Cell, below: Any) -> Any:
+    def _layer(self, cell: GatedCell, below: Any) -> Any:
         H, size = self._hidden, ELEMENTS[self._name][0]
-        window = Window(kind=KINDS[cell.kernel], T=1, B=self.texts, H=H, threads=1)
-        window.forward = self._packed(cell, cell.weight_hh)
+        kind = self._kernels.kinds[cell.variant].number
+        args = LayerArgs(kind=kind, T=1, B=self.texts, H=H, threads=1)
+        args.forward_weights = self._packed(cell, cell.weight_hh)
         bias = bias_n = None
         if cell.bias_ih is not None:
             bias, bias_n = cell.merged_biases()
         if bias_n is not None:
-            window.bias = self._keep(F.pad(bias_n, (0, self._room)))
+            args.bias = self._keep(F.pad(bias_n, (0, self._padding)))
         if below is not None:
-            window.below, window.below_size = below.h, H
-            window.below_weights = self._packed(cell, cell.weight_ih)
+            args.below, args.below_size = below.h, H
+            args.below_weights = self._packed(cell, cell.weight_ih)
             rows = len(cell.gates)
             merged = torch.zeros(rows * cell.hidden_size) if bias is None else bias
-            window.below_bias = self._keep(self._blocks(merged, rows))
+            args.below_bias = self._keep(self._blocks(merged, rows))
         h = torch.empty(2 * self.texts * H * size, dtype=torch.uint8)
         zeros = torch.zeros(2 * self.texts * H)
         self._kernels.call("store", self._name, zeros, len(zeros), h)
-        window.h = self._keep(h)
-        window.state = self._keep(torch.zeros(self.texts, H))
-        if cell.kernel == "lstm":
-            window.c = self._keep(torch.zeros(self.texts, H))
-        if cell.kernel == "gru_before":
-            window.scratch = self._keep(torch.empty(self.texts, H))
-            window.q = self._keep(torch.empty(self.texts * H * size, dtype=torch.uint8))
-        return window
+        args.h = self._keep(h)
+        args.state = self._keep(torch.zeros(self.texts, H))
+        if cell.variant == "lstm":
+            args.c = self._keep(torch.zeros(self.texts, H))
+        if cell.variant == "gru_before":
+            args.scratch = self._keep(torch.empty(self.texts, H))
+            args.reset_h = self._keep(torch.empty(self.texts * H * size, dtype=torch.uint8))
+        return args
 
-    def _packed(self, cell: Cell, weight: Tensor) -> int | None:
-        """The address of a [G*H, H] matrix, its units filled up, as the kernels read it."""
+    def _packed(self, cell: GatedCell, weight: Tensor) -> int | None:
+        """Pack a [G*H, H] matrix, its units padded, as the kernels read it; return its address."""
+        kind = self._kernels.kinds[cell.variant].number
         H, (size, extra) = self._hidden, ELEMENTS[self._name]
-        filled = self._blocks(F.pad(weight, (0, self._room)).t(), len(cell.gates)).t().contiguous()
-        packed = torch.empty(len(filled) * (H + extra) * size, dtype=torch.uint8)
-        self._kernels.call("pack_writer", self._name, KINDS[cell.kernel], H, H, filled, packed)
+        padded = (
+            self._blocks(F.pad(weight, (0, self._padding)).t(), len(cell.gates)).t().contiguous()
+        )
+        packed = torch.empty(len(padded) * (H + extra) * size, dtype=torch.uint8)
+        self._kernels.call("pack_writer", self._name, kind, H, H, padded, packed)
         return self._keep(packed)
 
     def _packed_head(self, weight: Tensor, columns: int) -> int | None:
         H, (size, extra) = self._hidden, ELEMENTS[self._name]
-        filled = F.pad(weight, (0, self._room, 0, columns - len(weight))).contiguous()
+        padded = F.pad(weight, (0, self._padding, 0, columns - len(weight))).contiguous()
         packed = torch.empty(columns * (H + extra) * size, dtype=torch.uint8)
-        self._kernels.call("pack_writer_head", self._name, columns, H, filled, packed)
+        self._kernels.call("pack_writer_head", self._name, columns, H, padded, packed)
         return self._keep(packed)
 
     def _blocks(self, tensor: Tensor, count: int) -> Tensor:
-        """With zeros for the units that fill the last vector, in each of the `count` blocks of the
-        last dimension."""
+        """Add zeros for the padding units, in each of the `count` blocks of the last dimension."""
         split = tensor.reshape(*tensor.shape[:-1], count, -1)
-        return F.pad(split, (0, self._room)).flatten(-2)
+        return F.pad(split, (0, self._padding)).flatten(-2)
 
     def _keep(self, tensor: Tensor) -> int | None:
         tensor = tensor.detach().contiguous()

@@ -8,9 +8,9 @@ from markupsafe import Markup
 
 from charlm.compare.table import spread_text
 from charlm.errors import CharlmError
+from charlm.files import replace
 from charlm.reports.figures import pictures
-from charlm.runs.checkpoint import replace
-from charlm.sampling.generate import visible
+from charlm.text.display import visible
 
 PAGE, FIGURES = "report.html", "figures"
 

@@ -8,12 +8,15 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from charlm.cells import CELLS
 
 Result = dict[str, Any]
 
@@ -22,6 +25,7 @@ SIZE = (4.6, 3.2)
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b8649a", "#a07800", "#3c8fc4")
 """Told apart by colour-blind readers, at a contrast of 3 or more on white and on black.
 Source: Okabe and Ito 2008, the last three a little darker."""
+OTHERS = "#595959"
 STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 MARKERS = ("o", "s", "^", "D", "v", "P")
 INK, GREY = "#1a1a1a", "#767676"
@@ -38,9 +42,10 @@ class Picture:
     caption: str
     alternative: str
     draw: Callable[[Axes, str], None]
+    size: tuple[float, float] = SIZE
 
     def svg(self) -> str:
-        """An `<svg>` element for the page: no fixed text colour, no background, no links."""
+        """Draw an `<svg>` element for the page: no fixed text colour, no background, no links."""
         target = io.StringIO()
         settings = {"svg.fonttype": "none", "svg.hashsalt": self.name}
         with rc_context(settings):  # type: ignore[arg-type]
@@ -48,8 +53,11 @@ class Picture:
         return _for_page(target.getvalue(), self.name, self.title, self.alternative)
 
     def png(self) -> bytes:
+        """Draw a PNG, with the title in it."""
         target = io.BytesIO()
-        self._figure(INK).savefig(target, format="png", dpi=200, facecolor="white")
+        figure = self._figure(INK)
+        figure.suptitle(self.title, fontsize=10.5, x=0.01, ha="left", fontweight="bold")
+        figure.savefig(target, format="png", dpi=200, facecolor="white")
         return target.getvalue()
 
     def _figure(self, ink: str) -> Figure:
@@ -67,13 +75,13 @@ class Picture:
             "legend.frameon": False,
         }
         with rc_context(settings):  # type: ignore[arg-type]
-            figure = Figure(figsize=SIZE, layout="constrained")
+            figure = Figure(figsize=self.size, layout="constrained")
             self.draw(figure.add_subplot(), ink)
         return figure
 
 
 def pictures(result: Result) -> list[Picture]:
-    """All figures that a result holds the data for."""
+    """List all figures that a result holds the data for."""
     finals = ", ".join(
         f"{row['cell']} at {row['bits_per_character']['mean']:.3f}" for row in result["rows"]
     )
@@ -141,8 +149,8 @@ def _curves(axes: Axes, ink: str, result: Result, over: str) -> None:
         length = min(map(len, curves))
         x = np.mean([[row[over] for row in curve[:length]] for curve in curves], axis=0)
         y = np.array([[row["bits_per_character"] for row in curve[:length]] for curve in curves])
-        axes.plot(x, y.mean(0), label=cell, markersize=4, **_line(at))
-        axes.fill_between(x, y.min(0), y.max(0), color=_colour(at), alpha=0.2, linewidth=0)
+        axes.plot(x, y.mean(0), label=cell, markersize=4, **style_of(cell, at))
+        axes.fill_between(x, y.min(0), y.max(0), color=colour_of(cell), alpha=0.2, linewidth=0)
     ngram = result["baselines"]["ngram"]
     axes.axhline(ngram, color=GREY, linestyle=(0, (4, 3)), linewidth=1)
     axes.annotate(
@@ -158,7 +166,7 @@ def _curves(axes: Axes, ink: str, result: Result, over: str) -> None:
     axes.set_xlabel("characters read" if over == "characters" else "seconds of training")
     axes.set_ylabel("bits per character")
     if over == "characters":
-        axes.xaxis.set_major_formatter(lambda value, _: _short(value))
+        axes.xaxis.set_major_formatter(lambda value, _: short(value))
     axes.legend()
 
 
@@ -171,7 +179,7 @@ def _quality_against_speed(axes: Axes, ink: str, result: Result) -> None:
             yerr=bits["std"] or 0.0,
             capsize=3,
             markersize=7,
-            color=_colour(at),
+            color=colour_of(row["cell"]),
             marker=MARKERS[at % len(MARKERS)],
             linestyle="none",
         )
@@ -185,7 +193,7 @@ def _quality_against_speed(axes: Axes, ink: str, result: Result) -> None:
     fastest = max(row["characters_per_second"] for row in result["rows"])
     axes.set_xlim(0, 1.25 * fastest)
     axes.margins(y=0.25)
-    axes.xaxis.set_major_formatter(lambda value, _: _short(value))
+    axes.xaxis.set_major_formatter(lambda value, _: short(value))
     axes.set_xlabel("characters a second, training")
     axes.set_ylabel("bits per character")
 
@@ -193,19 +201,19 @@ def _quality_against_speed(axes: Axes, ink: str, result: Result) -> None:
 def _gradient(axes: Axes, result: Result, key: str) -> None:
     for at, cell in enumerate(_cells(result)):
         values = _by_lag(result, key, cell, "h")
-        style = {**_line(at), "markevery": max(1, len(values) // 8)}
+        style = {**style_of(cell, at), "markevery": max(1, len(values) // 8)}
         axes.semilogy(range(len(values)), values, label=cell, markersize=4, **style)
         own = [run[key] for run in result["runs"] if run["cell"] == cell]
         if "c" in own[0]:
             c = _by_lag(result, key, cell, "c")
-            axes.semilogy(range(len(c)), c, color=_colour(at), linestyle=":", linewidth=1)
+            axes.semilogy(range(len(c)), c, color=colour_of(cell), linestyle=":", linewidth=1)
     axes.set_xlabel("steps back, k")
     axes.set_ylabel("norm of the gradient")
     axes.legend()
 
 
 def _by_lag(result: Result, key: str, cell: str, part: str) -> Sequence[float]:
-    """The geometric mean over seeds."""
+    """Return the geometric mean over seeds."""
     own = [run[key][part] for run in result["runs"] if run["cell"] == cell]
     means: list[float] = np.exp(np.log(np.maximum(own, 1e-300)).mean(0)).tolist()
     return means
@@ -215,20 +223,24 @@ def _cells(result: Result) -> list[str]:
     return [row["cell"] for row in result["rows"]]
 
 
-def _colour(at: int) -> str:
-    return COLOURS[at % len(COLOURS)]
+def colour_of(cell: str) -> str:
+    """Return the colour that belongs to a cell, whatever its settings, in every figure."""
+    known, name = list(CELLS), cell.partition(":")[0]
+    return COLOURS[known.index(name) % len(COLOURS)] if name in known else OTHERS
 
 
-def _line(at: int) -> dict[str, Any]:
+def style_of(cell: str, at: int) -> dict[str, Any]:
+    """Return how a line is drawn: its cell's colour, and the style and marker of its place."""
     return {
-        "color": _colour(at),
+        "color": colour_of(cell),
         "linestyle": STYLES[at % len(STYLES)],
         "marker": MARKERS[at % len(MARKERS)],
         "linewidth": 1.6,
     }
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
+    """Format a large number as 2.5M or 300k."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= size:
             return f"{value / size:g}{unit}"
@@ -236,18 +248,12 @@ def _short(value: float) -> str:
 
 
 def _for_page(svg: str, name: str, title: str, alternative: str) -> str:
-    """The `<svg>` element alone, its ids unlike those of other figures, and described."""
+    """Return the `<svg>` element alone, its ids unlike those of other figures, and described."""
     body = svg[svg.index("<svg") :].replace(PAGE_INK, "currentColor")
     body = re.sub(r"<metadata>.*?</metadata>\s*", "", body, flags=re.DOTALL)
     body = re.sub(r'\bid="', f'id="{name}-', body)
     body = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", body)
     head, rest = body.split(">", 1)
     head = re.sub(r'\s(width|height)="[^"]*"', "", head)
-    described = f"<title>{_escaped(title)}</title><desc>{_escaped(alternative)}</desc>"
-    return f'{head} role="img" aria-label="{_escaped(title)}">{described}{rest}'
-
-
-def _escaped(text: str) -> str:
-    return (
-        text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
-    )
+    described = f"<title>{escape(title)}</title><desc>{escape(alternative)}</desc>"
+    return f'{head} role="img" aria-label="{escape(title)}">{described}{rest}'

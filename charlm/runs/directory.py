@@ -1,5 +1,6 @@
 """The run directory: configuration, metrics, summary, vocabulary, checkpoints."""
 
+import contextlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -11,8 +12,9 @@ from torch import Tensor
 
 from charlm.config.schema import Config, to_toml
 from charlm.errors import CharlmError, CheckpointError, UsageError
+from charlm.files import json_bytes, replace
 from charlm.runs import checkpoint
-from charlm.runs.checkpoint import json_bytes, replace
+from charlm.runs.manifest import MANIFEST
 from charlm.text.vocabulary import Vocabulary
 
 KEPT = 2
@@ -134,6 +136,10 @@ class RunDirectory:
             if folder.name > f"step-{step:08d}":
                 shutil.rmtree(folder, ignore_errors=True)
 
+    def has_checkpoints(self) -> bool:
+        """Tell whether a checkpoint was ever written."""
+        return bool(self.pointed("latest")) or any(self.checkpoints.glob("step-*"))
+
     def pointed(self, pointer: str) -> str:
         """The checkpoint that `latest` or `best` names; "" if there is none."""
         try:
@@ -160,27 +166,41 @@ class RunDirectory:
         return self.checkpoints / name
 
 
-def locate(path: Path | None, root: Path = Path("runs")) -> tuple[RunDirectory, Path | None]:
-    """The run at `path`, and the checkpoint if `path` is one; without `path`, the latest run.
+def locate(
+    path: Path | None, root: Path = Path("runs"), *, name: str = "", begun: bool = False
+) -> tuple[RunDirectory, Path | None]:
+    """Find the run at `path`, and the checkpoint if `path` is one; without `path`, the latest run,
+    of those called `name` if there are any. begun: count runs without a checkpoint yet, too.
 
     Raises: UsageError where there is no run; CheckpointError where `path` is something else.
     """
     if path is None:
-        runs = [pointer.parent.parent for pointer in root.glob("*/checkpoints/latest")]
+        wanted = "*/checkpoints" if begun else "*/checkpoints/latest"
+        runs = [root / found.relative_to(root).parts[0] for found in root.glob(wanted)]
         if not runs:
             raise UsageError(f"there is no run in {root}/", "train one first: charlm train")
-        return RunDirectory(max(runs, key=lambda run: _age(run / "checkpoints" / "latest"))), None
+        own = [run for run in runs if run.name.rpartition("-")[0] == name]
+        return RunDirectory(max(own or runs, key=last_change)), None
     if not path.exists():
         raise UsageError(f"there is no run {path}", "name a run directory, such as runs/hello-1")
     path = path.absolute()
-    if path.parent.name == "checkpoints" and (path / checkpoint.MANIFEST).exists():
+    if path.parent.name == "checkpoints" and (path / MANIFEST).exists():
         return RunDirectory(path.parent.parent), path
     if (path / "checkpoints").is_dir():
         return RunDirectory(path), None
-    if (path / checkpoint.MANIFEST).exists():  # a checkpoint that was copied out of its run
+    if (path / MANIFEST).exists():  # a checkpoint that was copied out of its run
         return RunDirectory(path.parent), path
     raise CheckpointError(f"{path} is not a run of charlm", "name a run directory or a checkpoint")
 
 
-def _age(path: Path) -> float:
-    return path.stat().st_mtime
+def is_run(path: Path) -> bool:
+    """Tell whether a path is a run directory or a checkpoint in one."""
+    return (path / "checkpoints").is_dir() or (path / MANIFEST).exists()
+
+
+def last_change(run: Path) -> float:
+    """Return when a run was last saved, else when it was begun, in seconds since 1970."""
+    for name in ("latest", "."):
+        with contextlib.suppress(OSError):
+            return (run / "checkpoints" / name).stat().st_mtime
+    return 0.0

@@ -33,18 +33,18 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
     return logits.masked_fill(torch.zeros_like(dropped).scatter(-1, indices, dropped), -math.inf)
 
 
-def choose(logits: Tensor, settings: SampleConfig, uniform: Tensor) -> Tensor:
+def choose(logits: Tensor, config: SampleConfig, uniform: Tensor) -> Tensor:
     """One symbol a row, by inverting the cumulative distribution at `uniform` in [0, 1).
 
     Shapes: logits [N, V], uniform [N], result [N] (int64).
     """
-    if settings.temperature == 0:
+    if config.temperature == 0:
         return logits.argmax(-1)
-    logits = with_temperature(logits, settings.temperature)
-    if settings.top_k:
-        logits = keep_top_k(logits, settings.top_k)
-    if settings.top_p < 1:
-        logits = keep_top_p(logits, settings.top_p)
+    logits = with_temperature(logits, config.temperature)
+    if config.top_k:
+        logits = keep_top_k(logits, config.top_k)
+    if config.top_p < 1:
+        logits = keep_top_p(logits, config.top_p)
     cumulative = logits.double().softmax(-1).cumsum(-1)
     threshold = uniform.double().unsqueeze(-1) * cumulative[..., -1:]
     # The first symbol whose cumulative probability exceeds the threshold has a probability above 0.

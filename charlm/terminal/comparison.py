@@ -4,14 +4,12 @@ import sys
 import time
 from typing import Any
 
-from rich import box
-from rich.table import Table
 from rich.text import Text
 
 from charlm.compare.comparison import Stage
-from charlm.compare.runs import Advanced, Begun, Diverged, RaceEvent
+from charlm.compare.runs import Advanced, Begun, Diverged, RunnerEvent
 from charlm.compare.table import spread_text
-from charlm.terminal.console import duration, out, say, tell, warn
+from charlm.terminal.console import duration, out, print_columns, print_result, print_status, warn
 from charlm.terminal.training import bar
 from charlm.training.events import Finished, Trained
 
@@ -19,7 +17,7 @@ SECONDS_BETWEEN_LINES = 10.0
 LONGEST_NAME = 8
 
 
-class Progress:
+class ComparisonProgress:
     """Shows the events of a comparison. Use as a context manager around the loop."""
 
     def __init__(self, *, quiet: bool) -> None:
@@ -27,14 +25,15 @@ class Progress:
         self._began = self._last_line = time.monotonic()
         self._bar = None if quiet else bar(1.0, 0.0, "{desc}")
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> "ComparisonProgress":
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.close()
 
-    def show(self, event: Stage | RaceEvent) -> None:
+    def show(self, event: Stage | RunnerEvent) -> None:
+        """Show what an event tells."""
         match event:
             case Stage():
                 self._line(event.doing, "bold")
@@ -43,27 +42,26 @@ class Progress:
             case Advanced():
                 self._advanced(event)
             case Diverged():
-                self._line(f"{event.leg.name}: {event.error.what}", "yellow")
+                self._line(f"{event.planned.name}: {event.error.what}", "yellow")
 
     def _begun(self, event: Begun) -> None:
         if event.differences:
             listed = "; ".join(event.differences)
-            warn(f"{event.leg.name} was not trained under the same conditions: {listed}")
+            warn(f"{event.planned.name} was not trained under the same conditions: {listed}")
         if event.reused:
-            self._line(f"run {event.number}/{event.total} · {event.leg.name} · found finished")
+            self._line(f"run {event.number}/{event.total} · {event.planned.name} · found finished")
         elif event.step:
-            self._line(
-                f"run {event.number}/{event.total} · {event.leg.name} · on from step {event.step:,}"
-            )
+            place = f"run {event.number}/{event.total} · {event.planned.name}"
+            self._line(f"{place} · on from step {event.step:,}")
         self._at = f"run {event.number}/{event.total}"
 
     def _advanced(self, event: Advanced) -> None:
         train = event.event
         left = f"{duration(event.seconds_left)} left of all"
-        name = f"{self._at} · {event.leg.name}"
+        name = f"{self._at} · {event.planned.name}"
         if isinstance(train, Trained):
             status = (
-                f"{name} · step {train.step:,}/{event.leg.steps:,} · "
+                f"{name} · step {train.step:,}/{event.planned.steps:,} · "
                 f"{train.bits_per_character:.3f} bits/char · {left}"
             )
             if self._bar is not None:
@@ -87,63 +85,80 @@ class Progress:
         if self._bar is not None:
             self._bar.write(text, file=sys.stderr)
         else:
-            say(text, style)
+            print_status(text, style)
 
 
 def conclude(result: dict[str, Any]) -> None:
-    """The verdict, the table, the baselines and the claims."""
+    """Print the verdict, the table, the baselines and the claims."""
     for number, sentence in enumerate(result["verdict"]):
-        tell(sentence, "" if number else "bold")
-    tell("")
+        print_result(sentence, "" if number else "bold")
+    print_result("")
     seeds = len(result["seeds"])
-    tell(
+    print_result(
         "bits per character on the validation split, lower is better"
         + (f"; mean ± standard deviation of {seeds} seeds" if seeds > 1 else "; one seed")
     )
-    out.print(_rows(result))
+    _print_rows(result)
     for name, row in zip(_names(result), result["rows"], strict=True):
         if name != row["cell"]:
-            tell(f"{name} is {row['cell']}")
-    tell(
+            print_result(f"{name} is {row['cell']}")
+    print_result(
         "to weakest: training until the mean was where the weakest ends; /s: characters a second; "
         "peak: of the process"
     )
-    tell(_baselines(result))
-    tell("")
-    tell("what the lecture claims, judged from these runs")
+    print_result(_baselines(result))
+    print_result("")
+    print_result("what the lecture claims, judged from these runs")
     for claim in result["claims"]:
         _claim(claim)
     for note in result["notes"]:
-        tell(f"note: {note}")
-    tell("")
-    tell(f"report: {result['report']}", "bold")
+        print_result(f"note: {note}")
+    print_result("")
+    print_result(f"report: {result['report']}", "bold")
 
 
-def _rows(result: dict[str, Any]) -> Table:
-    """Long names are numbered; `conclude` says which is which."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("cell", no_wrap=True)
-    for column in ("width", "params", "bits/char", "to weakest", "train/s", "write/s", "peak"):
-        table.add_column(column, justify="right", no_wrap=True)
+def _print_rows(result: dict[str, Any]) -> None:
+    """Print the table of the cells; in two parts where it is wider than the screen."""
     best = min(result["rows"], key=lambda row: float(row["bits_per_character"]["mean"]))
-    for name, row in zip(_names(result), result["rows"], strict=True):
-        reached, peak = row["seconds_to_weakest"]["mean"], row["peak_memory_bytes"]
-        cells = [
-            name,
-            f"{row['hidden_size']}",
-            f"{row['parameters']:,}",
-            spread_text(row["bits_per_character"]),
-            "-" if reached is None else f"{reached:.1f} s",
-            _thousands(row["characters_per_second"]),
-            _thousands(row["sample_characters_per_second"]),
-            "-" if peak is None else f"{peak / 1e6:,.0f} MB",
-        ]
-        table.add_row(*map(Text, cells), style="bold" if row is best else "")
-    return table
+    heading = ("cell", *COLUMNS)
+    rows = [(name, *_cells(row)) for name, row in zip(_names(result), result["rows"], strict=True)]
+    styles = ["bold" if row is best else "" for row in result["rows"]]
+    widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
+    fits = sum(widths) + 2 * len(widths) <= out.width
+    parts = (
+        [range(len(heading))] if fits else [(0, *range(1, SPLIT)), (0, *range(SPLIT, len(heading)))]
+    )
+    for number, part in enumerate(parts):
+        if number:
+            print_result("")
+        print_columns(
+            [heading[at] for at in part],
+            [[row[at] for at in part] for row in rows],
+            right=range(1, len(heading)),
+            styles=styles,
+        )
+
+
+COLUMNS = ("width", "params", "bits/char", "to weakest", "train/s", "write/s", "peak")
+SPLIT = 4
+"""Where the table is cut in two: what was learned, and what it cost."""
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    reached, peak = row["seconds_to_weakest"]["mean"], row["peak_memory_bytes"]
+    return [
+        f"{row['hidden_size']}",
+        f"{row['parameters']:,}",
+        spread_text(row["bits_per_character"]),
+        "-" if reached is None else f"{reached:.1f} s",
+        _thousands(row["characters_per_second"]),
+        _thousands(row["sample_characters_per_second"]),
+        "-" if peak is None else f"{peak / 1e6:,.0f} MB",
+    ]
 
 
 def _names(result: dict[str, Any]) -> list[str]:
-    """The cells' labels where they are short enough for the table, else numbered names."""
+    """Return the cells' labels where they are short enough for the table, else numbered names."""
     labels = [row["cell"] for row in result["rows"]]
     return [
         label if len(label) <= LONGEST_NAME else f"{label.partition(':')[0]} ({number})"

@@ -7,14 +7,15 @@ from typing import Any
 from tqdm import tqdm
 
 from charlm.config.schema import TrainConfig
-from charlm.terminal.console import duration, say
-from charlm.training.events import Evaluated, Event, Finished, Trained
+from charlm.terminal.console import duration, print_status
+from charlm.text.display import visible
+from charlm.training.events import Evaluated, Event, Finished, Sampled, Stalled, Trained
 
 SECONDS_BETWEEN_LINES = 10.0
 
 
 def bar(total: float, start: float, status: str) -> "tqdm[Any] | None":
-    """A bar on a terminal, followed by `status` in tqdm's terms; None elsewhere."""
+    """Make a bar on a terminal, followed by `status` in tqdm's terms; None elsewhere."""
     if not sys.stderr.isatty():
         return None
     return tqdm(
@@ -27,15 +28,15 @@ def bar(total: float, start: float, status: str) -> "tqdm[Any] | None":
     )
 
 
-class Progress:
+class TrainingProgress:
     """Shows the events of one training run. Use as a context manager around the loop."""
 
-    def __init__(self, settings: TrainConfig, *, start: int, quiet: bool) -> None:
-        self.settings, self.quiet = settings, quiet
+    def __init__(self, config: TrainConfig, *, start: int, quiet: bool) -> None:
+        self.config, self.quiet = config, quiet
         self._last_line = time.monotonic()
-        self._bar = None if quiet else bar(settings.steps, start, "{n_fmt}/{total_fmt} {desc}")
+        self._bar = None if quiet else bar(config.steps, start, "{n_fmt}/{total_fmt} {desc}")
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> "TrainingProgress":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -43,11 +44,16 @@ class Progress:
             self._bar.close()
 
     def show(self, event: Event) -> None:
+        """Show what an event tells, where there is something to show."""
         match event:
             case Trained():
                 self._trained(event)
             case Evaluated():
                 self._evaluated(event)
+            case Sampled():
+                self._sampled(event)
+            case Stalled():
+                self._stalled(event)
             case Finished():
                 if self._bar is not None:
                     self._bar.close()
@@ -64,22 +70,47 @@ class Progress:
             self._bar.set_description_str(status, refresh=True)
         elif not self.quiet and time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
-            say(f"step {event.step}/{self.settings.steps} · {status}")
+            print_status(f"step {event.step}/{self.config.steps} · {status}")
 
     def _seconds_left(self, event: Trained) -> float:
-        by_steps = (self.settings.steps - event.step) * event.seconds / event.step
-        if self.settings.seconds:
-            return max(0.0, min(by_steps, self.settings.seconds - event.seconds))
+        by_steps = (self.config.steps - event.step) * event.seconds / event.step
+        if self.config.seconds:
+            return max(0.0, min(by_steps, self.config.seconds - event.seconds))
         return by_steps
 
     def _evaluated(self, event: Evaluated) -> None:
-        if self.quiet:
-            return
-        line = (
+        self._line(
             f"step {event.step:>6} · {event.seconds:7.1f} s · evaluated: loss {event.loss:.4f} · "
             f"{event.bits_per_character:.4f} bits/char{' · best' if event.is_best else ''}"
         )
-        if self._bar is not None:
-            self._bar.write(line, file=sys.stderr)
+
+    def _sampled(self, event: Sampled) -> None:
+        """Show a sample on a terminal; elsewhere it is in metrics.jsonl only."""
+        if self._bar is not None and event.text.strip():
+            lines = visible(event.text).strip("\n").splitlines()
+            self._line("\n".join(f"    {line}" for line in lines))
+
+    def _stalled(self, event: Stalled) -> None:
+        since = (
+            f"the validation has not improved for {event.evaluations} evaluations, since step "
+            f"{event.best_step:,}"
+        )
+        if event.overfits:
+            advice = (
+                "while the training loss falls: the model is learning the text by heart. The best "
+                "checkpoint is kept; more text, more model.dropout or fewer steps would help"
+            )
         else:
-            say(line)
+            advice = (
+                "and neither does the training loss: it wanders. A lower train.learning_rate would "
+                "help"
+            )
+        self._line(f"{since}, {advice}.")
+
+    def _line(self, text: str) -> None:
+        if self.quiet:
+            return
+        if self._bar is not None:
+            self._bar.write(text, file=sys.stderr)
+        else:
+            print_status(text)

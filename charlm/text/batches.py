@@ -5,19 +5,23 @@ import torch
 from torch import Tensor
 
 from charlm.errors import DataError
+from charlm.files import cache_folder
 from charlm.text.vocabulary import Symbols
 
 
-class Lanes:
-    """B contiguous stretches of the text, side by side; window w is the next T symbols of each.
+class BatchStream:
+    """Reads B contiguous lanes of the text side by side; window w is the next T symbols of each.
 
     One pass over the text is `windows` windows; what does not fill a window is left out (at most
     B * T symbols). Window w's states come from window w - 1, those of window 0 are zero.
 
-    Raises: DataError for a text that does not fill one window.
+    Raises: DataError for a text that does not fill one window, and in `window` for a symbol that is
+        none of the vocabulary.
     """
 
-    def __init__(self, symbols: Symbols, batch_size: int, sequence_length: int) -> None:
+    def __init__(
+        self, symbols: Symbols, vocabulary_size: int, batch_size: int, sequence_length: int
+    ) -> None:
         needed = batch_size * sequence_length + 1
         if len(symbols) < needed:
             raise DataError(
@@ -25,17 +29,29 @@ class Lanes:
                 f"{batch_size} x sequence_length {sequence_length} reads {needed:,}",
                 "use a longer text, or lower train.batch_size or train.sequence_length",
             )
-        self.sequence_length = sequence_length
+        self.vocabulary_size, self.sequence_length = vocabulary_size, sequence_length
         lane = (len(symbols) - 1) // batch_size
         self.windows = lane // sequence_length
         self._inputs = symbols[: batch_size * lane].reshape(batch_size, lane)
         self._targets = symbols[1 : batch_size * lane + 1].reshape(batch_size, lane)
 
     def window(self, cursor: int) -> tuple[Tensor, Tensor]:
-        """Inputs and targets of one window, [T, B] each, int64."""
+        """Return inputs and targets of one window, [T, B] each, int64."""
         begin = cursor * self.sequence_length
         stretch = slice(begin, begin + self.sequence_length)
-        return _time_major(self._inputs[:, stretch]), _time_major(self._targets[:, stretch])
+        inputs, targets = self._inputs[:, stretch], self._targets[:, stretch]
+        for symbols in (inputs, targets):
+            refuse_out_of_bounds(symbols, self.vocabulary_size)
+        return _time_major(inputs), _time_major(targets)
+
+
+def refuse_out_of_bounds(symbols: Symbols, vocabulary_size: int) -> None:
+    """Check symbols before they become indices. Raises: DataError for one that is no index."""
+    if symbols.size and (largest := int(symbols.max())) >= vocabulary_size:
+        raise DataError(
+            f"the encoded text holds symbol {largest}, the vocabulary has {vocabulary_size}",
+            f"it is damaged: delete {cache_folder() / 'corpora'}; it is made again from the text",
+        )
 
 
 def _time_major(symbols: Symbols) -> Tensor:

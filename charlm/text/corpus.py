@@ -3,27 +3,31 @@
 Three passes over the files, in blocks, so that memory does not grow with the text: one measures
 and fingerprints them, one builds the vocabulary from the train split, one encodes. The result is
 kept in the cache under a fingerprint of content and options, so that the next start finds it.
+
+A start reads none of the symbols: they were in bounds when they were encoded, and the file's digest
+is computed again only where its size or time of change is not as it was left.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 from collections import Counter as Tally
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
 from charlm.config.schema import DataConfig
 from charlm.errors import CheckpointError, DataError
+from charlm.files import cache_folder, replace, writable, write_synced
 from charlm.text import reading, sources
 from charlm.text.vocabulary import (
     BYTES,
-    Counter,
+    SymbolCounter,
     Symbols,
     Vocabulary,
     codes_of,
@@ -32,6 +36,10 @@ from charlm.text.vocabulary import (
 )
 
 FORMAT = 1
+"""Of the fingerprint; a change would make every earlier run refuse its text."""
+LAYOUT = 2
+"""Of the files in the cache."""
+SYMBOLS, DESCRIBED, CHECKED = "symbols.bin", "corpus.json", "checked.json"
 
 SPLITS = ("train", "validation", "test")
 
@@ -40,8 +48,9 @@ SPLITS = ("train", "validation", "test")
 class Split:
     """A stretch of the corpus.
 
-    start, stop: its symbols' positions. characters, bytes: its size in the source text, in code
-    points and in UTF-8 bytes. unknown: how often each symbol in it is one that train lacks.
+    start, stop: its symbols' positions. characters, bytes: its size in code points and UTF-8 bytes,
+    of the source text or of the form it is normalised to, whichever is shorter. unknown: how often
+    each symbol in it is one that the vocabulary lacks.
     """
 
     start: int
@@ -74,7 +83,7 @@ class Corpus:
 
 
 @dataclass(frozen=True)
-class Survey:
+class TextStats:
     """What one quick pass over the files tells."""
 
     files: tuple[Path, ...]
@@ -82,7 +91,7 @@ class Survey:
     digest: str
 
 
-def survey(data: DataConfig, *, keep: bool = True) -> Survey:
+def survey(data: DataConfig, *, keep: bool = True) -> TextStats:
     """Count and fingerprint the text of `data.path`.
 
     keep: False leaves the cache as it is.
@@ -99,10 +108,10 @@ def survey(data: DataConfig, *, keep: bool = True) -> Survey:
     if characters < 2:
         size = "is empty" if characters == 0 else "has a single character"
         raise DataError(f"{named} {size}", "a model needs at least two characters to learn from")
-    return Survey(tuple(files), characters, digest.hexdigest())
+    return TextStats(tuple(files), characters, digest.hexdigest())
 
 
-def prepare(data: DataConfig, text: Survey, *, keep: bool = True) -> Corpus:
+def prepare(data: DataConfig, text: TextStats, *, keep: bool = True) -> Corpus:
     """The encoded corpus, from the cache where it holds it.
 
     keep: False leaves the cache as it is.
@@ -112,10 +121,10 @@ def prepare(data: DataConfig, text: Survey, *, keep: bool = True) -> Corpus:
     options = data.model_dump(exclude={"path", "sha256"})
     key = json.dumps([FORMAT, text.digest, options], sort_keys=True)
     fingerprint = hashlib.sha256(key.encode()).hexdigest()
-    folder = sources.cache_folder() / "corpora" / fingerprint[:24]
-    if (folder / "corpus.json").is_file():
+    folder = cache_folder() / "corpora" / f"{fingerprint[:24]}-{LAYOUT}"
+    if (folder / DESCRIBED).is_file():
         return _open(folder)
-    parent = sources.writable(folder.parent) if keep else Path(tempfile.gettempdir())
+    parent = writable(folder.parent) if keep else Path(tempfile.gettempdir())
     try:
         temporary = Path(tempfile.mkdtemp(prefix=".encoding-", dir=parent))
         try:
@@ -137,16 +146,17 @@ def _publish(temporary: Path, folder: Path) -> None:
     try:
         temporary.rename(folder)
     except OSError:
-        if not (folder / "corpus.json").is_file():  # else another process was quicker
+        if not (folder / DESCRIBED).is_file():  # else another process was quicker
             raise
 
 
 def _open(folder: Path) -> Corpus:
     try:
-        described = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
+        described = json.loads((folder / DESCRIBED).read_text(encoding="utf-8"))
         vocabulary = Vocabulary.from_json(described["vocabulary"])
         splits = {name: Split(**value) for name, value in described["splits"].items()}
-        symbols = np.memmap(folder / "symbols.bin", vocabulary.dtype, mode="r")
+        _check(folder, described["sha256"])
+        symbols = np.memmap(folder / SYMBOLS, vocabulary.dtype, mode="r")
         if symbols.size != splits["test"].stop:
             raise ValueError(f"{symbols.size:,} symbols instead of {splits['test'].stop:,}")
     except (OSError, ValueError, KeyError, TypeError, CheckpointError) as error:
@@ -157,24 +167,53 @@ def _open(folder: Path) -> Corpus:
     return Corpus(vocabulary, symbols, splits, described["fingerprint"])
 
 
-def _encode_into(folder: Path, data: DataConfig, text: Survey, fingerprint: str) -> None:
+def _check(folder: Path, digest: str) -> None:
+    """Compare the symbols with their digest, unless size and time of change are those of the last
+    check. Raises: ValueError where they are not what was encoded."""
+    stamp = _stamp(folder)
+    try:
+        if json.loads((folder / CHECKED).read_text(encoding="ascii")) == stamp:
+            return
+    except (OSError, ValueError):
+        pass
+    with (folder / SYMBOLS).open("rb") as stream:
+        if hashlib.file_digest(stream, "sha256").hexdigest() != digest:
+            raise ValueError(f"the SHA-256 of {SYMBOLS} is not the one that was written")
+    with contextlib.suppress(OSError):  # a cache that is read-only is checked every time
+        replace(folder / CHECKED, json.dumps(stamp).encode())
+
+
+def _stamp(folder: Path) -> list[int]:
+    status = (folder / SYMBOLS).stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _encode_into(folder: Path, data: DataConfig, text: TextStats, fingerprint: str) -> None:
     ends = _split_ends(data, text.characters)
     vocabulary = _build_vocabulary(data, text, ends)
     splits: dict[str, Split] = {}
     start = 0
-    with (folder / "symbols.bin").open("wb") as out:
+    digest = hashlib.sha256()
+    with (folder / SYMBOLS).open("wb") as out:
+
+        def write(block: bytes) -> None:
+            digest.update(block)
+            out.write(block)
+
         for name, pieces in zip(SPLITS, reading.by_split(text.files, data, ends), strict=True):
-            splits[name] = _encode_split(pieces, vocabulary, data, out, start)
+            splits[name] = _encode_split(pieces, vocabulary, data, write, start)
             start = splits[name].stop
         out.flush()
         os.fsync(out.fileno())
     described = {
         "format": FORMAT,
         "fingerprint": fingerprint,
+        "sha256": digest.hexdigest(),
         "vocabulary": vocabulary.to_json(),
         "splits": {name: asdict(split) for name, split in splits.items()},
     }
-    (folder / "corpus.json").write_text(json.dumps(described), encoding="utf-8")
+    write_synced(folder / CHECKED, json.dumps(_stamp(folder)).encode())
+    write_synced(folder / DESCRIBED, json.dumps(described).encode("utf-8"))
 
 
 def _split_ends(data: DataConfig, characters: int) -> tuple[int, int, int]:
@@ -202,10 +241,10 @@ def _split_ends(data: DataConfig, characters: int) -> tuple[int, int, int]:
     return train_end, characters - test_size, characters
 
 
-def _build_vocabulary(data: DataConfig, text: Survey, ends: tuple[int, int, int]) -> Vocabulary:
+def _build_vocabulary(data: DataConfig, text: TextStats, ends: tuple[int, int, int]) -> Vocabulary:
     if data.unit == "byte":
         return BYTES
-    counter, normalize = Counter(), data.normalize
+    counter, normalize = SymbolCounter(), data.normalize
     pieces = next(reading.by_split(text.files, data, ends))
     decompose = is_decomposed(data.unit, normalize)
     for piece in pieces if decompose else reading.normalizable(pieces, data):
@@ -226,25 +265,19 @@ def _encode_split(
     pieces: Iterator[str | bytes],
     vocabulary: Vocabulary,
     data: DataConfig,
-    out: BinaryIO,
+    write: Callable[[bytes], object],
     start: int,
 ) -> Split:
+    """Encode the pieces of a split and write its symbols, all below the vocabulary's size."""
     characters = size = count = 0
     unknown: Tally[str] = Tally()
-
-    def measured() -> Iterator[str | bytes]:
-        nonlocal characters, size
-        for piece in pieces:
-            characters += len(piece) if isinstance(piece, str) else reading.characters_in(piece)
-            size += (
-                len(piece) if isinstance(piece, bytes) or piece.isascii() else len(piece.encode())
-            )
-            yield piece
-
-    for piece in reading.normalizable(measured(), data):
+    for piece in reading.normalizable(pieces, data):
         indices = vocabulary.encode(piece)
-        out.write(indices.tobytes())
+        assert not indices.size or int(indices.max()) < len(vocabulary)
+        write(indices.tobytes())
         count += indices.size
+        length, encoded = vocabulary.size_of(piece)
+        characters, size = characters + length, size + encoded
         if isinstance(piece, str) and (not vocabulary.has_unknown or vocabulary.unknown in indices):
             unknown.update(vocabulary.unknown_in(piece))
     return Split(start, start + count, characters, size, dict(unknown.most_common()))

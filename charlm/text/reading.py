@@ -13,7 +13,7 @@ import numpy as np
 
 from charlm.config.schema import DataConfig
 from charlm.errors import DataError
-from charlm.text import sources
+from charlm.files import cache_folder, writable
 
 BLOCK = 1 << 20
 """Bytes read at a time: enough for full speed, few enough to stay in the processor's cache."""
@@ -39,7 +39,7 @@ def measure(file: Path, *, bom_counts: bool, keep: bool) -> tuple[int, bytes]:
     """
     status = file.stat()
     identity = json.dumps([str(file), status.st_size, status.st_mtime_ns, bom_counts])
-    memory = sources.cache_folder() / "files" / hashlib.sha256(identity.encode()).hexdigest()[:24]
+    memory = cache_folder() / "files" / hashlib.sha256(identity.encode()).hexdigest()[:24]
     if memory.is_file():
         count, digest = memory.read_text(encoding="ascii").split()
         return int(count), bytes.fromhex(digest)
@@ -51,7 +51,7 @@ def measure(file: Path, *, bom_counts: bool, keep: bool) -> tuple[int, bytes]:
             characters -= 1
         first = False
     if keep and status.st_size > BLOCK:
-        sources.writable(memory.parent)
+        writable(memory.parent)
         memory.write_text(f"{characters} {hasher.hexdigest()}", encoding="ascii")
     return characters, hasher.digest()
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from charlm.config.schema import DataConfig
 from charlm.errors import DataError
-from charlm.files import shipped
+from charlm.files import cache_folder, shipped, writable
 
 BUILTIN = "builtin:"
 STANDARD_LIBRARY = "python:standard-library"
@@ -24,13 +24,6 @@ NOT_LIBRARY = {
     *("test", "tests", "idlelib", "lib2to3", "turtledemo", "site-packages", "dist-packages"),
     *("encodings", "pydoc_data", "__pycache__"),
 }
-
-
-def cache_folder() -> Path:
-    """Where encoded texts and downloads are kept: $CHARLM_CACHE, else the user's cache folder."""
-    if chosen := os.environ.get("CHARLM_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "charlm"
 
 
 def find(data: DataConfig) -> list[Path]:
@@ -58,9 +51,14 @@ def absolute(path: str) -> str:
     """`path` so that it names the same text from every working directory; "-" becomes a file."""
     if path == "-":
         return str(_keep_stdin())
-    if path.startswith((BUILTIN, "https://")) or path in ("", STANDARD_LIBRARY):
+    if not is_local(path):
         return path
     return str(Path(path).absolute())
+
+
+def is_local(path: str) -> bool:
+    """Tell whether a path of `data.path` is a file or folder of this machine, or stdin."""
+    return not path.startswith((BUILTIN, "https://")) and path not in ("", STANDARD_LIBRARY)
 
 
 def standard_library() -> list[Path]:
@@ -175,15 +173,3 @@ def _download(address: str, sha256: str) -> Path:
 def _sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def writable(folder: Path) -> Path:
-    """The folder, made if need be. Raises: DataError where it cannot be."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(
-            f"cannot write to the cache {folder}: {error.strerror}",
-            "set CHARLM_CACHE to a folder that you can write to",
-        ) from None
-    return folder

@@ -22,7 +22,7 @@ Symbols = npt.NDArray[Any]
 Codes = npt.NDArray[np.uint32]
 """Code points, one uint32 each."""
 
-CODE_POINTS = 0x110000
+CODE_POINTS, SURROGATES = 0x110000, 0x800
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 """How the unknown symbol reads when it is decoded."""
 
@@ -62,6 +62,22 @@ class Vocabulary:
         if form == "none":
             return text
         return unicodedata.normalize("NFD" if form == "nfd" else "NFC", text)
+
+    def size_of(self, text: str | bytes) -> tuple[int, int]:
+        """Count characters and UTF-8 bytes: of a text, or of its form that `decode` gives back,
+        whichever is shorter. (Else a text in NFD would look easier for being read as NFC.)"""
+        if isinstance(text, bytes):
+            return int(np.count_nonzero((np.frombuffer(text, np.uint8) & 0xC0) != 0x80)), len(text)
+        if text.isascii():
+            return len(text), len(text)
+        forms = {text, self.normalized(text)}
+        encoded = [form.encode("utf-8", "surrogatepass") for form in forms]
+        return min(map(len, forms)), min(map(len, encoded))
+
+    @property
+    def outside(self) -> int:
+        """How many code points there are beyond the vocabulary: UTF-8 encodes 1,112,064."""
+        return CODE_POINTS - SURROGATES - len(self.code_points)
 
     def encode(self, text: str | bytes) -> Symbols:
         """The indices of a text's symbols.
@@ -160,7 +176,7 @@ def codes_of(text: str) -> Codes:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
-class Counter:
+class SymbolCounter:
     """Counts symbols as a text streams by, and remembers their order of first appearance."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What a trainer tells while it works. Whoever iterates over it decides what to show."""
+"""What a trainer reports while it works. Whoever iterates over it decides what to show."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,32 @@ class Evaluated:
 
 
 @dataclass(frozen=True)
+class Sampled:
+    """The evaluated model has written a text. Units: loss in nats a symbol; else as `Trained`."""
+
+    step: int
+    characters: int
+    seconds: float
+    loss: float
+    bits_per_character: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Stalled:
+    """Evaluations have found no new best for a while. Comes once for each best.
+
+    evaluations: how many in a row. best_step: where the best was. overfits: whether the training
+    loss has fallen since, so that the model is learning the text by heart.
+    """
+
+    step: int
+    evaluations: int
+    best_step: int
+    overfits: bool
+
+
+@dataclass(frozen=True)
 class Saved:
     """A checkpoint is on disk."""
 
@@ -50,4 +76,4 @@ class Finished:
     summary: dict[str, Any]
 
 
-Event = Trained | Evaluated | Saved | Finished
+Event = Trained | Evaluated | Sampled | Stalled | Saved | Finished

@@ -9,18 +9,11 @@ import hashlib
 import torch
 from torch import Tensor
 
-from charlm.backends import choice
-from charlm.backends.device import (
-    autocast,
-    keep_freed_memory,
-    resolve_device,
-    resolve_precision,
-    to_device,
-)
+from charlm.backends.choice import choose_backend
+from charlm.backends.device import autocast, resolve_device, resolve_precision, to_device
 from charlm.config.schema import Config
-from charlm.errors import DataError
 from charlm.models.recurrent import CharModel, States
-from charlm.text.batches import Lanes
+from charlm.text.batches import BatchStream
 from charlm.text.vocabulary import Symbols
 from charlm.training.optimizer import AdamW, update_average
 from charlm.training.schedule import learning_rate
@@ -31,62 +24,59 @@ Tensors = dict[str, Tensor]
 class Learner:
     """Model, optimizer, lanes and the states that are carried from window to window.
 
-    symbols: the train split. may_compile: see `choose.engine`.
+    symbols: the train split. may_compile: see `choose_backend`.
 
-    Raises: UsageError (no such device or engine), DataError (text too short).
+    Raises: UsageError (no such device or backend), DataError (text too short).
     """
 
     def __init__(
         self, config: Config, symbols: Symbols, vocabulary_size: int, *, may_compile: bool = True
     ) -> None:
-        settings = config.train
-        self.settings = settings
-        if settings.threads:
-            torch.set_num_threads(settings.threads)
-        self.device = resolve_device(settings.device)
-        self.precision = resolve_precision(settings, self.device)
-        if self.device.type == "cpu":
-            keep_freed_memory()
-        if len(symbols) and int(symbols.max()) >= vocabulary_size:
-            raise DataError(
-                f"the encoded text holds symbol {int(symbols.max())}, the vocabulary has "
-                f"{vocabulary_size}",
-                "delete the cache, and train again",
-            )
-        self.lanes = Lanes(symbols, settings.batch_size, settings.sequence_length)
-        self.model = CharModel(config.model, vocabulary_size)
-        self.model.reset_parameters(settings.seed)
-        self.model.to(self.device)
-        self.judged = copy.deepcopy(self.model) if settings.weight_average else self.model
-        """The model that is evaluated, sampled and scored: the average, where there is one."""
-        self.engine = choice.engine(
-            config.model, settings, self.device, self.precision, may_compile=may_compile
+        self.config = config.train
+        self.device = resolve_device(self.config.device)
+        self.precision = resolve_precision(self.config, self.device)
+        self.batches = BatchStream(
+            symbols, vocabulary_size, self.config.batch_size, self.config.sequence_length
         )
-        self.model.kernels = self.judged.kernels = self.engine.kernels
-        self.model.replays = self.engine.replays
-        beta1, beta2 = settings.adam_betas
-        self.optimizer = AdamW(self.model, betas=(beta1, beta2), weight_decay=settings.weight_decay)
-        self.states = self.model.initial_states(settings.batch_size)
+        self.model = CharModel(config.model, vocabulary_size)
+        self.model.reset_parameters(self.config.seed)
+        self.model.to(self.device)
+        averaged = self.config.weight_average > 0
+        self.eval_model = copy.deepcopy(self.model) if averaged else self.model
+        """The model that is evaluated, sampled and scored: the average, where there is one."""
+        self.backend = choose_backend(
+            self.model, self.config, self.device, self.precision, may_compile=may_compile
+        )
+        self._training = self.backend.training(self.model)
+        self.evaluation = self.backend.evaluation(self.eval_model)
+        """Computes the evaluation model."""
+        beta1, beta2 = self.config.adam_betas
+        self.optimizer = AdamW(
+            dict(self.model.named_parameters()),
+            betas=(beta1, beta2),
+            weight_decay=self.config.weight_decay,
+        )
+        self.states = self.model.initial_states(self.config.batch_size)
         self.step = 0
         self.loss_sum = torch.zeros((), device=self.device)
         self.loss_count = 0
-        """The losses since `take_loss`, in nats a symbol; on the device, so that no step waits."""
+        """The losses since `pop_mean_loss`, in nats a symbol; on the device, so no step waits."""
 
     def take_step(self) -> Tensor:
-        """One window forward, backward, clip, update. Returns the norm of the gradient."""
-        settings = self.settings
-        inputs, targets = (to_device(w, self.device) for w in self.lanes.window(self._window()))
-        seed = derived_seed(settings.seed, self.step)
+        """Compute one window forward and backward, clip, update. Return the gradient's norm."""
+        config = self.config
+        inputs, targets = (to_device(w, self.device) for w in self.batches.window(self._window()))
+        seed = derived_seed(config.seed, self.step)
         with autocast(self.precision, self.device):
-            loss, self.states = self.model.learn(
+            loss, self.states = self._training.loss_and_gradients(
                 inputs, targets, self._opening_states(seed), dropout_seed=seed
             )
-        norm = self.optimizer.step(self.learning_rate(self.step), clip_norm=settings.clip_norm)
-        if self.judged is not self.model:
+        norm = self.optimizer.step(self.learning_rate(self.step), clip_norm=config.clip_norm)
+        if self.eval_model is not self.model:
             update_average(
-                self.judged.parameters(),
+                self.eval_model.parameters(),
                 self.model.parameters(),
-                decay=settings.weight_average,
+                decay=config.weight_average,
                 step=self.step,
             )
         self.loss_sum += loss
@@ -95,67 +85,83 @@ class Learner:
         return norm
 
     def learning_rate(self, step: int) -> float:
-        """Of the step that is number `step`, counted from 0."""
+        """Return the learning rate at `step`, counted from 0."""
         return learning_rate(
             step,
-            peak=self.settings.learning_rate,
-            warmup_steps=self.settings.warmup_steps,
-            steps=self.settings.steps,
-            final_fraction=self.settings.final_learning_rate,
+            peak=self.config.learning_rate,
+            warmup_steps=self.config.warmup_steps,
+            steps=self.config.steps,
+            final_fraction=self.config.final_learning_rate,
         )
 
     def mean_loss(self) -> float:
-        """Of the steps since `take_loss`; waits for the device."""
+        """Return the mean loss of the steps since `pop_mean_loss`; waits for the device."""
         return self.loss_sum.item() / max(1, self.loss_count)
 
-    def take_loss(self) -> float:
-        """The mean loss since the last call."""
+    def pop_mean_loss(self) -> float:
+        """Return the mean loss since the last call, and begin anew."""
         mean = self.mean_loss()
         self.loss_sum.zero_()
         self.loss_count = 0
         return mean
 
     def _window(self) -> int:
-        """The next window of the lanes."""
-        return self.step % self.lanes.windows
+        """Return the next window of the lanes."""
+        return self.step % self.batches.windows
 
     def _opening_states(self, seed: int) -> States:
-        """The states that the next window starts from: those carried over, for a few lanes zero.
+        """Return the states that the next window starts from: those carried over, and for a few
+        lanes the initial ones.
 
-        If zero states came at the start of the text only, a model might never recover from one:
+        If initial states came at the start of the text only, a model might never recover from one:
         seen on tinyshakespeare, where 2 of 64 evaluation lanes that began at zero stayed at
         7 nats a character to their end.
         """
+        initial = self.model.initial_states(self.config.batch_size)
         if self._window() == 0:
-            return self.model.initial_states(self.settings.batch_size)
-        if not self.settings.state_reset:
+            return initial
+        if not self.config.state_reset:
             return self.states
         generator = torch.Generator().manual_seed(seed + 255)  # the layers' dropout comes first
-        draws = torch.rand(self.settings.batch_size, 1, generator=generator)
-        kept = to_device(draws >= self.settings.state_reset, self.device)
-        return [tuple(part * kept.to(part.dtype) for part in state) for state in self.states]
+        draws = torch.rand(self.config.batch_size, generator=generator)
+        carried = to_device(draws >= self.config.state_reset, self.device)
+        return [
+            tuple(
+                torch.where(carried.view(-1, *[1] * (part.dim() - 1)), part, start)
+                for part, start in zip(state, starts, strict=True)
+            )
+            for state, starts in zip(self.states, initial, strict=True)
+        ]
 
     def state(self) -> dict[str, Tensor]:
-        """The tensors that a resumed run needs beside the judged weights and the step."""
+        """Return the tensors that a resumed run needs beside the evaluated weights and the step."""
         tensors = {f"optimizer.{name}": value for name, value in self.optimizer.state().items()}
         for layer, state in enumerate(self.states):
             tensors |= {f"state.{layer}.{part}": value for part, value in enumerate(state)}
-        if self.judged is not self.model:
+        if self.eval_model is not self.model:
             tensors |= {f"weights.{name}": v for name, v in self.model.state_dict().items()}
         tensors["loss_sum"] = self.loss_sum
         return tensors
 
     def load(self, step: int, loss_count: int, weights: Tensors, tensors: Tensors) -> None:
-        """Take over what `state` returned after `step` steps, and the judged weights.
+        """Take over what `state` returned after `step` steps, and the evaluated weights.
 
         Raises: KeyError or RuntimeError for tensors that do not fit.
         """
         self.step, self.loss_count = step, loss_count
         self.loss_sum.copy_(tensors["loss_sum"])
-        self.judged.load_state_dict(weights)
-        if self.judged is not self.model:
+        self.eval_model.load_state_dict(weights)
+        if self.eval_model is not self.model:
             self.model.load_state_dict(_below("weights.", tensors))
         self.optimizer.load(_below("optimizer.", tensors))
+        for layer, state in enumerate(self.states):
+            for number, part in enumerate(state):
+                found = tensors[f"state.{layer}.{number}"]
+                if (found.shape, found.dtype) != (part.shape, part.dtype):
+                    raise RuntimeError(
+                        f"state.{layer}.{number} is {found.dtype} {list(found.shape)}, "
+                        f"expected {part.dtype} {list(part.shape)}"
+                    )
         self.states = [
             tuple(tensors[f"state.{layer}.{part}"].to(self.device) for part in range(len(state)))
             for layer, state in enumerate(self.states)
@@ -163,11 +169,11 @@ class Learner:
 
 
 def _below(prefix: str, tensors: Tensors) -> Tensors:
-    """The tensors whose names begin with `prefix`, without it."""
+    """Select the tensors whose names begin with `prefix`, without it."""
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def derived_seed(seed: int, step: int) -> int:
-    """A seed for the randomness of one step, so that nothing random need be saved."""
+    """Derive the seed for the randomness of one step, so that nothing random need be saved."""
     digest = hashlib.sha256(f"{seed}/{step}".encode()).digest()
     return int.from_bytes(digest[:6], "big") << 8  # room for a seed of every layer

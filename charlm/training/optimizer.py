@@ -5,16 +5,14 @@ train within the first three; its `load_state_dict` matches parameters by positi
 one calls the same fused kernel, keeps its state by name and is tested to give the same bits.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from charlm.models.recurrent import CharModel
-
 
 class AdamW:
-    """Adam with decoupled weight decay on matrices (biases are never decayed).
+    """Updates named parameters by Adam with decoupled weight decay of matrices, never of biases.
 
         m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
         w = w - lr * decay * w - lr * (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + 1e-8)
@@ -23,10 +21,13 @@ class AdamW:
     """
 
     def __init__(
-        self, model: CharModel, *, betas: tuple[float, float], weight_decay: float
+        self,
+        parameters: Mapping[str, Tensor],
+        *,
+        betas: tuple[float, float],
+        weight_decay: float,
     ) -> None:
-        self.betas = betas
-        self.parameters = dict(model.named_parameters())
+        self.betas, self.parameters = betas, parameters
         self.first = {name: torch.zeros_like(p) for name, p in self.parameters.items()}
         self.second = {name: torch.zeros_like(p) for name, p in self.parameters.items()}
         device = next(iter(self.parameters.values())).device
@@ -75,7 +76,7 @@ class AdamW:
         return norm
 
     def state(self) -> dict[str, Tensor]:
-        """The tensors that a resumed run needs, by name."""
+        """Return the tensors that a resumed run needs, by name."""
         moments = {f"first.{name}": value for name, value in self.first.items()}
         moments |= {f"second.{name}": value for name, value in self.second.items()}
         return {**moments, "count": self.count}

@@ -1,36 +1,31 @@
-"""Runs from their beginning: a draft made into a trainer, or a stopped run made into one again."""
+"""Runs from their beginning: a configuration, or a stopped run, made into a trainer."""
 
+import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from charlm.config.loading import Draft
 from charlm.config import loading
-from charlm.config.schema import Config, to_toml
-from charlm.errors import CharlmError, UsageError
-from charlm.runs import checkpoint, directory
-from charlm.runs.checkpoint import Checkpoint
-from charlm.runs.directory import RunDirectory
+from charlm.config.loading import ConfigLayers
+from charlm.config.schema import Config, Mark, differing_keys, marked, to_toml
+from charlm.errors import CharlmError, CheckpointError, UsageError
+from charlm.runs import checkpoint
+from charlm.runs.directory import RunDirectory, locate
 from charlm.text import corpus, sources
 from charlm.text.corpus import Corpus
 from charlm.training.trainer import Trainer
 
-# What may change when a run is resumed. The rest would make the saved tensors meaningless.
-RESUMABLE = {
-    "data.path",
-    *("train.steps", "train.seconds", "train.target_bits_per_character"),
-    *("train.eval_every", "train.checkpoint_every", "train.log_every"),
-    *("train.learning_rate", "train.final_learning_rate", "train.warmup_steps"),
-    *("train.weight_decay", "train.clip_norm", "train.device", "train.threads", "train.engine"),
-    *("sample.length", "sample.temperature", "sample.top_k", "sample.top_p"),
-}
+log = logging.getLogger(__name__)
+
+LONGEST_NAME = 60
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A configuration resolved against its text."""
+class ResolvedRun:
+    """A configuration resolved against its text. name: of the text, else of the preset."""
 
     name: str
     config: Config
@@ -38,53 +33,104 @@ class Plan:
     corpus: Corpus
 
 
-def plan(draft: Draft, *, keep: bool = True) -> Plan:
+def choose_layers(
+    source: str | None, changes: Sequence[str] = (), flags: Mapping[str, Any] | None = None
+) -> ConfigLayers:
+    """Read what `charlm train SOURCE` names: a preset, a `.toml` file, or a text or folder.
+
+    source: None is `hello`, or `default` where `flags` give a text. A preset wins over a file of
+        the same name. changes, flags: see `loading.load`.
+
+    Raises: ConfigError, UsageError (two texts).
+    """
+    source, flags = name_text(source, flags)
+    return loading.load(source, changes, flags)
+
+
+def name_text(
+    source: str | None, flags: Mapping[str, Any] | None = None
+) -> tuple[str, dict[str, Any]]:
+    """Return the preset or `.toml` file that `choose_layers` reads, and the flags with the text."""
+    flags = dict(flags or {})
+    if source is None:
+        source = "default" if "data.path" in flags else "hello"
+    elif source in loading.presets():
+        if Path(source).exists():
+            log.info(f"{source} is read as the preset; for the file of that name: --data {source}")
+    elif not source.endswith(".toml") and Path(source).exists():
+        if "data.path" in flags:
+            raise UsageError(
+                f"two texts are named: {source} and --data {flags['data.path']}",
+                "name one of them, or both as --data",
+            )
+        flags["data.path"], source = source, "default"
+    return source, flags
+
+
+def resolve_run(layers: ConfigLayers, *, keep: bool = True) -> ResolvedRun:
     """Find and encode the text, and resolve the rules that depend on its length.
 
     keep: False writes nothing, not even to the cache.
 
     Raises: ConfigError, DataError.
     """
-    draft = _with_absolute_paths(draft)
-    text = corpus.survey(draft.resolve().config.data, keep=keep)
-    resolved = draft.resolve(text.characters)
+    name = run_name(layers)
+    layers = _with_absolute_paths(layers)
+    text = corpus.survey(layers.resolve().config.data, keep=keep)
+    resolved = layers.resolve(text.characters)
     encoded = corpus.prepare(resolved.config.data, text, keep=keep)
-    return Plan(draft.name, resolved.config, resolved.origins, encoded)
+    return ResolvedRun(name, resolved.config, resolved.origins, encoded)
 
 
-def begin(planned: Plan, path: Path | None = None) -> tuple[Trainer, RunDirectory]:
-    """A trainer at step 0 and its new run directory, locked. Raises: CharlmError, as `plan`."""
-    trainer = Trainer(planned.config, planned.corpus)  # first, so that an error leaves no folder
-    path = path or _next_path(planned.name)
-    run = RunDirectory.create(path, planned.config, planned.corpus.vocabulary)
+def begin(resolved: ResolvedRun, path: Path | None = None) -> tuple[Trainer, RunDirectory]:
+    """Return a trainer at step 0 and its new run directory, locked.
+
+    Raises: UsageError (no such device or backend; `path` is taken or cannot be written), DataError
+        (text too short).
+    """
+    trainer = Trainer(resolved.config, resolved.corpus)  # first, so that an error leaves no folder
+    path = path or _next_path(resolved.name)
+    run = RunDirectory.create(path, resolved.config, resolved.corpus.vocabulary)
     run.lock()
     return trainer, run
 
 
 @dataclass(frozen=True)
 class Resumed:
+    """A stopped run that goes on. step: where.
+
+    differences: what is not as it was, so that the result may differ in its last bits.
+    """
+
     trainer: Trainer
     run: RunDirectory
     config: Config
-    checkpoint: Checkpoint
+    step: int
     differences: list[str]
-    """What is not as it was, so that the result may differ in its last bits."""
 
 
 def resume(
-    path: Path | None, changes: Sequence[str] = (), flags: Mapping[str, Any] | None = None
+    path: Path | None,
+    changes: Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
+    *,
+    name: str = "",
 ) -> Resumed:
-    """The trainer of a stopped run, exactly where its latest checkpoint (or `path`'s) left it.
+    """Return the trainer of a stopped run, exactly where its latest checkpoint (or `path`'s) is;
+    a run that was stopped before its first checkpoint begins anew.
 
-    changes, flags: settings as for `settings.load`, of the keys in `RESUMABLE`.
+    path: None takes the latest run, of those called `name` if there are any. changes, flags: as for
+        `loading.load`; values that are the run's own are no change, others must be `RESUMABLE`.
 
     Raises: UsageError, ConfigError, DataError (the text has changed), CheckpointError.
     """
-    run, folder = directory.locate(path)
+    run, folder = locate(path, name=name, begun=True)
     run.lock()
     try:
+        if folder is None and not run.has_checkpoints():
+            return _begin_anew(run, changes, flags)
         saved = checkpoint.read(folder or run.find("latest"))
-        config = _changed(saved, changes, flags)
+        config = _changed(saved.config, changes, flags)
         encoded = corpus.prepare(config.data, corpus.survey(config.data))
         trainer = Trainer(config, encoded)
         differences = trainer.resume(saved)
@@ -97,29 +143,67 @@ def resume(
     except CharlmError:
         run.unlock()
         raise
-    return Resumed(trainer, run, config, saved, differences)
+    return Resumed(trainer, run, config, saved.step, differences)
 
 
-def _changed(saved: Checkpoint, changes: Sequence[str], flags: Mapping[str, Any] | None) -> Config:
-    draft = _with_absolute_paths(loading.on_top_of(to_toml(saved.config), changes, flags))
-    resolved = draft.resolve()
-    changed = [key for key, origin in resolved.origins.items() if origin != loading.RUN]
-    refused = sorted(set(changed) - RESUMABLE)
-    if refused:
+def _begin_anew(
+    run: RunDirectory, changes: Sequence[str], flags: Mapping[str, Any] | None
+) -> Resumed:
+    """Begin a run that has its configuration, but no checkpoint yet, in its own folder."""
+    try:
+        text = (run.path / "config.toml").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise CheckpointError(
+            f"{run.path} has neither a checkpoint nor a configuration",
+            "delete it, and start the run again without --resume",
+        ) from None
+    own = loading.from_toml(text, str(run.path / "config.toml"))
+    config = _changed(own, changes, flags)
+    encoded = corpus.prepare(config.data, corpus.survey(config.data))
+    trainer = Trainer(config, encoded)
+    run.forget_metrics_after(-1)
+    run.write_config(config)
+    return Resumed(trainer, run, config, 0, [])
+
+
+def _changed(own: Config, changes: Sequence[str], flags: Mapping[str, Any] | None) -> Config:
+    layers = _with_absolute_paths(loading.on_top_of(to_toml(own), changes, flags))
+    config = layers.resolve().config
+    resumable = marked(Mark.RESUMABLE)
+    if refused := sorted(set(differing_keys(config, own)) - resumable):
         raise UsageError(
             f"{', '.join(refused)} cannot change when a run is resumed",
-            f"start a new run, or change only {', '.join(sorted(RESUMABLE))}",
+            f"start a new run, or change only {', '.join(sorted(resumable))}",
         )
-    return resolved.config
+    return config
 
 
-def _with_absolute_paths(draft: Draft) -> Draft:
-    """The draft with every path made absolute, so that the run is found from anywhere."""
-    path = draft.resolve().config.data.path
+def unlike_run(layers: ConfigLayers, resumed: Resumed) -> list[str]:
+    """List the keys in which a configuration differs from the run that was resumed."""
+    characters = sum(split.characters for split in resumed.trainer.corpus.splits.values())
+    config = _with_absolute_paths(layers).resolve(characters).config
+    return differing_keys(config, resumed.config)
+
+
+def _with_absolute_paths(layers: ConfigLayers) -> ConfigLayers:
+    """Make every path absolute, so that the text is found from anywhere."""
+    path = layers.resolve().config.data.path
     absolute: Any = (
         sources.absolute(path) if isinstance(path, str) else [sources.absolute(p) for p in path]
     )
-    return draft.with_value("data", "path", absolute)
+    return layers.with_value("data", "path", absolute)
+
+
+def run_name(layers: ConfigLayers) -> str:
+    """Name a run after its text or, where that comes from elsewhere, after its configuration."""
+    path = layers.resolve().config.data.path
+    first = path if isinstance(path, str) else path[0] if path else ""
+    if first == "-":
+        return "stdin"
+    if not first or not sources.is_local(first):
+        return layers.name
+    plain = re.sub(r"[^\w.-]+", "_", Path(first).absolute().stem).strip("._")
+    return plain[:LONGEST_NAME] or "text"
 
 
 def _next_path(name: str) -> Path:

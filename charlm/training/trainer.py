@@ -5,7 +5,6 @@ that is stopped and resumed ends with the same bits as one that was not.
 """
 
 import math
-import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -22,19 +21,22 @@ from charlm.errors import CheckpointError, DataError, DivergedError
 from charlm.evaluation.surprisal import Score, evaluate
 from charlm.runs.checkpoint import Checkpoint
 from charlm.runs.directory import RunDirectory
+from charlm.sampling.generate import Generation, bits_per_character
 from charlm.text.corpus import Corpus
-from charlm.training.events import Evaluated, Event, Finished, Saved, Trained
-from charlm.training.learner import Learner
+from charlm.training.events import Evaluated, Event, Finished, Sampled, Saved, Stalled, Trained
+from charlm.training.learner import Learner, derived_seed
 
 LN2 = math.log(2)
 CHECKS_PER_EVALUATION = 10
 """Once the training loss is at the target, evaluations come so much oftener than eval_every."""
 SMOOTHING = 0.15
 """Of the training loss, for that purpose: it lags about as far behind as validation does."""
+STALLED_AFTER = 3
+"""Evaluations without a new best that are reported; fewer are noise."""
 
 
 @dataclass
-class Progress:
+class TrainingState:
     """Where a run stands; part of every checkpoint."""
 
     step: int = 0
@@ -45,12 +47,20 @@ class Progress:
     """The losses of the logs so far, smoothed, in nats a symbol."""
     evaluated_at: int = 0
     best: dict[str, Any] | None = None
+    evaluations: int = 0
+    since_best: int = 0
+    """Evaluations in a row that found no new best."""
+    recent_loss_at_best: float | None = None
 
 
 class Trainer:
     """Trains one model on one corpus.
 
     Iterate over `train(run)`; `stop()` ends it after the step under way, with a checkpoint.
+
+    may_compile: see `choose_backend`.
+
+    Raises: UsageError (no such device or backend), DataError (text too short).
     """
 
     def __init__(self, config: Config, corpus: Corpus, *, may_compile: bool = True) -> None:
@@ -59,7 +69,7 @@ class Trainer:
         symbols = corpus.symbols[split.start : split.stop]
         self.learner = Learner(config, symbols, len(corpus.vocabulary), may_compile=may_compile)
         self.characters_per_symbol = split.characters / len(split)
-        self.progress = Progress()
+        self.progress = TrainingState()
         self._stop_asked = False
 
     def stop(self) -> None:
@@ -69,20 +79,20 @@ class Trainer:
     # ---- the loop --------------------------------------------------------------------------------
 
     def train(self, run: RunDirectory) -> Iterator[Event]:
-        """Train until the steps, the time, the target or a call of `stop` end it.
+        """Train until the steps, the time, the target, the patience or a call of `stop` end it.
 
         Raises: DivergedError where loss or gradient is no longer finite (the checkpoints stay);
-            CharlmError where a checkpoint cannot be written.
+            DataError for a damaged text; CharlmError where a checkpoint cannot be written.
         """
-        settings, progress = self.config.train, self.progress
+        config, progress = self.config.train, self.progress
         stopped_by = self._reason_to_stop()
         while not stopped_by:
             began = time.perf_counter()
             norm = self.learner.take_step()
             progress.step = self.learner.step
             stopped_by = self._reason_to_stop()
-            log_due = progress.step % settings.log_every == 0
-            checkpoint_due = progress.step % settings.checkpoint_every == 0
+            log_due = progress.step % config.log_every == 0
+            checkpoint_due = progress.step % config.checkpoint_every == 0
             evaluation_due = self._evaluation_due() or bool(stopped_by)
             if log_due or checkpoint_due or evaluation_due:  # only now wait for the device
                 self._refuse_divergence(norm)
@@ -90,7 +100,7 @@ class Trainer:
             if log_due:
                 yield self._trained(run, norm)
             if evaluation_due and stopped_by != "signal":
-                yield self._evaluate(run)
+                yield from self._evaluate(run)
                 stopped_by = self._reason_to_stop()
             is_best = progress.best is not None and progress.best["step"] == progress.step
             if checkpoint_due or is_best or stopped_by:
@@ -110,36 +120,36 @@ class Trainer:
             )
 
     def _reason_to_stop(self) -> str:
-        settings, progress = self.config.train, self.progress
-        best, target = progress.best, settings.target_bits_per_character
+        config, progress = self.config.train, self.progress
+        best, target = progress.best, config.target_bits_per_character
         if target and best and best["bits_per_character"] <= target:
             return "target"
-        if progress.step >= settings.steps:
+        if progress.step >= config.steps:
             return "steps"
-        if settings.seconds and progress.seconds >= settings.seconds:
+        if config.seconds and progress.seconds >= config.seconds:
             return "time"
+        if config.patience and progress.since_best >= config.patience:
+            return "patience"
         return "signal" if self._stop_asked else ""
 
     def _evaluation_due(self) -> bool:
-        settings, progress = self.config.train, self.progress
-        if progress.step % settings.eval_every == 0:
+        config, progress = self.config.train, self.progress
+        if progress.step % config.eval_every == 0:
             return True
-        target, recent = settings.target_bits_per_character, progress.recent_loss
+        target, recent = config.target_bits_per_character, progress.recent_loss
         if not target or recent is None or self._bits(recent) > target:
             return False
-        patience = max(1, settings.eval_every // CHECKS_PER_EVALUATION)
-        return progress.step - progress.evaluated_at >= patience
+        interval = max(1, config.eval_every // CHECKS_PER_EVALUATION)
+        return progress.step - progress.evaluated_at >= interval
 
     # ---- what happens between steps --------------------------------------------------------------
 
     def _trained(self, run: RunDirectory, norm: Tensor) -> Trained:
         progress = self.progress
-        loss, before = self.learner.take_loss(), progress.recent_loss
+        loss, before = self.learner.pop_mean_loss(), progress.recent_loss
         progress.recent_loss = loss if before is None else before + SMOOTHING * (loss - before)
         event = Trained(
-            step=progress.step,
-            characters=self._characters(),
-            seconds=round(progress.seconds, 3),
+            **self._position(),
             loss=loss,
             bits_per_character=self._bits(loss),
             learning_rate=self.learner.learning_rate(progress.step - 1),
@@ -149,36 +159,32 @@ class Trainer:
         return event
 
     def score(self, name: str) -> Score:
-        """The judged model's score on a split of the corpus: stateful, in the run's precision."""
-        split = self.corpus.splits[name]
-        skipped = 1 if split.start == 0 else 0  # the text's first symbol follows nothing
+        """Score the evaluated model on a split: stateful, in the run's precision."""
         with autocast(self.learner.precision, self.learner.device):
             return evaluate(
-                self.learner.judged,
+                self.learner.evaluation,
                 self.corpus.symbols,
-                split.start + skipped,
-                split.stop,
-                characters=split.characters - skipped,
-                bytes=split.bytes - skipped,
-            )
+                vocabulary=self.corpus.vocabulary,
+                split=self.corpus.splits[name],
+            )[1]
 
-    def _evaluate(self, run: RunDirectory) -> Evaluated:
-        progress = self.progress
+    def _evaluate(self, run: RunDirectory) -> Iterator[Event]:
+        """Score the held-out split; then, where they are due, report a stall and draw a sample."""
+        progress, config = self.progress, self.config.train
         began = time.perf_counter()
         score = self.score(self.corpus.evaluated)
-        progress.evaluated_at = progress.step
-        best = progress.best
-        is_best = best is None or score.loss < best["loss"]
+        progress.evaluated_at, progress.evaluations = progress.step, progress.evaluations + 1
+        is_best = progress.best is None or score.loss < progress.best["loss"]
+        progress.since_best += 1
         if is_best:
+            progress.since_best, progress.recent_loss_at_best = 0, progress.recent_loss
             progress.best = {
                 "step": progress.step,
                 "loss": score.loss,
                 "bits_per_character": score.bits_per_character,
             }
         event = Evaluated(
-            step=progress.step,
-            characters=self._characters(),
-            seconds=round(progress.seconds, 3),
+            **self._position(),
             loss=score.loss,
             bits_per_character=score.bits_per_character,
             is_best=is_best,
@@ -187,19 +193,52 @@ class Trainer:
         row = asdict(event)
         del row["is_best"], row["took"]
         run.append_metrics({"kind": "eval", **row})
+        yield event
+        if progress.since_best == STALLED_AFTER:
+            yield self._stalled()
+        if config.sample_every and progress.evaluations % config.sample_every == 0:
+            yield self._sample(run)
+
+    def _stalled(self) -> Stalled:
+        progress = self.progress
+        assert progress.best is not None
+        then, now = progress.recent_loss_at_best, progress.recent_loss
+        overfits = then is not None and now is not None and now < then
+        return Stalled(progress.step, progress.since_best, progress.best["step"], overfits)
+
+    def _sample(self, run: RunDirectory) -> Sampled:
+        """Draw a sample from the evaluated model; nothing that training reads is touched."""
+        config, vocabulary = self.config, self.corpus.vocabulary
+        options = config.sample.model_copy(update={"length": config.train.sample_length})
+        seed = derived_seed(config.train.seed, self.progress.step)
+        generation = Generation(self.learner.eval_model, vocabulary, options, seed=seed)
+        text = "".join(generation)
+        (sample,) = generation.samples
+        event = Sampled(
+            **self._position(),
+            loss=sample.nats / len(sample.indices),
+            bits_per_character=bits_per_character(sample, vocabulary),
+            text=text.encode("utf-8", "replace").decode(),
+        )
+        run.append_metrics({"kind": "sample", **asdict(event)})
         return event
 
+    def _position(self) -> dict[str, Any]:
+        """Return how far training has come, as every event says it."""
+        seconds = round(self.progress.seconds, 3)
+        return {"step": self.progress.step, "characters": self._characters(), "seconds": seconds}
+
     def _characters(self) -> int:
-        settings = self.config.train
-        symbols = self.progress.step * settings.batch_size * settings.sequence_length
+        config = self.config.train
+        symbols = self.progress.step * config.batch_size * config.sequence_length
         return round(symbols * self.characters_per_symbol)
 
     def _bits(self, loss: float) -> float:
-        """Nats a symbol as bits a character of the train split."""
+        """Convert nats a symbol to bits a character of the train split."""
         return loss / LN2 / self.characters_per_symbol
 
     def summary(self, run: RunDirectory, stopped_by: str) -> dict[str, Any]:
-        """What `train --json` prints."""
+        """Return what `train --json` prints."""
         seconds, model = self.progress.seconds, self.learner.model
         return {
             "run": str(run.path),
@@ -213,36 +252,17 @@ class Trainer:
             "characters_per_second": round(self._characters() / seconds, 1) if seconds else 0.0,
             "peak_memory_bytes": peak_memory(self.learner.device),
             "best": self.progress.best,
-            **self.place(),
+            **self.environment(),
             "stopped_by": stopped_by,
         }
 
-    def place(self) -> dict[str, Any]:
-        """Where and how the model is computed."""
+    def environment(self) -> dict[str, Any]:
+        """Return where and how the model is computed."""
         return {
             "device": str(self.learner.device),
             "precision": str(self.learner.precision).removeprefix("torch."),
             "threads": torch.get_num_threads(),
-            "engine": self.learner.engine.name,
-        }
-
-    def estimate(self, trials: int = 5) -> dict[str, Any]:
-        """Speed and time of the run, from a few real steps; the trainer is spent afterwards."""
-        took = []
-        for _ in range(trials):
-            began = time.perf_counter()
-            self.learner.take_step().item()
-            took.append(time.perf_counter() - began)
-        settings, seconds = self.config.train, statistics.median(took)
-        window = settings.batch_size * settings.sequence_length * self.characters_per_symbol
-        return {
-            "parameters": self.learner.model.parameter_count(),
-            "vocabulary_size": len(self.corpus.vocabulary),
-            "passes": settings.steps / self.learner.lanes.windows,
-            "characters_per_second": window / seconds,
-            "seconds": min(seconds * settings.steps, settings.seconds or math.inf),
-            "peak_memory_bytes": peak_memory(self.learner.device),
-            **self.place(),
+            "backend": self.learner.backend.name,
         }
 
     # ---- checkpoints -----------------------------------------------------------------------------
@@ -255,20 +275,20 @@ class Trainer:
             "progress": asdict(self.progress),
             "corpus": self.corpus.fingerprint,
             "versions": versions(),
-            **self.place(),
+            **self.environment(),
             "config": to_toml(self.config),
             "vocabulary": self.corpus.vocabulary.to_json(),
         }
         return run.save(
             self.progress.step,
-            weights={n: value.cpu() for n, value in self.learner.judged.state_dict().items()},
+            weights={n: v.cpu() for n, v in self.learner.eval_model.state_dict().items()},
             training={n: value.cpu().contiguous() for n, value in self.learner.state().items()},
             state=state,
             best=best,
         )
 
     def resume(self, checkpoint: Checkpoint) -> list[str]:
-        """Continue from a checkpoint. Returns what differs now, so that bits may differ too.
+        """Continue from a checkpoint. Return what differs now, so that bits may differ too.
 
         Raises: DataError where the text is another one; CheckpointError where tensors do not fit.
         """
@@ -280,7 +300,7 @@ class Trainer:
             )
         tensors = checkpoint.training()
         try:
-            self.progress = Progress(**state["progress"])
+            self.progress = TrainingState(**state["progress"])
             self.learner.load(
                 self.progress.step, self.progress.loss_count, checkpoint.weights, tensors
             )
@@ -289,6 +309,6 @@ class Trainer:
                 f"{checkpoint.folder} does not fit its own configuration: {error}",
                 "use the run that charlm wrote",
             ) from None
-        now = {**versions(), **self.place()}
-        then = {**state["versions"], **{key: state.get(key) for key in self.place()}}
+        now, then = {**versions(), **self.environment()}, {**state["versions"], **state}
+        then.setdefault("backend", then.get("engine"))  # as version 0.1.0 called it
         return [f"{key} {then.get(key)} -> {now[key]}" for key in now if then.get(key) != now[key]]

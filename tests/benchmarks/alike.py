@@ -14,9 +14,9 @@ import sys
 import tempfile
 
 ENGINES = {
-    "torch, float32": ("train.engine=torch", "train.precision=float32"),
-    "native, float32": ("train.engine=native", "train.precision=float32"),
-    "native, bfloat16": ("train.engine=native", "train.precision=bfloat16"),
+    "torch, float32": ("train.backend=torch", "train.precision=float32"),
+    "native, float32": ("train.backend=native", "train.precision=float32"),
+    "native, bfloat16": ("train.backend=native", "train.precision=bfloat16"),
 }
 
 

@@ -4,12 +4,12 @@
 #include "cells.h"
 
 // f(first unit, lane, d): d = the gradient of h at t, for tiles of lanes and of up to four vectors of
-// units. It comes from the output, from what the state passed on directly (`direct`), and from the
-// product with `rows` (both null after the last step). What f will read is `expected` while the product
-// is under way: it was written long ago and no cache has it.
-template <class S, class E, class F>
+// units. It comes from the output, from what was carried element-wise (`direct`), and from the
+// product with `rows` (both null after the last step). Meanwhile
+// `prefetch_inputs` fetches what f reads, which was written long ago and is in no cache.
+template <class S, class P, class F>
 INLINE void gradient_of_h(const Layer<S> &l, int t, int b0, int b1, const float *direct, const S *rows,
-                          int64_t stride, int K, const S *packed, bool output, E expected, F f) {
+                          int64_t stride, int K, const S *packed, bool output, P prefetch_inputs, F f) {
     const int vectors = l.H / WIDTH;
     for (int v = 0; v < vectors; v += 4)
         with_constant<4>(vectors - v < 4 ? vectors - v : 4, [&](auto n_) {
@@ -22,8 +22,8 @@ INLINE void gradient_of_h(const Layer<S> &l, int t, int b0, int b1, const float 
                     UNROLL for (int n = 0; n < N; n++) {
                         int u = (v + n) * WIDTH;
                         d[m][n] = direct ? load(direct + l.at(0, b + m) + u) : vec{};
-                        if (output) expect(l.d_output(t, b + m, u));
-                        expected(u, b + m);
+                        if (output) prefetch(l.d_output(t, b + m, u));
+                        prefetch_inputs(u, b + m);
                     }
                 if (rows) multiply<S, M, N>(d, rows + b * stride, stride, group, K);
                 UNROLL for (int m = 0; m < M; m++)
@@ -36,13 +36,13 @@ INLINE void gradient_of_h(const Layer<S> &l, int t, int b0, int b1, const float 
         });
 }
 
-template <class S> void rnn_backward(const Window &w, int b0, int b1) {
+template <class S> void rnn_backward(const LayerArgs &w, int b0, int b1) {
     Layer<S> l(w, 1);
     for (int t = l.T - 1; t >= 0; t--) {
         const bool last = t == l.T - 1;
         gradient_of_h(l, t, b0, b1, nullptr, last ? nullptr : l.dp + l.at(t + 1, 0), l.H, l.H,
                       l.backward_weights, true,
-                      [&](int u, int b) { expect(l.h + l.at(t + 1, b) + u); },
+                      [&](int u, int b) { prefetch(l.h + l.at(t + 1, b) + u); },
                       [&](int u, int b, vec d) {
             vec y = load(l.h + l.at(t + 1, b) + u);
             vec through = w.kind == RNN_TANH ? d * (1.0f - y * y) : (y <= 0.0f ? vec{} : d);
@@ -51,15 +51,15 @@ template <class S> void rnn_backward(const Window &w, int b0, int b1) {
     }
 }
 
-template <class S> void lstm_backward(const Window &w, int b0, int b1) {
+template <class S> void lstm_backward(const LayerArgs &w, int b0, int b1) {
     Layer<S> l(w, 4);
     for (int t = l.T - 1; t >= 0; t--) {
         const bool last = t == l.T - 1;
         gradient_of_h(l, t, b0, b1, nullptr, last ? nullptr : l.dp + 4 * l.at(t + 1, 0), 4 * l.H, 4 * l.H,
                       l.backward_weights, true,
                       [&](int u, int b) {
-                          expect(l.gate(t, b, 0, 4, u), 4 * WIDTH);
-                          expect(l.c_before(t, b, u), WIDTH);
+                          prefetch(l.gate(t, b, 0, 4, u), 4 * WIDTH);
+                          prefetch(l.c_before(t, b, u), WIDTH);
                       },
                       [&](int u, int b, vec d) {
             vec i = load(l.gate(t, b, 0, 4, u)), f = load(l.gate(t, b, 1, 4, u));
@@ -81,7 +81,7 @@ template <class S> void lstm_backward(const Window &w, int b0, int b1) {
 
 // A row of d_projected: the gradient of W_hn h, then those of r, z and n before their functions. Its
 // first three blocks are that of W_hh h, with n first; its last three that of W_ih x.
-template <class S> void gru_after_backward(const Window &w, int b0, int b1) {
+template <class S> void gru_after_backward(const LayerArgs &w, int b0, int b1) {
     Layer<S> l(w, 3);
     for (int t = l.T - 1; t >= 0; t--) {
         const bool last = t == l.T - 1;
@@ -89,8 +89,8 @@ template <class S> void gru_after_backward(const Window &w, int b0, int b1) {
                       last ? nullptr : l.dp + 4 * l.at(t + 1, 0), 4 * l.H,
                       3 * l.H, l.backward_weights, true,
                       [&](int u, int b) {
-                          expect(l.gate(t, b, 0, 4, u), 4 * WIDTH);
-                          expect(l.h + l.at(t, b) + u);
+                          prefetch(l.gate(t, b, 0, 4, u), 4 * WIDTH);
+                          prefetch(l.h + l.at(t, b) + u);
                       },
                       [&](int u, int b, vec d) {
             vec r = load(l.gate(t, b, 0, 4, u)), z = load(l.gate(t, b, 1, 4, u));
@@ -103,13 +103,13 @@ template <class S> void gru_after_backward(const Window &w, int b0, int b1) {
             store(to, dn * r);
             store(to + l.H, dr);
             store(to + 2 * l.H, dz);
-            put_away(to + 3 * l.H, dn);
+            stream_store(to + 3 * l.H, dn);
         });
     }
 }
 
 // The packed weights hold those of r and z, then the candidate's.
-template <class S> void gru_before_backward(const Window &w, int b0, int b1) {
+template <class S> void gru_before_backward(const LayerArgs &w, int b0, int b1) {
     Layer<S> l(w, 3);
     const S *candidate = l.backward_weights + int64_t(2) * l.H * l.H;
     for (int t = l.T - 1; t >= 0; t--) {
@@ -118,8 +118,8 @@ template <class S> void gru_before_backward(const Window &w, int b0, int b1) {
                       last ? nullptr : l.dp + 3 * l.at(t + 1, 0), 3 * l.H,
                       2 * l.H, l.backward_weights, true,
                       [&](int u, int b) {
-                          expect(l.gate(t, b, 0, 3, u), 3 * WIDTH);
-                          expect(l.h + l.at(t, b) + u);
+                          prefetch(l.gate(t, b, 0, 3, u), 3 * WIDTH);
+                          prefetch(l.h + l.at(t, b) + u);
                       },
                       [&](int u, int b, vec d) {
             vec z = load(l.gate(t, b, 1, 3, u)), n = load(l.gate(t, b, 2, 3, u));
@@ -138,7 +138,7 @@ template <class S> void gru_before_backward(const Window &w, int b0, int b1) {
     }
 }
 
-template <class S> void run_backward(const Window &w, int b0, int b1) {
+template <class S> void run_backward(const LayerArgs &w, int b0, int b1) {
     switch (w.kind) {
         case LSTM: lstm_backward<S>(w, b0, b1); break;
         case GRU_AFTER: gru_after_backward<S>(w, b0, b1); break;

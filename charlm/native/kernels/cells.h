@@ -1,7 +1,7 @@
-// The recurrent cells, forward and by hand backward, for the lanes b0 to b1 of a window.
+// What forward.h and backward.h share: the kinds of cells, a layer's arguments, tiles.
+// A call computes the lanes b0 to b1 of a window.
 //
-// T time, B lanes, H hidden size (a multiple of WIDTH), G gate blocks. Lanes do not touch each
-// other, so every thread runs its own from the first symbol to the last and none waits.
+// T time, B lanes, H hidden size (a multiple of WIDTH), G gate blocks.
 #pragma once
 #include <type_traits>
 #include <utility>
@@ -9,8 +9,25 @@
 
 enum Kind { RNN_TANH, RNN_RELU, LSTM, GRU_AFTER, GRU_BEFORE };
 
-// A window of one layer. All arrays are contiguous; S is float or bfloat16.
-struct Window {
+// Gate blocks that one product computes, from block `first` on, `side` vectors of units in a group of
+// columns; see pack.h. No gates: no such product.
+struct Part { int64_t first, gates, side; };
+
+// What there is to know of a kind. name: as charlm/cells call the variant. saved_blocks: blocks of H
+// values that a step keeps for the backward pass, beside h and c. parts: the products of a step.
+struct CellKind { const char *name; int64_t gates, saved_blocks; Part parts[2]; };
+
+constexpr CellKind CELL_KINDS[] = {  // in the order of Kind
+    {"rnn_tanh", 1, 0, {{0, 1, 4}, {}}},
+    {"rnn_relu", 1, 0, {{0, 1, 4}, {}}},
+    {"lstm", 4, 4, {{0, 4, 1}, {}}},
+    {"gru_after", 3, 4, {{0, 3, 1}, {}}},
+    {"gru_before", 3, 3, {{0, 2, 1}, {2, 1, 4}}},
+};
+
+// A window of one layer, as charlm/native/interface.py fills it in. Arrays are contiguous; S is float
+// or bfloat16.
+struct LayerArgs {
     int64_t kind, T, B, H, threads;
     const float *table;       // [V, G*H] and symbols [T, B]: what the input gives to each gate ...
     const int64_t *symbols;
@@ -19,20 +36,20 @@ struct Window {
     const float *below_bias;    // and the biases, [G*H]
     int64_t below_size;         // I, a multiple of WIDTH
     const float *bias;        // [H], of the candidate's product in GRU_AFTER
-    const void *forward;      // W_hh, packed for h W^T
-    const void *backward;     // W_hh, packed for dz W
+    const void *forward_weights;   // W_hh, packed for h W^T
+    const void *backward_weights;  // W_hh, packed for dz W
     void *h;                  // [T + 1, B, H] of S; the first is the state before the window
     float *state;             // [B, H] in float32: before the window, then after it
     float *c;                 // [B, H] of LSTM: before the window, then after it
     float *c_before;          // [T, H / WIDTH, B, WIDTH]: c before every step, as for `gates`
     void *gates;              // [T, H / WIDTH, B, G', WIDTH] of S: what backward needs; may be null
-    void *q;                  // [T, B, H] of S: r * h of GRU_BEFORE
+    void *reset_h;                // [T, B, H] of S: r * h of GRU_BEFORE
     float *scratch;           // [B, H], of GRU_BEFORE
     // backward
     const void *d_output;     // [T, B, H] of S
-    float *d_state;           // [B, H] of GRU: what a state passes on directly; anything at first
+    float *d_state;           // [B, H] of GRU: element-wise gradient carried to h[t-1]; uninitialised on entry
     float *d_c;               // [B, H] of LSTM, likewise
-    void *d_projected;        // [T, B, G*H] of S; in GRU_AFTER [T, B, 4 H], see its way back
+    void *d_projected;        // [T, B, G*H] of S; in GRU_AFTER [T, B, 4 H], see gru_after_backward
 };
 
 // f with a constant for n, 1 to MAX.
@@ -53,16 +70,16 @@ template <int M, class F> INLINE void in_tiles(int begin, int end, F f) {
 template <int N> constexpr int ROWS = N > 3 || REGISTERS < 32 ? 4 : 8;
 
 template <class S> struct Layer {
-    const Window &w;
+    const LayerArgs &w;
     const int T, B, H, G;
-    S *const h, *const gates, *const q;
+    S *const h, *const gates, *const reset_h;
     const S *const forward_weights, *const backward_weights;
     S *const dp;
 
-    Layer(const Window &w, int G)
-        : w(w), T(w.T), B(w.B), H(w.H), G(G), h((S *)w.h), gates((S *)w.gates), q((S *)w.q),
-          forward_weights((const S *)w.forward), backward_weights((const S *)w.backward),
-          dp((S *)w.d_projected) {}
+    Layer(const LayerArgs &args, int blocks)
+        : w(args), T(args.T), B(args.B), H(args.H), G(blocks), h((S *)args.h), gates((S *)args.gates),
+          reset_h((S *)args.reset_h), forward_weights((const S *)args.forward_weights),
+          backward_weights((const S *)args.backward_weights), dp((S *)args.d_projected) {}
 
     int64_t at(int t, int b) const { return (int64_t(t) * B + b) * H; }
 

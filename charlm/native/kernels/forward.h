@@ -1,8 +1,9 @@
-// A window forward: the equations of charlm/cells, gate blocks in the same order.
+// A window forward: the equations of charlm/cells, gate blocks in the same order. Lanes do not touch
+// each other, so every thread computes its own from the first symbol to the last and none waits.
 #pragma once
 #include "cells.h"
 
-template <class S> void rnn_forward(const Window &w, int b0, int b1) {
+template <class S> void rnn_forward(const LayerArgs &w, int b0, int b1) {
     Layer<S> l(w, 1);
     const int vectors = l.H / WIDTH;
     for (int t = 0; t < l.T; t++)
@@ -27,7 +28,7 @@ template <class S> void rnn_forward(const Window &w, int b0, int b1) {
             });
 }
 
-template <class S> void lstm_forward(const Window &w, int b0, int b1) {
+template <class S> void lstm_forward(const LayerArgs &w, int b0, int b1) {
     Layer<S> l(w, 4);
     for (int t = 0; t < l.T; t++)
         for (int u = 0; u < l.H; u += WIDTH) {
@@ -48,22 +49,22 @@ template <class S> void lstm_forward(const Window &w, int b0, int b1) {
                     store(l.h + l.at(t + 1, b + m) + u, y);
                     if (t == l.T - 1) store(w.state + l.at(0, b + m) + u, y);
                     if (l.gates) {
-                        put_away(l.gate(t, b + m, 0, 4, u), i, f);
-                        put_away(l.gate(t, b + m, 2, 4, u), g, o);
-                        put_away(l.c_before(t, b + m, u), before);
+                        stream_store(l.gate(t, b + m, 0, 4, u), i, f);
+                        stream_store(l.gate(t, b + m, 2, 4, u), g, o);
+                        stream_store(l.c_before(t, b + m, u), before);
                     }
                 }
             });
         }
 }
 
-template <class S> void gru_after_forward(const Window &w, int b0, int b1) {
+template <class S> void gru_after_forward(const LayerArgs &w, int b0, int b1) {
     Layer<S> l(w, 3);
     for (int t = 0; t < l.T; t++)
         for (int u = 0; u < l.H; u += WIDTH) {
             in_tiles<ROWS<3>>(b0, b1, [&](int b, auto m_) {
                 constexpr int M = m_;
-                vec x[M][3], a[M][3], bias = w.bias ? load(w.bias + u) : vec{};
+                vec x[M][3] = {}, a[M][3], bias = w.bias ? load(w.bias + u) : vec{};
                 if (w.below) {
                     UNROLL for (int m = 0; m < M; m++)
                         UNROLL for (int g = 0; g < 3; g++) x[m][g] = l.input(t, b + m, g, u);
@@ -84,8 +85,8 @@ template <class S> void gru_after_forward(const Window &w, int b0, int b1) {
                     store(state, y);
                     store(l.h + l.at(t + 1, b + m) + u, y);
                     if (l.gates) {
-                        put_away(l.gate(t, b + m, 0, 4, u), r, z);
-                        put_away(l.gate(t, b + m, 2, 4, u), n, a[m][2]);
+                        stream_store(l.gate(t, b + m, 0, 4, u), r, z);
+                        stream_store(l.gate(t, b + m, 2, 4, u), n, a[m][2]);
                     }
                 }
             });
@@ -93,7 +94,7 @@ template <class S> void gru_after_forward(const Window &w, int b0, int b1) {
 }
 
 // The packed weights hold r and z of a vector of units side by side, then the candidate's.
-template <class S> void gru_before_forward(const Window &w, int b0, int b1) {
+template <class S> void gru_before_forward(const LayerArgs &w, int b0, int b1) {
     Layer<S> l(w, 3);
     const int vectors = l.H / WIDTH;
     for (int t = 0; t < l.T; t++) {
@@ -108,7 +109,7 @@ template <class S> void gru_before_forward(const Window &w, int b0, int b1) {
                 UNROLL for (int m = 0; m < M; m++) {
                     vec r = sigmoid<S>(a[m][0]), z = sigmoid<S>(a[m][1]);
                     store(w.scratch + l.at(0, b + m) + u, z);
-                    store(l.q + l.at(t, b + m) + u, r * load(w.state + l.at(0, b + m) + u));
+                    store(l.reset_h + l.at(t, b + m) + u, r * load(w.state + l.at(0, b + m) + u));
                     if (l.gates) {
                         store(l.gate(t, b + m, 0, 3, u), r);
                         store(l.gate(t, b + m, 1, 3, u), z);
@@ -125,7 +126,7 @@ template <class S> void gru_before_forward(const Window &w, int b0, int b1) {
                     UNROLL for (int m = 0; m < M; m++)
                         UNROLL for (int n = 0; n < N; n++) a[m][n] = l.input(t, b + m, 2, (v + n) * WIDTH);
                     l.add_below(a, t, b, 2 * l.H + v * WIDTH);
-                    l.add_recurrent(a, l.q + l.at(t, b), 2 * l.H + v * WIDTH);
+                    l.add_recurrent(a, l.reset_h + l.at(t, b), 2 * l.H + v * WIDTH);
                     UNROLL for (int m = 0; m < M; m++)
                         UNROLL for (int n = 0; n < N; n++) {
                             int u = (v + n) * WIDTH;
@@ -142,7 +143,7 @@ template <class S> void gru_before_forward(const Window &w, int b0, int b1) {
     }
 }
 
-template <class S> void run_forward(const Window &w, int b0, int b1) {
+template <class S> void run_forward(const LayerArgs &w, int b0, int b1) {
     switch (w.kind) {
         case LSTM: lstm_forward<S>(w, b0, b1); break;
         case GRU_AFTER: gru_after_forward<S>(w, b0, b1); break;

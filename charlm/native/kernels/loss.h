@@ -2,7 +2,7 @@
 #pragma once
 #include <cmath>
 #include <vector>
-#include "whole.h"
+#include "window_products.h"
 
 // logits [rows, columns] = rows [rows, H] times the packed head, plus its bias.
 template <class S>
@@ -55,7 +55,7 @@ void head_loss(const S *rows, int64_t count, int64_t H, const S *head, const flo
                int64_t columns, const int64_t *targets, float *losses, S *gradient,
                int64_t threads) {
     constexpr int64_t AT_ONCE = 32;
-    shared(threads, (count + AT_ONCE - 1) / AT_ONCE, [&](int64_t from, int64_t until) {
+    parallel_for(threads, (count + AT_ONCE - 1) / AT_ONCE, [&](int64_t from, int64_t until) {
         std::vector<float> logits(AT_ONCE * columns);
         for (int64_t n = from * AT_ONCE; n < std::min(count, until * AT_ONCE); n += AT_ONCE) {
             const int here = int(std::min(AT_ONCE, count - n));

@@ -1,16 +1,13 @@
 // Weights in float32 packed for the products of a cell and of the head; see product.h.
 #pragma once
-#include "whole.h"
+#include "window_products.h"
 
-// Column groups of the products of `kind`, each with the place where it is packed. `gates` blocks
-// from `first` on are packed unit vector by unit vector, `side` vectors of units in a group.
-struct Part { int64_t first, gates, side; };
-
-// w: [G*H, K], for products with rows of K.
+// The column groups of one product of a cell, for rows of K: unit vector by unit vector, the gates of
+// a vector side by side. w: [G*H, K].
 template <class S>
 void pack_forward(S *to, const float *w, int64_t H, int64_t K, Part part, int64_t threads) {
     const int64_t vectors = H / WIDTH, groups = (vectors + part.side - 1) / part.side;
-    shared(threads, groups, [&](int64_t from, int64_t until) {
+    parallel_for(threads, groups, [&](int64_t from, int64_t until) {
         for (int64_t group = from; group < until; group++) {
             int64_t columns[8]; int N = 0;
             const int64_t v = group * part.side;
@@ -24,13 +21,13 @@ void pack_forward(S *to, const float *w, int64_t H, int64_t K, Part part, int64_
 }
 
 // The blocks of w [G*H, columns] from part.first on, for products with rows of part.gates * H, in
-// groups of four vectors. The last `ahead` blocks come first.
+// groups of four vectors. The last `leading` blocks come first.
 template <class S>
-void pack_backward(S *to, const float *w, int64_t H, int64_t columns, Part part, int64_t ahead,
+void pack_backward(S *to, const float *w, int64_t H, int64_t columns, Part part, int64_t leading,
                    int64_t threads) {
     const int64_t vectors = columns / WIDTH, K = part.gates * H, before = part.first * H * columns;
-    const int64_t first = ahead * H, rest = K - first;
-    shared(threads, (vectors + 3) / 4, [&](int64_t from, int64_t until) {
+    const int64_t first = leading * H, rest = K - first;
+    parallel_for(threads, (vectors + 3) / 4, [&](int64_t from, int64_t until) {
         for (int64_t group = from; group < until; group++) {
             int64_t of[4]; int N = 0;
             for (int64_t n = 4 * group; n < 4 * group + 4 && n < vectors; n++) of[N++] = n * WIDTH;
@@ -41,30 +38,19 @@ void pack_backward(S *to, const float *w, int64_t H, int64_t columns, Part part,
     });
 }
 
-struct Parts { int64_t gates; Part part[2]; };
-
-static inline Parts parts_of(int64_t kind) {
-    switch (kind) {
-        case LSTM: return {4, {{0, 4, 1}, {}}};
-        case GRU_AFTER: return {3, {{0, 3, 1}, {}}};
-        case GRU_BEFORE: return {3, {{0, 2, 1}, {2, 1, 4}}};
-        default: return {1, {{0, 1, 4}, {}}};
-    }
-}
-
 template <class S>
 void pack_cell(int64_t kind, int64_t H, int64_t K, const float *w, S *to, int64_t threads) {
-    for (const Part &part : parts_of(kind).part)
+    for (const Part &part : CELL_KINDS[kind].parts)
         if (part.gates) pack_forward<S>(to, w, H, K, part, threads);
 }
 
-// Part by part as the way back of a cell reads W_hh, or, where `together`, as one matrix.
+// Part by part as the backward pass of a cell reads W_hh, or, where `together`, as one matrix.
 template <class S>
-void pack_way_back(int64_t kind, int64_t H, int64_t K, const float *w, S *to, bool together,
+void pack_cell_backward(int64_t kind, int64_t H, int64_t K, const float *w, S *to, bool together,
                    int64_t threads) {
-    const Parts parts = parts_of(kind);
-    if (together) return pack_backward<S>(to, w, H, K, {0, parts.gates, 0}, 0, threads);
-    for (const Part &part : parts.part)
+    const CellKind &cell = CELL_KINDS[kind];
+    if (together) return pack_backward<S>(to, w, H, K, {0, cell.gates, 0}, 0, threads);
+    for (const Part &part : cell.parts)
         if (part.gates) pack_backward<S>(to, w, H, K, part, kind == GRU_AFTER, threads);
 }
 

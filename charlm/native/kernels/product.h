@@ -1,4 +1,4 @@
-// Products of a few rows with a packed matrix, kept in registers.
+// Products of a few rows with a packed matrix, their sums kept in registers.
 //
 // A packed matrix is cut into groups of N vectors of columns; within a group, its rows lie one after
 // another, as many at a time as one instruction of the processor takes:

@@ -15,33 +15,33 @@ typedef float float32;
 typedef TYPE S;
 
 // write.cpp reads one symbol with the same functions.
-template void rnn_forward<S>(const Window &, int, int);
-template void lstm_forward<S>(const Window &, int, int);
-template void gru_after_forward<S>(const Window &, int, int);
-template void gru_before_forward<S>(const Window &, int, int);
+template void rnn_forward<S>(const LayerArgs &, int, int);
+template void lstm_forward<S>(const LayerArgs &, int, int);
+template void gru_after_forward<S>(const LayerArgs &, int, int);
+template void gru_before_forward<S>(const LayerArgs &, int, int);
 
 extern "C" {
 
-// backward: null where there is no way back; packed as one matrix where `together`.
+// backward: null where no backward pass follows; packed as one matrix where `together`.
 void EXPORT(pack)(int64_t kind, int64_t H, int64_t K, const float *w, S *forward, S *backward,
                   int64_t together, int64_t threads) {
     pack_cell<S>(kind, H, K, w, forward, threads);
-    if (backward) pack_way_back<S>(kind, H, K, w, backward, together, threads);
+    if (backward) pack_cell_backward<S>(kind, H, K, w, backward, together, threads);
 }
 
-void EXPORT(forward)(const Window *w) {
-    shared(w->threads, w->B, [&](int64_t b0, int64_t b1) { run_forward<S>(*w, b0, b1); });
+void EXPORT(forward)(const LayerArgs *w) {
+    parallel_for(w->threads, w->B, [&](int64_t b0, int64_t b1) { run_forward<S>(*w, b0, b1); });
 }
 
-void EXPORT(backward)(const Window *w) {
-    shared(w->threads, w->B, [&](int64_t b0, int64_t b1) { run_backward<S>(*w, b0, b1); });
+void EXPORT(backward)(const LayerArgs *w) {
+    parallel_for(w->threads, w->B, [&](int64_t b0, int64_t b1) { run_backward<S>(*w, b0, b1); });
 }
 
 void EXPORT(weights)(const S *left, int64_t left_stride, int64_t J, const S *right,
                      int64_t right_stride, int64_t I, int64_t rows, int64_t rotate, float *result,
-                     float *sums, S *room, int64_t threads) {
+                     float *sums, S *workspace, int64_t threads) {
     weight_gradient<S>(left, left_stride, J, right, right_stride, I, rows, rotate, result, sums,
-                       room, threads);
+                       workspace, threads);
 }
 
 void EXPORT(product)(const S *rows, int64_t stride, int64_t count, int64_t K, const S *weights,
@@ -54,10 +54,10 @@ void EXPORT(scatter)(const S *rows, int64_t stride, const int64_t *symbols, int6
     scatter<S>(rows, stride, symbols, N, columns, sums, V, threads);
 }
 
-void EXPORT(drop)(const S *rows, const uint8_t *draws, int64_t count, int64_t H, int64_t filled,
+void EXPORT(drop)(const S *rows, const uint8_t *draws, int64_t count, int64_t H, int64_t padded,
                   int64_t threshold, S *to, int64_t threads) {
     const float scale = 256.0f / float(256 - threshold);
-    drop<S>(rows, draws, count, H, filled, threshold, scale, to, threads);
+    drop<S>(rows, draws, count, H, padded, threshold, scale, to, threads);
 }
 
 // w [columns, H]

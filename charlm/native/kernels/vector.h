@@ -43,8 +43,8 @@ struct quantized { uint8_t bits; };
 INLINE vec load(const float *p) { vec v; memcpy(&v, p, sizeof v); return v; }
 INLINE void store(float *p, vec v) { memcpy(p, &v, sizeof v); }
 
-// `count` elements are read soon: start to bring them.
-template <class S> INLINE void expect(const S *p, int count = 1) {
+// Fetch `count` elements into the cache; they are read soon.
+template <class S> INLINE void prefetch(const S *p, int count = 1) {
     for (int i = 0; i < count; i += 64 / int(sizeof(S))) __builtin_prefetch(p + i);
 }
 
@@ -63,13 +63,13 @@ INLINE vec load(const bfloat16 *p) {
 INLINE void store(bfloat16 *p, vec v) {
     _mm256_storeu_si256((__m256i *)p, (__m256i)_mm512_cvtneps_pbh((__m512)v));
 }
-// Past the caches: what is not read again for long. `p` on 32 bytes; for
-// floats and for two vectors on 64.
-INLINE void put_away(bfloat16 *p, vec v) {
+// Non-temporal store, for what is not read again for long; p 32-byte aligned (64 for float, and for
+// two vectors).
+INLINE void stream_store(bfloat16 *p, vec v) {
     _mm256_stream_si256((__m256i *)p, (__m256i)_mm512_cvtneps_pbh((__m512)v));
 }
-INLINE void put_away(float *p, vec v) { _mm512_stream_ps(p, (__m512)v); }
-INLINE void put_away(bfloat16 *p, vec first, vec second) {
+INLINE void stream_store(float *p, vec v) { _mm512_stream_ps(p, (__m512)v); }
+INLINE void stream_store(bfloat16 *p, vec first, vec second) {
     _mm512_stream_si512((__m512i *)p, (__m512i)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first));
 }
 #else
@@ -90,14 +90,14 @@ INLINE vec load(const quantized *p) {
 #define HAS_QUANTIZED 0
 #endif
 
-// What was put away is in memory for the other threads.
+// Make streamed stores visible to the other threads.
 INLINE void finish_stores() {
 #if HAS_BFLOAT16
     _mm_sfence();
 #endif
 }
-template <class S> INLINE void put_away(S *p, vec v) { store(p, v); }
-template <class S> INLINE void put_away(S *p, vec first, vec second) {
+template <class S> INLINE void stream_store(S *p, vec v) { store(p, v); }
+template <class S> INLINE void stream_store(S *p, vec first, vec second) {
     store(p, first);
     store(p + WIDTH, second);
 }
@@ -108,7 +108,7 @@ INLINE vec load(const uint8_t *p) {
 #if defined(__AVX512F__)
     return (vec)_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)));
 #else
-    vec v;
+    vec v = {};
     for (int i = 0; i < WIDTH; i++) v[i] = float(p[i]);
     return v;
 #endif

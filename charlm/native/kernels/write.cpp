@@ -24,10 +24,10 @@
 
 // Compiled in train.cpp.
 #define ELSEWHERE(S)                                                                               \
-    extern template void rnn_forward<S>(const Window &, int, int);                                 \
-    extern template void lstm_forward<S>(const Window &, int, int);                                \
-    extern template void gru_after_forward<S>(const Window &, int, int);                           \
-    extern template void gru_before_forward<S>(const Window &, int, int);
+    extern template void rnn_forward<S>(const LayerArgs &, int, int);                                 \
+    extern template void lstm_forward<S>(const LayerArgs &, int, int);                                \
+    extern template void gru_after_forward<S>(const LayerArgs &, int, int);                           \
+    extern template void gru_before_forward<S>(const LayerArgs &, int, int);
 
 ELSEWHERE(float)
 #if HAS_BFLOAT16
@@ -40,6 +40,11 @@ VISIBLE int64_t charlm_width() { return WIDTH; }
 VISIBLE int64_t charlm_block() { return BLOCK; }
 VISIBLE int64_t charlm_has_bfloat16() { return HAS_BFLOAT16; }
 VISIBLE int64_t charlm_has_int8() { return HAS_QUANTIZED; }
+VISIBLE int64_t charlm_kinds() { return sizeof CELL_KINDS / sizeof *CELL_KINDS; }
+VISIBLE const char *charlm_kind_name(int64_t kind) { return CELL_KINDS[kind].name; }
+VISIBLE int64_t charlm_saved_blocks(int64_t kind) { return CELL_KINDS[kind].saved_blocks; }
+VISIBLE int64_t charlm_layer_args_size() { return sizeof(LayerArgs); }
+VISIBLE int64_t charlm_writer_args_size() { return sizeof(Writer); }
 
 // Reads `size` bytes, a multiple of 512, `times` over, and does next to nothing with them.
 VISIBLE int64_t charlm_read_bytes_float32(const float *bytes, int64_t size, int64_t times) {

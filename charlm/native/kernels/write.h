@@ -6,7 +6,7 @@
 // A model as it writes. The states live in the windows of its layers; all on one thread.
 struct Writer {
     int64_t layers, texts, hidden, vocabulary;
-    Window *windows;          // one a layer, T = 1: `table` in the first, `below` in the others
+    LayerArgs *windows;          // one a layer, T = 1: `table` in the first, `below` in the others
     const void *head;         // [vocabulary, H] packed, its columns padded to whole vectors
     const float *head_bias;   // padded likewise
     float *logits;            // [texts, vocabulary padded]
@@ -14,24 +14,24 @@ struct Writer {
     int64_t top_k, unknown;   // unknown: a symbol that is never written, or -1
 };
 
-INLINE int64_t padded(int64_t columns) { return (columns + WIDTH - 1) / WIDTH * WIDTH; }
+INLINE int64_t padded_columns(int64_t columns) { return (columns + WIDTH - 1) / WIDTH * WIDTH; }
 
 template <class S> void advance(const Writer &writer, const int64_t *symbols) {
     const int texts = int(writer.texts), H = int(writer.hidden);
     for (int64_t i = 0; i < writer.layers; i++) {
-        Window &w = writer.windows[i];
+        LayerArgs &w = writer.windows[i];
         if (i == 0) w.symbols = symbols;
         run_forward<S>(w, 0, texts);
         const int64_t size = int64_t(texts) * H;
         memcpy(w.h, (S *)w.h + size, size * sizeof(S));
     }
     const S *h = (const S *)writer.windows[writer.layers - 1].h;
-    const int64_t columns = padded(writer.vocabulary);
+    const int64_t columns = padded_columns(writer.vocabulary);
     head_product(h, texts, H, (const S *)writer.head, writer.head_bias, columns, writer.logits);
 }
 
-// The symbol where the cumulative distribution passes `uniform`; see `choose` in charlm/filters.py,
-// which says the same in torch. `nats` is its surprisal before any filter.
+// The symbol where the cumulative distribution passes `uniform`; `choose` in charlm/sampling/filters.py
+// says the same in torch. `nats` is its surprisal before any filter.
 static int64_t chosen(const Writer &writer, const float *logits, double uniform, double *nats,
                       std::vector<double> &p, std::vector<int64_t> &order) {
     const int64_t V = writer.vocabulary;
@@ -95,7 +95,7 @@ void write_symbols(const Writer &writer, const double *uniforms, int64_t count, 
                    double *nats) {
     std::vector<double> p(writer.vocabulary);
     std::vector<int64_t> order(writer.vocabulary);
-    const int64_t columns = padded(writer.vocabulary);
+    const int64_t columns = padded_columns(writer.vocabulary);
     for (int64_t i = 0; i < count; i++) {
         for (int64_t b = 0; b < writer.texts; b++) {
             const int64_t at = i * writer.texts + b;

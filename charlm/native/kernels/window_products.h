@@ -6,7 +6,7 @@
 constexpr int BLOCK = 512;  // rows of a window that are packed and multiplied at a time
 
 // Every thread its share of [0, parts).
-template <class F> void shared(int64_t threads, int64_t parts, F f) {
+template <class F> void parallel_for(int64_t threads, int64_t parts, F f) {
     const int count = int(threads < parts ? threads : parts);
 #pragma omp parallel num_threads(count)
     {
@@ -16,7 +16,7 @@ template <class F> void shared(int64_t threads, int64_t parts, F f) {
 }
 
 // PANELS neighbours of N vectors of columns each, `apart` elements between them: `count` rows as
-// [count / STEP][N][WIDTH][STEP], filled up with zeros to a multiple of STEP. The sums of the
+// [count / STEP][N][WIDTH][STEP], padded up with zeros to a multiple of STEP. The sums of the
 // columns are added to `sums`.
 template <int PANELS, int N, class S>
 INLINE void pack_panels(S *to, int64_t apart, const S *rows, int64_t stride, int count, float *sums) {
@@ -24,8 +24,8 @@ INLINE void pack_panels(S *to, int64_t apart, const S *rows, int64_t stride, int
     vec total[PANELS * N] = {};
     for (int i = 0; i < count; i += STEP<S>, rows += STEP<S> * stride) {
         const S *next = i + 1 < count ? rows + stride : nothing;
-        expect(rows + 16 * stride, PANELS * N * WIDTH);
-        expect(rows + 17 * stride, PANELS * N * WIDTH);
+        prefetch(rows + 16 * stride, PANELS * N * WIDTH);
+        prefetch(rows + 17 * stride, PANELS * N * WIDTH);
         UNROLL for (int n = 0; n < PANELS * N; n++) {
             const S *row = rows + n * WIDTH;
             interleave(row, next + n * WIDTH,
@@ -42,38 +42,39 @@ INLINE void pack_panels(S *to, int64_t apart, const S *rows, int64_t stride, int
 // The gradient of weights from that of their product: result = left^T right, and the sums of the
 // left columns. left [rows, J] and right [rows, I], `left_stride` and `right_stride` apart; J and I
 // multiples of WIDTH; result [J, I], its rows rotated: left column j gives row (j + rotate) mod J;
-// room: (J + I) * BLOCK elements.
+// workspace: (J + I) * BLOCK elements.
 template <class S>
 void weight_gradient(const S *left, int64_t left_stride, int64_t J, const S *right,
                      int64_t right_stride, int64_t I, int64_t rows, int64_t rotate, float *result,
-                     float *left_sums, S *room, int64_t threads) {
+                     float *left_sums, S *workspace, int64_t threads) {
     constexpr int N = 3, M = ROWS<N> < WIDTH ? ROWS<N> : WIDTH;
     const int64_t panels = J / WIDTH, groups = (I / WIDTH + N - 1) / N;
-    S *const left_panels = room, *const right_panels = room + J * BLOCK;
+    S *const left_panels = workspace, *const right_panels = workspace + J * BLOCK;
     memset(left_sums, 0, J * sizeof(float));
 #pragma omp parallel num_threads(int(threads))
     {
-        const int64_t i = omp_get_thread_num(), n = omp_get_num_threads();
+        const int64_t i = omp_get_thread_num(), team = omp_get_num_threads();
         for (int64_t row = 0; row < rows; row += BLOCK) {
             const int count = int(std::min<int64_t>(BLOCK, rows - row));
             const int K = (count + STEP<S> - 1) / STEP<S> * STEP<S>;
             const S *of = left + row * left_stride;
-            int64_t p = panels * i / n;
-            const int64_t end = panels * (i + 1) / n;
-            for (; p + 4 <= end; p += 4)
-                pack_panels<4, 1>(left_panels + p * WIDTH * BLOCK, WIDTH * BLOCK, of + p * WIDTH,
-                                  left_stride, count, left_sums + p * WIDTH);
-            for (; p < end; p++)
-                pack_panels<1, 1>(left_panels + p * WIDTH * BLOCK, 0, of + p * WIDTH, left_stride,
-                                  count, left_sums + p * WIDTH);
-            for (int64_t g = groups * i / n; g < groups * (i + 1) / n; g++)
+            int64_t first = panels * i / team;
+            const int64_t end = panels * (i + 1) / team;
+            for (; first + 4 <= end; first += 4)
+                pack_panels<4, 1>(left_panels + first * WIDTH * BLOCK, WIDTH * BLOCK, of + first * WIDTH,
+                                  left_stride, count, left_sums + first * WIDTH);
+            for (; first < end; first++)
+                pack_panels<1, 1>(left_panels + first * WIDTH * BLOCK, 0, of + first * WIDTH, left_stride,
+                                  count, left_sums + first * WIDTH);
+            for (int64_t g = groups * i / team; g < groups * (i + 1) / team; g++)
                 with_constant<N>(int(std::min<int64_t>(N, I / WIDTH - g * N)), [&](auto n_) {
                     pack_panels<1, n_>(right_panels + g * N * WIDTH * BLOCK, 0,
                                        right + row * right_stride + g * N * WIDTH, right_stride,
                                        count, (float *)nullptr);
                 });
 #pragma omp barrier
-            for (int64_t tile = panels * groups * i / n; tile < panels * groups * (i + 1) / n; tile++) {
+            for (int64_t tile = panels * groups * i / team; tile < panels * groups * (i + 1) / team;
+                 tile++) {
                 const int64_t p = tile / groups, g = tile % groups;
                 with_constant<N>(int(std::min<int64_t>(N, I / WIDTH - g * N)), [&](auto n_) {
                     constexpr int COUNT = n_;
@@ -81,7 +82,7 @@ void weight_gradient(const S *left, int64_t left_stride, int64_t J, const S *rig
                         float *to = result + (p * WIDTH + j + rotate) % J * I + g * N * WIDTH;
                         vec sums[M][COUNT] = {};
                         if (row)
-                            UNROLL for (int m = 0; m < M; m++) expect(to + m * I, COUNT * WIDTH);
+                            UNROLL for (int m = 0; m < M; m++) prefetch(to + m * I, COUNT * WIDTH);
                         multiply<S, M, COUNT, WIDTH * STEP<S>>(
                             sums, left_panels + p * WIDTH * BLOCK + j * STEP<S>, STEP<S>,
                             right_panels + g * N * WIDTH * BLOCK, K);
@@ -104,7 +105,7 @@ template <class S>
 void rows_product(const S *rows, int64_t stride, int64_t count, int64_t K, const S *packed_weights,
                   int64_t columns, S *result, int64_t threads) {
     constexpr int64_t AT_ONCE = 128;  // rows that stay in the cache for all columns
-    shared(threads, (count + AT_ONCE - 1) / AT_ONCE, [&](int64_t from, int64_t until) {
+    parallel_for(threads, (count + AT_ONCE - 1) / AT_ONCE, [&](int64_t from, int64_t until) {
         for (int64_t block = from; block < until; block++)
             for (int64_t v = 0; v < columns; v += 4 * WIDTH)
                 with_constant<4>(int(std::min<int64_t>(4, (columns - v) / WIDTH)), [&](auto n_) {
@@ -124,18 +125,18 @@ void rows_product(const S *rows, int64_t stride, int64_t count, int64_t K, const
 }
 
 // Dropout: to = rows where a draw is at least `threshold`, times `scale`; else zero. rows and `to`
-// [count, filled], draws [count, H], H at most `filled`; they may be the same.
+// [count, padded], draws [count, H], H at most `padded`; they may be the same.
 template <class S>
-void drop(const S *rows, const uint8_t *draws, int64_t count, int64_t H, int64_t filled,
+void drop(const S *rows, const uint8_t *draws, int64_t count, int64_t H, int64_t padded,
           int64_t threshold, float scale, S *to, int64_t threads) {
-    shared(threads, count, [&](int64_t from, int64_t until) {
+    parallel_for(threads, count, [&](int64_t from, int64_t until) {
         for (int64_t n = from; n < until; n++)
-            for (int64_t u = 0; u < filled; u += WIDTH) {
+            for (int64_t u = 0; u < padded; u += WIDTH) {
                 const uint8_t *draw = draws + n * H + u;
                 uint8_t last[WIDTH] = {};
                 if (u + WIDTH > H) draw = (const uint8_t *)memcpy(last, draw, H - u);
                 vec factors = load(draw) >= float(threshold) ? splat(scale) : vec{};
-                store(to + n * filled + u, load(rows + n * filled + u) * factors);
+                store(to + n * padded + u, load(rows + n * padded + u) * factors);
             }
     });
 }
@@ -145,16 +146,16 @@ void drop(const S *rows, const uint8_t *draws, int64_t count, int64_t H, int64_t
 template <class S>
 void scatter(const S *rows, int64_t stride, const int64_t *symbols, int64_t N, int64_t columns,
              float *sums, int64_t V, int64_t threads) {
-    shared(threads, columns / WIDTH, [&](int64_t from, int64_t until) {
-        constexpr int64_t BLOCK = 8;  // vectors of columns at once: the sums stay in the cache
+    parallel_for(threads, columns / WIDTH, [&](int64_t from, int64_t until) {
+        constexpr int64_t VECTORS = 8;  // vectors of columns at once: the sums stay in the cache
         for (int64_t s = 0; s < V; s++)
             memset(sums + s * columns + from * WIDTH, 0, (until - from) * WIDTH * sizeof(float));
-        for (int64_t v = from; v < until; v += BLOCK)
+        for (int64_t v = from; v < until; v += VECTORS)
             for (int64_t n = 0; n < N; n++) {
                 float *sum = sums + symbols[n] * columns;
                 const S *row = rows + n * stride;
-                expect(row + 16 * stride + v * WIDTH, BLOCK * WIDTH);
-                const int64_t end = v + BLOCK < until ? v + BLOCK : until;
+                prefetch(row + 16 * stride + v * WIDTH, VECTORS * WIDTH);
+                const int64_t end = v + VECTORS < until ? v + VECTORS : until;
                 for (int64_t i = v; i < end; i++)
                     store(sum + i * WIDTH, load(sum + i * WIDTH) + load(row + i * WIDTH));
             }

@@ -1,0 +1,129 @@
+"""The computation of one window: forward, loss and gradients, by torch or by the native kernels.
+
+Symbols: T time, B lanes, V vocabulary size, H hidden size.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from charlm.backends.cuda_graph import CudaGraph
+from charlm.backends.device import to_device
+from charlm.models import dropout
+from charlm.models.recurrent import CharModel, States
+from charlm.native.interface import Kernels
+from charlm.native.stack import Stack
+
+
+class Computation(Protocol):
+    """Computes the windows of one model.
+
+    Shapes: symbols and targets [T, B] (int64).
+    """
+
+    model: CharModel
+
+    def loss_and_gradients(
+        self, symbols: Tensor, targets: Tensor, states: States, *, dropout_seed: int | None = None
+    ) -> tuple[Tensor, States]:
+        """Return the mean of -ln p(target) and the states after the window, cut from the graph;
+        leave the gradient of every parameter in its `grad`.
+
+        dropout_seed: drops outputs of every layer (between layers and before the head); None:
+            nothing is dropped. The gradients are to be used and dropped before the next call.
+        """
+        ...
+
+    def surprisals(self, symbols: Tensor, targets: Tensor, states: States) -> tuple[Tensor, States]:
+        """Return -ln p of every target, [T, B], and the states after them."""
+        ...
+
+
+class NativeComputation:
+    """Computes by the native kernels, on a CPU. See `Computation`."""
+
+    def __init__(self, model: CharModel, kernels: Kernels) -> None:
+        self.model = model
+        self._stack = Stack(kernels, model.embedding, model.layers(), model.head)
+
+    def loss_and_gradients(
+        self, symbols: Tensor, targets: Tensor, states: States, *, dropout_seed: int | None = None
+    ) -> tuple[Tensor, States]:
+        mask, rate = None, self.model.config.dropout
+        if dropout_seed is not None and rate > 0:
+            mask = partial(dropout.random_bytes, dropout_seed), dropout.threshold(rate)
+        return self._stack.loss_and_gradients(symbols, targets, states, mask)
+
+    def surprisals(self, symbols: Tensor, targets: Tensor, states: States) -> tuple[Tensor, States]:
+        return self._stack.surprisals(symbols, targets, states)
+
+
+class TorchComputation:
+    """Computes by torch, on any device. See `Computation`.
+
+    records_graph: record training's windows, all of one shape, as a CUDA graph and replay it.
+    """
+
+    def __init__(self, model: CharModel, *, records_graph: bool = False) -> None:
+        self.model = model
+        self._graph = CudaGraph() if records_graph else None
+
+    def loss_and_gradients(
+        self, symbols: Tensor, targets: Tensor, states: States, *, dropout_seed: int | None = None
+    ) -> tuple[Tensor, States]:
+        parts = [part for state in states for part in state]
+        given = [symbols, targets, *parts, *self._masks(dropout_seed, symbols)]
+        loss, *rest = self._graph(self._flat, given) if self._graph else self._flat(given)
+        parameters = list(self.model.parameters())
+        for parameter, gradient in zip(parameters, rest[-len(parameters) :], strict=True):
+            parameter.grad = gradient
+        after = self._grouped(rest)
+        if self._graph is None:
+            return loss, after
+        return loss.clone(), [tuple(part.clone() for part in state) for state in after]
+
+    @torch.no_grad()
+    def surprisals(self, symbols: Tensor, targets: Tensor, states: States) -> tuple[Tensor, States]:
+        outputs, after = self.model.outputs(symbols, states)
+        logits = self.model.head(outputs).float().flatten(0, 1)
+        losses = F.cross_entropy(logits, targets.flatten(), reduction="none")
+        return losses.view(targets.shape), after
+
+    def _flat(self, given: list[Tensor]) -> list[Tensor]:
+        """Return loss, next states and gradients as a flat list, from symbols, targets, states and
+        masks: tensors only, as `CudaGraph` wants them."""
+        symbols, targets, *rest = given
+        states = self._grouped(rest)
+        logits, after = self.model(symbols, states, rest[sum(map(len, states)) :])
+        loss = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
+        with torch.autocast(loss.device.type, enabled=False):
+            gradients = torch.autograd.grad(loss, list(self.model.parameters()))
+        parts = [part.detach() for state in after for part in state]
+        return [loss.detach(), *parts, *_without_shared_storage(gradients)]
+
+    def _grouped(self, parts: list[Tensor]) -> States:
+        """Group the first tensors of a list as the states of all layers."""
+        left = iter(parts)
+        return [tuple(next(left) for _ in cell.state_parts) for cell in self.model.layers()]
+
+    def _masks(self, seed: int | None, symbols: Tensor) -> list[Tensor]:
+        """Draw which outputs of every layer are kept, [T, B, H]; none where all are."""
+        config = self.model.config
+        if seed is None or not config.dropout:
+            return []
+        shape, first = (*symbols.shape, config.hidden_size), dropout.threshold(config.dropout)
+        draws = (dropout.random_bytes(seed, layer, shape) for layer in range(config.num_layers))
+        return [to_device(drawn, symbols.device) >= first for drawn in draws]
+
+
+def _without_shared_storage(gradients: tuple[Tensor, ...]) -> Iterator[Tensor]:
+    """Clone gradients that share storage: autograd gives two biases that are added the same
+    gradient, and what clips one in place would clip the other."""
+    seen = set()
+    for gradient in gradients:
+        yield gradient.clone() if gradient.data_ptr() in seen else gradient
+        seen.add(gradient.data_ptr())

@@ -1,0 +1,22 @@
+"""`charlm init`."""
+
+import sys
+from pathlib import Path
+
+from charlm.config import loading
+from charlm.errors import UsageError
+
+
+def init(preset: str, out: Path | None) -> None:
+    """Write a preset's TOML to stdout, or to a new file."""
+    text = loading.preset_text(preset)
+    if out is None:
+        sys.stdout.write(text)
+        return
+    try:
+        with out.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise UsageError(f"{out} exists", "give another --out, or remove it") from None
+    except OSError as error:
+        raise UsageError(f"cannot write {out}: {error.strerror}", "give another --out") from None

@@ -1,0 +1,44 @@
+"""The options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+class Debugging:
+    """Whether --debug was given, before or behind the command."""
+
+    wanted = False
+
+
+def _want_debug(value: bool) -> None:
+    Debugging.wanted = Debugging.wanted or value
+
+
+Debug = Annotated[
+    bool, typer.Option("--debug", callback=_want_debug, help="Show tracebacks of errors.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Data = Annotated[
+    list[str] | None, typer.Option(help="A file or folder of text; - is stdin. Repeatable.")
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="As in train.steps=500. Repeatable."),
+]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads to use.")]
+Run = Annotated[
+    Path | None,
+    typer.Argument(help="A run directory, or a checkpoint in one.", show_default="the latest run"),
+]
+Which = Annotated[str, typer.Option("--checkpoint", help="best, latest or a step's number.")]
+
+
+def flags(data: list[str] | None, device: str | None, threads: int | None) -> dict[str, Any]:
+    """Return the options that stand for a key of the configuration, where they were given."""
+    path: str | list[str] | None = data[0] if data and len(data) == 1 else data
+    found = {"data.path": path, "train.device": device, "train.threads": threads}
+    return {key: value for key, value in found.items() if value}

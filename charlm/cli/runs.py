@@ -1,0 +1,34 @@
+"""`charlm runs`."""
+
+from pathlib import Path
+
+from charlm.errors import UsageError
+from charlm.files import replace
+from charlm.runs.listing import list_runs
+from charlm.terminal import console
+from charlm.terminal import runs as terminal
+
+
+def runs(folder: Path, plot: Path | None, *, as_json: bool) -> None:
+    """Print the runs of a folder, newest first; or write their curves as a picture."""
+    found = list_runs(folder)
+    if plot is not None:
+        from charlm.reports.curves import learning_curves  # here: matplotlib takes half a second
+
+        drawn = [run for run in found if run.curve]
+        if not drawn:
+            raise UsageError(f"no run in {folder} was evaluated yet", "train one first")
+        try:
+            replace(plot.absolute(), learning_curves(drawn))
+        except OSError as error:
+            raise UsageError(
+                f"cannot write {plot}: {error.strerror}", "give another --plot"
+            ) from None
+    if as_json:
+        console.print_json([run.as_json() for run in found])
+    elif not found:
+        console.print_status(f"there are no runs in {folder}")
+    else:
+        terminal.table(found)
+    if plot is not None:
+        console.print_status(f"curves of {len(drawn)} runs: {plot}")

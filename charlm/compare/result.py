@@ -1,0 +1,128 @@
+"""What a comparison has found, as compare.json holds it and the report shows it."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from charlm import __version__
+from charlm.backends.device import versions
+from charlm.compare.analysis import RunAnalysis
+from charlm.compare.baselines import MOST_SYMBOLS, Baselines
+from charlm.compare.claims import Findings, judge
+from charlm.compare.plan import Plan
+from charlm.compare.statistics import ENOUGH
+from charlm.compare.step_cost import StepCost
+from charlm.compare.table import Row, differences, rows, verdict
+from charlm.config.schema import to_toml
+
+Result = dict[str, Any]
+
+
+def make_result(
+    plan: Plan,
+    analyses: Sequence[RunAnalysis],
+    costs: Mapping[str, StepCost],
+    known: Baselines,
+    prompt: str,
+) -> Result:
+    """Put the findings together. costs: of the steps, by configuration in TOML."""
+    table = rows(plan, analyses)
+    at_same_width = {e.label: costs[to_toml(e.config)] for e in plan.same_width}
+    found = differences(table)
+    first = plan.seeds[0]
+    return {
+        "match": plan.match,
+        "verdict": verdict(table, found, known, at_same_width),
+        "rows": table,
+        "differences": found,
+        "baselines": known.bits["validation"],
+        "test_baselines": known.bits.get("test"),
+        "ngram_order": known.ngram_order,
+        "ngram_counts": known.ngram_counts,
+        "claims": judge(Findings(plan, table, analyses, at_same_width)),
+        "seeds": list(plan.seeds),
+        "tuned": plan.tune,
+        "time_budget": plan.entries[0].config.train.seconds if plan.match == "time" else None,
+        "text": _text(plan),
+        "same_width": _same_width(plan, at_same_width),
+        "runs": [_run(one) for one in analyses],
+        "prompt": prompt,
+        "samples": {
+            one.planned.entry.label: one.sample
+            for one in analyses
+            if one.planned.config.train.seed == first
+        },
+        "config": {e.label: to_toml(e.config) for e in plan.entries},
+        "versions": {"charlm": __version__, **versions()},
+        "machine": {
+            "processor": _processor(),
+            **{key: analyses[0].summary[key] for key in ("device", "precision", "threads")},
+        },
+        "notes": _notes(plan, table),
+    }
+
+
+def _text(plan: Plan) -> dict[str, Any]:
+    corpus = plan.corpus
+    return {
+        "name": plan.name,
+        "characters": {name: split.characters for name, split in corpus.splits.items()},
+        "vocabulary_size": len(corpus.vocabulary),
+        "unit": corpus.vocabulary.unit,
+        "fingerprint": corpus.fingerprint,
+    }
+
+
+def _same_width(plan: Plan, costs: Mapping[str, StepCost]) -> list[dict[str, Any]]:
+    """Return speed and memory of every cell at the configuration's width."""
+    rate = plan.corpus.train.characters / len(plan.corpus.train)
+    return [
+        {
+            "cell": label,
+            "hidden_size": one.config.model.hidden_size,
+            "step_milliseconds": round(1000 * one.seconds_a_step, 4),
+            "rounds": [round(1000 * seconds, 4) for seconds in one.step_seconds],
+            "characters_per_second": round(one.characters_per_second(rate), 1),
+            "memory_bytes": one.memory_bytes,
+        }
+        for label, one in costs.items()
+    ]
+
+
+def _run(one: RunAnalysis) -> dict[str, Any]:
+    """Return what the figures draw of a run."""
+    return {
+        "cell": one.planned.entry.label,
+        "seed": one.planned.config.train.seed,
+        "curve": one.curve,
+        "sample_characters_per_second": round(one.sample_speed, 1),
+        "test_bits_per_character": one.test_bits,
+        "gradient_trained": one.trained,
+        "gradient_fresh": one.fresh,
+    }
+
+
+def _notes(plan: Plan, table: Sequence[Row]) -> list[str]:
+    notes = []
+    if len(plan.seeds) < ENOUGH:
+        notes.append(
+            f"{len(plan.seeds)} seed{'s show' if len(plan.seeds) > 1 else ' shows'} too little of "
+            "the spread to judge differences between cells: use --seeds 5"
+        )
+    if any(row["peak_memory_bytes"] is None for row in table):
+        notes.append("this system does not tell the peak memory of a single run")
+    if len(plan.corpus.train) > MOST_SYMBOLS:
+        notes.append(f"the n-gram model and xz read the last {MOST_SYMBOLS:,} symbols of train")
+    return notes
+
+
+def _processor() -> str:
+    """Return the processor's name, as far as the system tells."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

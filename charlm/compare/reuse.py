@@ -1,0 +1,128 @@
+"""What a comparison finds in its folder: runs that are finished, and those that it must refuse."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from charlm.backends.device import versions
+from charlm.compare.plan import PlannedRun
+from charlm.config import loading
+from charlm.config.schema import Config, differing_keys
+from charlm.errors import CheckpointError, ConfigError, UsageError
+from charlm.runs import checkpoint
+from charlm.runs.directory import RunDirectory
+from charlm.text.corpus import Corpus
+
+WITHOUT_EFFECT = {"data.path", "data.sha256", "train.sample_every", "train.sample_length"}
+"""Keys that a result does not depend on. (The text's fingerprint is compared.)"""
+
+
+def summary(planned: PlannedRun) -> dict[str, Any]:
+    """Return what `train --json` printed for a finished run. Raises: CheckpointError: damaged."""
+    try:
+        found: dict[str, Any] = json.loads((planned.path / "summary.json").read_bytes())
+        float(found["best"]["bits_per_character"])
+        return {key: found[key] for key in SUMMARY_KEYS}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _damaged(planned, "summary.json", error) from None
+
+
+SUMMARY_KEYS = (
+    *("run", "parameters", "recurrent_parameters", "steps", "characters", "seconds"),
+    *("characters_per_second", "peak_memory_bytes", "best", "device", "precision", "threads"),
+    "stopped_by",
+)
+
+
+def evaluations(planned: PlannedRun) -> list[dict[str, Any]]:
+    """Return the evaluations of a finished run, in order. Raises: CheckpointError: damaged."""
+    try:
+        lines = (planned.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        found = [row for row in map(json.loads, lines) if row["kind"] == "eval"]
+        kept = [{key: row[key] for key in EVALUATION_KEYS} for row in found]
+        if not kept or kept[-1]["step"] != summary(planned)["steps"]:
+            raise ValueError("the last evaluation is missing")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _damaged(planned, "metrics.jsonl", error) from None
+    return kept
+
+
+EVALUATION_KEYS = ("step", "characters", "seconds", "loss", "bits_per_character")
+
+
+def _damaged(planned: PlannedRun, file: str, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{planned.path / file} is damaged: {error}",
+        f"delete {planned.path}; that run is made anew",
+    )
+
+
+def finished_state(planned: PlannedRun, corpus: Corpus) -> dict[str, Any] | None:
+    """Return the last checkpoint's state of a run that has come to its end, else None.
+
+    Raises: UsageError for something else in its place, CheckpointError for a damaged run.
+    """
+    try:
+        text = (planned.path / "config.toml").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        if planned.path.is_dir() and not _is_barely_begun(planned.path):
+            raise _refusal(planned, "it is not a run") from None
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise _damaged(planned, "config.toml", error) from None
+    try:
+        found = loading.from_toml(text, str(planned.path / "config.toml"))
+    except ConfigError as error:
+        raise _damaged(planned, "config.toml", error) from None
+    if changed := _changed(found, planned.config):
+        raise _refusal(planned, f"it was made with other settings: {changed}")
+    directory = RunDirectory(planned.path)
+    if not directory.pointed("latest"):
+        return None
+    try:
+        state = checkpoint.read(directory.find("latest")).state
+        checkpoint.read(directory.find("best"))
+    except CheckpointError as error:
+        raise CheckpointError(error.what, f"delete {planned.path}; that run is made anew") from None
+    if state.get("corpus") != corpus.fingerprint:
+        raise _refusal(planned, "it was trained on another text")
+    if not (planned.path / "summary.json").is_file() or summary(planned)["stopped_by"] == "signal":
+        return None
+    return state
+
+
+def _is_barely_begun(path: Path) -> bool:
+    """Tell whether a folder without config.toml holds only start-up files, nothing trained."""
+    names = {entry.name for entry in path.iterdir()}
+    return not any(path.glob("checkpoints/step-*")) and names <= FIRST_FILES
+
+
+FIRST_FILES = {
+    *(".lock", "checkpoints", "metrics.jsonl", "vocabulary.json"),
+    *(".config.toml.writing", ".vocabulary.json.writing"),
+}
+
+
+def _refusal(planned: PlannedRun, why: str) -> UsageError:
+    return UsageError(
+        f"{planned.path} cannot be reused: {why}",
+        "give another --out, or the settings that this comparison was begun with",
+    )
+
+
+def _changed(found: Config, wanted: Config) -> str:
+    """Name the first key that differs, of those that a result depends on; "" for none."""
+    for dotted in differing_keys(found, wanted):
+        if dotted not in WITHOUT_EFFECT:
+            section, _, key = dotted.partition(".")
+            then, now = (getattr(getattr(c, section), key) for c in (found, wanted))
+            return f"{dotted} was {then}, now {now}"
+    return ""
+
+
+def differences(state: Mapping[str, Any]) -> list[str]:
+    """List what was not as it is now when a finished run was trained."""
+    now = versions()
+    then = state["versions"]
+    return [f"{key} {then.get(key)} -> {now[key]}" for key in now if then.get(key) != now[key]]

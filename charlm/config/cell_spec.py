@@ -1,0 +1,78 @@
+"""Cells as users write them: a name, and settings of its own behind a colon."""
+
+import difflib
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_origin
+
+from charlm.cells import CELLS
+from charlm.config.schema import ModelConfig
+from charlm.errors import UsageError
+
+COMMA = re.compile(r",(?![^\[]*\])")
+"""Between settings, not inside of a list."""
+
+
+@dataclass(frozen=True)
+class CellSpec:
+    """A cell and its settings. label: as it was written. settings: "section.key=value" each."""
+
+    label: str
+    cell: str
+    settings: tuple[str, ...]
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The dotted keys that are set."""
+        return tuple(setting.partition("=")[0] for setting in self.settings)
+
+
+def parse_cell(label: str) -> CellSpec:
+    """Read a cell such as "lstm" or "gru:reset_gate=before,bias=false".
+
+    A key without a section is one of [model]. What the values mean is left to the schema.
+
+    Raises: UsageError for a cell that there is none of, or a setting that is not key=value.
+    """
+    cell, colon, listed = label.partition(":")
+    if cell not in CELLS:
+        near = difflib.get_close_matches(cell.lower(), CELLS, n=1, cutoff=0.4)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise UsageError(
+            f"there is no cell {cell!r}{hint}",
+            f"the cells are {', '.join(CELLS)}, each with settings of its own if need be: "
+            "gru:reset_gate=before,bias=false",
+        )
+    settings = []
+    for setting in COMMA.split(listed) if colon else []:
+        key, equals, value = setting.partition("=")
+        if not equals or not key or not value:
+            raise UsageError(
+                f"{label}: {setting!r} is no setting",
+                "write it as in gru:reset_gate=before,bias=false",
+            )
+        settings.append(f"{key if '.' in key else f'model.{key}'}={value}")
+    return CellSpec(label, cell, tuple(settings))
+
+
+def foreign_options(cell: str) -> list[str]:
+    """List the keys of [model] that are options of other cells only."""
+    every = {key for other in CELLS.values() for key in other.options}
+    return sorted(every - {*CELLS[cell].options})
+
+
+def variants() -> Iterator[tuple[str, dict[str, Any]]]:
+    """List every cell with every combination of its options that are choices: the cell's name, and
+    the options that are not at their default."""
+    for name, cell in CELLS.items():
+        fields = {key: ModelConfig.model_fields[key] for key in cell.options}
+        choices = {
+            key: get_args(field.annotation)
+            for key, field in fields.items()
+            if get_origin(field.annotation) is Literal
+        }
+        for values in itertools.product(*choices.values()):
+            chosen = zip(choices, values, strict=True)
+            yield name, {key: value for key, value in chosen if value != fields[key].default}

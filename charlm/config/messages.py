@@ -1,0 +1,79 @@
+"""What is wrong with a configuration, in words: the one place that reads pydantic's errors."""
+
+import difflib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pydantic import ValidationError
+
+from charlm.config.schema import SECTIONS
+
+SYNONYMS = {
+    **dict.fromkeys(("input_size", "embedding_dim", "n_embd"), "model.embedding_size"),
+    **dict.fromkeys(("rnn_size", "hidden_dim", "width", "units"), "model.hidden_size"),
+    **dict.fromkeys(("layers", "n_layer", "n_layers"), "model.num_layers"),
+    **dict.fromkeys(("init", "initializer"), "model.initialization"),
+    **dict.fromkeys(("lr", "rate"), "train.learning_rate"),
+    **dict.fromkeys(("seq_length", "seq_len", "block_size"), "train.sequence_length"),
+    **dict.fromkeys(
+        ("epochs", "max_epochs", "num_epochs", "max_iters", "iterations"), "train.steps"
+    ),
+    **dict.fromkeys(("batch", "lanes"), "train.batch_size"),
+    **dict.fromkeys(("engine",), "train.backend"),
+    **dict.fromkeys(("grad_clip", "clip"), "train.clip_norm"),
+}
+"""What other programs call a key, and what it is called here."""
+
+
+def sentences(
+    error: ValidationError, place: Callable[[str, str], str] = lambda *_: ""
+) -> list[str]:
+    """Return all errors, a sentence each: key, the value seen and what it may be.
+
+    place: what stands before the sentence about a section and key, such as "file:3: ".
+    """
+    lines = []
+    for item in error.errors():
+        section, key = [*map(str, item["loc"]), "", ""][:2]
+        lines.append(place(section, key) + _sentence(section, key, item))
+    return list(dict.fromkeys(lines))
+
+
+def sentence(error: ValidationError, name: str) -> str:
+    """Return the first error of a single section, `name` standing for its keys' section."""
+    item = error.errors()[0]
+    return _sentence(name, str(item["loc"][0]) if item["loc"] else "", item)
+
+
+def _sentence(section: str, key: str, item: Any) -> str:
+    dotted = f"{section}.{key}" if key else section
+    if section in SECTIONS and not key and item["type"] != "value_error":
+        return f"{section} must be a table: [{section}] and its keys below"
+    if dotted == "model.bidirectional":
+        return f"{dotted} is refused: a second direction would read the character to be predicted"
+    if item["type"] == "extra_forbidden":
+        return _unknown(section, key)
+    message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "value_error":
+        return f"[{section}] {message}"
+    return f"{dotted} = {item['input']!r} {message.replace('Input should be', 'should be')}"
+
+
+def _unknown(section: str, key: str) -> str:
+    if section not in SECTIONS:
+        return f"there is no section {section!r}{nearest(section, SECTIONS)}"
+    meant = key_called(key)
+    near = f"; did you mean {meant!r}?" if meant else nearest(key, SECTIONS[section].model_fields)
+    return f"there is no key '{section}.{key}'{near}"
+
+
+def key_called(name: str) -> str:
+    """Return the dotted key that a bare name means, here or in other programs; "" for none."""
+    dotted = [f"{section}.{key}" for section, kind in SECTIONS.items() for key in kind.model_fields]
+    return next((k for k in dotted if k.endswith(f".{name}")), SYNONYMS.get(name, ""))
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return "; did you mean ...?" where a known word is like it, else ""."""
+    match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {match[0]!r}?" if match else ""

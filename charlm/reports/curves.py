@@ -1,0 +1,39 @@
+"""The learning curves of several runs as one picture."""
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+
+from charlm.reports.figures import Picture, short, style_of
+from charlm.runs.listing import ListedRun
+
+
+def learning_curves(runs: Sequence[ListedRun]) -> bytes:
+    """Draw bits per character against characters read, a line a run, as a PNG.
+
+    runs: each with at least one evaluation.
+    """
+    lowest = min(runs, key=lambda run: min(row["bits_per_character"] for row in run.curve))
+    bits = min(row["bits_per_character"] for row in lowest.curve)
+    return Picture(
+        "learning-curves",
+        f"{lowest.run} reaches the lowest bits per character, {bits:.3f}",
+        "Validation, at every evaluation.",
+        f"Line chart: validation bits per character of {len(runs)} runs.",
+        lambda axes, ink: _draw(axes, runs),
+        size=(7.2, 4.4),
+    ).png()
+
+
+def _draw(axes: Axes, runs: Sequence[ListedRun]) -> None:
+    for at, run in enumerate(runs):
+        x = [row["characters"] for row in run.curve]
+        y = [row["bits_per_character"] for row in run.curve]
+        label = f"{run.run} ({run.cell})"
+        axes.plot(x, y, label=label, markersize=4, **style_of(run.cell or "", at))
+    axes.set_xlim(left=0)
+    axes.margins(y=0.08)
+    axes.set_xlabel("characters read")
+    axes.set_ylabel("bits per character on validation")
+    axes.xaxis.set_major_formatter(lambda value, _: short(value))
+    axes.legend()

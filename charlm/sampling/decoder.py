@@ -1,0 +1,75 @@
+"""Symbols as they come, made into text that is certain."""
+
+import unicodedata
+
+from charlm.text.vocabulary import Vocabulary
+
+
+class StreamDecoder:
+    """Turns symbols into text as soon as it is certain: jamo wait for their syllable, bytes for
+    their character, and what may be the beginning of `stop` for what follows."""
+
+    def __init__(self, vocabulary: Vocabulary, stop: str) -> None:
+        self.vocabulary, self.stop = vocabulary, stop
+        self.stopped = False
+        self._units: list[int] = []
+        self._held = ""
+
+    def add(self, index: int) -> str:
+        """Take one more symbol; return the text that is certain now."""
+        if self.vocabulary.unit == "char":
+            return self._before_stop(self.vocabulary.symbol(index))
+        if self._units and not self._continues(index):
+            text = self.vocabulary.decode(self._units)
+            self._units = [index]
+            return self._before_stop(text)
+        self._units.append(index)
+        if self.vocabulary.unit == "byte" and self._is_complete():
+            text = self.vocabulary.decode(self._units)
+            self._units = []
+            return self._before_stop(text)
+        return ""
+
+    def rest(self) -> str:
+        """Return what is left at the end."""
+        text = self._before_stop(self.vocabulary.decode(self._units))
+        self._units = []
+        text, self._held = text + ("" if self.stopped else self._held), ""
+        return text
+
+    def _continues(self, index: int) -> bool:
+        """Tell whether a symbol belongs to the same character as those that wait."""
+        if self.vocabulary.unit == "byte":
+            return index & 0xC0 == 0x80
+        symbol = self.vocabulary.symbol(index)
+        waiting = self.vocabulary.decode(self._units)
+        return unicodedata.combining(symbol) > 0 or (
+            len(unicodedata.normalize("NFC", waiting + symbol))
+            == len(unicodedata.normalize("NFC", waiting))
+        )
+
+    def _is_complete(self) -> bool:
+        lead = self._units[0]
+        length = 1 if lead < 0xC0 else 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
+        return len(self._units) >= length
+
+    def _before_stop(self, text: str) -> str:
+        if self.stopped or not self.stop:
+            return "" if self.stopped else text
+        self._held += text
+        at = self._held.find(self.stop)
+        if at >= 0:
+            self.stopped = True
+            certain, self._held = self._held[:at], ""
+            return certain
+        keep = next(
+            (
+                n
+                for n in range(min(len(self.stop) - 1, len(self._held)), 0, -1)
+                if self.stop.startswith(self._held[-n:])
+            ),
+            0,
+        )
+        cut = len(self._held) - keep
+        certain, self._held = self._held[:cut], self._held[cut:]
+        return certain

@@ -1,0 +1,122 @@
+"""A training run on the terminal: what it is, and how it ended."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from charlm.config.schema import SECTIONS, Config
+from charlm.terminal.console import duration, out, print_result, print_status
+from charlm.text.corpus import Corpus
+from charlm.text.display import named, visible
+
+MANY_PASSES = 50
+
+
+def describe(corpus: Corpus) -> None:
+    """Say what the text is, and what of it the vocabulary does not know."""
+    vocabulary = corpus.vocabulary
+    parts = [
+        f"{split.characters:,} {name}" for name, split in corpus.splits.items() if split.characters
+    ]
+    unknown = ", one for the unknown" if vocabulary.has_unknown else ""
+    print_status(f"text        {' + '.join(parts)} characters")
+    print_status(f"vocabulary  {len(vocabulary):,} symbols ({vocabulary.unit}{unknown})")
+    for name, split in corpus.splits.items():
+        if split.unknown:
+            times = f"{sum(split.unknown.values()):,}"
+            kinds = f"{len(split.unknown):,}"
+            print_status(
+                f"unknown     {times} times in {name}, {kinds} kinds: {named(split.unknown)}"
+            )
+    if not corpus.splits["validation"].characters:
+        print_status("evaluation  on the train split: this configuration holds nothing out")
+
+
+def introduce(config: Config, parameters: int, environment: dict[str, Any], path: Path) -> None:
+    """Say what is about to be trained, on what, and where the run is kept."""
+    model = config.model
+    on = f"{environment['device']} in {environment['precision']}"
+    if environment["device"] == "cpu":
+        threads = environment["threads"]
+        on = f"cpu, {threads} thread{'s' if threads > 1 else ''}, {environment['precision']}"
+        on += ", native kernels" if environment["backend"] == "native" else ", torch"
+    sizes = f"{model.num_layers} x {model.hidden_size}"
+    print_status(f"model       {model.cell} {sizes}, {parameters:,} parameters; {on}")
+    print_status(f"run         {path}")
+
+
+def conclude(summary: dict[str, Any], prompt: str) -> None:
+    """Say what came out of a run, and the command to try next."""
+    endings = {
+        "steps": "all steps taken",
+        "time": "time is up",
+        "target": "target reached",
+        "patience": "no better evaluation for train.patience evaluations",
+        "signal": "stopped on request",
+    }
+    speed = f"{summary['characters_per_second']:,.0f} characters/s"
+    print_result(
+        f"{endings[summary['stopped_by']]}: step {summary['steps']:,}, "
+        f"{duration(summary['seconds'])} of training, {speed}"
+    )
+    if best := summary["best"]:
+        print_result(
+            f"best: {best['loss']:.4f} nats a symbol = {best['bits_per_character']:.4f} "
+            f"bits per character, at step {best['step']:,}"
+        )
+    if summary["stopped_by"] == "signal":
+        print_result(f"next: charlm train --resume --run {summary['run']}", "bold")
+    else:
+        quoted = f' --prompt "{prompt}"' if prompt else ""
+        print_result(f"next: charlm sample {summary['run']}{quoted}", "bold")
+
+
+def predictions_table(
+    inputs: Iterable[str], targets: Iterable[str], symbols: list[str], rows: list[list[float]]
+) -> None:
+    """Print each input character, its target and the prediction, as the lecture draws it."""
+    table = Table(title="what the model predicts", title_style="bold", title_justify="left")
+    table.add_column("input")
+    table.add_column("target")
+    for symbol in symbols:
+        table.add_column(Text(f"p({visible(symbol)})"), justify="right")
+    for given, target, row in zip(inputs, targets, rows, strict=True):
+        cells = [
+            Text(f"{p:.3f}", style="bold green" if symbol == target else "dim")
+            for symbol, p in zip(symbols, row, strict=True)
+        ]
+        table.add_row(Text(visible(given)), Text(visible(target)), *cells)
+    out.print(table)
+
+
+def settings_table(config: Config, origins: dict[str, str]) -> None:
+    """Print every key, its value and where it came from."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("key", "value", "from"):
+        table.add_column(column, overflow="fold")
+    for section in SECTIONS:
+        for key, value in getattr(config, section).model_dump().items():
+            origin = origins.get(f"{section}.{key}", "default")
+            style = "dim" if origin == "default" else ""
+            cells = (f"{section}.{key}", str(value), origin)
+            table.add_row(*(Text(visible(cell), style=style) for cell in cells))
+    out.print(table)
+
+
+def estimated(estimate: dict[str, Any]) -> None:
+    """Say what a run would cost, and what to expect of that many passes."""
+    print_result(
+        f"{estimate['parameters']:,} parameters; {estimate['characters_per_second']:,.0f} "
+        f"characters/s here, so about {duration(estimate['seconds'])} of training for "
+        f"{estimate['passes']:.1f} passes over the text; "
+        f"{estimate['peak_memory_bytes'] / 1e6:,.0f} MB of memory"
+    )
+    if estimate["passes"] > MANY_PASSES:
+        print_result(
+            f"note: {estimate['passes']:.0f} passes are enough to learn this text by heart; a "
+            "longer text, fewer train.steps or more model.dropout may write better (train.patience "
+            "stops once the validation no longer falls)"
+        )

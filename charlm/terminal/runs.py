@@ -1,0 +1,28 @@
+"""The runs of a folder on the terminal."""
+
+import time
+from collections.abc import Sequence
+
+from charlm.runs.listing import ListedRun
+from charlm.terminal.console import print_columns
+
+STYLES = {"finished": "", "stopped": "yellow", "running": "green", "damaged": "red"}
+
+
+def table(runs: Sequence[ListedRun]) -> None:
+    """Print a line a run, newest first."""
+    rows = [
+        (
+            run.run,
+            run.text or "-",
+            run.cell or "-",
+            "-" if run.parameters is None else f"{run.parameters:,}",
+            f"{run.steps:,}",
+            "-" if run.bits_per_character is None else f"{run.bits_per_character:.4f}",
+            run.state,
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(run.changed)),
+        )
+        for run in runs
+    ]
+    heading = ("run", "text", "cell", "parameters", "steps", "bits/char", "state", "saved")
+    print_columns(heading, rows, right={3, 4, 5}, styles=[STYLES[run.state] for run in runs])

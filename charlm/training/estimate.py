@@ -1,0 +1,39 @@
+"""What a run would cost, measured on a few real steps."""
+
+import math
+import statistics
+import time
+from typing import Any
+
+from charlm.backends.device import peak_memory
+from charlm.config.schema import Config
+from charlm.text.corpus import Corpus
+from charlm.training.trainer import Trainer
+
+TRIALS = 5
+
+
+def estimate(config: Config, corpus: Corpus) -> dict[str, Any]:
+    """Return size, speed and time of a run. Nothing is compiled or written for it.
+
+    Units: seconds of training; passes over the train split; characters of it a second.
+
+    Raises: as `Trainer`.
+    """
+    trainer = Trainer(config, corpus, may_compile=False)
+    took = []
+    for _ in range(TRIALS):
+        began = time.perf_counter()
+        trainer.learner.take_step().item()
+        took.append(time.perf_counter() - began)
+    train, seconds = config.train, statistics.median(took)
+    window = train.batch_size * train.sequence_length * trainer.characters_per_symbol
+    return {
+        "parameters": trainer.learner.model.parameter_count(),
+        "vocabulary_size": len(corpus.vocabulary),
+        "passes": train.steps / trainer.learner.batches.windows,
+        "characters_per_second": window / seconds,
+        "seconds": min(seconds * train.steps, train.seconds or math.inf),
+        "peak_memory_bytes": peak_memory(trainer.learner.device),
+        **trainer.environment(),
+    }

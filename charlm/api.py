@@ -77,7 +77,7 @@ class Loaded:
             config = SampleConfig.model_validate(merged)
         except ValidationError as error:
             raise UsageError(
-                sentence(error, "sample"), f"the options are {', '.join(SampleConfig.model_fields)}"
+                sentence(error), f"the options are {', '.join(SampleConfig.model_fields)}"
             ) from None
         return Generation(
             self.model,

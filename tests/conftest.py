@@ -13,7 +13,7 @@ import torch
 from charlm.compare import plan as comparing
 from charlm.compare.comparison import Compared, Comparison
 from charlm.config import loading
-from charlm.training.setup import ResolvedRun, plan
+from charlm.training.setup import ResolvedRun, resolve_run
 
 WORDS = (
     "the",
@@ -57,16 +57,16 @@ def _isolated(
 
 
 @pytest.fixture
-def kernels_built() -> bool:
-    """Whether this machine has the native kernels, with every type; builds them if need be."""
-    from charlm.backends import choice
+def kernel_types() -> list[str]:
+    """The types that the native kernels have on this machine, built if need be; [] without."""
+    from charlm.backends.choice import load_library
     from charlm.native import build
     from charlm.native.interface import Kernels
 
     try:
-        return "int8" in Kernels(choice.load()).types
+        return Kernels(load_library()).types
     except build.UnavailableError:
-        return False
+        return []
 
 
 def words(count: int, seed: int = 0) -> str:
@@ -100,7 +100,7 @@ TINY = [
 
 def tiny_plan(path: Path, *changes: str) -> ResolvedRun:
     """A plan for a model that takes a dozen steps in a moment."""
-    return plan(loading.load("default", [*TINY, *changes], {"data.path": str(path)}))
+    return resolve_run(loading.load("default", [*TINY, *changes], {"data.path": str(path)}))
 
 
 def charlm(*arguments: str, cwd: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -130,13 +130,13 @@ def planned(
     match: str = "parameters",
     seeds: int = 2,
     tune: bool = False,
-) -> comparing.ResolvedRun:
+) -> comparing.Plan:
     changes = (*TINY, "model.hidden_size=64", "data.split=[0.7,0.2,0.1]", *changes)
     layers = loading.load("default", changes, {"data.path": str(path)})
     return comparing.plan(layers, cells, match=match, seeds=seeds, tune=tune)
 
 
-def carried_out(given: comparing.ResolvedRun, folder: Path) -> tuple[dict[str, Any], list[Any]]:
+def carried_out(given: comparing.Plan, folder: Path) -> tuple[dict[str, Any], list[Any]]:
     """The result of a comparison and its events."""
     events = list(Comparison(given, folder).run("charlm compare"))
     last = events[-1]

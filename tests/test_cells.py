@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from charlm.cells import CELLS, Cell, State
-from charlm.cells.base import flatten_weights
+from charlm.cells.fused import flatten_weights
 
 T, B, I, H = 5, 3, 4, 6  # noqa: E741 (the docstrings' own symbols)
 TOLERANCE = {"rtol": 1e-10, "atol": 1e-12}

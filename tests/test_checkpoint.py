@@ -166,7 +166,7 @@ def test_full_disk_keeps_the_checkpoints_before(
         path.write_bytes(content[: len(content) // 2])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "_write_synced", full)
+    monkeypatch.setattr(checkpoint, "write_synced", full)
     with pytest.raises(CharlmError, match="No space left") as caught:
         run.save(18, weights={"w": torch.zeros(3)}, training={}, state={}, best=True)
     assert caught.value.exit_code == 1

@@ -14,9 +14,15 @@ from charlm import api
 from charlm.compare import runs, time_budget, tune
 from charlm.compare.baselines import baselines
 from charlm.compare.comparison import Compared, Comparison, Stage
-from charlm.compare.plan import matched_width, parameters, recurrent_parameters
+from charlm.compare.plan import (
+    PlannedRun,
+    matched_width,
+    parameters,
+    planned_runs,
+    recurrent_parameters,
+)
 from charlm.compare.runs import Advanced, Begun, Diverged
-from charlm.compare.step_cost import probe
+from charlm.compare.step_cost import measure_steps
 from charlm.compare.table import differences
 from charlm.compare.tune import TuningRun
 from charlm.config.schema import ModelConfig
@@ -108,7 +114,7 @@ def test_text_without_validation_is_refused(text_file: Path) -> None:
 
 def test_seeds_take_turns_in_who_begins(text_file: Path, tmp_path: Path) -> None:
     given = planned(text_file, CELLS, seeds=3)
-    order = runs.planned_runs(given, tmp_path, dict.fromkeys(CELLS, 1.0))
+    order = planned_runs(given, tmp_path, dict.fromkeys(CELLS, 1.0))
     found = [(planned_run.config.train.seed, planned_run.entry.label) for planned_run in order]
     assert found == [
         *((0, "rnn"), (0, "lstm"), (0, "gru")),
@@ -130,7 +136,7 @@ def test_time_gives_every_cell_the_same_seconds(text_file: Path) -> None:
 
 def test_search_is_alike_for_every_cell_and_takes_the_best(text_file: Path, tmp_path: Path) -> None:
     given = planned(text_file, ["rnn", "gru"], "train.learning_rate=0.01", tune=True)
-    searched = tune.planned_runs(given, tmp_path, {"rnn": 1.0, "gru": 1.0})
+    searched = tune.tuning_runs(given, tmp_path, {"rnn": 1.0, "gru": 1.0})
     by_cell = {
         label: [
             (
@@ -147,7 +153,7 @@ def test_search_is_alike_for_every_cell_and_takes_the_best(text_file: Path, tmp_
     assert [rate for rate, _, _ in by_cell["rnn"]] == pytest.approx([0.0025, 0.005, 0.01, 0.02])
     assert {seed for _, _, seed in by_cell["rnn"]}.isdisjoint(given.seeds)
     more = planned(text_file, ["rnn", "gru"], "train.learning_rate=0.01", tune=True, seeds=5)
-    again = tune.planned_runs(more, tmp_path, {"rnn": 1.0, "gru": 1.0})
+    again = tune.tuning_runs(more, tmp_path, {"rnn": 1.0, "gru": 1.0})
     assert [planned_run.config for planned_run in again] == [
         planned_run.config for planned_run in searched
     ]
@@ -301,7 +307,7 @@ def test_one_comparison_at_a_time(text_file: Path, tmp_path: Path) -> None:
 def test_diverged_run_ends_the_comparison_and_keeps_the_others(
     text_file: Path, tmp_path: Path
 ) -> None:
-    wild = "rnn:nonlinearity=relu:train.learning_rate=10.0:train.clip_norm=0:train.warmup_steps=0"
+    wild = "rnn:nonlinearity=relu,train.learning_rate=10.0,train.clip_norm=0,train.warmup_steps=0"
     given = planned(text_file, ["lstm", wild], "train.steps=300", seeds=1)
     with pytest.raises(DivergedError, match="seed 0: training diverged"):
         carried_out(given, tmp_path / "c")
@@ -309,11 +315,11 @@ def test_diverged_run_ends_the_comparison_and_keeps_the_others(
 
 
 def test_search_goes_on_after_a_rate_that_diverges(text_file: Path, tmp_path: Path) -> None:
-    wild = "rnn:nonlinearity=relu:train.learning_rate=0.01:train.clip_norm=0:train.warmup_steps=0"
+    wild = "rnn:nonlinearity=relu,train.learning_rate=0.01,train.clip_norm=0,train.warmup_steps=0"
     given = planned(text_file, [wild], "train.steps=40", seeds=1, tune=True)
-    planned_runs = tune.planned_runs(given, tmp_path, {wild: 0.01})
+    planned_runs = tune.tuning_runs(given, tmp_path, {wild: 0.01})
     hot = [
-        runs.PlannedRun(
+        PlannedRun(
             planned_run.entry,
             planned_run.config.model_copy(update={"train": train}),
             planned_run.path,
@@ -483,7 +489,7 @@ def test_memory_of_a_step_does_not_depend_on_who_comes_first(text_file: Path) ->
     given = planned(text_file, ["lstm", "gru"], *changes, match="hidden")
     configs = [entry.config for entry in given.entries]
     one, other = (
-        {found.config.model.cell: found for found in probe(order, given.corpus)}
+        {found.config.model.cell: found for found in measure_steps(order, given.corpus)}
         for order in (configs, configs[::-1])
     )
     for cell, found in one.items():

@@ -270,7 +270,7 @@ def test_cache_that_is_a_file_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_lanes_cover_the_text_in_order_and_targets_are_the_next_symbols() -> None:
     symbols = np.arange(3 * 17 + 1, dtype=np.uint8)
-    lanes = BatchStream(symbols, batch_size=3, sequence_length=5)
+    lanes = BatchStream(symbols, len(symbols), batch_size=3, sequence_length=5)
     assert lanes.windows == 3
     inputs, targets = zip(*(lanes.window(w) for w in range(lanes.windows)), strict=True)
     for lane in range(3):
@@ -283,5 +283,5 @@ def test_lanes_cover_the_text_in_order_and_targets_are_the_next_symbols() -> Non
 
 def test_text_shorter_than_one_window_is_refused_and_one_window_is_enough() -> None:
     with pytest.raises(DataError, match="15 symbols"):
-        BatchStream(np.zeros(15, np.uint8), batch_size=3, sequence_length=5)
-    assert BatchStream(np.zeros(16, np.uint8), batch_size=3, sequence_length=5).windows == 1
+        BatchStream(np.zeros(15, np.uint8), 1, batch_size=3, sequence_length=5)
+    assert BatchStream(np.zeros(16, np.uint8), 1, batch_size=3, sequence_length=5).windows == 1

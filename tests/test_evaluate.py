@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 import torch
 
+from charlm.backends.step import TorchComputation
 from charlm.config.schema import ModelConfig
 from charlm.evaluation import surprisal
 from charlm.models.recurrent import CharModel
-from charlm.text.vocabulary import Symbols
+from charlm.text.corpus import Split
+from charlm.text.vocabulary import Symbols, Vocabulary
 
 V = 11
+VOCABULARY = Vocabulary("char", "none", tuple(range(97, 97 + V)), has_unknown=False)
 
 
 def made(cell: str = "lstm", **changes: object) -> CharModel:
@@ -41,9 +44,14 @@ def test_uniform_logits_give_exactly_log2_v_bits() -> None:
     model.head.bias.zero_()
     symbols = text(1000)
     for window in (0, 7):
-        score = surprisal.evaluate(
-            model, symbols, 0, 1000, characters=1000, bytes=1000, window=window
+        _, score = surprisal.evaluate(
+            TorchComputation(model),
+            symbols,
+            vocabulary=VOCABULARY,
+            split=Split(0, 1000, 1000, 1000, {}),
+            window=window,
         )
+        assert score.symbols == 999  # the first follows nothing
         # float32 holds the logarithm to seven digits.
         assert score.bits_per_character == pytest.approx(math.log2(V), rel=1e-6)
         assert score.perplexity == pytest.approx(V, rel=1e-6)
@@ -56,7 +64,7 @@ def test_every_symbol_counts_once_in_its_place_in_any_number_of_lanes(
     cell: str, start: int, stop: int, lanes: int
 ) -> None:
     model, symbols = made(cell), text(1503)
-    found = surprisal.surprisals(model, symbols, start, stop, lanes=lanes)
+    found = surprisal.surprisals(TorchComputation(model), symbols, start, stop, lanes=lanes)
     first = max(start, 1)
     expected = one_by_one(model, symbols[:stop], first)
     assert found.shape == (stop - start,)
@@ -68,15 +76,15 @@ def test_every_symbol_counts_once_in_its_place_in_any_number_of_lanes(
 
 def test_lanes_are_warmed_up_on_the_text_before_them() -> None:
     model, symbols = made(), text(2000)
-    warm = surprisal.surprisals(model, symbols, 1000, 2000)
-    cold = surprisal.surprisals(model, symbols[1000:], 0, 1000)
+    warm = surprisal.surprisals(TorchComputation(model), symbols, 1000, 2000)
+    cold = surprisal.surprisals(TorchComputation(model), symbols[1000:], 0, 1000)
     assert (warm[1:20] - cold[1:20]).abs().max() > 1e-3
     assert (warm[300:] - cold[300:]).abs().max() < 2e-5
 
 
 def test_windows_start_from_the_zero_state_and_count_every_symbol_once() -> None:
     model, symbols = made(), text(203)
-    found = surprisal.surprisals(model, symbols, 50, 203, window=16)
+    found = surprisal.surprisals(TorchComputation(model), symbols, 50, 203, window=16)
     expected = []
     for begin in range(50, 203, 16):
         window = symbols[begin - 1 : min(begin + 16, 203)]
@@ -88,9 +96,9 @@ def test_windows_are_the_same_whether_read_together_or_apart(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model, symbols = made(), text(203)
-    together = surprisal.surprisals(model, symbols, 0, 203, window=16)
+    together = surprisal.surprisals(TorchComputation(model), symbols, 0, 203, window=16)
     monkeypatch.setattr(surprisal, "LOGITS_AT_ONCE", 1)
-    apart = surprisal.surprisals(model, symbols, 0, 203, window=16)
+    apart = surprisal.surprisals(TorchComputation(model), symbols, 0, 203, window=16)
     torch.testing.assert_close(together, apart, rtol=0, atol=1e-5)
 
 
@@ -101,14 +109,21 @@ def test_longer_windows_predict_better_once_a_model_uses_its_context() -> None:
     model.cells[0].weight_ih.copy_(torch.eye(V) * 3)  # the state is the last symbol ...
     model.head.weight.copy_(torch.roll(torch.eye(V), 1, 0) * 20)  # ... and the next is one more
     symbols = (np.arange(400) % V).astype(np.uint8)
-    score = surprisal.evaluate(model, symbols, 1, 400, characters=399, bytes=399)
+    _, score = surprisal.evaluate(
+        TorchComputation(model),
+        symbols,
+        vocabulary=VOCABULARY,
+        split=Split(1, 400, 399, 399, {}),
+    )
     assert score.bits_per_character < 0.001
 
 
 def test_a_text_of_one_or_two_symbols_can_be_scored() -> None:
     model = made()
-    assert surprisal.surprisals(model, text(1), 0, 1).tolist() == pytest.approx([math.log(V)])
-    assert surprisal.surprisals(model, text(2), 0, 2).shape == (2,)
+    assert surprisal.surprisals(TorchComputation(model), text(1), 0, 1).tolist() == pytest.approx(
+        [math.log(V)]
+    )
+    assert surprisal.surprisals(TorchComputation(model), text(2), 0, 2).shape == (2,)
 
 
 def test_score_divides_by_source_characters_and_bytes() -> None:
@@ -123,5 +138,5 @@ def test_distributions_are_those_that_scoring_uses() -> None:
     rows = surprisal.distributions(model, symbols[:-1])
     torch.testing.assert_close(rows.sum(-1), torch.ones(29))
     found = -rows.log()[torch.arange(29), torch.from_numpy(symbols[1:].astype(np.int64))]
-    expected = surprisal.surprisals(model, symbols, 1, 30)
+    expected = surprisal.surprisals(TorchComputation(model), symbols, 1, 30)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)

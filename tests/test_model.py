@@ -3,9 +3,12 @@ import math
 import pytest
 import torch
 
+from charlm.backends.step import TorchComputation
 from charlm.cells import CELLS
 from charlm.config.schema import ModelConfig
 from charlm.errors import CheckpointError
+from charlm.models import dropout
+from charlm.models.dropout import random_bytes
 from charlm.models.recurrent import CharModel
 from charlm.training.optimizer import AdamW, update_average
 
@@ -23,10 +26,6 @@ def made(**changes: object) -> CharModel:
 
 def symbols(seed: int = 0) -> torch.Tensor:
     return torch.randint(V, (T, B), generator=torch.Generator().manual_seed(seed))
-
-
-def test_schema_and_factory_know_the_same_cells() -> None:
-    assert set(ModelConfig.model_fields["cell"].annotation.__args__) == set(CELLS)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -71,19 +70,23 @@ def test_initial_weights_belong_to_the_seed_and_not_to_the_moment() -> None:
 def test_dropout_belongs_to_the_seed_keeps_the_mean_and_is_off_without_one() -> None:
     model = made(dropout=0.4)
     shape = (50, 40, 30)
-    draws, threshold = model._draws(9, 0, shape)
+    draws, threshold = random_bytes(9, 0, shape), dropout.threshold(0.4)
     assert threshold == round(0.4 * 256)
-    assert torch.equal(draws, model._draws(9, 0, shape)[0])
-    assert not torch.equal(draws, model._draws(10, 0, shape)[0])
-    assert not torch.equal(draws, model._draws(9, 1, shape)[0])
+    assert torch.equal(draws, random_bytes(9, 0, shape))
+    assert not torch.equal(draws, random_bytes(10, 0, shape))
+    assert not torch.equal(draws, random_bytes(9, 1, shape))
     # The share of 60,000 independent draws; five standard deviations.
     kept, share = (draws >= threshold).double().mean().item(), 1 - threshold / 256
     assert kept == pytest.approx(share, abs=5 * math.sqrt(share * (1 - share) / 60_000))
-    plain, _ = model(symbols(), model.initial_states(B))
-    again, _ = model(symbols(), model.initial_states(B), dropout_seed=None)
-    noisy, _ = model(symbols(), model.initial_states(B), dropout_seed=1)
-    assert torch.equal(plain, again)
-    assert not torch.equal(plain, noisy)
+    computation = TorchComputation(model)
+    losses = [
+        computation.loss_and_gradients(
+            symbols(), symbols(1), model.initial_states(B), dropout_seed=seed
+        )[0]
+        for seed in (None, None, 1)
+    ]
+    assert torch.equal(losses[0], losses[1])
+    assert not torch.equal(losses[0], losses[2])
 
 
 def test_parameters_of_rnn_gru_and_lstm_are_in_the_ratio_1_3_4() -> None:
@@ -122,7 +125,7 @@ def loss_of(model: CharModel, step: int) -> torch.Tensor:
 
 def test_adamw_gives_the_bits_of_torchs_own() -> None:
     ours, theirs = made(), made()
-    optimizer = AdamW(ours, betas=(0.8, 0.95), weight_decay=0.1)
+    optimizer = AdamW(dict(ours.named_parameters()), betas=(0.8, 0.95), weight_decay=0.1)
     decayed = [p for p in theirs.parameters() if p.dim() > 1]
     plain = [p for p in theirs.parameters() if p.dim() <= 1]
     groups = [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}]
@@ -142,10 +145,11 @@ def test_adamw_gives_the_bits_of_torchs_own() -> None:
 @pytest.mark.parametrize("clip_norm", [0.05, 1e6])
 def test_adamw_clips_as_torch_does(clip_norm: float, cell: dict[str, str]) -> None:
     ours, theirs = made(**cell), made(**cell)
-    optimizer = AdamW(ours, betas=(0.8, 0.95), weight_decay=0.0)
+    computation = TorchComputation(ours)
+    optimizer = AdamW(dict(ours.named_parameters()), betas=(0.8, 0.95), weight_decay=0.0)
     reference = torch.optim.AdamW(theirs.parameters(), lr=0.01, betas=(0.8, 0.95), weight_decay=0)
     for step in range(4):
-        ours.learn(symbols(step), symbols(step + 1), ours.initial_states(B))
+        computation.loss_and_gradients(symbols(step), symbols(step + 1), ours.initial_states(B))
         norm = optimizer.step(0.01, clip_norm=clip_norm)
         reference.zero_grad()
         loss_of(theirs, step).backward()
@@ -158,12 +162,12 @@ def test_adamw_clips_as_torch_does(clip_norm: float, cell: dict[str, str]) -> No
 
 def test_adamw_continues_from_its_saved_state() -> None:
     first = made()
-    optimizer = AdamW(first, betas=(0.9, 0.99), weight_decay=0.0)
+    optimizer = AdamW(dict(first.named_parameters()), betas=(0.9, 0.99), weight_decay=0.0)
     loss_of(first, 0).backward()
     optimizer.step(0.01)
     second = made()
     second.load_state_dict(first.state_dict())
-    continued = AdamW(second, betas=(0.9, 0.99), weight_decay=0.0)
+    continued = AdamW(dict(second.named_parameters()), betas=(0.9, 0.99), weight_decay=0.0)
     continued.load({name: value.clone() for name, value in optimizer.state().items()})
     for model, chosen in ((first, optimizer), (second, continued)):
         loss_of(model, 1).backward()

@@ -13,29 +13,32 @@ import torch
 from conftest import charlm, tiny_plan
 from torch import Tensor
 
-from charlm.backends import choice
+from charlm.backends.choice import load_library
 from charlm.backends.device import autocast, keep_freed_memory
+from charlm.backends.step import Computation, NativeComputation, TorchComputation
 from charlm.cells import CELLS, Cell, State
+from charlm.config.cell_spec import variants
 from charlm.config.schema import ModelConfig, SampleConfig
 from charlm.errors import UsageError
 from charlm.models.recurrent import CharModel
 from charlm.native import build, verify
 from charlm.native.interface import Kernels
-from charlm.native.verify import VARIANTS, deviation
-from charlm.sampling.engine import NativeEngine, TorchEngine
+from charlm.native.verify import deviation
+from charlm.sampling.engine import NativeEngine, TorchEngine, make_engine
 from charlm.sampling.filters import choose as choose_symbols
 from charlm.training import setup
 from charlm.training.events import Finished
 from charlm.training.trainer import Trainer
 
 T, B, V = 7, 5, 11
+VARIANTS = tuple(variants())
 FLOAT, BFLOAT = torch.float32, torch.bfloat16
 
 
 @pytest.fixture
 def kernels() -> Kernels:
     try:
-        return Kernels(choice.load())
+        return Kernels(load_library())
     except build.UnavailableError as error:
         pytest.skip(str(error))
 
@@ -80,7 +83,7 @@ def test_bfloat16_is_no_further_from_the_equations_than_autocast(
 
 def autocast_deviation(cell: Cell) -> float:
     """As `trial.deviation`, for torch's autocast; of a GRU "before", of the equations by torch."""
-    return deviation_of(cell, cell.unroll if cell.kernel == "gru_before" else cell)
+    return deviation_of(cell, cell.unroll if cell.variant == "gru_before" else cell)
 
 
 def test_the_lectures_gru_by_torch_is_nearer_to_the_equations_than_autocast() -> None:
@@ -103,14 +106,13 @@ def deviation_of(cell: Cell, compute: Callable[..., tuple[Tensor, State]]) -> fl
 
 def made(
     kernels: Kernels | None, cell: str = "lstm", vocabulary_size: int = V, **changes: object
-) -> CharModel:
+) -> Computation:
     config = ModelConfig.model_validate(
         {"cell": cell, "hidden_size": 40, "embedding_size": 6, "num_layers": 2, **changes}
     )
     model = CharModel(config, vocabulary_size)
     model.reset_parameters(5)
-    model.kernels = kernels
-    return model
+    return TorchComputation(model) if kernels is None else NativeComputation(model, kernels)
 
 
 def window(seed: int, length: int = T, symbols: int = V) -> tuple[Tensor, Tensor]:
@@ -121,13 +123,16 @@ def window(seed: int, length: int = T, symbols: int = V) -> tuple[Tensor, Tensor
     )
 
 
-def learned(model: CharModel, windows: list[tuple[Tensor, Tensor]], dropout: bool) -> list[Tensor]:
+def learned(
+    computation: Computation, windows: list[tuple[Tensor, Tensor]], dropout: bool
+) -> list[Tensor]:
     """Of the last window: loss, states and every gradient."""
+    model = computation.model
     states = model.initial_states(B)
     for number, (symbols, targets) in enumerate(windows):
         seed = 77 + number if dropout else None
         model.zero_grad()
-        loss, states = model.learn(symbols, targets, states, dropout_seed=seed)
+        loss, states = computation.loss_and_gradients(symbols, targets, states, dropout_seed=seed)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     assert len(gradients) == len(list(model.parameters()))
     return [loss, *(part for state in states for part in state), *gradients]
@@ -184,14 +189,15 @@ def test_bfloat16_learns_what_autocast_learns(kernels: Kernels, name: str) -> No
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 def test_surprisals_are_those_of_torch_and_whole_equals_chunks(kernels: Kernels, cell: str) -> None:
     symbols, targets = window(3, 12)
-    model = made(kernels, cell)
-    whole, after = model.surprisals(symbols, targets, model.initial_states(B))
-    by_torch, _ = made(None, cell).surprisals(symbols, targets, model.initial_states(B))
+    computation = made(kernels, cell)
+    start = computation.model.initial_states(B)
+    whole, after = computation.surprisals(symbols, targets, start)
+    by_torch, _ = made(None, cell).surprisals(symbols, targets, start)
     torch.testing.assert_close(whole, by_torch, rtol=1e-5, atol=1e-6)
-    states, parts = model.initial_states(B), []
+    states, parts = start, []
     for begin in (0, 4, 9):
         end = {0: 4, 4: 9, 9: 12}[begin]
-        part, states = model.surprisals(symbols[begin:end], targets[begin:end], states)
+        part, states = computation.surprisals(symbols[begin:end], targets[begin:end], states)
         parts.append(part)
     torch.testing.assert_close(torch.cat(parts), whole, rtol=1e-5, atol=1e-6)
     for a, b in zip(states, after, strict=True):
@@ -201,12 +207,13 @@ def test_surprisals_are_those_of_torch_and_whole_equals_chunks(kernels: Kernels,
 def test_evaluation_between_two_steps_changes_neither(kernels: Kernels) -> None:
     plain, disturbed = made(kernels), made(kernels)
     expected = learned(plain, [window(1), window(2)], False)
-    _, states = disturbed.learn(*window(1), disturbed.initial_states(B))
+    start = disturbed.model.initial_states(B)
+    _, states = disturbed.loss_and_gradients(*window(1), start)
     with torch.inference_mode():
-        disturbed.surprisals(*window(9), disturbed.initial_states(B))
-    loss, _ = disturbed.learn(*window(2), states)
+        disturbed.surprisals(*window(9), start)
+    loss, _ = disturbed.loss_and_gradients(*window(2), states)
     assert torch.equal(loss, expected[0])
-    for a, b in zip(disturbed.parameters(), plain.parameters(), strict=True):
+    for a, b in zip(disturbed.model.parameters(), plain.model.parameters(), strict=True):
         assert a.grad is not None
         assert b.grad is not None
         assert torch.equal(a.grad, b.grad)
@@ -227,21 +234,10 @@ def test_number_of_threads_changes_sums_by_rounding_only(kernels: Kernels) -> No
 def test_what_is_not_finite_stays_so(
     kernels: Kernels, name: str, options: dict[str, str], part: str
 ) -> None:
-    model = made(kernels, name, **options)
-    getattr(model.layers()[0], part).data[3] = math.nan
-    loss, *_ = learned(model, [window(1)], False)
+    computation = made(kernels, name, **options)
+    getattr(computation.model.layers()[0], part).data[3] = math.nan
+    loss, *_ = learned(computation, [window(1)], False)
     assert loss.isnan()
-
-
-def test_gradients_asked_of_the_logits_are_torchs(kernels: Kernels) -> None:
-    gradients = []
-    for model in (made(kernels), made(None)):
-        logits, _ = model(window(1)[0], model.initial_states(B))
-        (logits**2).sum().backward()
-        gradients.append([p.grad for p in model.parameters()])
-    for a, b in zip(*gradients, strict=True):
-        assert a is not None
-        assert torch.equal(a, b)
 
 
 # ---- runs ---------------------------------------------------------------------------------------
@@ -259,7 +255,7 @@ def test_resumed_run_ends_with_the_same_bits(
         for steps in stops:
             changes = [f"train.steps={steps}", f"train.precision={precision}"]
             if steps == stops[0]:
-                begun = setup.plan(flat(text_file, *changes))
+                begun = setup.resolve_run(flat(text_file, *changes))
                 trainer, directory = setup.begin(begun, tmp_path / name)
             else:
                 resumed = setup.resume(tmp_path / name, ["train.steps=12"])
@@ -267,7 +263,7 @@ def test_resumed_run_ends_with_the_same_bits(
                 assert resumed.differences == []
             list(trainer.train(directory))
             directory.unlock()
-        assert trainer.environment()["engine"] == "native"
+        assert trainer.environment()["backend"] == "native"
         ended.append(trainer.learner)
     for a, b in zip(ended[0].model.parameters(), ended[1].model.parameters(), strict=True):
         assert torch.equal(a, b)
@@ -283,7 +279,7 @@ def flat(path: Path, *changes: str):  # type: ignore[no-untyped-def]
     return loading.load("default", [*TINY, *RUN, *fixed, *changes], {"data.path": str(path)})
 
 
-def test_auto_leaves_tiny_models_to_torch_and_says_which_engine_ran(
+def test_auto_leaves_tiny_models_to_torch_and_says_which_backend_ran(
     tmp_path: Path, text_file: Path, kernels: Kernels
 ) -> None:
     engines = {}
@@ -292,7 +288,7 @@ def test_auto_leaves_tiny_models_to_torch_and_says_which_engine_ran(
         trainer, directory = setup.begin(planned, tmp_path / str(size))
         *_, finished = trainer.train(directory)
         assert isinstance(finished, Finished)
-        engines[size] = finished.summary["engine"]
+        engines[size] = finished.summary["backend"]
     assert engines == {6: "torch", 40: "native"}
 
 
@@ -307,7 +303,7 @@ def test_dry_run_compiles_nothing(tmp_path: Path, text_file: Path, monkeypatch) 
     monkeypatch.setenv("CHARLM_CACHE", str(tmp_path / "empty"))
     planned = tiny_plan(text_file, "model.hidden_size=40")
     trainer = Trainer(planned.config, planned.corpus, may_compile=False)
-    assert trainer.environment()["engine"] == "torch"
+    assert trainer.environment()["backend"] == "torch"
     assert not (tmp_path / "empty" / "kernels").exists()
 
 
@@ -339,7 +335,7 @@ def test_without_a_compiler_torch_computes_and_native_is_refused(
     monkeypatch.setenv("CHARLM_CACHE", str(tmp_path / "cache"))
     code, out, err = train_it(tmp_path, text_file)
     assert code == 0
-    assert json.loads(out)["engine"] == "torch"
+    assert json.loads(out)["backend"] == "torch"
     assert "computing with torch: no C++ compiler (no-such-compiler) was found" in err
     code, _, err = train_it(tmp_path, text_file, "train.backend=native")
     assert code == 2
@@ -358,7 +354,7 @@ def test_compiler_that_fails_is_named_with_its_error_and_not_asked_again(
     for _ in range(2):
         code, out, err = train_it(tmp_path, text_file)
         assert code == 0
-        assert json.loads(out)["engine"] == "torch"
+        assert json.loads(out)["backend"] == "torch"
         assert "cannot compile the kernels: error: no such thing" in err
     assert len((tmp_path / "asked").read_text().splitlines()) == len(build.UNITS)
 
@@ -393,7 +389,7 @@ def test_kernels_that_compute_wrongly_are_not_used(
     code, out, err = train_it(tmp_path, text_file)
     assert code == 0
     assert "compiling the kernels for this processor" in err
-    assert json.loads(out)["engine"] == "torch"
+    assert json.loads(out)["backend"] == "torch"
     assert "the kernels compute lstm wrongly" in err
     assert list((cache / "kernels").glob("*.so")) == []
     _, _, err = train_it(tmp_path, text_file)
@@ -406,7 +402,7 @@ def test_kernels_that_compute_wrongly_are_not_used(
 
 def trained_a_little(cell: str = "lstm", size: int = V, **changes: object) -> CharModel:
     """With weights that are far from uniform in what they predict."""
-    model = made(None, cell, size, **changes)
+    model = made(None, cell, size, **changes).model
     model.head.weight.data *= 10
     return model.requires_grad_(False)
 
@@ -470,15 +466,13 @@ def test_choice_of_the_kernels_inverts_the_distribution(kernels: Kernels) -> Non
 
 
 def test_precision_that_cannot_be_had_is_refused(kernels: Kernels) -> None:
-    from charlm.sampling.engine import engine
-
     has(kernels, "int8")
-    assert isinstance(engine(trained_a_little()), NativeEngine)
-    assert isinstance(engine(trained_a_little(hidden_size=8)), TorchEngine)
+    assert isinstance(make_engine(trained_a_little()), NativeEngine)
+    assert isinstance(make_engine(trained_a_little(hidden_size=8)), TorchEngine)
     with pytest.raises(UsageError, match="int8"):
-        engine(trained_a_little("rnn", nonlinearity="relu"), precision="int8")
+        make_engine(trained_a_little("rnn", nonlinearity="relu"), precision="int8")
     with pytest.raises(UsageError, match="native kernels"):
-        engine(trained_a_little(hidden_size=8), precision="bfloat16")
+        make_engine(trained_a_little(hidden_size=8), precision="bfloat16")
 
 
 def test_freed_memory_stays_for_the_next_step(kernels: Kernels) -> None:
@@ -488,11 +482,11 @@ def test_freed_memory_stays_for_the_next_step(kernels: Kernels) -> None:
     import resource
 
     keep_freed_memory()
-    model = made(kernels, hidden_size=128)
-    states = model.initial_states(B)
+    computation = made(kernels, hidden_size=128)
+    states = computation.model.initial_states(B)
     for _ in range(20):
-        _, states = model.learn(*window(1, 100), states)
+        _, states = computation.loss_and_gradients(*window(1, 100), states)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(20):
-        _, states = model.learn(*window(1, 100), states)
+        _, states = computation.loss_and_gradients(*window(1, 100), states)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 200

@@ -8,16 +8,11 @@ from hypothesis import strategies as st
 from charlm.cells import CELLS
 from charlm.config.schema import ModelConfig, SampleConfig
 from charlm.models.recurrent import CharModel
+from charlm.sampling.decoder import StreamDecoder
 from charlm.sampling.engine import TorchEngine
 from charlm.sampling.filters import choose, keep_top_k, keep_top_p, with_temperature
-from charlm.sampling.generate import (
-    Sample,
-    StreamDecoder,
-    bits_per_character,
-    generate,
-    named,
-    visible,
-)
+from charlm.sampling.generate import Generation, bits_per_character
+from charlm.text.display import named, visible
 from charlm.text.vocabulary import BYTES, Vocabulary
 
 LETTERS = Vocabulary("char", "none", tuple(map(ord, "\nabcdefghi")), True)
@@ -33,14 +28,19 @@ def made(cell: str = "lstm", size: int = len(LETTERS), **changes: object) -> Cha
     return model.requires_grad_(False)
 
 
-def written(model: CharModel, vocabulary: Vocabulary = LETTERS, **options: object) -> str:
+def generation(
+    model: CharModel, vocabulary: Vocabulary = LETTERS, **options: object
+) -> tuple[str, Generation]:
     named_options = {
-        key: options.pop(key)
-        for key in ("prompt", "seed", "num", "stop", "streams")
-        if key in options
+        key: options.pop(key) for key in ("prompt", "seed", "num", "stop") if key in options
     }
-    settings = SampleConfig.model_validate({"length": 60, **options})
-    return "".join(generate(model, vocabulary, settings, **named_options))  # type: ignore[arg-type]
+    config = SampleConfig.model_validate({"length": 60, **options})
+    found = Generation(model, vocabulary, config, **named_options)  # type: ignore[arg-type]
+    return "".join(found), found
+
+
+def written(model: CharModel, vocabulary: Vocabulary = LETTERS, **options: object) -> str:
+    return generation(model, vocabulary, **options)[0]
 
 
 # ---- the engine ---------------------------------------------------------------------------------
@@ -147,21 +147,19 @@ def test_unknown_is_never_written_though_the_model_prefers_it() -> None:
 
 def test_bits_of_a_sample_are_those_of_the_unfiltered_model() -> None:
     model = made()
-    streams: list[Sample] = []
-    text = written(model, prompt="abc", length=25, temperature=0.5, top_k=3, streams=streams)
+    text, found = generation(model, prompt="abc", length=25, temperature=0.5, top_k=3)
     whole = torch.tensor(LETTERS.encode("abc" + text).tolist())
     logits, _ = model(whole[:-1, None], model.initial_states(1))
     costs = -logits[:, 0].log_softmax(-1)[torch.arange(27), whole[1:]]
     expected = costs[2:].sum().item() / math.log(2) / 25
-    assert bits_per_character(streams[0], LETTERS) == pytest.approx(expected, rel=1e-4)
+    assert bits_per_character(found.samples[0], LETTERS) == pytest.approx(expected, rel=1e-4)
 
 
 def test_num_writes_texts_that_differ_and_repeat_with_the_seed() -> None:
-    model, streams, again = made(), [], []
-    written(model, num=4, streams=streams)
-    written(model, num=4, streams=again)
-    assert len({stream.text for stream in streams}) == 4
-    assert [s.text for s in streams] == [s.text for s in again]
+    model = made()
+    first, again = (generation(model, num=4)[1].samples for _ in range(2))
+    assert len({sample.text for sample in first}) == 4
+    assert [s.text for s in first] == [s.text for s in again]
 
 
 def test_stop_ends_before_the_text_even_where_it_is_split_over_pieces() -> None:

@@ -66,7 +66,7 @@ def test_stopped_and_resumed_run_ends_with_the_same_bits(
     assert summary_of(events_of(first, broken_run, stop_at))["stopped_by"] == "signal"
     resumed = setup.resume(tmp_path / "broken")
     assert resumed.differences == []
-    assert resumed.checkpoint.step == stop_at + 1
+    assert resumed.step == stop_at + 1
     events_of(resumed.trainer, resumed.run)
     expected, found = tensors_of(whole_run), tensors_of(broken_run)
     assert expected.keys() == found.keys()
@@ -86,7 +86,7 @@ def test_run_killed_between_checkpoints_resumes_to_the_same_bits(
             break  # as if the process had died: nothing more is written
     killed_run.unlock()
     resumed = setup.resume(tmp_path / "killed")
-    assert resumed.checkpoint.step == 6
+    assert resumed.step == 6
     events_of(resumed.trainer, resumed.run)
     for name, value in tensors_of(whole_run).items():
         assert torch.equal(value, tensors_of(killed_run)[name]), name
@@ -151,7 +151,7 @@ def test_training_learns_and_reports_what_the_contract_promises(
         "device",
         "precision",
         "threads",
-        "engine",
+        "backend",
         "stopped_by",
     }
     assert summary["characters"] == 200 * 8 * 20
@@ -161,8 +161,8 @@ def test_training_learns_and_reports_what_the_contract_promises(
     ]
     common = {"kind", "step", "characters", "seconds", "loss", "bits_per_character"}
     for row in rows:
-        extra = {"learning_rate", "gradient_norm"} if row["kind"] == "train" else set()
-        assert set(row) == common | extra
+        extra = {"train": {"learning_rate", "gradient_norm"}, "eval": set(), "sample": {"text"}}
+        assert set(row) == common | extra[row["kind"]]
         assert row["bits_per_character"] == pytest.approx(row["loss"] / math.log(2))
 
 
@@ -302,14 +302,12 @@ def test_evaluation_in_parallel_is_within_a_thousandth_of_a_bit_of_one_lane(
     split = trainer.corpus.splits["validation"]
     bits = [
         evaluate(
-            trainer.learner.eval_model,
+            trainer.learner.evaluation,
             trainer.corpus.symbols,
-            split.start,
-            split.stop,
-            characters=split.characters,
-            bytes=split.bytes,
+            vocabulary=trainer.corpus.vocabulary,
+            split=split,
             lanes=lanes,
-        ).bits_per_character
+        )[1].bits_per_character
         for lanes in (1, 64)
     ]
     assert abs(bits[0] - bits[1]) < 0.001

@@ -39,14 +39,17 @@ def sentences(
     return list(dict.fromkeys(lines))
 
 
-def sentence(error: ValidationError, name: str) -> str:
-    """Return the first error of a single section, `name` standing for its keys' section."""
+def sentence(error: ValidationError) -> str:
+    """Return the first error of a single section, with the bare key."""
     item = error.errors()[0]
-    return _sentence(name, str(item["loc"][0]) if item["loc"] else "", item)
+    key = str(item["loc"][0])
+    if item["type"] == "extra_forbidden":
+        return f"there is no option {key!r}"
+    return _sentence("", key, item)
 
 
 def _sentence(section: str, key: str, item: Any) -> str:
-    dotted = f"{section}.{key}" if key else section
+    dotted = ".".join(filter(None, (section, key)))
     if section in SECTIONS and not key and item["type"] != "value_error":
         return f"{section} must be a table: [{section}] and its keys below"
     if dotted == "model.bidirectional":

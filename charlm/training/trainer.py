@@ -7,7 +7,7 @@ that is stopped and resumed ends with the same bits as one that was not.
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,34 +23,13 @@ from charlm.runs.checkpoint import Checkpoint
 from charlm.runs.directory import RunDirectory
 from charlm.sampling.generate import Generation, bits_per_character
 from charlm.text.corpus import Corpus
-from charlm.training.events import Evaluated, Event, Finished, Sampled, Saved, Stalled, Trained
+from charlm.training.events import Evaluated, Event, Finished, Sampled, Saved, Trained
 from charlm.training.learner import Learner, derived_seed
+from charlm.training.state import TrainingState
 
 LN2 = math.log(2)
 CHECKS_PER_EVALUATION = 10
 """Once the training loss is at the target, evaluations come so much oftener than eval_every."""
-SMOOTHING = 0.15
-"""Of the training loss, for that purpose: it lags about as far behind as validation does."""
-STALLED_AFTER = 3
-"""Evaluations without a new best that are reported; fewer are noise."""
-
-
-@dataclass
-class TrainingState:
-    """Where a run stands; part of every checkpoint."""
-
-    step: int = 0
-    seconds: float = 0.0
-    loss_count: int = 0
-    """Steps since the last log."""
-    recent_loss: float | None = None
-    """The losses of the logs so far, smoothed, in nats a symbol."""
-    evaluated_at: int = 0
-    best: dict[str, Any] | None = None
-    evaluations: int = 0
-    since_best: int = 0
-    """Evaluations in a row that found no new best."""
-    recent_loss_at_best: float | None = None
 
 
 class Trainer:
@@ -112,12 +91,14 @@ class Trainer:
     def _refuse_divergence(self, norm: Tensor) -> None:
         loss = self.learner.mean_loss()
         if not (math.isfinite(loss) and math.isfinite(norm.item())):
-            raise DivergedError(
-                f"training diverged at step {self.progress.step}: "
-                f"loss {loss:g}, gradient norm {norm.item():g}",
-                "lower train.learning_rate or raise train.warmup_steps; "
-                "the checkpoints written before are kept",
-            )
+            raise self._diverged(f"loss {loss:g}, gradient norm {norm.item():g}")
+
+    def _diverged(self, seen: str) -> DivergedError:
+        return DivergedError(
+            f"training diverged at step {self.progress.step}: {seen}",
+            "lower train.learning_rate or raise train.warmup_steps; "
+            "the checkpoints written before are kept",
+        )
 
     def _reason_to_stop(self) -> str:
         config, progress = self.config.train, self.progress
@@ -145,14 +126,13 @@ class Trainer:
     # ---- what happens between steps --------------------------------------------------------------
 
     def _trained(self, run: RunDirectory, norm: Tensor) -> Trained:
-        progress = self.progress
-        loss, before = self.learner.pop_mean_loss(), progress.recent_loss
-        progress.recent_loss = loss if before is None else before + SMOOTHING * (loss - before)
+        loss = self.learner.pop_mean_loss()
+        self.progress.record_loss(loss)
         event = Trained(
             **self._position(),
             loss=loss,
             bits_per_character=self._bits(loss),
-            learning_rate=self.learner.learning_rate(progress.step - 1),
+            learning_rate=self.learner.learning_rate(self.progress.step - 1),
             gradient_norm=norm.item(),
         )
         run.append_metrics({"kind": "train", **asdict(event)})
@@ -173,16 +153,9 @@ class Trainer:
         progress, config = self.progress, self.config.train
         began = time.perf_counter()
         score = self.score(self.corpus.evaluated)
-        progress.evaluated_at, progress.evaluations = progress.step, progress.evaluations + 1
-        is_best = progress.best is None or score.loss < progress.best["loss"]
-        progress.since_best += 1
-        if is_best:
-            progress.since_best, progress.recent_loss_at_best = 0, progress.recent_loss
-            progress.best = {
-                "step": progress.step,
-                "loss": score.loss,
-                "bits_per_character": score.bits_per_character,
-            }
+        if not math.isfinite(score.loss):
+            raise self._diverged(f"validation loss {score.loss:g}")
+        is_best = progress.record_evaluation(score)
         event = Evaluated(
             **self._position(),
             loss=score.loss,
@@ -194,17 +167,10 @@ class Trainer:
         del row["is_best"], row["took"]
         run.append_metrics({"kind": "eval", **row})
         yield event
-        if progress.since_best == STALLED_AFTER:
-            yield self._stalled()
+        if stalled := progress.stalled():
+            yield stalled
         if config.sample_every and progress.evaluations % config.sample_every == 0:
             yield self._sample(run)
-
-    def _stalled(self) -> Stalled:
-        progress = self.progress
-        assert progress.best is not None
-        then, now = progress.recent_loss_at_best, progress.recent_loss
-        overfits = then is not None and now is not None and now < then
-        return Stalled(progress.step, progress.since_best, progress.best["step"], overfits)
 
     def _sample(self, run: RunDirectory) -> Sampled:
         """Draw a sample from the evaluated model; nothing that training reads is touched."""

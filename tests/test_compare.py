@@ -307,8 +307,9 @@ def test_one_comparison_at_a_time(text_file: Path, tmp_path: Path) -> None:
 def test_diverged_run_ends_the_comparison_and_keeps_the_others(
     text_file: Path, tmp_path: Path
 ) -> None:
-    wild = "rnn:nonlinearity=relu,train.learning_rate=10.0,train.clip_norm=0,train.warmup_steps=0"
-    given = planned(text_file, ["lstm", wild], "train.steps=300", seeds=1)
+    hot = "train.learning_rate=10.0,train.clip_norm=0,train.warmup_steps=0"
+    wild = f"rnn:nonlinearity=relu,num_layers=6,{hot}"
+    given = planned(text_file, ["lstm", wild], "train.steps=1000", match="hidden", seeds=1)
     with pytest.raises(DivergedError, match="seed 0: training diverged"):
         carried_out(given, tmp_path / "c")
     assert (tmp_path / "c" / "runs" / "lstm-seed0" / "summary.json").is_file()

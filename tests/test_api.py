@@ -1,0 +1,100 @@
+"""charlm from Python: what a notebook calls."""
+
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from conftest import TINY
+
+import charlm
+from charlm.errors import CharlmError, ConfigError, DataError, UsageError
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_train_can_be_called_again_and_again() -> None:
+    """The module of that name hid the function once it was imported."""
+    runs = [charlm.train("hello", set=["train.steps=2"])["run"] for _ in range(2)]
+    assert runs == ["runs/hello-1", "runs/hello-2"]
+
+
+def test_train_takes_a_text_and_load_gives_what_was_trained(text_file: Path) -> None:
+    by_data = charlm.train(data=text_file, set=TINY, run="one")
+    by_source = charlm.train(text_file, set=TINY, run="two")
+    several = charlm.train("default", data=[text_file, str(text_file)], set=TINY, run="three")
+    assert by_data["best"] == by_source["best"] != several["best"]
+    model = charlm.load("one")
+    text = model.sample("the ", seed=3, length=20, temperature=0.5)
+    assert text == model.sample("the ", seed=3, length=20, temperature=0.5)
+    assert "".join(model.stream("the ", seed=3, length=20, temperature=0.5)) == text
+    found = model.surprisals("the quick brown fox")
+    assert found.score == model.score("the quick brown fox")
+    assert found.surprisals.shape == found.symbols.shape == (19,)
+
+
+def test_the_command_line_and_the_interface_train_the_same(text_file: Path) -> None:
+    from charlm.__main__ import run
+
+    settings = [part for change in TINY for part in ("--set", change)]
+    assert run(["train", str(text_file), *settings, "--run", "typed", "-q"]) == 0
+    called = charlm.train(text_file, set=TINY)["best"]
+    assert charlm.load("typed").checkpoint.state["progress"]["best"] == called
+
+
+def test_errors_are_charlms_own_and_say_what_to_do(text_file: Path) -> None:
+    charlm.train(text_file, set=TINY, run="mine")
+    model = charlm.load("mine")
+    wrong = [
+        (UsageError, "top_p = 0 should be greater than 0", lambda: model.sample(top_p=0)),
+        (UsageError, "no option 'temprature'", lambda: model.sample(temprature=1)),
+        (DataError, "is empty", lambda: model.score("")),
+        (UsageError, "there is no run", lambda: charlm.load("nowhere")),
+        (UsageError, "not available", lambda: charlm.load("mine", device="cuda:77")),
+        (ConfigError, "did you mean 'hello'", lambda: charlm.train("helo")),
+        (ConfigError, "did you mean 'steps'", lambda: charlm.train(set=["train.setps=3"])),
+        (DataError, "no file or folder", lambda: charlm.train(data="nothing.txt")),
+        (UsageError, "two texts are named", lambda: charlm.train(text_file, data="b.txt")),
+    ]
+    for kind, what, call in wrong:
+        with pytest.raises(kind, match=what) as caught:
+            call()
+        assert isinstance(caught.value, charlm.CharlmError)
+        assert caught.value.advice
+    assert issubclass(UsageError, CharlmError)
+
+
+def test_training_leaves_the_threads_as_they_were(text_file: Path) -> None:
+    import torch
+
+    torch.set_num_threads(2)
+    charlm.train(text_file, set=[*TINY, "train.threads=1"])
+    charlm.load().sample(length=3)
+    assert torch.get_num_threads() == 2
+
+
+def test_the_interface_is_typed_and_costs_nothing_to_import(tmp_path: Path) -> None:
+    assert (files("charlm") / "py.typed").is_file()
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import charlm\n"
+        'summary: dict[str, object] = charlm.train(data="my.txt")\n'
+        "text: str = charlm.load().sample('a', length=3)\n"
+        "bits: float = charlm.load().score(text).bits_per_character\n"
+        "charlm.train(data=3)\n"
+    )
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", str(program)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert checked.stdout.count("error:") == 1, checked.stdout
+    assert "program.py:5" in checked.stdout
+    light = "import sys, charlm; sys.exit(any(m in sys.modules for m in ('torch', 'pydantic')))"
+    assert subprocess.run([sys.executable, "-c", light], check=False).returncode == 0

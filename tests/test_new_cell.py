@@ -1,0 +1,95 @@
+"""A new cell is one file (matrix_memory.py) and one line: everything works with it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY, words
+from matrix_memory import SLOTS, MatrixMemory
+
+import charlm
+from charlm.__main__ import run
+from charlm.cells import CELLS
+from charlm.training import setup
+from charlm.training.learner import Learner
+
+SIZES = ("model.cell=matrix", "model.hidden_size=36", "model.num_layers=2", "model.dropout=0.2")
+SETTINGS = [part for change in (*TINY, *SIZES) for part in ("--set", change)]
+
+
+@pytest.fixture(autouse=True)
+def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setitem(CELLS, "matrix", MatrixMemory)  # the one line
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "words.txt").write_text(words(1500), encoding="utf-8")
+    return tmp_path
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return charlm.load(path, which="latest").checkpoint.weights
+
+
+def test_a_new_cell_trains_and_resumes_bit_for_bit(folder: Path) -> None:
+    whole = [*SETTINGS, "--set", "train.final_learning_rate=1.0", "-q"]
+    assert run(["train", "words.txt", "--run", "whole", *whole]) == 0
+    half = [*whole, "--set", "train.steps=7"]
+    assert run(["train", "words.txt", "--run", "parted", *half]) == 0
+    assert run(["train", "--resume", "--run", "parted", "--set", "train.steps=12", "-q"]) == 0
+    expected, found = weights(folder / "whole"), weights(folder / "parted")
+    assert any(name.startswith("cells.1.key") for name in expected)
+    for name, value in expected.items():
+        assert torch.equal(value, found[name]), name
+
+
+def test_a_new_cell_is_sampled_and_scored(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["train", "words.txt", "--run", "mine", *SETTINGS, "--json", "-q"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["cell"], summary["backend"]) == ("matrix", "torch")
+    assert run(["sample", "mine", "--length", "30", "--seed", "1", "--num", "2", "--json"]) == 0
+    samples = json.loads(capsys.readouterr().out)["samples"]
+    assert [len(sample["text"]) for sample in samples] == [30, 30]
+    assert run(["score", "mine", "words.txt", "--json"]) == 0
+    whole = json.loads(capsys.readouterr().out)["bits_per_character"]
+    assert run(["score", "mine", "words.txt", "--window", "2000", "--json"]) == 0
+    windows = json.loads(capsys.readouterr().out)["bits_per_character"]
+    assert whole == pytest.approx(windows, abs=0.2)
+    assert run(["train", "words.txt", *SETTINGS, "--set", "train.backend=native"]) == 2
+    assert "the kernels have no cell 'matrix'" in capsys.readouterr().err
+
+
+def test_a_new_cell_is_compared_and_measured(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = [part for change in TINY[1:] for part in ("--set", change)]
+    options = ["--data", "words.txt", "--seeds", "3", "--out", "there", "--json", "-q"]
+    sizes = ["--set", "model.hidden_size=64", "--set", "data.split=[0.7,0.2,0.1]"]
+    assert run(["compare", "matrix", "rnn", *small, *sizes, *options]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [row["cell"] for row in result["rows"]] == ["matrix", "rnn"]
+    reached = {run["cell"]: run["gradient_trained"] for run in result["runs"]}
+    assert set(reached["matrix"]) == {"h", "memory"}
+    assert run(["bench", "matrix", "--shape", "32x1", "--rounds", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"][0]["train"].keys() == {"torch"}
+
+
+def test_resets_start_lanes_of_any_state_anew_even_where_lanes_are_as_many_as_units(
+    folder: Path,
+) -> None:
+    changes = [*TINY, "model.cell=matrix", "model.hidden_size=12", "train.batch_size=12"]
+    layers = setup.choose_layers("words.txt", [*changes, "train.state_reset=0.5"])
+    resolved = setup.resolve_run(layers)
+    split = resolved.corpus.train
+    learner = Learner(
+        resolved.config,
+        resolved.corpus.symbols[split.start : split.stop],
+        len(resolved.corpus.vocabulary),
+    )
+    learner.take_step()
+    carried = learner.states[0]
+    h, memory = learner._opening_states(1)[0]
+    assert memory.shape == (12, 12, SLOTS)
+    anew = [bool((memory[lane] == 0.1).all() and (h[lane] == 0).all()) for lane in range(12)]
+    kept = [torch.equal(memory[lane], carried[1][lane]) for lane in range(12)]
+    assert 0 < sum(anew) < 12
+    assert [not one for one in kept] == anew

@@ -1,3 +1,5 @@
+import hashlib
+import json
 import os
 import unicodedata
 from pathlib import Path
@@ -7,8 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from charlm.config.schema import DataConfig
+from charlm.backends.step import TorchComputation
+from charlm.config.schema import DataConfig, ModelConfig
 from charlm.errors import DataError
+from charlm.evaluation.surprisal import surprisals
+from charlm.files import cache_folder
+from charlm.models.recurrent import CharModel
 from charlm.text import corpus, reading, sources
 from charlm.text.batches import BatchStream
 from charlm.text.corpus import Corpus
@@ -144,7 +150,7 @@ def test_standard_library_is_there_in_a_fixed_mixed_order() -> None:
 def test_second_start_takes_the_cache_and_a_changed_text_does_not(tmp_path: Path) -> None:
     path = write(tmp_path, "abcdefgh" * 10)
     first = prepared(path)
-    (entry,) = (sources.cache_folder() / "corpora").iterdir()
+    (entry,) = (cache_folder() / "corpora").iterdir()
     stamp = (entry / "symbols.bin").stat().st_mtime_ns
     assert prepared(path).fingerprint == first.fingerprint
     assert (entry / "symbols.bin").stat().st_mtime_ns == stamp
@@ -161,10 +167,56 @@ def test_large_files_are_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert corpus.survey(data) == first
 
 
+def entry_of(path: Path, **options: object) -> Path:
+    """Encode a text; return its folder in the cache."""
+    prepared(path, **options)
+    (entry,) = (cache_folder() / "corpora").iterdir()
+    return entry
+
+
+def test_a_start_reads_no_symbols(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, "abcdefgh" * 1000)
+    entry_of(path)
+    monkeypatch.setattr(hashlib, "file_digest", lambda *_: pytest.fail("digested again"))
+    symbols = prepared(path).symbols
+    assert isinstance(symbols, np.memmap)  # nothing of it is in memory until it is asked for
+
+
+def test_a_touched_file_is_checked_again_and_believed_if_it_is_the_same(tmp_path: Path) -> None:
+    path = write(tmp_path, "abcdefgh" * 1000)
+    entry = entry_of(path)
+    os.utime(entry / "symbols.bin", (1, 1))
+    assert decoded(prepared(path), "train") == "abcdefgh" * 500
+    assert json.loads((entry / "checked.json").read_text())[1] == 10**9
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_one_flipped_bit_in_any_split_is_refused(tmp_path: Path, split: str) -> None:
+    path = write(tmp_path, "abcdefgh" * 1000)
+    entry = entry_of(path)
+    place = prepared(path).splits[split].start + 7
+    content = bytearray((entry / "symbols.bin").read_bytes())
+    content[place] ^= 1
+    (entry / "symbols.bin").write_bytes(content)
+    assert "SHA-256" in refusal(path)
+
+
+def test_symbols_out_of_bounds_never_become_indices() -> None:
+    """Not even where a file was changed behind its digest's back."""
+    symbols = np.zeros(400, np.uint8)
+    symbols[300] = 7
+    batches = BatchStream(symbols, 5, batch_size=3, sequence_length=5)
+    with pytest.raises(DataError, match="holds symbol 7, the vocabulary has 5"):
+        [batches.window(number) for number in range(batches.windows)]
+    config = ModelConfig(hidden_size=4, embedding_size=2)
+    with pytest.raises(DataError, match="holds symbol 7, the vocabulary has 5"):
+        surprisals(TorchComputation(CharModel(config, 5)), symbols, 200, 400)
+
+
 def test_damaged_cache_is_refused_with_the_folder_to_delete(tmp_path: Path) -> None:
     path = write(tmp_path, "abcdefgh" * 10)
     prepared(path)
-    (entry,) = (sources.cache_folder() / "corpora").iterdir()
+    (entry,) = (cache_folder() / "corpora").iterdir()
     (entry / "symbols.bin").write_bytes(b"abc")
     assert "damaged" in refusal(path)
     (entry / "corpus.json").write_text("{")
@@ -175,7 +227,7 @@ def test_dry_run_leaves_the_cache_alone(tmp_path: Path) -> None:
     data = DataConfig(path=str(write(tmp_path, "abcdefgh" * 10)), split=HALVES)
     encoded = corpus.prepare(data, corpus.survey(data, keep=False), keep=False)
     assert decoded(encoded, "train") == "abcdefgh" * 5
-    assert [path.name for path in sources.cache_folder().iterdir()] == ["kernels"]
+    assert [path.name for path in cache_folder().iterdir()] == ["kernels"]
 
 
 # ---- what is refused ----------------------------------------------------------------------------
@@ -234,7 +286,7 @@ def test_download_without_a_network_says_what_to_pass(monkeypatch: pytest.Monkey
         prepared("https://example.org/x.txt", sha256="0" * 64)
     assert "no route to host" in caught.value.what
     assert "--data PATH" in caught.value.advice
-    assert not list((sources.cache_folder() / "downloads").iterdir())
+    assert not list((cache_folder() / "downloads").iterdir())
 
 
 def test_download_of_another_text_is_refused_and_the_right_one_kept(

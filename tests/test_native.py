@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -395,6 +396,23 @@ def test_kernels_that_compute_wrongly_are_not_used(
     _, _, err = train_it(tmp_path, text_file)
     assert "wrongly" in err
     assert "compiling" not in err
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="there is no g++ here")
+@pytest.mark.parametrize("unit", build.UNITS, ids=lambda unit: " ".join(unit))
+def test_kernels_compile_without_a_warning(unit: tuple[str, ...]) -> None:
+    source, *defined = unit
+    warnings = ["-Wall", "-Wextra", "-Wshadow", "-Wvla"]
+    command = ["g++", *build.FLAGS, *warnings, *defined, "-c", str(build.SOURCE / source)]
+    done = subprocess.run([*command, "-o", os.devnull], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    own = [line for line in done.stderr.splitlines() if "warning" in line and "/gcc/" not in line]
+    assert own == []
+
+
+def test_every_kernel_is_that_of_a_cell(kernels: Kernels) -> None:
+    made = {CELLS[name](3, 4, **options).variant for name, options in VARIANTS}  # type: ignore[arg-type]
+    assert set(kernels.kinds) == made
 
 
 # ---- writing ------------------------------------------------------------------------------------

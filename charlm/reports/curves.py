@@ -36,4 +36,4 @@ def _draw(axes: Axes, runs: Sequence[ListedRun]) -> None:
     axes.set_xlabel("characters read")
     axes.set_ylabel("bits per character on validation")
     axes.xaxis.set_major_formatter(lambda value, _: short(value))
-    axes.legend()
+    axes.legend(loc="upper right")

@@ -167,7 +167,7 @@ def _curves(axes: Axes, ink: str, result: Result, over: str) -> None:
     axes.set_ylabel("bits per character")
     if over == "characters":
         axes.xaxis.set_major_formatter(lambda value, _: short(value))
-    axes.legend()
+    axes.legend(loc="upper right")
 
 
 def _quality_against_speed(axes: Axes, ink: str, result: Result) -> None:
@@ -209,7 +209,7 @@ def _gradient(axes: Axes, result: Result, key: str) -> None:
             axes.semilogy(range(len(c)), c, color=colour_of(cell), linestyle=":", linewidth=1)
     axes.set_xlabel("steps back, k")
     axes.set_ylabel("norm of the gradient")
-    axes.legend()
+    axes.legend(loc="upper right")
 
 
 def _by_lag(result: Result, key: str, cell: str, part: str) -> Sequence[float]:

@@ -150,7 +150,7 @@ def test_overfitting_is_told_once_and_patience_stops_it(
     told = re.findall("the validation has not improved for 3 evaluations, since step", err)
     assert len(told) >= 1
     assert "learning the text by heart" in err
-    assert "no better evaluation" in out
+    assert "stopped by train.patience" in out
 
 
 def test_dry_run_remarks_on_too_many_passes(

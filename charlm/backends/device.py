@@ -19,7 +19,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device of `--device`; "auto" takes CUDA, then MPS, then the CPU.
+    """Resolve the device of `--device`; "auto" takes CUDA, then MPS, then the CPU.
 
     Raises: UsageError for one that is not there.
     """
@@ -33,7 +33,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_precision(config: TrainConfig, on: torch.device) -> torch.dtype:
-    """The type of matrix products; weights, states and sums are float32 in any case.
+    """Resolve the type of matrix products; weights, states and sums are float32 in any case.
 
     "auto" is bfloat16 where the processor or GPU computes in it, else float32.
     """
@@ -51,14 +51,14 @@ def resolve_precision(config: TrainConfig, on: torch.device) -> torch.dtype:
 
 
 def autocast(dtype: torch.dtype, on: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """A context in which matrix products run in `dtype`."""
+    """Make a context in which matrix products run in `dtype`."""
     if dtype == torch.float32:
         return contextlib.nullcontext()
     return torch.autocast(on.type, dtype)
 
 
 def to_device(tensor: torch.Tensor, to: torch.device) -> torch.Tensor:
-    """A tensor of the CPU's on a device; a GPU fetches it while the CPU goes on."""
+    """Copy a tensor to a device, asynchronously on CUDA."""
     if to.type != "cuda":
         return tensor.to(to)
     return tensor.pin_memory().to(to, non_blocking=True)
@@ -93,7 +93,7 @@ def keep_freed_memory() -> None:
 
 
 def memory_in_use(on: torch.device) -> int:
-    """Bytes in use now: on the GPU where one is used, else by the process. 0: unknown."""
+    """Return the bytes in use now, on the GPU or by the process. 0: unknown."""
     if on.type == "cuda":
         return torch.cuda.memory_allocated(on)
     return _from_status("VmRSS")
@@ -114,7 +114,7 @@ def reset_peak_memory(on: torch.device) -> bool:
 
 
 def peak_memory(on: torch.device) -> int:
-    """Bytes: the most in use at once, on the GPU where one is used, else by the process."""
+    """Return the most bytes in use at once, on the GPU where one is used, else by the process."""
     if on.type == "cuda":
         return torch.cuda.max_memory_allocated(on)
     if sys.platform == "win32":
@@ -128,7 +128,7 @@ def peak_memory(on: torch.device) -> int:
 
 
 def _from_status(name: str) -> int:
-    """Bytes, from Linux' account of this process; 0 where there is none."""
+    """Read bytes from Linux' account of this process; 0 where there is none."""
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     except OSError:
@@ -138,7 +138,7 @@ def _from_status(name: str) -> int:
 
 
 def versions() -> dict[str, str]:
-    """What a result depends on beside the configuration."""
+    """Return what a result depends on beside the configuration."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,

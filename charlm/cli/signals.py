@@ -8,7 +8,7 @@ from types import FrameType
 
 @contextmanager
 def stopping_on_signals(stop: Callable[[], None]) -> Iterator[list[int]]:
-    """Inside, a first SIGINT or SIGTERM calls `stop`; yields the list of those received."""
+    """Have a first SIGINT or SIGTERM call `stop`; yield the list of those received."""
     received: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -26,5 +26,5 @@ def stopping_on_signals(stop: Callable[[], None]) -> Iterator[list[int]]:
 
 
 def exit_at_once(number: int, frame: FrameType | None) -> None:
-    """A handler for the time before anything needs saving."""
+    """Exit, while nothing needs saving yet."""
     raise SystemExit(128 + number)

@@ -87,7 +87,7 @@ def analyse(
 
 
 def prompt_from(corpus: Corpus) -> str:
-    """A line of the validation split, for every cell to go on from."""
+    """Choose a line of the validation split, for every cell to go on from."""
     split = corpus.splits["validation"]
     stop = min(split.stop, split.start + PROMPT_SYMBOLS)
     text = corpus.vocabulary.decode(corpus.symbols[split.start : stop].tolist())
@@ -96,12 +96,12 @@ def prompt_from(corpus: Corpus) -> str:
 
 
 def as_utf8(text: str) -> str:
-    """The text with a mark for what is no UTF-8, such as the bytes of a character cut in two."""
+    """Mark what is no UTF-8 in a text, such as the bytes of a character cut in two."""
     return text.encode("utf-8", "replace").decode()
 
 
 def _fresh(planned: PlannedRun, corpus: Corpus) -> CharModel:
-    """The model as it was before its first step."""
+    """Make the model as it was before its first step."""
     model = CharModel(planned.config.model, len(corpus.vocabulary))
     model.reset_parameters(planned.config.train.seed)
     return model.requires_grad_(False)
@@ -123,7 +123,7 @@ def _write(saved: Checkpoint, model: CharModel, prompt: str, length: int, *, see
 
 
 def _test_bits(planned: PlannedRun, model: CharModel, corpus: Corpus) -> float | None:
-    """On the test split, in float32, as `charlm score RUN --split test` says."""
+    """Score the test split, in float32, as `charlm score RUN --split test` says."""
     split = corpus.splits["test"]
     if not len(split):
         return None

@@ -13,7 +13,7 @@ FOLDER = "measured"
 
 
 def cached(folder: Path, name: str, key: Any, measure: Callable[[], Any]) -> Any:
-    """What `measure` returned when it was first called for `key`.
+    """Return what `measure` returned when it was first called for `key`.
 
     Both are JSON. A file that cannot be read is as good as none: it is measured again.
     """

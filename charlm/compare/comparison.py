@@ -186,6 +186,6 @@ class Comparison:
 
 
 def next_path() -> Path:
-    """`runs/compare-<n>` with the first free n."""
+    """Return `runs/compare-<n>` with the first free n."""
     root = Path("runs")
     return next(path for n in count(1) if not (path := root / f"compare-{n}").exists())

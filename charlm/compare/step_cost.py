@@ -64,7 +64,7 @@ def _median(values: Sequence[int | None]) -> int | None:
 
 
 def _started(config: Config, corpus: Corpus) -> tuple[Learner, int | None]:
-    """A learner that has taken its first steps, and the memory that took."""
+    """Start a learner with its first steps; return it and the memory that took."""
     on = resolve_device(config.train.device)
     known = reset_peak_memory(on)
     before = memory_in_use(on)
@@ -75,7 +75,7 @@ def _started(config: Config, corpus: Corpus) -> tuple[Learner, int | None]:
 
 
 def _timed(learner: Learner, steps: int) -> float:
-    """Seconds a step."""
+    """Return the seconds of a step."""
     began = time.perf_counter()
     for _ in range(steps):
         norm = learner.take_step()

@@ -94,7 +94,7 @@ def _mean(row: Row) -> float:
 
 
 def _margin(row: Row, constant: float) -> Interval:
-    """Of a cell's values over a number that has no spread."""
+    """Compare a cell's values with a number that has no spread."""
     values = row["bits_per_character"]["values"]
     return difference(values, [constant] * len(values))
 
@@ -166,7 +166,7 @@ def _row(label: str, group: Sequence[RunAnalysis], target: float) -> Row:
 
 
 def spread_text(values: dict[str, Any] | None, absent: str = "-") -> str:
-    """What `_spread` returned, for people."""
+    """Format what `_spread` returned."""
     if values is None:
         return absent
     if values["std"] is None:
@@ -191,7 +191,7 @@ def _median(values: Iterable[float]) -> float:
 
 
 def _mean_curve(group: Sequence[RunAnalysis]) -> list[tuple[float, float]]:
-    """Seconds and bits at every evaluation, the mean over seeds."""
+    """Return seconds and bits at every evaluation, the mean over seeds."""
     columns = zip(*(one.curve for one in group), strict=False)
     return [
         (
@@ -203,8 +203,8 @@ def _mean_curve(group: Sequence[RunAnalysis]) -> list[tuple[float, float]]:
 
 
 def _seconds_to(curve: Sequence[tuple[float, float]], target: float) -> float | None:
-    """Seconds of training until an evaluation was at `target`, on a line between the last one
-    above it and the first one at or below; None if none was."""
+    """Return the seconds of training until an evaluation was at `target`, on a line between the last
+    one above it and the first one at or below; None if none was."""
     before: tuple[float, float] | None = None
     for seconds, bits in curve:
         if bits <= target:

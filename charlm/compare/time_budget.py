@@ -14,8 +14,9 @@ FILE = "timing.json"
 
 
 def timed(plan: Plan, seconds_a_step: Mapping[str, float]) -> dict[str, Any]:
-    """Training seconds for every cell alike, and the steps that each takes in them, so that every
-    learning rate has come down when time is up.
+    """Return the training seconds for every cell alike, and the steps that each takes in them.
+
+    So every learning rate has come down when time is up.
 
     The budget is train.seconds or, where that is 0, the mean of what train.steps take.
     """
@@ -32,7 +33,8 @@ def timed(plan: Plan, seconds_a_step: Mapping[str, float]) -> dict[str, Any]:
 
 
 def agreed(plan: Plan, folder: Path, seconds_a_step: Mapping[str, float]) -> dict[str, Any]:
-    """The timing that the runs in `folder` were begun with, or a new one where there is none yet.
+    """Return the timing that the runs in `folder` were begun with, or else a new one.
+
     A cell that is new to it gets its steps for the same seconds.
 
     Raises: UsageError where it was made for other train.steps or train.seconds; CheckpointError
@@ -68,7 +70,7 @@ def agreed(plan: Plan, folder: Path, seconds_a_step: Mapping[str, float]) -> dic
 
 
 def with_timing(plan: Plan, timing: Mapping[str, Any]) -> Plan:
-    """The plan with the steps of a timing, evaluations and warm-up at the same shares of them."""
+    """Return the plan with the steps of a timing, evaluations and warm-up scaled likewise."""
 
     def scaled(entry: Entry) -> Entry:
         train, steps = entry.config.train, int(timing["steps"][entry.label])

@@ -43,7 +43,7 @@ class ConfigSource:
     text: str = ""
 
     def place(self, section: str, key: str) -> str:
-        """Where `section.key` stands, for a message: `file:line`, or just the source's name."""
+        """Find where `section.key` stands: `file:line`, or just the source's name."""
         current = ""
         for number, line in enumerate(self.text.splitlines(), start=1):
             if header := re.match(r"\s*\[+\s*([\w.]+)\s*\]+", line):
@@ -91,7 +91,7 @@ class ConfigLayers:
         return Resolved(config, {key: layer.origin for key, layer in found.items()})
 
     def with_value(self, section: str, key: str, value: Any) -> "ConfigLayers":
-        """The layers with a value replaced where it was set last, its origin unchanged."""
+        """Return the layers with a value replaced where it was set last, its origin unchanged."""
         layers = list(self.layers)
         for at in reversed(range(len(layers))):
             table = layers[at].values.get(section)
@@ -102,14 +102,14 @@ class ConfigLayers:
         return replace(self, layers=tuple(layers))
 
     def and_set(self, origin: str, settings: Sequence[str]) -> "ConfigLayers":
-        """The layers with `section.key=value` settings on top of it, called `origin` in messages.
+        """Return the layers with `section.key=value` settings on top, called `origin` in messages.
 
         Raises: ConfigError for one that is not of that form.
         """
         return replace(self, layers=(*self.layers, _settings_layer(origin, settings)))
 
     def _sized(self, characters: int) -> Iterator[ConfigSource]:
-        """The layers, each followed by the `[[size]]` row of it that fits the text."""
+        """Yield the layers, each followed by the `[[size]]` row of it that fits the text."""
         for layer in self.layers:
             rows = layer.values.get("size", [])
             yield ConfigSource(
@@ -126,7 +126,7 @@ class ConfigLayers:
 
 
 def preset_folder() -> Path:
-    """`configs/`: inside an installed package, else at the top of the checkout."""
+    """Return `configs/`: inside an installed package, else at the top of the checkout."""
     return shipped("config/presets", "configs")
 
 
@@ -135,7 +135,7 @@ def presets() -> list[str]:
 
 
 def preset_text(name: str) -> str:
-    """The commented TOML of a preset. Raises: ConfigError for a name that is none."""
+    """Return the commented TOML of a preset. Raises: ConfigError for a name that is none."""
     if name not in presets():
         near = nearest(name, presets())
         raise ConfigError(
@@ -148,7 +148,7 @@ def preset_text(name: str) -> str:
 def load(
     source: str, settings: Sequence[str] = (), flags: Mapping[str, Any] | None = None
 ) -> ConfigLayers:
-    """The layers for a preset's name or a `.toml` file, with `section.key=value` settings on top.
+    """Read a preset or a `.toml` file, with `section.key=value` settings on top.
 
     `flags` holds typed values for dotted keys, of command-line options that stand for a key.
     A file may name the preset it builds on: `preset = "shakespeare"` above its first section.
@@ -174,7 +174,7 @@ def load(
 def on_top_of(
     text: str, settings: Sequence[str] = (), flags: Mapping[str, Any] | None = None
 ) -> ConfigLayers:
-    """The layers of a run's own configuration (as `to_toml` wrote it) with changes on top."""
+    """Read a run's own configuration (as `to_toml` wrote it), with changes on top."""
     return ConfigLayers(
         RUN, (ConfigSource(RUN, _parse(text, RUN), text), *_changes(settings, flags))
     )
@@ -191,7 +191,7 @@ def _settings_layer(origin: str, settings: Sequence[str]) -> ConfigSource:
 def _changes(
     settings: Sequence[str], flags: Mapping[str, Any] | None
 ) -> tuple[ConfigSource, ConfigSource]:
-    """Layers for `--set` and for the flags that stand for a key."""
+    """Return the layers for `--set` and for the flags that stand for a key."""
     flag_values: Table = {}
     for dotted, value in (flags or {}).items():
         section, key = dotted.split(".")
@@ -200,7 +200,7 @@ def _changes(
 
 
 def from_toml(text: str, origin: str) -> Config:
-    """A resolved configuration, as `to_toml` wrote it."""
+    """Read a resolved configuration, as `to_toml` wrote it."""
     return (
         ConfigLayers(origin, (ConfigSource(origin, _parse(text, origin), text),)).resolve().config
     )

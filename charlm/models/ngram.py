@@ -55,11 +55,11 @@ class NGram:
             numbers = inverse
 
     def gram_count(self, order: int) -> int:
-        """How many different grams a model of that order keeps counts of."""
+        """Count the different grams that a model of that order keeps."""
         return sum(map(len, self._grams[:order]))
 
     def probabilities(self, contexts: Symbols, symbols: Symbols) -> list[Reals]:
-        """Of each symbol after its context, by the models of order 1, 2, ... `order`.
+        """Return p of each symbol after its context, by the models of order 1, 2, ... `order`.
 
         Shapes: contexts [N, order - 1], oldest first; symbols [N]; each result [N].
         """
@@ -75,7 +75,7 @@ class NGram:
         return result
 
     def bits(self, symbols: Symbols, start: int, stop: int) -> list[float]:
-        """Surprisal of `symbols[start:stop]` in bits, in all, by order: 1, 2, ... `order`.
+        """Return the bits of all of `symbols[start:stop]`, by order: 1, 2, ... `order`.
 
         What stands before `start` serves as context; before the text stands symbol 0.
         """
@@ -88,7 +88,7 @@ class NGram:
         return [float(-np.log2(p).sum()) for p in chances]
 
     def _numbers(self, text: Integers) -> list[Integers]:
-        """The numbers of the grams that end each row, of length 1, 2, ... Shapes: [N, length]."""
+        """Find the numbers of the grams that end each row, by length. Shapes: [N, length]."""
         result: list[Integers] = []
         for length in range(1, text.shape[1] + 1):
             keys, shorter = text[:, -length], np.zeros(len(text), np.int64)
@@ -114,7 +114,7 @@ class _Level:
         self.taken = np.bincount(contexts, discounts, context_count)
 
     def blend(self, grams: Integers, contexts: Integers, lower: Reals) -> Reals:
-        """p_n from p_{n-1}. Shapes: [N] each."""
+        """Compute p_n from p_{n-1}. Shapes: [N] each."""
         kept = np.where(grams == NEVER, 0.0, self.kept[grams])
         totals = np.where(contexts == NEVER, 0.0, self.totals[contexts])
         mixed = (kept + self.taken[contexts] * lower) / np.maximum(totals, 1.0)
@@ -122,9 +122,11 @@ class _Level:
 
 
 def _discounts(counts: Integers) -> Reals:
-    """What is taken from a count of 0, 1, 2 and 3 or more. Source: Chen and Goodman 1999, eq. 17.
+    """Return what is taken from a count of 0, 1, 2 and 3 or more.
 
     A text too small to estimate them from gives up half of every count up to 3.
+
+    Source: Chen and Goodman 1999, equation 17.
     """
     n1, n2, n3, n4 = (int((counts == k).sum()) for k in (1, 2, 3, 4))
     if min(n1, n2, n3) == 0:

@@ -47,7 +47,7 @@ class _RefusedError(UnavailableError):
 
 
 def library(accept: Callable[[ctypes.CDLL], str]) -> ctypes.CDLL:
-    """The library, from the cache or built now (10 to 20 seconds, announced in the log).
+    """Return the library, from the cache or built now (10 to 20 seconds, announced in the log).
 
     accept: is given a fresh library and says where it computes wrongly; such a library, and a
     source that does not compile, are remembered and not tried again.
@@ -89,7 +89,7 @@ def _sweep(folder: Path) -> None:
 
 
 def cached() -> Path:
-    """Where the library is, or will be once it is built. Raises: UnavailableError: no compiler."""
+    """Return where the library is, or will be. Raises: UnavailableError: no compiler."""
     compiler = _compiler()
     about = compiler.stat()
     seen = hashlib.sha256(
@@ -102,13 +102,13 @@ def cached() -> Path:
 
 
 def decided() -> bool:
-    """Whether `library` would compile nothing now."""
+    """Tell whether `library` would compile nothing now."""
     path = cached()
     return path.is_file() or path.with_suffix(".refused").is_file()
 
 
 def _compiler() -> Path:
-    """$CXX (a program, without options), else g++ or what is called c++."""
+    """Find $CXX (a program, without options), else g++ or what is called c++."""
     wanted = os.environ.get("CXX", "")
     for name in (wanted,) if wanted else ("g++", "c++"):
         if found := shutil.which(name):
@@ -120,7 +120,7 @@ def _compiler() -> Path:
 
 
 def _processor() -> str:
-    """What -march=native depends on."""
+    """Describe what -march=native depends on."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -58,7 +58,7 @@ class Problem:
 
 
 def problem(cell: GatedCell) -> Problem:
-    """Something to compute, alike every time; gives the cell its parameters."""
+    """Make something to compute, alike every time; give the cell its parameters."""
     draw = torch.Generator().manual_seed(0)
     cell.reset_parameters("orthogonal", draw)
     for parameter in cell.parameters():  # no zeros: every parameter must matter
@@ -73,7 +73,7 @@ def problem(cell: GatedCell) -> Problem:
 
 
 def deviation(kernels: Kernels, cell: GatedCell, precision: torch.dtype) -> float:
-    """The largest relative error of outputs, states and gradients against the equations in
+    """Return the largest relative error of outputs, states and gradients against the equations in
     float64."""
     given = problem(cell)
     right = exact(cell, given)
@@ -82,7 +82,7 @@ def deviation(kernels: Kernels, cell: GatedCell, precision: torch.dtype) -> floa
 
 
 def head_deviation(kernels: Kernels, precision: torch.dtype) -> float:
-    """As `deviation`, of losses and gradients of a head with more than one group of columns."""
+    """Return the error of a head's losses and gradients, with several groups of columns."""
     draw, symbols = torch.Generator().manual_seed(0), 9 * kernels.width + 5
     head = nn.Linear(2 * kernels.width, symbols)
     for parameter in head.parameters():
@@ -102,7 +102,7 @@ def head_deviation(kernels: Kernels, precision: torch.dtype) -> float:
 
 @torch.no_grad()
 def writing_deviation(kernels: Kernels, cell: GatedCell, name: str) -> float:
-    """As `deviation`, of the logits that two layers of a cell and a head write from."""
+    """Return the error of the logits that two layers of a cell and a head write from."""
     given, draw = problem(cell), torch.Generator().manual_seed(1)
     options = {name: getattr(cell, name) for name in cell.options}
     upper = type(cell)(cell.hidden_size, cell.hidden_size, **options)
@@ -120,7 +120,7 @@ def writing_deviation(kernels: Kernels, cell: GatedCell, name: str) -> float:
 
 
 def exact(cell: GatedCell, given: Problem) -> list[Tensor]:
-    """Output, states, gradients of the table and of the parameters, by the equations."""
+    """Compute output, states, gradients of table and parameters, by the equations."""
     cell.double()
     table = given.table.double().requires_grad_()
     output, after = cell.unroll(table[given.symbols], tuple(p.double() for p in given.state))
@@ -131,7 +131,7 @@ def exact(cell: GatedCell, given: Problem) -> list[Tensor]:
 
 
 def worst(found: Sequence[Tensor], right: Sequence[Tensor]) -> float:
-    """The largest relative error among tensors; infinite where one is not a number."""
+    """Return the largest relative error among tensors; infinite where one is not a number."""
     errors = [
         float((part.detach().double() - exact).norm() / exact.norm())
         for part, exact in zip(found, right, strict=True)
@@ -143,7 +143,7 @@ def worst(found: Sequence[Tensor], right: Sequence[Tensor]) -> float:
 def _found(
     kernels: Kernels, cell: GatedCell, precision: torch.dtype, given: Problem, *, looked_up: bool
 ) -> list[Tensor]:
-    """As `exact`, by the kernels."""
+    """Compute what `exact` does, by the kernels."""
     inputs, symbols = given.table, given.symbols if looked_up else None
     if not looked_up:
         inputs = F.pad(inputs[given.symbols], (0, -cell.input_size % kernels.width)).to(precision)

@@ -32,7 +32,7 @@ def write(result: dict[str, Any], folder: Path) -> None:
 
 
 def html(result: dict[str, Any], figures: list[Any]) -> str:
-    """The page. All text in it is escaped; only the figures are taken as they are."""
+    """Make the page. All text in it is escaped; only the figures are taken as they are."""
     environment = Environment(
         loader=PackageLoader("charlm.reports"),
         autoescape=True,

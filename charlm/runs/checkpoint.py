@@ -51,7 +51,7 @@ class Checkpoint:
     """Of the model that is sampled and scored (averaged, where the run averages)."""
 
     def training(self) -> dict[str, Tensor]:
-        """The tensors that only continuing needs: weights, optimizer, carried states."""
+        """Read the tensors that only continuing needs: weights, optimizer, carried states."""
         return _tensors(verified(self.folder, read_manifest(self.folder), TRAINING), self.folder)
 
 

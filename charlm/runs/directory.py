@@ -31,7 +31,7 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path, config: Config, vocabulary: Vocabulary) -> "RunDirectory":
-        """A new run. Raises: UsageError where `path` is taken or cannot be written."""
+        """Make a new run. Raises: UsageError where `path` is taken or cannot be written."""
         try:
             path.mkdir(parents=True, exist_ok=True)
             if any(path.iterdir()):
@@ -141,14 +141,14 @@ class RunDirectory:
         return bool(self.pointed("latest")) or any(self.checkpoints.glob("step-*"))
 
     def pointed(self, pointer: str) -> str:
-        """The checkpoint that `latest` or `best` names; "" if there is none."""
+        """Return the checkpoint that `latest` or `best` names; "" if there is none."""
         try:
             return (self.checkpoints / pointer).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError):
             return ""
 
     def find(self, which: str = "best") -> Path:
-        """The folder of a checkpoint: "best" (else the latest), "latest", or a step's number.
+        """Find the folder of a checkpoint: "best" (else the latest), "latest", or a step's number.
 
         Raises: CheckpointError where there is none.
         """

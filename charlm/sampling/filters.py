@@ -9,12 +9,12 @@ from charlm.config.schema import SampleConfig
 
 
 def with_temperature(logits: Tensor, temperature: float) -> Tensor:
-    """Logits over temperature: below 1 sharper, above 1 flatter. Temperature must be positive."""
+    """Divide logits by a positive temperature: below 1 sharper, above 1 flatter."""
     return logits / temperature
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
-    """All but the k largest logits at -inf (ties with the k-th stay)."""
+    """Set all but the k largest logits to -inf (ties with the k-th stay)."""
     if k >= logits.shape[-1]:
         return logits
     smallest_kept = logits.topk(k).values[..., -1:]
@@ -22,7 +22,7 @@ def keep_top_k(logits: Tensor, k: int) -> Tensor:
 
 
 def keep_top_p(logits: Tensor, p: float) -> Tensor:
-    """All at -inf but the fewest most probable symbols whose probabilities reach p together.
+    """Set all to -inf but the fewest most probable symbols that reach p together.
 
     Source: Holtzman et al. 2020 (arXiv 1904.09751), section 3.1.
     """
@@ -34,7 +34,7 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
 
 
 def choose(logits: Tensor, config: SampleConfig, uniform: Tensor) -> Tensor:
-    """One symbol a row, by inverting the cumulative distribution at `uniform` in [0, 1).
+    """Choose one symbol a row, by inverting the cumulative distribution at `uniform` in [0, 1).
 
     Shapes: logits [N, V], uniform [N], result [N] (int64).
     """

@@ -26,11 +26,8 @@ def describe(corpus: Corpus) -> None:
     print_status(f"vocabulary  {len(vocabulary):,} symbols ({vocabulary.unit}{unknown})")
     for name, split in corpus.splits.items():
         if split.unknown:
-            times = f"{sum(split.unknown.values()):,}"
-            kinds = f"{len(split.unknown):,}"
-            print_status(
-                f"unknown     {times} times in {name}, {kinds} kinds: {named(split.unknown)}"
-            )
+            count = f"{sum(split.unknown.values()):,}"
+            print_status(f"unknown     {count} in {name}: {named(split.unknown)}")
     if not corpus.splits["validation"].characters:
         print_status("evaluation  on the train split: this configuration holds nothing out")
 
@@ -54,7 +51,7 @@ def conclude(summary: dict[str, Any], prompt: str) -> None:
         "steps": "all steps taken",
         "time": "time is up",
         "target": "target reached",
-        "patience": "no better evaluation for train.patience evaluations",
+        "patience": "stopped by train.patience, the validation no longer improves",
         "signal": "stopped on request",
     }
     speed = f"{summary['characters_per_second']:,.0f} characters/s"

@@ -112,7 +112,7 @@ def survey(data: DataConfig, *, keep: bool = True) -> TextStats:
 
 
 def prepare(data: DataConfig, text: TextStats, *, keep: bool = True) -> Corpus:
-    """The encoded corpus, from the cache where it holds it.
+    """Return the encoded corpus, from the cache where it holds it.
 
     keep: False leaves the cache as it is.
 
@@ -217,7 +217,7 @@ def _encode_into(folder: Path, data: DataConfig, text: TextStats, fingerprint: s
 
 
 def _split_ends(data: DataConfig, characters: int) -> tuple[int, int, int]:
-    """The character at which each split ends."""
+    """Return the character at which each split ends."""
     train, validation, test = data.split
     limit = data.held_out_limit or characters
     train_end = int(characters * train + 1e-6)

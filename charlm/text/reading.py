@@ -33,9 +33,9 @@ def _blocks(file: Path) -> Iterator[bytes]:
 
 
 def measure(file: Path, *, bom_counts: bool, keep: bool) -> tuple[int, bytes]:
-    """A file's length in characters (bytes that do not continue a UTF-8 sequence) and its SHA-256.
+    """Measure a file's length in characters and its SHA-256.
 
-    Both are remembered in the cache by path, size and time of change, as git's index does.
+    A character is a byte that does not continue a UTF-8 sequence. Both are remembered in the cache by path, size and time of change, as git's index does.
     """
     status = file.stat()
     identity = json.dumps([str(file), status.st_size, status.st_mtime_ns, bom_counts])
@@ -57,20 +57,20 @@ def measure(file: Path, *, bom_counts: bool, keep: bool) -> tuple[int, bytes]:
 
 
 def characters_in(block: bytes) -> int:
-    """Code points of UTF-8 text: the bytes that do not continue a sequence."""
+    """Count the code points of UTF-8 text: the bytes that do not continue a sequence."""
     if block.isascii():
         return len(block)
     return int(np.count_nonzero(_starts(block)))
 
 
 def _starts(block: bytes) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Which bytes begin a character in UTF-8."""
+    """Tell which bytes begin a character in UTF-8."""
     result: np.ndarray[Any, np.dtype[np.bool_]] = (np.frombuffer(block, np.uint8) & 0xC0) != 0x80
     return result
 
 
 def _texts(files: Iterable[Path]) -> Iterator[str]:
-    """The files decoded, block by block, without byte order marks."""
+    """Decode the files, block by block, without byte order marks."""
     for file in files:
         decoder = codecs.getincrementaldecoder("utf-8")()
         position, first = 0, True
@@ -93,7 +93,7 @@ def _texts(files: Iterable[Path]) -> Iterator[str]:
 def by_split(
     files: Iterable[Path], data: DataConfig, ends: tuple[int, int, int]
 ) -> Iterator[Iterator[str | bytes]]:
-    """For each split an iterator of its pieces; each must be used up before the next."""
+    """Yield an iterator of its pieces for each split; each must be used up before the next."""
     if data.unit == "byte":
         pieces: Iterator[str | bytes] = (block for file in files for block in _blocks(file))
     else:
@@ -117,7 +117,7 @@ def by_split(
 
 
 def _offset(piece: str | bytes, characters: int) -> int:
-    """Where the first `characters` characters of a piece end."""
+    """Find where the first `characters` characters of a piece end."""
     if isinstance(piece, str) or piece.isascii():
         return min(len(piece), characters)
     starts = np.flatnonzero(_starts(piece))
@@ -125,7 +125,7 @@ def _offset(piece: str | bytes, characters: int) -> int:
 
 
 def normalizable(pieces: Iterator[str | bytes], data: DataConfig) -> Iterator[str | bytes]:
-    """The same text in pieces that may be normalised one by one."""
+    """Cut a text into pieces that may be normalised one by one."""
     if data.unit == "byte" or (data.unit == "char" and data.normalize == "none"):
         yield from pieces
         return

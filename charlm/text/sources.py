@@ -27,7 +27,7 @@ NOT_LIBRARY = {
 
 
 def find(data: DataConfig) -> list[Path]:
-    """The files of `data.path`, absolute and in a fixed order.
+    """Find the files of `data.path`, absolute and in a fixed order.
 
     Raises: DataError for a path that is missing, holds no text, or cannot be fetched.
     """
@@ -62,8 +62,8 @@ def is_local(path: str) -> bool:
 
 
 def standard_library() -> list[Path]:
-    """The source files of the running Python's standard library, in an order by hash of the name:
-    fixed, and with every kind of module in every split."""
+    """List the source files of the running Python's standard library, by hash of the name: an order
+    that is fixed, and has every kind of module in every split."""
     root = Path(sysconfig.get_path("stdlib"))
     found = [
         path

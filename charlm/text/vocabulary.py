@@ -57,7 +57,7 @@ class Vocabulary:
         return np.min_scalar_type(max(len(self) - 1, 0))
 
     def normalized(self, text: str) -> str:
-        """The text that `decode(encode(text))` gives back where every symbol is known."""
+        """Return the text that `decode(encode(text))` gives back where every symbol is known."""
         form = "nfc" if self.unit == "jamo" and self.normalize == "none" else self.normalize
         if form == "none":
             return text
@@ -80,7 +80,7 @@ class Vocabulary:
         return CODE_POINTS - SURROGATES - len(self.code_points)
 
     def encode(self, text: str | bytes) -> Symbols:
-        """The indices of a text's symbols.
+        """Return the indices of a text's symbols.
 
         Bytes are taken as they are (unit "byte" only). What the vocabulary does not know becomes
         the unknown symbol; without one it is left out, and `unknown_in` names it.
@@ -95,24 +95,26 @@ class Vocabulary:
         return indices.astype(self.dtype)
 
     def decode(self, indices: Iterable[int]) -> str:
-        """The text of symbols, in the vocabulary's normal form; bytes that are no UTF-8 escape
-        to lone surrogates, which `encode` turns back into those bytes."""
+        """Return the text of symbols, in the vocabulary's normal form.
+
+        Bytes that are no UTF-8 become lone surrogates, which `encode` turns back into those bytes.
+        """
         if self.unit == "byte":
             return bytes(indices).decode("utf-8", "surrogateescape")
         return self.composed("".join(map(self.symbol, indices)))
 
     def composed(self, text: str) -> str:
-        """Decoded symbols in the form that readers expect: jamo joined to syllables."""
+        """Put decoded symbols into the form that readers expect: jamo joined to syllables."""
         if self.unit == "jamo" and self.normalize != "nfd":
             return unicodedata.normalize("NFC", text)
         return text
 
     def symbol(self, index: int) -> str:
-        """One symbol as text (a byte as the code point of its value)."""
+        """Return one symbol as text (a byte as the code point of its value)."""
         return REPLACEMENT if index == self.unknown else chr(self.code_points[index])
 
     def unknown_in(self, text: str) -> dict[str, int]:
-        """The symbols of a text that the vocabulary does not know, with their counts."""
+        """Count the symbols of a text that the vocabulary does not know."""
         if self.unit == "byte":
             return {}
         codes = unit_codes(text, self.unit, self.normalize)
@@ -160,19 +162,19 @@ BYTES = Vocabulary("byte", "none", tuple(range(256)), has_unknown=False)
 
 
 def unit_codes(text: str, unit: str, normalize: str) -> Codes:
-    """The code points of a text's symbols: of its NFD form for jamo, else as `normalize` says."""
+    """Return the code points of a text's symbols, in the form that unit and normalize ask for."""
     if is_decomposed(unit, normalize):
         return codes_of(unicodedata.normalize("NFD", text))
     return codes_of(unicodedata.normalize("NFC", text) if normalize == "nfc" else text)
 
 
 def is_decomposed(unit: str, normalize: str) -> bool:
-    """Whether a text's symbols are those of its NFD form."""
+    """Tell whether a text's symbols are those of its NFD form."""
     return unit == "jamo" or normalize == "nfd"
 
 
 def codes_of(text: str) -> Codes:
-    """The code points of a text, one uint32 each."""
+    """Return the code points of a text, one uint32 each."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
@@ -210,5 +212,5 @@ class SymbolCounter:
                 self.counts[part] += counts[code]
 
     def kept(self, minimum_count: int) -> Sequence[int]:
-        """The symbols seen at least so often, in order of first appearance."""
+        """List the symbols seen at least so often, in order of first appearance."""
         return [code for code in self.order if self.counts[code] >= minimum_count]

@@ -6,7 +6,7 @@ import math
 def learning_rate(
     step: int, *, peak: float, warmup_steps: int, steps: int, final_fraction: float
 ) -> float:
-    """The rate of step number `step` (counted from 0): linear warm-up, then half a cosine.
+    """Return the rate of step number `step` (counted from 0): linear warm-up, then half a cosine.
 
     It rises to `peak` over `warmup_steps` steps and falls to `final_fraction * peak` at `steps`.
 

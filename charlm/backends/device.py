@@ -5,7 +5,7 @@ import ctypes
 import platform
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +135,11 @@ def _from_status(name: str) -> int:
         return 0
     found = re.search(rf"^{name}:\s+(\d+) kB", status, re.MULTILINE)
     return int(found[1]) * 1024 if found else 0
+
+
+def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """List what is not now as it was then, for a message."""
+    return [f"{key} {then.get(key)} -> {now[key]}" for key in now if then.get(key) != now[key]]
 
 
 def versions() -> dict[str, str]:

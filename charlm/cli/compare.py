@@ -9,10 +9,11 @@ from typing import Any
 
 from charlm.backends.device import prepare_process, resolve_device
 from charlm.cli.signals import exit_at_once, stopping_on_signals
-from charlm.compare.comparison import Compared, Comparison, next_path
+from charlm.compare.comparison import Compared, Comparison
 from charlm.compare.plan import plan
 from charlm.config import loading
 from charlm.reports import comparison as report
+from charlm.runs.directory import claim_path
 from charlm.terminal import comparison as terminal
 from charlm.terminal import console
 from charlm.terminal.run import describe
@@ -54,7 +55,7 @@ def compare(given: Arguments, out: Path | None, *, as_json: bool, quiet: bool) -
     planned = plan(layers, given.cells, match=given.match, seeds=given.seeds, tune=given.tune)
     train = planned.entries[0].config.train
     prepare_process(resolve_device(train.device), train.threads)
-    path = out or next_path()
+    path = out or claim_path("compare")
     comparison = Comparison(planned, path)
     if not quiet:
         describe(planned.corpus)

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -183,9 +182,3 @@ class Comparison:
         key = [__version__, plan.corpus.fingerprint]
         found = cached(self.path, "baselines", key, lambda: asdict(baselines(plan.corpus)))
         return Baselines(**found)
-
-
-def next_path() -> Path:
-    """Return `runs/compare-<n>` with the first free n."""
-    root = Path("runs")
-    return next(path for n in count(1) if not (path := root / f"compare-{n}").exists())

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from charlm.backends.device import versions
+from charlm.backends.device import changes, versions
 from charlm.compare.plan import PlannedRun
 from charlm.config import loading
 from charlm.config.schema import Config, differing_keys
@@ -123,6 +123,4 @@ def _changed(found: Config, wanted: Config) -> str:
 
 def differences(state: Mapping[str, Any]) -> list[str]:
     """List what was not as it is now when a finished run was trained."""
-    now = versions()
-    then = state["versions"]
-    return [f"{key} {then.get(key)} -> {now[key]}" for key in now if then.get(key) != now[key]]
+    return changes(state["versions"], versions())

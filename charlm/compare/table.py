@@ -203,7 +203,7 @@ def _mean_curve(group: Sequence[RunAnalysis]) -> list[tuple[float, float]]:
 
 
 def _seconds_to(curve: Sequence[tuple[float, float]], target: float) -> float | None:
-    """Return the seconds of training until an evaluation was at `target`, on a line between the last
+    """Return the training seconds until an evaluation was at `target`, on a line between the last
     one above it and the first one at or below; None if none was."""
     before: tuple[float, float] | None = None
     for seconds, bits in curve:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import shutil
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,29 @@ def locate(
     if (path / MANIFEST).exists():  # a checkpoint that was copied out of its run
         return RunDirectory(path.parent), path
     raise CheckpointError(f"{path} is not a run of charlm", "name a run directory or a checkpoint")
+
+
+def claim_path(name: str) -> Path:
+    """Make the folder `runs/<name>-<n>` with the first free n.
+
+    Raises: UsageError where it cannot be made.
+    """
+    root = Path("runs")
+    try:
+        root.mkdir(exist_ok=True)
+        for number in count(1):
+            path = root / f"{name}-{number}"
+            try:
+                path.mkdir()
+            except FileExistsError:
+                continue
+            return path
+    except OSError as error:
+        raise UsageError(
+            f"cannot make a run directory in {root.absolute()}: {error.strerror}",
+            "go to a folder that you can write to, or name one (--run, --out)",
+        ) from None
+    raise AssertionError("count ends never")
 
 
 def is_run(path: Path) -> bool:

@@ -35,7 +35,8 @@ def _blocks(file: Path) -> Iterator[bytes]:
 def measure(file: Path, *, bom_counts: bool, keep: bool) -> tuple[int, bytes]:
     """Measure a file's length in characters and its SHA-256.
 
-    A character is a byte that does not continue a UTF-8 sequence. Both are remembered in the cache by path, size and time of change, as git's index does.
+    A character is a byte that does not continue a UTF-8 sequence. Both are remembered in the
+    cache by path, size and time of change, as git's index does.
     """
     status = file.stat()
     identity = json.dumps([str(file), status.st_size, status.st_mtime_ns, bom_counts])

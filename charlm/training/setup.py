@@ -4,7 +4,6 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from charlm.config.loading import ConfigLayers
 from charlm.config.schema import Config, Mark, differing_keys, marked, to_toml
 from charlm.errors import CharlmError, CheckpointError, UsageError
 from charlm.runs import checkpoint
-from charlm.runs.directory import RunDirectory, locate
+from charlm.runs.directory import RunDirectory, claim_path, locate
 from charlm.text import corpus, sources
 from charlm.text.corpus import Corpus
 from charlm.training.trainer import Trainer
@@ -89,7 +88,7 @@ def begin(resolved: ResolvedRun, path: Path | None = None) -> tuple[Trainer, Run
         (text too short).
     """
     trainer = Trainer(resolved.config, resolved.corpus)  # first, so that an error leaves no folder
-    path = path or _next_path(resolved.name)
+    path = path or claim_path(resolved.name)
     run = RunDirectory.create(path, resolved.config, resolved.corpus.vocabulary)
     run.lock()
     return trainer, run
@@ -204,23 +203,3 @@ def run_name(layers: ConfigLayers) -> str:
         return layers.name
     plain = re.sub(r"[^\w.-]+", "_", Path(first).absolute().stem).strip("._")
     return plain[:LONGEST_NAME] or "text"
-
-
-def _next_path(name: str) -> Path:
-    """Claim `runs/<name>-<n>` with the first free n."""
-    root = Path("runs")
-    try:
-        root.mkdir(exist_ok=True)
-        for number in count(1):
-            path = root / f"{name}-{number}"
-            try:
-                path.mkdir()
-            except FileExistsError:
-                continue
-            return path
-    except OSError as error:
-        raise UsageError(
-            f"cannot make a run directory in {root.absolute()}: {error.strerror}",
-            "go to a folder that you can write to, or give --run",
-        ) from None
-    raise AssertionError("count ends never")

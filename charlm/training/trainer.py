@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from charlm import __version__
-from charlm.backends.device import autocast, peak_memory, versions
+from charlm.backends.device import autocast, changes, peak_memory, versions
 from charlm.config.schema import Config, to_toml
 from charlm.errors import CheckpointError, DataError, DivergedError
 from charlm.evaluation.surprisal import Score, evaluate
@@ -277,4 +277,4 @@ class Trainer:
             ) from None
         now, then = {**versions(), **self.environment()}, {**state["versions"], **state}
         then.setdefault("backend", then.get("engine"))  # as version 0.1.0 called it
-        return [f"{key} {then.get(key)} -> {now[key]}" for key in now if then.get(key) != now[key]]
+        return changes(then, now)

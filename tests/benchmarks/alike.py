@@ -1,4 +1,4 @@
-"""Whether the kernels change what is learned: the validation after the same steps, by each engine.
+"""Whether the kernels change what is learned: the validation after the same steps, by each backend.
 
     python tests/benchmarks/alike.py TEXT [--steps 800] [--seeds 3]
 
@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 
-ENGINES = {
+BACKENDS = {
     "torch, float32": ("train.backend=torch", "train.precision=float32"),
     "native, float32": ("train.backend=native", "train.precision=float32"),
     "native, bfloat16": ("train.backend=native", "train.precision=bfloat16"),
@@ -35,10 +35,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
-    print(f"| 128 units | {' | '.join(ENGINES)} |\n|---|{'---|' * len(ENGINES)}")
+    print(f"| 128 units | {' | '.join(BACKENDS)} |\n|---|{'---|' * len(BACKENDS)}")
     for cell in ("rnn", "lstm", "gru"):
         row = []
-        for settings in ENGINES.values():
+        for settings in BACKENDS.values():
             found = []
             for seed in range(args.seeds):
                 common = (f"model.cell={cell}", "model.hidden_size=128", "model.num_layers=1")

@@ -10,17 +10,17 @@ from pathlib import Path
 import torch
 
 from charlm import api
-from charlm.sampling.engine import engine
+from charlm.sampling.engine import make_engine
 from charlm.text import corpus
 
 LANES, WARM_UP = 64, 192
 
 
 def bits(loaded: api.Loaded, symbols: torch.Tensor, precision: str) -> float:
-    """Of the text as LANES stretches side by side, each counted after WARM_UP symbols."""
+    """Score the text as LANES stretches side by side, each counted after WARM_UP symbols."""
     length = len(symbols) // LANES
     lanes = symbols[: LANES * length].view(LANES, length).t().contiguous()
-    writer, nats, count = engine(loaded.model, LANES, precision), 0.0, 0
+    writer, nats, count = make_engine(loaded.model, LANES, precision), 0.0, 0
     for number in range(length - 1):
         logits = writer.read(lanes[number])
         if number >= WARM_UP:

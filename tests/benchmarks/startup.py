@@ -17,7 +17,7 @@ STARTED, FOLDER = "CHARLM_BENCHMARK_STARTED", "CHARLM_BENCHMARK_FOLDER"
 
 
 def first_step(path: str) -> None:
-    """What `charlm train shakespeare --data TEXT` does, up to its first step."""
+    """Do what `charlm train shakespeare --data TEXT` does, up to its first step."""
     from charlm.__main__ import main
     from charlm.training import learner
 

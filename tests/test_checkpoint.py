@@ -129,10 +129,10 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
         directory.locate(tmp_path / "none")
     with pytest.raises(UsageError, match="there is no run in"):
         directory.locate(None, tmp_path)
-    with pytest.raises(CheckpointError, match="is not a run"):
+    with pytest.raises(UsageError, match="is not a run"):
         directory.locate(tmp_path)
     (tmp_path / "file").write_text("x")
-    with pytest.raises(CheckpointError, match="is not a run"):
+    with pytest.raises(UsageError, match="is not a run"):
         directory.locate(tmp_path / "file")
 
 
@@ -192,7 +192,7 @@ def test_last_two_and_the_best_are_kept(tmp_path: Path) -> None:
     assert kept == ["step-00000002", "step-00000004", "step-00000005"]
     assert directory.find("best").name == "step-00000002"
     assert directory.find("4").name == "step-00000004"
-    with pytest.raises(CheckpointError, match="step-00000003"):
+    with pytest.raises(UsageError, match="step-00000003"):
         directory.find("3")
 
 

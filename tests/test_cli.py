@@ -324,10 +324,14 @@ def test_score_reports_the_contract_for_files_stdin_and_splits(trained: Shell) -
     assert "is empty" in trained.refused(2, "score", "mine", "empty.txt")
 
 
-def test_damaged_and_foreign_runs_exit_with_3(trained: Shell) -> None:
+def test_damaged_runs_exit_with_3_and_what_is_no_run_with_2(trained: Shell) -> None:
     (trained.folder / "foreign").mkdir()
-    assert "is not a run" in trained.refused(3, "sample", "foreign")
+    assert "is not a run" in trained.refused(2, "sample", "foreign")
+    assert "is not a run" in trained.refused(2, "sample", "words.txt")
     assert "there is no run" in trained.refused(2, "sample", "none")
+    assert "has no checkpoint 'step-00000999'" in trained.refused(
+        2, "sample", "mine", "--checkpoint", "999"
+    )
     weights = trained.folder / "mine/checkpoints/step-00000012/model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1

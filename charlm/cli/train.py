@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,9 @@ class Arguments:
     changes: Sequence[str]
     flags: Mapping[str, Any]
 
+    @cached_property
     def layers(self) -> ConfigLayers:
+        """The configuration that was asked for."""
         return setup.choose_layers(self.source, self.changes, self.flags)
 
 
@@ -55,7 +58,7 @@ def train(given: Arguments, path: Path | None, *, resume: bool, as_json: bool, q
 def dry_run(given: Arguments, *, as_json: bool) -> None:
     """Show what a run would be, and write nothing."""
     console.show_log(quiet=as_json)
-    resolved = setup.resolve_run(given.layers(), keep=False)
+    resolved = setup.resolve_run(given.layers, keep=False)
     train = resolved.config.train
     prepare_process(resolve_device(train.device), train.threads)
     estimated = estimate(resolved.config, resolved.corpus)
@@ -73,7 +76,7 @@ def dry_run(given: Arguments, *, as_json: bool) -> None:
 
 
 def _begin(given: Arguments, path: Path | None, *, quiet: bool) -> tuple[Trainer, RunDirectory]:
-    resolved = setup.resolve_run(given.layers())
+    resolved = setup.resolve_run(given.layers)
     train = resolved.config.train
     prepare_process(resolve_device(train.device), train.threads)
     trainer, directory = setup.begin(resolved, path)
@@ -87,11 +90,11 @@ def _begin(given: Arguments, path: Path | None, *, quiet: bool) -> tuple[Trainer
 def _resume(given: Arguments, path: Path | None, *, quiet: bool) -> tuple[Trainer, RunDirectory]:
     source, flags = setup.name_text(given.source, given.flags)
     named = given.source is not None or "data.path" in flags
-    name = setup.run_name(given.layers()) if named else ""
+    name = setup.run_name(given.layers) if named else ""
     resumed = setup.resume(path, given.changes, flags, name=name)
     train = resumed.config.train
     prepare_process(resolve_device(train.device), train.threads)
-    if source == given.source and (unlike := setup.unlike_run(given.layers(), resumed)):
+    if source == given.source and (unlike := setup.unlike_run(given.layers, resumed)):
         console.warn(
             f"the run goes on with its own configuration, which is not that of {given.source} in "
             + ", ".join(unlike)

@@ -151,19 +151,19 @@ class RunDirectory:
     def find(self, which: str = "best") -> Path:
         """Find the folder of a checkpoint: "best" (else the latest), "latest", or a step's number.
 
-        Raises: CheckpointError where there is none.
+        Raises: UsageError where there is no such checkpoint, or none yet; CheckpointError where the
+            run's own pointer leads to none.
         """
         if which == "best" and not self.pointed("best"):
             which = "latest"
         name = f"step-{int(which):08d}" if which.isdecimal() else self.pointed(which)
         if not name or "/" in name or not (self.checkpoints / name).is_dir():
             there = sorted(folder.name for folder in self.checkpoints.glob("step-*"))
-            raise CheckpointError(
-                f"{self.path} has no checkpoint {name or which!r}",
-                f"it has {', '.join(there)}"
-                if there
-                else "train it: no checkpoint was written yet",
-            )
+            what = f"{self.path} has no checkpoint {name or which!r}"
+            if not there:
+                raise UsageError(what, "train it: no checkpoint was written yet")
+            kind = UsageError if which.isdecimal() else CheckpointError
+            raise kind(what, f"it has {', '.join(there)}; name one: --checkpoint STEP")
         return self.checkpoints / name
 
 
@@ -173,7 +173,7 @@ def locate(
     """Find the run at `path`, and the checkpoint if `path` is one; without `path`, the latest run,
     of those called `name` if there are any. begun: count runs without a checkpoint yet, too.
 
-    Raises: UsageError where there is no run; CheckpointError where `path` is something else.
+    Raises: UsageError where there is no run, or `path` is something else.
     """
     if path is None:
         wanted = "*/checkpoints" if begun else "*/checkpoints/latest"
@@ -191,7 +191,7 @@ def locate(
         return RunDirectory(path), None
     if (path / MANIFEST).exists():  # a checkpoint that was copied out of its run
         return RunDirectory(path.parent), path
-    raise CheckpointError(f"{path} is not a run of charlm", "name a run directory or a checkpoint")
+    raise UsageError(f"{path} is not a run of charlm", "name a run directory or a checkpoint")
 
 
 def claim_path(name: str) -> Path:

@@ -42,8 +42,10 @@ def choose_layers(
 
     Raises: ConfigError, UsageError (two texts).
     """
-    source, flags = name_text(source, flags)
-    return loading.load(source, changes, flags)
+    found, flags = name_text(source, flags)
+    if found == source and found in loading.presets() and Path(found).exists():
+        log.info(f"{found} is read as the preset; for the file of that name: --data {found}")
+    return loading.load(found, changes, flags)
 
 
 def name_text(
@@ -53,10 +55,7 @@ def name_text(
     flags = dict(flags or {})
     if source is None:
         source = "default" if "data.path" in flags else "hello"
-    elif source in loading.presets():
-        if Path(source).exists():
-            log.info(f"{source} is read as the preset; for the file of that name: --data {source}")
-    elif not source.endswith(".toml") and Path(source).exists():
+    elif source not in loading.presets() and not source.endswith(".toml") and Path(source).exists():
         if "data.path" in flags:
             raise UsageError(
                 f"two texts are named: {source} and --data {flags['data.path']}",

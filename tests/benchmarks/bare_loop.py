@@ -1,17 +1,18 @@
-"""What a user would write without charlm, in PyTorch alone: the yardstick of every speed claim.
+"""What a user would write without charlm, in stock PyTorch: the yardstick of every comparison here.
 
-    python bare_loop.py train  --cell gru --hidden 256 --layers 1 [--autocast]
-    python bare_loop.py sample --cell lstm --hidden 512 --layers 2 [--plain]
-    python bare_loop.py gemm   --hidden 256
-    python bare_loop.py check
+    python tests/benchmarks/bare_loop.py train  --cell gru --hidden 256 --layers 1 [--autocast]
+    python tests/benchmarks/bare_loop.py sample --cell lstm --hidden 512 --layers 2
+    python tests/benchmarks/bare_loop.py sample --plain --weights int8 --cell gru [--check]
+    python tests/benchmarks/bare_loop.py gemm   --hidden 256 --batch 64
 
-Each prints one JSON object. `train` is nn.Embedding, nn.RNN/GRU/LSTM, nn.Linear: truncated BPTT
-with the state carried over, fused AdamW, norm clipping, on random characters, in float32 or, with
---autocast, in bfloat16 autocast. `sample` feeds one character at a time back into the same module;
-with --plain it computes the equations with torch operations in a plain loop instead, as fast as
-they go: the input's share looked up in a table, no module called per character, weights laid out so
-that a product streams through them once. `gemm` is the machine's own matrix-product rate at the
-recurrent shape. `check` compares the plain loop with the modules.
+Each prints one JSON object. `train`: nn.Embedding -> nn.RNN/GRU/LSTM -> nn.Linear on random
+characters, truncated BPTT with the state carried over, fused AdamW, norm clipping; in float32, or
+with --autocast under torch's bfloat16 autocast. `sample` feeds one character at a time back into
+the same modules. `sample --plain` computes the same equations by torch operations, without a module
+(see `PlainLoop`), and first asserts that its logits are the module's; with --check that is all it
+does. `gemm` is the rate of torch's own matrix product at the recurrent shape.
+
+What cannot be had on this processor gives {"chars_per_second": null, "reason": "..."}.
 """
 
 import argparse
@@ -25,93 +26,46 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-MODULES = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 TEMPERATURE = 0.8
+STRETCH = 50
+"""Characters that are written between two looks at the clock."""
+CHECKED = 24
+"""Characters whose logits are compared with the module's."""
+TOLERANCE = {"float32": 1e-5, "bfloat16": 0.02, "int8": 0.05}
+"""How far logits, of size 0.3 or so, may be from the module's in float32."""
+
+State = Tensor | tuple[Tensor, Tensor] | None
+Product = Callable[[Tensor, Tensor], Tensor]
+"""From a vector and a bias to W vector + bias, in float32."""
 
 
 class BareModel(nn.Module):
-    """Embedding, a stock recurrent module, head."""
+    """Stock modules, one after another."""
 
     def __init__(self, cell: str, vocabulary: int, hidden: int, layers: int) -> None:
         super().__init__()
+        self.cell = cell
         self.embedding = nn.Embedding(vocabulary, hidden)
-        self.recurrent = MODULES[cell](hidden, hidden, layers)
+        module = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}[cell]
+        self.recurrent = module(hidden, hidden, layers)
         self.head = nn.Linear(hidden, vocabulary)
 
-    def forward(self, characters: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """Return the logits and the state after. Shapes: characters [T, B]; logits [T, B, V]."""
+    def forward(self, characters: Tensor, state: State = None) -> tuple[Tensor, State]:
+        """Compute the logits of every character's successor. Shapes: [T, B] -> [T, B, V]."""
         output, state = self.recurrent(self.embedding(characters), state)
         return self.head(output), state
 
 
-class PlainLoop:
-    """Computes a `BareModel` of one text by its equations, a character at a time."""
-
-    def __init__(self, model: BareModel, cell: str) -> None:
-        self.cell, recurrent = cell, model.recurrent
-        layers = range(recurrent.num_layers)
-
-        def streamed(name: str) -> list[Tensor]:
-            weights = (getattr(recurrent, f"{name}_l{layer}").detach() for layer in layers)
-            return [w.t().contiguous().t() if w.dim() == 2 else w for w in weights]
-
-        self.w_ih, self.w_hh = streamed("weight_ih"), streamed("weight_hh")
-        self.b_ih, self.b_hh = streamed("bias_ih"), streamed("bias_hh")
-        self.table = F.linear(model.embedding.weight.detach(), self.w_ih[0], self.b_ih[0])
-        head = model.head.weight.detach()
-        self.head = (head.t().contiguous().t(), model.head.bias.detach())
-        zeros = torch.zeros(1, recurrent.hidden_size)
-        self.h = [zeros.clone() for _ in layers]
-        self.c = [zeros.clone() for _ in layers]
-
-    def read(self, character: Tensor) -> Tensor:
-        """Return the logits after one more character. Shapes: [1] to [1, V]."""
-        x = self.table[character]
-        for layer in range(len(self.h)):
-            if layer:
-                x = F.linear(self.h[layer - 1], self.w_ih[layer], self.b_ih[layer])
-            product = F.linear(self.h[layer], self.w_hh[layer], self.b_hh[layer])
-            self.h[layer] = self._step(x, product, layer)
-        return F.linear(self.h[-1], *self.head)
-
-    def _step(self, x: Tensor, product: Tensor, layer: int) -> Tensor:
-        if self.cell == "rnn":
-            return torch.tanh(x + product)
-        if self.cell == "gru":
-            size = product.shape[1] // 3
-            r, z = torch.sigmoid(x[:, : 2 * size] + product[:, : 2 * size]).chunk(2, 1)
-            n = torch.tanh(torch.addcmul(x[:, 2 * size :], r, product[:, 2 * size :]))
-            return torch.lerp(n, self.h[layer], z)
-        i, f, g, o = (x + product).chunk(4, 1)
-        write = torch.sigmoid(i) * torch.tanh(g)
-        self.c[layer] = torch.addcmul(write, torch.sigmoid(f), self.c[layer])
-        return torch.sigmoid(o) * torch.tanh(self.c[layer])
-
-
-def detach(state: Any) -> Any:
-    """Cut a state from the graph that made it."""
-    return tuple(s.detach() for s in state) if isinstance(state, tuple) else state.detach()
-
-
-def timed(step: Callable[[], object], repeats: int, warmup: int) -> float:
-    """Return the median seconds of a call."""
-    for _ in range(warmup):
-        step()
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        step()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+# ---- training -----------------------------------------------------------------------------------
 
 
 def train(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure training."""
-    model = BareModel(args.cell, args.vocabulary, args.hidden, args.layers)
+    """Measure training steps: forward, backward, clipping, optimizer."""
+    model = new_model(args)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
     inputs = torch.randint(args.vocabulary, (args.length, args.batch))
     targets = torch.randint(args.vocabulary, (args.length, args.batch))
-    carried: Any = None
+    carried: State = None
 
     def step() -> None:
         nonlocal carried
@@ -126,71 +80,237 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
 
     try:
         seconds = timed(step, args.repeats, 3)
-    except RuntimeError as error:  # no such primitive on this processor
-        return {"chars_per_second": None, "reason": str(error).partition(". ")[0]}
+    except RuntimeError as error:
+        if not args.autocast:
+            raise
+        said = str(error).split(". ")[0].splitlines()[0]
+        return {"chars_per_second": None, "reason": f"{type(model.recurrent).__name__}: {said}"}
     return {"chars_per_second": args.batch * args.length / seconds}
+
+
+def detach(state: State) -> State:
+    """Cut the state off from the window that it comes from."""
+    if state is None:
+        return None
+    return (state[0].detach(), state[1].detach()) if isinstance(state, tuple) else state.detach()
+
+
+# ---- sampling, the module called once a character -----------------------------------------------
 
 
 @torch.inference_mode()
 def sample(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure writing one text."""
-    model = BareModel(args.cell, args.vocabulary, args.hidden, args.layers).eval()
-    loop, character, state = PlainLoop(model, args.cell), torch.zeros(1, dtype=torch.long), None
+    """Measure writing: a character drawn, the module called with it, and so on."""
+    if args.plain:
+        return sample_plain(args)
+    model = new_model(args).eval()
+    character = torch.zeros(1, 1, dtype=torch.long)
+    state: State = None
 
-    def step() -> None:
+    def write() -> None:
         nonlocal character, state
-        if args.plain:
-            logits = loop.read(character)
-        else:
-            output, state = model(character.view(1, 1), state)
-            logits = output[0]
-        character = torch.multinomial(F.softmax(logits / TEMPERATURE, -1), 1)[0]
+        for _ in range(STRETCH):
+            logits, state = model(character, state)
+            character = torch.multinomial(F.softmax(logits[0] / TEMPERATURE, -1), 1)
 
-    return {"chars_per_second": 1 / timed(step, 50 * args.repeats, 20)}
+    return {"chars_per_second": STRETCH / timed(write, args.repeats, 1)}
+
+
+# ---- sampling, the equations in a plain loop ----------------------------------------------------
+
+
+def sample_plain(args: argparse.Namespace) -> dict[str, Any]:
+    """Check the plain loop against the module, then measure it as `sample` does."""
+    model = new_model(args).eval()
+    try:
+        loop = PlainLoop(model, args.weights)
+    except RuntimeError as error:
+        return {"chars_per_second": None, "reason": str(error).splitlines()[0]}
+    difference = largest_difference(model, loop)
+    assert difference < TOLERANCE[args.weights], difference
+    if args.check:
+        return {"largest_difference": difference}
+    logits = loop.read(0)
+
+    def write() -> None:
+        nonlocal logits
+        for _ in range(STRETCH):
+            probabilities = F.softmax(logits / TEMPERATURE, -1)
+            logits = loop.read(int(torch.multinomial(probabilities, 1)))
+
+    return {
+        "chars_per_second": STRETCH / timed(write, args.repeats, 1),
+        "largest_difference": difference,
+    }
+
+
+class PlainLoop:
+    """The equations of nn.RNN, nn.GRU or nn.LSTM for one character of one text at a time.
+
+    As fast as torch operations give it: what layer 0 gets from a character is a row of a table made
+    once; biases are merged; every matrix is laid out as this processor multiplies it fastest; the
+    states of all layers lie in one vector, so that an LSTM or RNN layer reads the state below and
+    its own in one product; element-wise work is done in place.
+
+    weights: "float32", "bfloat16", or "int8" (torch's dynamically quantized linear operation: a
+    scale for each row, states quantized at every product). Everything else is float32.
+    """
+
+    def __init__(self, model: BareModel, weights: str) -> None:
+        stack, H = model.recurrent, model.recurrent.hidden_size
+        self.read_layer = {"rnn": self._rnn, "gru": self._gru, "lstm": self._lstm}[model.cell]
+        self.hidden = torch.zeros(stack.num_layers * H)
+        self.h = self.hidden.split(H)
+        self.c = [torch.zeros(H) for _ in self.h]
+        self.inputs = [self.h[0], *self.hidden.unfold(0, 2 * H, H).unbind(0)]
+        """What a joined product reads: the layer's own state, with the one below before it."""
+        self.products: list[tuple[Product, ...]] = []
+        self.biases: list[Tensor] = []
+        self.bias_n: list[Tensor] = []
+        """Of the GRU's recurrent product, where the reset gate acts on the candidate's part."""
+        for layer in range(stack.num_layers):
+            w_ih, w_hh, b_ih, b_hh = (
+                in_order(getattr(stack, f"{name}_l{layer}").detach(), model.cell)
+                for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            )
+            inside = b_hh.clone() if model.cell == "gru" else torch.zeros_like(b_hh)
+            inside[: 2 * H] = 0
+            self.bias_n.append(inside)
+            self.biases.append(b_ih + b_hh - inside)
+            if layer == 0:
+                table = F.linear(model.embedding.weight, w_ih, self.biases[0])
+                self.table = [row.contiguous() for row in table.unbind(0)]
+                used = [w_hh]
+            else:
+                used = [w_hh, w_ih] if model.cell == "gru" else [torch.cat([w_ih, w_hh], 1)]
+            self.products.append(tuple(fastest_product(w, weights) for w in used))
+        self.head = fastest_product(model.head.weight.detach(), weights)
+        self.head_bias = model.head.bias.detach()
+
+    def read(self, character: int) -> Tensor:
+        """Read one more character; return the logits of its successor, [V]."""
+        for layer in range(len(self.h)):
+            self.read_layer(layer, self.biases[layer] if layer else self.table[character])
+        return self.head(self.h[-1], self.head_bias)
+
+    def _rnn(self, layer: int, given: Tensor) -> None:
+        (product,) = self.products[layer]
+        torch.tanh(product(self.inputs[layer], given), out=self.h[layer])
+
+    def _lstm(self, layer: int, given: Tensor) -> None:
+        (product,) = self.products[layer]
+        h, c = self.h[layer], self.c[layer]
+        gates = product(self.inputs[layer], given).view(4, -1)
+        gates[:3].sigmoid_()
+        i, f, o, g = gates.unbind(0)
+        c.mul_(f).addcmul_(i, g.tanh_())
+        torch.mul(o, torch.tanh(c), out=h)
+
+    def _gru(self, layer: int, given: Tensor) -> None:
+        h = self.h[layer]
+        if layer:
+            given = self.products[layer][1](self.h[layer - 1], given)
+        x = given.view(3, -1)
+        own = self.products[layer][0](h, self.bias_n[layer]).view(3, -1)
+        r, z = own[:2].add_(x[:2]).sigmoid_().unbind(0)
+        n = torch.addcmul(x[2], r, own[2]).tanh_()
+        torch.lerp(n, h, z, out=h)
+
+
+def in_order(parameter: Tensor, cell: str) -> Tensor:
+    """Bring an LSTM's gates from i, f, g, o to i, f, o, g, so that one sigmoid does for three."""
+    if cell != "lstm":
+        return parameter
+    i, f, g, o = parameter.chunk(4)
+    return torch.cat([i, f, o, g])
+
+
+def fastest_product(weight: Tensor, weights: str) -> Product:
+    """Try torch's ways to multiply this matrix by a vector; return the fastest here."""
+    rows = weight.contiguous()
+    columns = weight.t().contiguous().t()  # streams through the matrix once, a column at a time
+    if weights == "float32":
+        ways: list[Product] = [
+            lambda x, bias: F.linear(x, rows, bias),
+            lambda x, bias: F.linear(x, columns, bias),
+        ]
+    elif weights == "bfloat16":
+        short, short_columns = rows.bfloat16(), columns.bfloat16()
+        ways = [
+            lambda x, bias: bias + torch.mv(short, x.bfloat16()),
+            lambda x, bias: bias + torch.mv(short_columns, x.bfloat16()),
+            lambda x, bias: bias + F.linear(x.bfloat16().unsqueeze(0), short)[0],
+        ]
+    else:
+        scales = weight.abs().amax(1) / 127
+        zeros = torch.zeros(len(weight), dtype=torch.long)
+        quantized = torch.quantize_per_channel(rows, scales, zeros, 0, torch.qint8)
+        packed = torch.ops.quantized.linear_prepack(quantized, None)
+        multiply = torch.ops.quantized.linear_dynamic
+        # reduce_range: seven bits of the state, since without VNNI sums of eight would overflow
+        ways = [lambda x, bias: multiply(x.unsqueeze(0), packed, True)[0] + bias]
+    vector, bias = torch.rand(weight.shape[1]) - 0.5, torch.zeros(len(weight))
+    return min(ways, key=lambda way: timed(lambda: way(vector, bias), 15, 3))
+
+
+def largest_difference(model: BareModel, loop: PlainLoop) -> float:
+    """Compare the loop's logits with the module's over a short text, from the zero state."""
+    text = torch.randint(model.embedding.num_embeddings, (CHECKED, 1))
+    expected, _ = model(text)
+    found = torch.stack([loop.read(character) for character in text.flatten().tolist()])
+    return (found - expected[:, 0]).abs().max().item()
+
+
+# ---- matrix products, and what all measurements share -------------------------------------------
 
 
 def gemm(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure matrix products at the recurrent shape."""
+    """Measure operations a second of torch.mm at B x H x 4H, in float32 and in bfloat16."""
     rates = {}
     for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
         left = torch.randn(args.batch, args.hidden).to(dtype)
         right = torch.randn(args.hidden, 4 * args.hidden).to(dtype)
         out = torch.empty(args.batch, 4 * args.hidden, dtype=dtype)
-        seconds = timed(lambda a=left, b=right, c=out: torch.mm(a, b, out=c), 270, 20)  # type: ignore[misc]
+        seconds = timed(lambda a=left, b=right, c=out: torch.mm(a, b, out=c), 30 * args.repeats, 20)
         rates[f"{name}_gflops"] = 2 * left.numel() * 4 * args.hidden / seconds / 1e9
     return rates
 
 
-@torch.inference_mode()
-def check(args: argparse.Namespace) -> dict[str, Any]:
-    """Compare the plain loop with the modules; the largest difference of a logit, by cell."""
-    found = {}
-    for cell in MODULES:
-        model = BareModel(cell, args.vocabulary, 64, 2).eval()
-        loop, text = PlainLoop(model, cell), torch.randint(args.vocabulary, (20, 1))
-        expected, _ = model(text)
-        logits = torch.stack([loop.read(character) for character in text])
-        found[cell] = (logits - expected).abs().max().item()
-        assert found[cell] < 1e-5, found
-    return found
+def new_model(args: argparse.Namespace) -> BareModel:
+    """Build the model that the options describe."""
+    return BareModel(args.cell, args.vocabulary, args.hidden, args.layers)
+
+
+def timed(step: Callable[[], object], repeats: int, warmup: int) -> float:
+    """Return the median of the seconds that a step takes."""
+    for _ in range(warmup):
+        step()
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("train", "sample", "gemm", "check"))
-    parser.add_argument("--cell", default="lstm", choices=tuple(MODULES))
+    parser.add_argument("what", choices=("train", "sample", "gemm"))
+    parser.add_argument("--cell", default="lstm", choices=("rnn", "gru", "lstm"))
     for name, default in (("hidden", 256), ("layers", 1), ("batch", 64), ("length", 64)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--vocabulary", type=int, default=65)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--autocast", action="store_true")
-    parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--autocast", action="store_true", help="train: bfloat16 autocast")
+    parser.add_argument("--plain", action="store_true", help="sample: no module, the equations")
+    parser.add_argument("--weights", default="float32", choices=tuple(TOLERANCE), help="of --plain")
+    parser.add_argument("--check", action="store_true", help="--plain: compare with the module")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    does = {"train": train, "sample": sample, "gemm": gemm, "check": check}
-    print(json.dumps({**vars(args), **does[args.what](args)}))
+    result = {"train": train, "sample": sample, "gemm": gemm}[args.what](args)
+    print(json.dumps({**vars(args), **result}))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from functools import cache
 import torch
 
 from charlm.backends.step import Computation, NativeComputation, TorchComputation
+from charlm.cells import GatedCell
 from charlm.config.schema import TrainConfig
 from charlm.errors import UsageError
 from charlm.models.recurrent import CharModel
@@ -77,8 +78,9 @@ def choose_backend(
 
 
 def _worthwhile(model: CharModel, device: torch.device) -> bool:
-    """Tell whether "auto" wishes for the kernels."""
-    return device.type == "cpu" and model.config.hidden_size >= SMALLEST
+    """Tell whether "auto" wishes for the kernels: none of them is for other than gated cells."""
+    gated = all(isinstance(cell, GatedCell) for cell in model.layers())
+    return gated and device.type == "cpu" and model.config.hidden_size >= SMALLEST
 
 
 def _usable(device: torch.device, precision: torch.dtype, may_compile: bool) -> Kernels:

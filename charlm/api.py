@@ -111,7 +111,8 @@ class Loaded:
 def load(run: PathLike | None = None, *, which: str = "best", device: str = "cpu") -> Loaded:
     """Load the model of a run directory, of a checkpoint in one, or of the latest run in `runs/`.
 
-    which: "best", "latest" or a step's number. device: "cpu", "cuda", "cuda:N", "mps" or "auto".
+    which: "best", "latest" or a step's number. device: "cpu", "cuda", "cuda:N", "mps" or "auto"; on
+        CUDA, cuDNN's TF32 is switched off in this process, so that float32 is float32.
 
     Raises: UsageError (no such run or device), CheckpointError (damaged, foreign).
     """

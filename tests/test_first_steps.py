@@ -47,7 +47,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["train", "--set", "model.init=zeros"], "did you mean 'model.initialization'?"),
         (["sample", "RUN", "ROMEO: o"], "charlm sample RUN --prompt 'ROMEO: o'"),
         (["score", "words.txt", "run"], "charlm score run words.txt"),
-        (["train", "nothing.txt"], "no preset is called 'nothing.txt'"),
+        (["train", "nothing.txt"], "there is no file nothing.txt"),
     ],
 )
 def test_the_message_names_what_to_type_instead(

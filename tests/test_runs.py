@@ -160,6 +160,17 @@ def test_what_really_changes_is_still_refused_and_named(
     assert "error: model.cell cannot change" in capsys.readouterr().err
 
 
+def test_a_named_text_never_resumes_another_run(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["train", "names.txt", *SETTINGS, "-q"]) == 0
+    assert run(["train", "hello", "--resume"]) == 2
+    assert "there is no run runs/hello-<n>" in capsys.readouterr().err
+    assert run(["train", "runs/names-1"]) == 2
+    assert "--resume --run runs/names-1" in capsys.readouterr().err
+    assert [one["run"] for one in listed(capsys, "runs/names-1")] == ["runs/names-1"]
+
+
 def test_a_run_killed_before_its_first_checkpoint_begins_anew(folder: Path) -> None:
     command = ["train", "names.txt", *SETTINGS, "-q"]
     assert run(command) == 0

@@ -27,6 +27,7 @@ def written(tmp_path: Path, text: str) -> str:
 
 
 def test_options_of_another_cell_are_refused() -> None:
+    assert "is for lstm" in refusal("default", "model.cell=gru", "model.forget_bias=5.0")
     assert "is for gru" in refusal("default", "model.cell=lstm", "model.reset_gate=before")
 
 

@@ -75,6 +75,28 @@ def test_stopped_and_resumed_run_ends_with_the_same_bits(
     assert metrics_of(broken_run) == metrics_of(whole_run)
 
 
+def test_a_signal_in_a_step_with_an_evaluation_loses_neither(
+    tmp_path: Path, text_file: Path
+) -> None:
+    whole, whole_run = setup.begin(tiny_plan(text_file), tmp_path / "whole")
+    events_of(whole, whole_run)
+    first, broken_run = setup.begin(tiny_plan(text_file), tmp_path / "broken")
+    take_step = first.learner.take_step
+
+    def interrupted() -> torch.Tensor:
+        if first.learner.step == 5:  # evaluations come at 6 and 12
+            first.stop()
+        return take_step()
+
+    first.learner.take_step = interrupted  # type: ignore[method-assign]
+    assert summary_of(events_of(first, broken_run))["stopped_by"] == "signal"
+    resumed = setup.resume(tmp_path / "broken")
+    assert resumed.step == 6
+    events_of(resumed.trainer, resumed.run)
+    assert metrics_of(broken_run) == metrics_of(whole_run)
+    assert [row["step"] for row in metrics_of(broken_run) if row["kind"] == "eval"] == [6, 12]
+
+
 def test_run_killed_between_checkpoints_resumes_to_the_same_bits(
     tmp_path: Path, text_file: Path
 ) -> None:

@@ -113,9 +113,12 @@ def judge(findings: Findings) -> list[dict[str, Any]]:
 
 
 def _recurrent_parameters(findings: Findings) -> Claim:
-    text = "recurrent parameters of rnn, gru and lstm are as 1 : 3 : 4 at the same width"
     entries = {cell: findings.same_width(cell) for cell in GATE_BLOCKS}
     there = {cell: entry for cell, entry in entries.items() if entry}
+    shown = list(there) if len(there) > 1 else list(GATE_BLOCKS)
+    named = " and ".join(", ".join(shown).rsplit(", ", 1))
+    ratio_named = " : ".join(str(GATE_BLOCKS[cell]) for cell in shown)
+    text = f"recurrent parameters of {named} are as {ratio_named} at the same width"
     if len(there) < 2:
         return _missing(text, [cell for cell in GATE_BLOCKS if cell not in there])
     size = len(findings.plan.corpus.vocabulary)

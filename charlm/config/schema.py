@@ -4,6 +4,7 @@ Strict: unknown keys, values of another type, `nan` and `inf` are refused. How t
 together from presets, files and `--set` is in `loading.py`.
 """
 
+from difflib import get_close_matches
 from enum import Enum
 from typing import Annotated, Any, Literal, Self
 
@@ -88,7 +89,10 @@ class ModelConfig(Section):
 
         if cell not in CELLS:
             *names, last = map(repr, CELLS)
-            raise PydanticCustomError("cell", f"Input should be {', '.join(names)} or {last}")
+            near = get_close_matches(cell.lower(), CELLS, n=1, cutoff=0.4)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            message = f"Input should be {', '.join(names)} or {last}{hint}"
+            raise PydanticCustomError("cell", message)
         return cell
 
     @model_validator(mode="after")
@@ -98,8 +102,8 @@ class ModelConfig(Section):
         for owner, cell in CELLS.items():
             for key in {*cell.options} - {*CELLS[self.cell].options}:
                 value, default = getattr(self, key), type(self).model_fields[key].default
-                if value != default and isinstance(value, str):
-                    raise ValueError(f'{key} = "{value}" is for {owner}, not {self.cell}')
+                if value != default:
+                    raise ValueError(f"{key} = {value!r} is for {owner}, not {self.cell}")
         return self
 
 

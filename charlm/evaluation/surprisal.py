@@ -105,11 +105,12 @@ def evaluate(
     each = surprisals(
         computation, symbols, split.start + first, split.stop, window=window, lanes=lanes
     )
+    opening = vocabulary.symbol(int(symbols[0])) if first and vocabulary.unit != "byte" else "x"
     score = score_of(
         each,
         vocabulary,
         characters=split.characters - first,
-        bytes=split.bytes - first,
+        bytes=split.bytes - first * len(opening.encode("utf-8", "surrogatepass")),
         unknown=sum(split.unknown.values()),
     )
     return each, score

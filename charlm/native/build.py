@@ -47,7 +47,7 @@ class _RefusedError(UnavailableError):
 
 
 def library(accept: Callable[[ctypes.CDLL], str]) -> ctypes.CDLL:
-    """Return the library, from the cache or built now (10 to 20 seconds, announced in the log).
+    """Return the library, from the cache or built now (10 to 30 seconds, announced in the log).
 
     accept: is given a fresh library and says where it computes wrongly; such a library, and a
     source that does not compile, are remembered and not tried again.
@@ -62,7 +62,7 @@ def library(accept: Callable[[ctypes.CDLL], str]) -> ctypes.CDLL:
     if refused.is_file():
         said = refused.read_text(encoding="utf-8")
         raise UnavailableError(f"{said} (seen before; to try again, delete {refused})")
-    log.info("compiling the kernels for this processor: about 15 seconds, this once")
+    log.info("compiling the kernels for this processor: 10 to 30 seconds, this once")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path.parent)

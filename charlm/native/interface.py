@@ -34,7 +34,7 @@ LayerArgs: Any = _structure(
 Writer: Any = _structure(
     "Writer",
     **dict.fromkeys(("layers", "texts", "hidden", "vocabulary"), _SIZE),
-    **dict.fromkeys(("windows", "head", "head_bias", "logits"), _ARRAY),
+    **dict.fromkeys(("layer_args", "head", "head_bias", "logits"), _ARRAY),
     **dict.fromkeys(("temperature", "top_p"), _REAL),
     **dict.fromkeys(("top_k", "unknown"), _SIZE),
 )

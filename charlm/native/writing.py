@@ -53,7 +53,7 @@ class NativeSampler:
             texts=texts,
             hidden=self._hidden,
             vocabulary=self.vocabulary_size,
-            windows=ctypes.addressof(self._layers),
+            layer_args=ctypes.addressof(self._layers),
             head=self._packed_head(head[0], columns),
             head_bias=self._keep(F.pad(head[1], (0, columns - self.vocabulary_size))),
             logits=self._keep(self.logits),

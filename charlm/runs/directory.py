@@ -54,7 +54,7 @@ class RunDirectory:
     def lock(self) -> None:
         """Keep other processes from training the same run. Raises: UsageError if one does."""
         try:
-            self._lock.acquire(timeout=0)
+            self._lock.acquire(timeout=0.3)  # `charlm runs` holds it for a moment
         except Timeout:
             raise UsageError(
                 f"{self.path} is being trained by another process", "wait for it, or stop it"
@@ -171,7 +171,7 @@ def locate(
     path: Path | None, root: Path = Path("runs"), *, name: str = "", begun: bool = False
 ) -> tuple[RunDirectory, Path | None]:
     """Find the run at `path`, and the checkpoint if `path` is one; without `path`, the latest run,
-    of those called `name` if there are any. begun: count runs without a checkpoint yet, too.
+    of those called `name` if that is given. begun: count runs without a checkpoint yet, too.
 
     Raises: UsageError where there is no run, or `path` is something else.
     """
@@ -180,8 +180,11 @@ def locate(
         runs = [root / found.relative_to(root).parts[0] for found in root.glob(wanted)]
         if not runs:
             raise UsageError(f"there is no run in {root}/", "train one first: charlm train")
-        own = [run for run in runs if run.name.rpartition("-")[0] == name]
-        return RunDirectory(max(own or runs, key=last_change)), None
+        if name:
+            runs = [run for run in runs if run.name.rpartition("-")[0] == name]
+        if not runs:
+            raise UsageError(f"there is no run {root}/{name}-<n>", f"name one: --run {root}/...")
+        return RunDirectory(max(runs, key=last_change)), None
     if not path.exists():
         raise UsageError(f"there is no run {path}", "name a run directory, such as runs/hello-1")
     path = path.absolute()

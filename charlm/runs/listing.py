@@ -1,8 +1,9 @@
-"""What runs there are in a folder. Read without torch, so that looking costs nothing."""
+"""What runs there are in a folder. Read without torch, so that it takes a moment."""
 
 import contextlib
 import json
 import math
+import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,12 +42,15 @@ class ListedRun:
 
 
 def list_runs(folder: Path) -> list[ListedRun]:
-    """List the runs in a folder, newest first. Raises: UsageError where there is no such folder."""
+    """List the runs in a folder, or the run that it is, newest first.
+
+    Raises: UsageError where there is no such folder.
+    """
     if not folder.is_dir():
         raise UsageError(
             f"there is no folder {folder}", "train a run first, or name another folder"
         )
-    found = [path for path in folder.iterdir() if (path / "checkpoints").is_dir()]
+    found = [path for path in (folder, *folder.iterdir()) if (path / "checkpoints").is_dir()]
     return sorted(map(_listed, found), key=lambda run: (-run.changed, run.run))
 
 
@@ -123,7 +127,7 @@ def _text(config: dict[str, Any]) -> str | None:
     paths = [path] if isinstance(path, str) else path
     if not isinstance(paths, list) or not all(isinstance(one, str) for one in paths):
         return None
-    return ", ".join(one.rstrip("/").rsplit("/", 1)[-1] for one in paths)
+    return ", ".join(re.split(r"[/\\]", one.rstrip("/\\"))[-1] for one in paths)
 
 
 def _pointed(path: Path) -> str:

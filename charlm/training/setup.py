@@ -12,7 +12,7 @@ from charlm.config.loading import ConfigLayers
 from charlm.config.schema import Config, Mark, differing_keys, marked, to_toml
 from charlm.errors import CharlmError, CheckpointError, UsageError
 from charlm.runs import checkpoint
-from charlm.runs.directory import RunDirectory, claim_path, locate
+from charlm.runs.directory import RunDirectory, claim_path, is_run, locate
 from charlm.text import corpus, sources
 from charlm.text.corpus import Corpus
 from charlm.training.trainer import Trainer
@@ -61,7 +61,13 @@ def name_text(
                 f"two texts are named: {source} and --data {flags['data.path']}",
                 "name one of them, or both as --data",
             )
+        if is_run(Path(source)):
+            raise UsageError(
+                f"{source} is a run, not a text", f"to go on with it: --resume --run {source}"
+            )
         flags["data.path"], source = source, "default"
+    elif source not in loading.presets() and not source.endswith(".toml") and Path(source).suffix:
+        raise UsageError(f"there is no file {source}", "name a text, a folder or a preset")
     return source, flags
 
 
@@ -117,7 +123,7 @@ def resume(
     """Return the trainer of a stopped run, exactly where its latest checkpoint (or `path`'s) is;
     a run that was stopped before its first checkpoint begins anew.
 
-    path: None takes the latest run, of those called `name` if there are any. changes, flags: as for
+    path: None takes the latest run, of those called `name` if that is given. changes, flags: as for
         `loading.load`; values that are the run's own are no change, others must be `RESUMABLE`.
 
     Raises: UsageError, ConfigError, DataError (the text has changed), CheckpointError.

@@ -72,13 +72,16 @@ class Trainer:
             stopped_by = self._reason_to_stop()
             log_due = progress.step % config.log_every == 0
             checkpoint_due = progress.step % config.checkpoint_every == 0
-            evaluation_due = self._evaluation_due() or bool(stopped_by)
-            if log_due or checkpoint_due or evaluation_due:  # only now wait for the device
+            # One on schedule is made even when asked to stop: a resumed run cannot make it up.
+            evaluation_due = self._evaluation_due() or stopped_by not in ("", "signal")
+            if (
+                log_due or checkpoint_due or evaluation_due or stopped_by
+            ):  # only now wait for the device
                 self._refuse_divergence(norm)
             progress.seconds += time.perf_counter() - began
             if log_due:
                 yield self._trained(run, norm)
-            if evaluation_due and stopped_by != "signal":
+            if evaluation_due:
                 yield from self._evaluate(run)
                 stopped_by = self._reason_to_stop()
             is_best = progress.best is not None and progress.best["step"] == progress.step
@@ -261,8 +264,9 @@ class Trainer:
         state = checkpoint.state
         if state["corpus"] != self.corpus.fingerprint:
             raise DataError(
-                f"the text has changed since {checkpoint.folder} was written",
-                "train anew on the new text, or bring the old one back",
+                f"the text has changed since {checkpoint.folder} was written, or is another one: "
+                f"{self.config.data.path}",
+                "name the text that it was trained on, or train anew",
             )
         tensors = checkpoint.training()
         try:

@@ -19,6 +19,7 @@ import argparse
 import json
 import statistics
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +32,7 @@ STRETCH = 50
 """Characters that are written between two looks at the clock."""
 CHECKED = 24
 """Characters whose logits are compared with the module's."""
-TOLERANCE = {"float32": 1e-5, "bfloat16": 0.02, "int8": 0.05}
+TOLERANCE = {"float32": 1e-5, "bfloat16": 0.01, "int8": 0.03}
 """How far logits, of size 0.3 or so, may be from the module's in float32."""
 
 State = Tensor | tuple[Tensor, Tensor] | None
@@ -124,7 +125,7 @@ def sample_plain(args: argparse.Namespace) -> dict[str, Any]:
     model = new_model(args).eval()
     try:
         loop = PlainLoop(model, args.weights)
-    except RuntimeError as error:
+    except (RuntimeError, AttributeError) as error:  # a later torch may be without int8
         return {"chars_per_second": None, "reason": str(error).splitlines()[0]}
     difference = largest_difference(model, loop)
     assert difference < TOLERANCE[args.weights], difference
@@ -244,7 +245,8 @@ def fastest_product(weight: Tensor, weights: str) -> Product:
     else:
         scales = weight.abs().amax(1) / 127
         zeros = torch.zeros(len(weight), dtype=torch.long)
-        quantized = torch.quantize_per_channel(rows, scales, zeros, 0, torch.qint8)
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # "deprecated"
+            quantized = torch.quantize_per_channel(rows, scales, zeros, 0, torch.qint8)
         packed = torch.ops.quantized.linear_prepack(quantized, None)
         multiply = torch.ops.quantized.linear_dynamic
         # reduce_range: seven bits of the state, since without VNNI sums of eight would overflow

@@ -1,10 +1,12 @@
-"""charlm beside plain PyTorch, in one run, in turn.
+"""charlm against stock PyTorch, in one run, in turn.
 
-    python tests/benchmarks/speed.py [--rounds 7] [--only train|cells|sample]
+    python tests/benchmarks/speed.py [--only train|cells|sample] [--rounds 7] [--threads 2]
 
-Plain PyTorch is `bare_loop.py` beside this file. Every measurement is a process of its own; those
-of a line follow each other, round by round, and the medians are compared, charlm's always with the
-best that plain PyTorch has. A machine with nothing else to do is needed. Prints tables in Markdown.
+Training: beside the stock modules in float32 and under torch's bfloat16 autocast. Sampling, on one
+thread: beside the stock module called once a character, and beside a plain loop over the equations,
+with weights of the same precision (all in bare_loop.py). Every measurement is a process of its own;
+those of a line follow each other, round by round, and the medians are compared. A machine with
+nothing else to do is needed. Prints tables in Markdown.
 """
 
 import argparse
@@ -13,43 +15,129 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+BARE = str(Path(__file__).with_name("bare_loop.py"))
 TRAIN: list[tuple[str, dict[str, str], int, int]] = [
     # cell, settings of its own, H, L
     ("lstm", {}, 256, 1),
     ("lstm", {}, 512, 2),
     ("gru", {}, 256, 1),
     ("gru", {}, 512, 2),
-    ("gru", {"reset_gate": "before"}, 256, 1),
+    ("gru", {"reset_gate": "before"}, 256, 1),  # beside nn.GRU, which has no such form
     ("rnn", {}, 256, 1),
 ]
-THREADS = 2
-BARE = str(Path(__file__).with_name("bare_loop.py"))
+CELLS = ((256, 1), (512, 2))
+SAMPLE = (("lstm", 512, 2), ("gru", 512, 2))
+PRECISIONS = ("float32", "bfloat16", "int8")
+"""Of weights, the most exact first."""
+PATIENCE = 4
+"""A measurement that may be hopeless ends after so many times what those before it took."""
 
 
-def process(*words: str) -> Any:
-    """Run Python with these words; return the JSON of its last line."""
-    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+# ---- processes, in turn -------------------------------------------------------------------------
+
+
+@dataclass
+class Measured:
+    """The speeds of one measurement, a round each. Units: characters a second.
+
+    reason: why there are none. said: what else its last process printed.
+    """
+
+    speeds: list[float] = field(default_factory=list)
+    reason: str = ""
+    said: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def median(self) -> float | None:
+        return statistics.median(self.speeds) if self.speeds else None
+
+
+def process(*words: str, limit: float | None = None) -> dict[str, Any]:
+    """Run a script in a process of its own; return the JSON object that it prints last."""
+    done = subprocess.run(
+        [sys.executable, *words], stdout=subprocess.PIPE, text=True, check=True, timeout=limit
+    )
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def in_turn(
+    rounds: int, measurements: dict[str, tuple[str, ...]], hopeless: str = ""
+) -> dict[str, Measured]:
+    """Run every measurement in every round.
+
+    What says why it cannot be had is not run again; neither is `hopeless`, a measurement, where its
+    first process takes PATIENCE times as long as the slowest one before it, or longer.
+    """
+    found = {name: Measured() for name in measurements}
+    for number in range(rounds):
+        slowest = 0.0
+        for name, words in measurements.items():
+            mine, limit = found[name], None
+            if mine.reason:
+                continue
+            if name == hopeless and number == 0 and slowest:
+                limit = PATIENCE * slowest
+            began = time.perf_counter()
+            try:
+                mine.said = process(*words, limit=limit)
+            except subprocess.TimeoutExpired:
+                mine.reason = f"its process took over {PATIENCE} times as long as those beside it"
+                continue
+            slowest = max(slowest, time.perf_counter() - began)
+            if mine.said["chars_per_second"] is None:
+                mine.reason = mine.said["reason"]
+            else:
+                mine.speeds.append(mine.said["chars_per_second"])
+    return found
+
+
+def own(what: str, **arguments: Any) -> tuple[str, ...]:
+    """Name the process that measures charlm: "train" or "sample"."""
+    return (str(Path(__file__).resolve()), "--one", what, json.dumps(arguments))
+
+
+def bare(what: str, cell: str, hidden: int, layers: int, threads: int, *more: str) -> Any:
+    """Name the process that measures stock PyTorch: see bare_loop.py."""
+    shape = ("--cell", cell, "--hidden", str(hidden), "--layers", str(layers))
+    return (BARE, what, *shape, "--threads", str(threads), *more)
+
+
+def shown(speed: float | None) -> str:
+    """Format a speed, or that there is none."""
+    return "-" if speed is None else f"{speed:,.0f}"
+
+
+def table(*columns: str) -> None:
+    """Print the head of a table."""
+    print(f"\n| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+
+
+def line(*cells: str) -> None:
+    """Print a line of a table, as soon as it is known."""
+    print(f"| {' | '.join(cells)} |", flush=True)
 
 
 # ---- charlm's side: what runs in a process of its own -------------------------------------------
 
 
-def learner(cell: str, options: dict[str, str], hidden_size: int, num_layers: int) -> Any:
-    """Make a learner as the plain loop is: an embedding as wide as the layers, AdamW, clipping."""
+def learner(
+    cell: str, hidden: int, layers: int, threads: int, options: dict[str, str] | None = None
+) -> Any:
+    """Build what trains as the plain loop does: embedding as wide as the layers, norm clipping."""
     import numpy as np
     import torch
 
-    from charlm.backends.device import prepare_process
     from charlm.config.schema import Config
     from charlm.training.learner import Learner
 
-    prepare_process(torch.device("cpu"), THREADS)
-    sizes = {"hidden_size": hidden_size, "num_layers": num_layers, "embedding_size": hidden_size}
-    model = {"cell": cell, **sizes, "dropout": 0.0, **options}
+    torch.set_num_threads(threads)
+    sizes = {"hidden_size": hidden, "num_layers": layers, "embedding_size": hidden}
+    model = {"cell": cell, **sizes, "dropout": 0.0, **(options or {})}
     train = {"batch_size": 64, "sequence_length": 64, "clip_norm": 1.0, "steps": 10_000}
     train |= {"device": "cpu", "weight_average": 0.0, "state_reset": 0.0}
     symbols = np.random.default_rng(0).integers(0, 65, 500_000).astype(np.uint8)
@@ -57,7 +145,7 @@ def learner(cell: str, options: dict[str, str], hidden_size: int, num_layers: in
 
 
 def charlm_train(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Measure charlm's training, in the precision that it chooses by itself."""
+    """Measure whole steps of the learner, as many as bare_loop.py does."""
     model = learner(**arguments)
     seconds = []
     for number in range(3 + 9):
@@ -80,128 +168,129 @@ def charlm_sample(arguments: dict[str, Any]) -> dict[str, Any]:
     from charlm.text.vocabulary import Vocabulary
 
     precision = arguments.pop("precision")
-    model = learner(**arguments).model
+    built = learner(**arguments, threads=1)  # compiles the kernels, where they are not there yet
     vocabulary = Vocabulary("char", "none", tuple(range(32, 32 + 65)), False)
-    config = SampleConfig(length=2000, temperature=0.8)
+    settings = SampleConfig(length=2000, temperature=0.8)
     seconds = []
     for _ in range(8):
         began = time.perf_counter()
         try:
-            text = "".join(Generation(model, vocabulary, config, precision=precision))
+            writing = Generation(built.model, vocabulary, settings, precision=precision)
         except UsageError as error:
             return {"chars_per_second": None, "reason": error.what}
+        text = "".join(writing)
         seconds.append(time.perf_counter() - began)
-    return {"chars_per_second": len(text) / statistics.median(seconds[1:])}
+    return {
+        "chars_per_second": len(text) / statistics.median(seconds[1:]),
+        "backend": built.backend.name,
+    }
 
 
 # ---- the comparison -----------------------------------------------------------------------------
 
 
-def in_turn(rounds: int, **measurements: tuple[str, ...]) -> dict[str, Any]:
-    """Measure each round by round; return medians of characters a second, None where there is
-    none, and under "reasons" why."""
-    found: dict[str, list[float]] = {name: [] for name in measurements}
-    reasons: dict[str, str] = {}
-    for _ in range(rounds):
-        for name, words in measurements.items():
-            if name in reasons:
-                continue
-            answer = process(*words)
-            if answer["chars_per_second"] is None:
-                reasons[name] = answer["reason"]
-            else:
-                found[name].append(answer["chars_per_second"])
-    medians = {name: statistics.median(v) if v else None for name, v in found.items()}
-    return {**medians, "reasons": reasons}
-
-
-def own(what: str, **arguments: Any) -> tuple[str, ...]:
-    return (__file__, "--one", what, json.dumps(arguments))
-
-
-def shown(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.0f}"
-
-
-def compare_training(rounds: int) -> None:
-    """Print charlm beside the stock modules, in float32 and in bfloat16 autocast."""
-    precision = process(*own("train", cell="rnn", options={}, hidden_size=32, num_layers=1))
-    print(
-        f"| cell | H x L | charlm, {precision['precision']} | stock float32 | "
-        "stock bfloat16 autocast | charlm / best stock | of matrix product |"
+def compare_training(rounds: int, threads: int) -> None:
+    """Print a line for every shape of TRAIN."""
+    table(
+        *("cell", "H x L", "charlm, chars/s", "charlm computes in", "stock, float32"),
+        *("stock, bfloat16 autocast", "ratio to the better", "of matrix product"),
     )
-    print("|---|---|---|---|---|---|---|")
-    reasons = {}
-    for cell, options, hidden_size, num_layers in TRAIN:
-        shape = ("--hidden", str(hidden_size), "--layers", str(num_layers))
-        bare = (BARE, "train", "--cell", cell, *shape, "--threads", str(THREADS))
-        sizes = {"hidden_size": hidden_size, "num_layers": num_layers}
+    reasons: dict[str, None] = {}
+    for cell, options, hidden, layers in TRAIN:
+        shape = {"cell": cell, "hidden": hidden, "layers": layers, "threads": threads}
         found = in_turn(
             rounds,
-            charlm=own("train", cell=cell, options=options, **sizes),
-            float32=bare,
-            bfloat16=(*bare, "--autocast"),
+            {
+                "charlm": own("train", **shape, options=options),
+                "float32": bare("train", **shape),
+                "bfloat16": (*bare("train", **shape), "--autocast"),
+            },
+            hopeless="bfloat16",
         )
-        reasons |= {f"stock bfloat16, {cell}": reason for reason in found["reasons"].values()}
-        best = max(v for v in (found["float32"], found["bfloat16"]) if v)
-        gemm = (BARE, "gemm", "--hidden", str(hidden_size), "--threads", str(THREADS))
-        kind = f"{precision['precision']}_gflops"
-        rate = statistics.median([process(*gemm)[kind] for _ in range(3)]) * 1e9
-        gates = {"rnn": 1, "lstm": 4, "gru": 3}[cell]
-        products = gates * hidden_size**2 * (2 * num_layers - 1) + hidden_size * 65
-        print(
-            f"| {' '.join([cell, *options.values()])} | {hidden_size} x {num_layers} | "
-            f"{shown(found['charlm'])} | {shown(found['float32'])} | {shown(found['bfloat16'])} | "
-            f"**{found['charlm'] / best:.2f}** | {found['charlm'] * 6 * products / rate:.0%} |",
-            flush=True,
+        charlm, said = found["charlm"].median or 0.0, found["charlm"].said
+        stock = {name: found[name].median for name in ("float32", "bfloat16")}
+        if found["bfloat16"].reason:
+            reasons[f"{cell}: {found['bfloat16'].reason}"] = None
+        name = " ".join([cell, *options.values()])
+        line(
+            *(name, f"{hidden} x {layers}", shown(charlm)),
+            f"{said['precision']}, {said['backend']}",
+            *map(shown, stock.values()),
+            f"**{charlm / max(speed or 0.0 for speed in stock.values()):.2f}**",
+            f"{charlm * operations(cell, hidden, layers) / rate(shape, said['precision']):.0%}",
         )
-    for what, reason in reasons.items():
-        print(f"\n{what}: {reason}")
+    for reason in reasons:
+        print(f"\n- No bfloat16 autocast to compare with; {reason}.")
 
 
-def compare_cells(rounds: int) -> None:
-    """Print the GRU beside the LSTM, both charlm's."""
-    for hidden_size, num_layers in ((256, 1), (512, 2)):
-        shape = {"options": {}, "hidden_size": hidden_size, "num_layers": num_layers}
-        cells = {cell: own("train", cell=cell, **shape) for cell in ("gru", "lstm")}
-        found = in_turn(rounds, **cells)
-        print(
-            f"\ngru against lstm, both charlm, {hidden_size} x {num_layers}: "
-            f"{shown(found['gru'])} / {shown(found['lstm'])} = "
-            f"**{found['gru'] / found['lstm']:.2f}**",
-            flush=True,
+def operations(cell: str, hidden: int, layers: int) -> int:
+    """Count what must be computed per training character: a product forward and two backward.
+
+    Layer 0 looks its input up.
+    """
+    gates = {"rnn": 1, "lstm": 4, "gru": 3}[cell]
+    return 6 * (gates * hidden**2 * (2 * layers - 1) + hidden * 65)
+
+
+def rate(shape: dict[str, Any], precision: str) -> float:
+    """Measure operations a second of torch's matrix product at a shape and precision."""
+    runs = [process(*bare("gemm", **shape)) for _ in range(3)]
+    return 1e9 * statistics.median(run[f"{precision}_gflops"] for run in runs)
+
+
+def compare_cells(rounds: int, threads: int) -> None:
+    """Print how much faster charlm trains a GRU than an LSTM."""
+    table("both charlm, in turn", "gru, chars/s", "lstm, chars/s", "ratio")
+    for hidden, layers in CELLS:
+        shape = {"hidden": hidden, "layers": layers, "threads": threads}
+        found = in_turn(
+            rounds, {cell: own("train", cell=cell, **shape) for cell in ("gru", "lstm")}
         )
+        gru, lstm = found["gru"].median or 0.0, found["lstm"].median or 1.0
+        line(f"{hidden} x {layers}", shown(gru), shown(lstm), f"**{gru / lstm:.2f}**")
 
 
 def compare_sampling(rounds: int) -> None:
-    """Print writing one text: charlm, a plain loop over the equations, the module per character."""
-    print(
-        "\n| cell, 512 x 2, one text, one thread | charlm float32 | bfloat16 | int8 | "
-        "plain loop, float32 | module per character, float32 | charlm float32 / plain loop |"
+    """Print a line for every cell of SAMPLE and every precision that charlm has here.
+
+    The ratio is to the fastest stock figure of that precision or a more exact one.
+    """
+    table(
+        *("cell", "H x L", "weights", "charlm, chars/s", "plain loop, same weights"),
+        *("stock module, float32", "fastest stock figure", "ratio to it"),
     )
-    print("|---|---|---|---|---|---|---|")
-    for cell in ("lstm", "gru"):
-        shape = {"cell": cell, "options": {}, "hidden_size": 512, "num_layers": 2}
-        bare = (BARE, "sample", "--cell", cell, "--hidden", "512", "--layers", "2")
-        found = in_turn(
-            rounds,
-            **{p: own("sample", **shape, precision=p) for p in ("float32", "bfloat16", "int8")},
-            plain=(*bare, "--plain", "--threads", "1"),
-            module=(*bare, "--threads", "1"),
-        )
-        best = max(found["plain"], found["module"])
-        columns = ("float32", "bfloat16", "int8", "plain", "module")
-        print(
-            f"| {cell} | {' | '.join(shown(found[name]) for name in columns)} | "
-            f"**{found['float32'] / best:.2f}** |",
-            flush=True,
-        )
+    reasons: dict[str, None] = {}
+    for cell, hidden, layers in SAMPLE:
+        shape = {"cell": cell, "hidden": hidden, "layers": layers}
+        measurements = {"module": bare("sample", **shape, threads=1)}
+        for precision in PRECISIONS:
+            plain = bare("sample", **shape, threads=1)
+            measurements[f"charlm, {precision}"] = own("sample", **shape, precision=precision)
+            measurements[f"plain loop, {precision}"] = (*plain, "--plain", "--weights", precision)
+        found = in_turn(rounds, measurements)
+        rivals = {"module, float32": found["module"].median or 0.0}
+        for precision in PRECISIONS:
+            charlm, plain = (found[f"{name}, {precision}"] for name in ("charlm", "plain loop"))
+            rivals[f"plain loop, {precision}"] = plain.median or 0.0
+            for measured in (charlm, plain):
+                if measured.reason:
+                    reasons[measured.reason] = None
+            best = max(rivals, key=lambda name: rivals[name])
+            ratio = "-" if charlm.median is None else f"**{charlm.median / rivals[best]:.1f}**"
+            line(
+                *(cell, f"{hidden} x {layers}", precision),
+                *(shown(m.median) for m in (charlm, plain, found["module"])),
+                *(best, ratio),
+            )
+    for reason in reasons:
+        print(f"\n- {reason}.")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--only", choices=("train", "cells", "sample"))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2, help="of every training process")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
@@ -209,10 +298,12 @@ def main() -> None:
         run = {"train": charlm_train, "sample": charlm_sample}[what]
         print(json.dumps(run(json.loads(arguments))))
         return
-    does = {"train": compare_training, "cells": compare_cells, "sample": compare_sampling}
-    for name, compare in does.items():
-        if args.only in (None, name):
-            compare(args.rounds)
+    if args.only in (None, "train"):
+        compare_training(args.rounds, args.threads)
+    if args.only in (None, "cells"):
+        compare_cells(args.rounds, args.threads)
+    if args.only in (None, "sample"):
+        compare_sampling(args.rounds)
 
 
 if __name__ == "__main__":

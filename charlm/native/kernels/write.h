@@ -6,7 +6,7 @@
 // A model as it writes. The states live in the windows of its layers; all on one thread.
 struct Writer {
     int64_t layers, texts, hidden, vocabulary;
-    LayerArgs *windows;          // one a layer, T = 1: `table` in the first, `below` in the others
+    LayerArgs *layer_args;         // one a layer, T = 1: `table` in the first, `below` in the others
     const void *head;         // [vocabulary, H] packed, its columns padded to whole vectors
     const float *head_bias;   // padded likewise
     float *logits;            // [texts, vocabulary padded]
@@ -19,13 +19,13 @@ INLINE int64_t padded_columns(int64_t columns) { return (columns + WIDTH - 1) / 
 template <class S> void advance(const Writer &writer, const int64_t *symbols) {
     const int texts = int(writer.texts), H = int(writer.hidden);
     for (int64_t i = 0; i < writer.layers; i++) {
-        LayerArgs &w = writer.windows[i];
+        LayerArgs &w = writer.layer_args[i];
         if (i == 0) w.symbols = symbols;
         run_forward<S>(w, 0, texts);
         const int64_t size = int64_t(texts) * H;
         memcpy(w.h, (S *)w.h + size, size * sizeof(S));
     }
-    const S *h = (const S *)writer.windows[writer.layers - 1].h;
+    const S *h = (const S *)writer.layer_args[writer.layers - 1].h;
     const int64_t columns = padded_columns(writer.vocabulary);
     head_product(h, texts, H, (const S *)writer.head, writer.head_bias, columns, writer.logits);
 }

@@ -54,6 +54,7 @@ def test_errors_are_charlms_own_and_say_what_to_do(text_file: Path) -> None:
         (UsageError, "no option 'temprature'", lambda: model.sample(temprature=1)),
         (DataError, "is empty", lambda: model.score("")),
         (UsageError, "there is no run", lambda: charlm.load("nowhere")),
+        (UsageError, "no device 'nope'", lambda: charlm.load("mine", device="nope")),
         (UsageError, "not available", lambda: charlm.load("mine", device="cuda:77")),
         (ConfigError, "did you mean 'hello'", lambda: charlm.train("helo")),
         (ConfigError, "did you mean 'steps'", lambda: charlm.train(set=["train.setps=3"])),

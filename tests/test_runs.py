@@ -46,6 +46,8 @@ def test_runs_are_listed_newest_first_with_their_state(
     Path("runs/stopped/summary.json").unlink()
     weights = Path("runs/damaged/checkpoints/step-00000012/model.safetensors")
     weights.write_bytes(weights.read_bytes()[:-1])
+    shutil.copytree("runs/names-1", "runs/odd")
+    Path("runs/odd/config.toml").write_text("model = 3\n")
     time.sleep(0.02)
     assert run(["train", *SETTINGS[:4], "--set", "train.steps=2", "-q"]) == 0
     with FileLock("runs/running/.lock"):
@@ -59,6 +61,7 @@ def test_runs_are_listed_newest_first_with_their_state(
         "runs/stopped": "stopped",
         "runs/damaged": "damaged",
         "runs/running": "running",
+        "runs/odd": "damaged",
     }
     summary = json.loads(Path("runs/names-1/summary.json").read_text())
     (own,) = (one for one in found if one["run"] == "runs/names-1")
@@ -149,6 +152,18 @@ def test_the_same_command_with_resume_goes_on(
     assert "warning" not in err
     best = json.loads(summary.read_text())["best"]
     assert best == json.loads(expected)["best"]
+
+
+def test_other_threads_are_told_when_a_run_is_resumed_and_the_same_are_not(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", "names.txt", *SETTINGS[:-2], "--threads", "1", "--resume"]
+    assert run([*command[:-1], "-q"]) == 0
+    torch.set_num_threads(2)  # as a new process would begin
+    assert run(command) == 0
+    assert "warning" not in capsys.readouterr().err
+    assert run(["train", "--resume", "--threads", "2"]) == 0
+    assert "threads 1 -> 2" in capsys.readouterr().err
 
 
 def test_what_really_changes_is_still_refused_and_named(

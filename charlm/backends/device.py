@@ -25,8 +25,13 @@ def resolve_device(name: str) -> torch.device:
     """
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.mps.is_available()}
     first = next(kind for kind in ("cuda", "mps", "cpu") if there[kind])
-    chosen = torch.device(first if name == "auto" else name)
-    if not there[chosen.type] or (chosen.index or 0) >= max(1, torch.cuda.device_count()):
+    try:
+        chosen = torch.device(first if name == "auto" else name)
+    except RuntimeError:
+        raise UsageError(
+            f"there is no device {name!r}", "devices are auto, cpu, cuda, cuda:N and mps"
+        ) from None
+    if not there.get(chosen.type) or (chosen.index or 0) >= max(1, torch.cuda.device_count()):
         found = ", ".join(kind for kind in there if there[kind])
         raise UsageError(f"device {name} is not available here", f"there is: {found}")
     return chosen

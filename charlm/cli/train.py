@@ -10,6 +10,7 @@ from typing import Any
 from charlm.backends.device import prepare_process, resolve_device
 from charlm.cli.signals import exit_at_once, stopping_on_signals
 from charlm.config.loading import ConfigLayers
+from charlm.config.schema import Config
 from charlm.evaluation.surprisal import distributions
 from charlm.runs.directory import RunDirectory
 from charlm.terminal import console
@@ -59,8 +60,7 @@ def dry_run(given: Arguments, *, as_json: bool) -> None:
     """Show what a run would be, and write nothing."""
     console.show_log(quiet=as_json)
     resolved = setup.resolve_run(given.layers, keep=False)
-    train = resolved.config.train
-    prepare_process(resolve_device(train.device), train.threads)
+    _prepare(resolved.config)
     estimated = estimate(resolved.config, resolved.corpus)
     if as_json:
         report = {
@@ -75,10 +75,13 @@ def dry_run(given: Arguments, *, as_json: bool) -> None:
     terminal.estimated(estimated)
 
 
+def _prepare(config: Config) -> None:
+    prepare_process(resolve_device(config.train.device), config.train.threads)
+
+
 def _begin(given: Arguments, path: Path | None, *, quiet: bool) -> tuple[Trainer, RunDirectory]:
     resolved = setup.resolve_run(given.layers)
-    train = resolved.config.train
-    prepare_process(resolve_device(train.device), train.threads)
+    _prepare(resolved.config)
     trainer, directory = setup.begin(resolved, path)
     if not quiet:
         terminal.describe(resolved.corpus)
@@ -91,9 +94,7 @@ def _resume(given: Arguments, path: Path | None, *, quiet: bool) -> tuple[Traine
     source, flags = setup.name_text(given.source, given.flags)
     named = given.source is not None or "data.path" in flags
     name = setup.run_name(given.layers) if named else ""
-    resumed = setup.resume(path, given.changes, flags, name=name)
-    train = resumed.config.train
-    prepare_process(resolve_device(train.device), train.threads)
+    resumed = setup.resume(path, given.changes, flags, name=name, prepare=_prepare)
     if source == given.source and (unlike := setup.unlike_run(given.layers, resumed)):
         console.warn(
             f"the run goes on with its own configuration, which is not that of {given.source} in "

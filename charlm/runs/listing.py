@@ -70,7 +70,8 @@ def _listed(path: Path) -> ListedRun:
             verified(folder, manifest, TRAINING)
             parameters = _parameters(verified(folder, manifest, MODEL))
             step, best = int(state["step"]), state["progress"]["best"]
-        except (CheckpointError, ValueError, KeyError, TypeError):
+            best = float(best["bits_per_character"]) if best else None
+        except (CheckpointError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             damaged = True
     config = config or {}
     return ListedRun(
@@ -79,7 +80,7 @@ def _listed(path: Path) -> ListedRun:
         cell=config.get("model", {}).get("cell"),
         parameters=parameters,
         steps=step,
-        bits_per_character=best["bits_per_character"] if best else None,
+        bits_per_character=best,
         state=_state(path, step, damaged=damaged),
         changed=changed,
         curve=_curve(path),
@@ -116,9 +117,10 @@ def _is_locked(path: Path) -> bool:
 
 def _config(path: Path) -> dict[str, Any] | None:
     try:
-        return tomllib.loads((path / "config.toml").read_text(encoding="utf-8"))
+        found = tomllib.loads((path / "config.toml").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
+    return found if all(isinstance(table, dict) for table in found.values()) else None
 
 
 def _text(config: dict[str, Any]) -> str | None:

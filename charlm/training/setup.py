@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,11 +119,13 @@ def resume(
     flags: Mapping[str, Any] | None = None,
     *,
     name: str = "",
+    prepare: Callable[[Config], object] = lambda config: None,
 ) -> Resumed:
     """Return the trainer of a stopped run, exactly where its latest checkpoint (or `path`'s) is;
     a run that was stopped before its first checkpoint begins anew.
 
-    path: None takes the latest run, of those called `name` if that is given. changes, flags: as for
+    prepare: is called with the configuration before anything is computed. path: None takes the
+        latest run, of those called `name` if that is given. changes, flags: as for
         `loading.load`; values that are the run's own are no change, others must be `RESUMABLE`.
 
     Raises: UsageError, ConfigError, DataError (the text has changed), CheckpointError.
@@ -132,9 +134,10 @@ def resume(
     run.lock()
     try:
         if folder is None and not run.has_checkpoints():
-            return _begin_anew(run, changes, flags)
+            return _begin_anew(run, changes, flags, prepare)
         saved = checkpoint.read(folder or run.find("latest"))
         config = _changed(saved.config, changes, flags)
+        prepare(config)
         encoded = corpus.prepare(config.data, corpus.survey(config.data))
         trainer = Trainer(config, encoded)
         differences = trainer.resume(saved)
@@ -151,7 +154,10 @@ def resume(
 
 
 def _begin_anew(
-    run: RunDirectory, changes: Sequence[str], flags: Mapping[str, Any] | None
+    run: RunDirectory,
+    changes: Sequence[str],
+    flags: Mapping[str, Any] | None,
+    prepare: Callable[[Config], object],
 ) -> Resumed:
     """Begin a run that has its configuration, but no checkpoint yet, in its own folder."""
     try:
@@ -163,6 +169,7 @@ def _begin_anew(
         ) from None
     own = loading.from_toml(text, str(run.path / "config.toml"))
     config = _changed(own, changes, flags)
+    prepare(config)
     encoded = corpus.prepare(config.data, corpus.survey(config.data))
     trainer = Trainer(config, encoded)
     run.forget_metrics_after(-1)

@@ -267,15 +267,13 @@ def largest_difference(model: BareModel, loop: PlainLoop) -> float:
 
 
 def gemm(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure operations a second of torch.mm at B x H x 4H, in float32 and in bfloat16."""
-    rates = {}
-    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-        left = torch.randn(args.batch, args.hidden).to(dtype)
-        right = torch.randn(args.hidden, 4 * args.hidden).to(dtype)
-        out = torch.empty(args.batch, 4 * args.hidden, dtype=dtype)
-        seconds = timed(lambda a=left, b=right, c=out: torch.mm(a, b, out=c), 30 * args.repeats, 20)
-        rates[f"{name}_gflops"] = 2 * left.numel() * 4 * args.hidden / seconds / 1e9
-    return rates
+    """Measure operations a second of torch.mm at B x H x 4H, in the type of --weights."""
+    dtype = getattr(torch, args.weights)
+    left = torch.randn(args.batch, args.hidden).to(dtype)
+    right = torch.randn(args.hidden, 4 * args.hidden).to(dtype)
+    out = torch.empty(args.batch, 4 * args.hidden, dtype=dtype)
+    seconds = timed(lambda: torch.mm(left, right, out=out), 30 * args.repeats, 20)
+    return {"gflops": 2 * left.numel() * 4 * args.hidden / seconds / 1e9}
 
 
 def new_model(args: argparse.Namespace) -> BareModel:

@@ -234,8 +234,8 @@ def operations(cell: str, hidden: int, layers: int) -> int:
 
 def rate(shape: dict[str, Any], precision: str) -> float:
     """Measure operations a second of torch's matrix product at a shape and precision."""
-    runs = [process(*bare("gemm", **shape)) for _ in range(3)]
-    return 1e9 * statistics.median(run[f"{precision}_gflops"] for run in runs)
+    runs = [process(*bare("gemm", weights=precision, **shape)) for _ in range(3)]
+    return 1e9 * statistics.median(run["gflops"] for run in runs)
 
 
 def compare_cells(rounds: int, threads: int) -> None:

@@ -234,7 +234,7 @@ def operations(cell: str, hidden: int, layers: int) -> int:
 
 def rate(shape: dict[str, Any], precision: str) -> float:
     """Measure operations a second of torch's matrix product at a shape and precision."""
-    runs = [process(*bare("gemm", weights=precision, **shape)) for _ in range(3)]
+    runs = [process(*bare("gemm", **shape), "--weights", precision) for _ in range(3)]
     return 1e9 * statistics.median(run["gflops"] for run in runs)
 
 

@@ -1,6 +1,6 @@
 """The kernels' source made into a library: once for a source, a compiler and a processor.
 
-Nothing is shipped in binary. The library is kept in the cache; a fresh one is believed only after
+Nothing is shipped in binary. The library is kept in the cache; a fresh one is used only after
 `accept` has tried it.
 """
 

@@ -1,4 +1,4 @@
-"""A fresh build of the kernels against the equations, before it is believed."""
+"""A fresh build of the kernels against the equations, before it is used."""
 
 import copy
 import ctypes

@@ -1,4 +1,4 @@
-"""Checkpoints that survive a crash at any moment, and are verified before they are believed.
+"""Checkpoints that survive a crash at any moment, and are verified before they are used.
 
 A checkpoint is a folder of four files. It is written under a temporary name, every file is synced,
 and only then is it renamed. A manifest holds size and SHA-256 of each file, because safetensors

@@ -78,7 +78,7 @@ def choose_backend(
 
 
 def _worthwhile(model: CharModel, device: torch.device) -> bool:
-    """Tell whether "auto" takes the kernels where they are: none of them is for other than gated cells."""
+    """Tell whether "auto" takes the kernels where there are any, and only gated cells have them."""
     gated = all(isinstance(cell, GatedCell) for cell in model.layers())
     return gated and device.type == "cpu" and model.config.hidden_size >= SMALLEST
 

@@ -10,16 +10,23 @@
 Each says what happened, with the value seen, and what to do about it.
 """
 
+import errno
+from collections.abc import Sequence
+
 
 class CharlmError(Exception):
-    """What happened (`what`, with the value seen) and what to do (`advice`)."""
+    """What happened (`what`, with the value seen) and what to do (`advice`).
+
+    details: where it is several things, a line for each.
+    """
 
     exit_code = 1
 
-    def __init__(self, what: str, advice: str) -> None:
-        super().__init__(what)
+    def __init__(self, what: str, advice: str, details: Sequence[str] = ()) -> None:
+        super().__init__("\n  ".join([what, *details]))
         self.what = what
         self.advice = advice
+        self.details = tuple(details)
 
 
 class ConfigError(CharlmError):
@@ -40,3 +47,21 @@ class CheckpointError(CharlmError):
 
 class DivergedError(CharlmError):
     exit_code = 4
+
+
+CANNOT_BE_NAMED = {errno.ENAMETOOLONG, errno.ELOOP}
+
+
+def from_system(error: OSError) -> CharlmError:
+    """Make the error for what the system refused where nobody had an answer of their own."""
+    said = error.strerror or str(error)
+    what = f"{error.filename}: {said}" if error.filename else said
+    if error.errno in CANNOT_BE_NAMED:
+        return UsageError(what, "give another name")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        advice = "make room, then run the same command again (a run: with --resume)"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        advice = "check its permissions, and those of its folder"
+    else:
+        advice = "check the disk, then run the same command again; --debug shows where it happened"
+    return CharlmError(what, advice)

@@ -1,12 +1,19 @@
 """Files: what travels with the package, the cache, and writes that survive a crash."""
 
+import contextlib
 import json
 import os
+import shutil
+import stat
+import time
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from charlm.errors import DataError
+from charlm.errors import DataError, UsageError
+
+ABANDONED_AFTER = 86_400
+"""Seconds after which an unfinished file or folder is taken for what a kill has left."""
 
 
 def shipped(installed: str, checkout: str) -> Path:
@@ -30,11 +37,51 @@ def writable(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(
-            f"cannot write to the cache {folder}: {error.strerror}",
-            "set CHARLM_CACHE to a folder that you can write to",
-        ) from None
+        raise cannot_write_cache(folder, error) from None
     return folder
+
+
+def cannot_write_cache(folder: Path, error: OSError) -> DataError:
+    """Make the error for a folder of the cache that cannot be written."""
+    return DataError(
+        f"cannot write to the cache {folder}: {error.strerror}",
+        "set CHARLM_CACHE to a folder with room that you can write to",
+    )
+
+
+def sweep(folder: Path, pattern: str, seconds: float = ABANDONED_AFTER) -> None:
+    """Remove what was left unfinished in a folder; what is younger may still be under way."""
+    for left in folder.glob(pattern):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > seconds:
+                if left.is_dir():
+                    shutil.rmtree(left, ignore_errors=True)
+                else:
+                    left.unlink()
+
+
+def refuse_undecodable(path: Path | str, advice: str) -> None:
+    """Refuse a name that no configuration or JSON can hold. Raises: UsageError: not UTF-8."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        raise UsageError(f"the name {path} is not UTF-8", advice) from None
+
+
+def read_regular(path: Path, most: int | None = None) -> bytes:
+    """Return a file's content.
+
+    Raises: OSError where it is no regular file, such as a FIFO, which would be waited for without
+        end, or has more than `most` bytes; it is not opened to write, and nothing is waited for.
+    """
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with open(handle, "rb") as file:  # noqa: PTH123 (of a handle)
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(0, "it is no regular file", str(path))
+        if most is not None and status.st_size > most:
+            raise OSError(0, f"it has {status.st_size:,} bytes, more than {most:,}", str(path))
+        return file.read()
 
 
 def json_bytes(value: Any) -> bytes:
@@ -45,8 +92,13 @@ def json_bytes(value: Any) -> bytes:
 def replace(path: Path, content: bytes) -> None:
     """Replace a file at once: readers and crashes see the old content or the new."""
     temporary = path.with_name(f".{path.name}.writing")
-    write_synced(temporary, content)
-    temporary.replace(path)
+    try:
+        write_synced(temporary, content)
+        temporary.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
     sync_folder(path.parent)
 
 

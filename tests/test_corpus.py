@@ -2,6 +2,7 @@ import hashlib
 import json
 import os
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from charlm.models.recurrent import CharModel
 from charlm.text import corpus, reading, sources
 from charlm.text.batches import BatchStream
 from charlm.text.corpus import Corpus
+from charlm.text.symbols import SHARD
 
 HALVES = [0.5, 0.25, 0.25]
 
@@ -161,6 +163,7 @@ def test_second_start_takes_the_cache_and_a_changed_text_does_not(tmp_path: Path
 
 def test_large_files_are_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path, "abcdefgh" * 200_000)
+    os.utime(path, (1, 1))  # a file of this very moment may still be changing
     data = DataConfig(path=str(path), split=HALVES)
     first = corpus.survey(data)
     monkeypatch.setattr(reading, "_blocks", lambda file: pytest.fail("read again"))
@@ -174,31 +177,99 @@ def entry_of(path: Path, **options: object) -> Path:
     return entry
 
 
-def test_a_start_reads_no_symbols(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write(tmp_path, "abcdefgh" * 1000)
-    entry_of(path)
-    monkeypatch.setattr(hashlib, "file_digest", lambda *_: pytest.fail("digested again"))
-    symbols = prepared(path).symbols
-    assert isinstance(symbols, np.memmap)  # nothing of it is in memory until it is asked for
-
-
-def test_a_touched_file_is_checked_again_and_believed_if_it_is_the_same(tmp_path: Path) -> None:
-    path = write(tmp_path, "abcdefgh" * 1000)
-    entry = entry_of(path)
-    os.utime(entry / "symbols.bin", (1, 1))
-    assert decoded(prepared(path), "train") == "abcdefgh" * 500
-    assert json.loads((entry / "checked.json").read_text())[1] == 10**9
-
-
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
-def test_one_flipped_bit_in_any_split_is_refused(tmp_path: Path, split: str) -> None:
+def test_damaged_symbols_are_found_when_used_and_made_again(tmp_path: Path, split: str) -> None:
+    """A start reads no symbols; size and times of a damaged file may be as they were."""
     path = write(tmp_path, "abcdefgh" * 1000)
     entry = entry_of(path)
-    place = prepared(path).splits[split].start + 7
+    before = (entry / "symbols.bin").stat()
     content = bytearray((entry / "symbols.bin").read_bytes())
-    content[place] ^= 1
+    content[prepared(path).splits[split].start + 7] ^= 1
     (entry / "symbols.bin").write_bytes(content)
-    assert "SHA-256" in refusal(path)
+    os.utime(entry / "symbols.bin", ns=(before.st_atime_ns, before.st_mtime_ns))
+    opened = prepared(path)
+    with pytest.raises(DataError, match="SHA-256"):
+        decoded(opened, split)
+    assert not entry.exists()
+    assert decoded(prepared(path), "train") == "abcdefgh" * 500
+
+
+def test_only_shards_that_are_used_are_checked(tmp_path: Path) -> None:
+    path = write(tmp_path, "abcdefgh" * (SHARD // 4))  # two shards
+    entry = entry_of(path)
+    content = bytearray((entry / "symbols.bin").read_bytes())
+    content[-1] ^= 1
+    (entry / "symbols.bin").write_bytes(content)
+    symbols = prepared(path).symbols
+    assert symbols[:8].tolist() == list(range(8))
+    assert symbols[np.array([3, 9])].tolist() == [3, 1]
+    with pytest.raises(DataError, match="shard 1"):
+        symbols[len(symbols) - 1]
+
+
+CHANGES = {
+    "same length, at the end": ("abcdefgh" * 300_000, "abcdefgh" * 299_999 + "hgfedcba"),
+    "same length, at the start": ("abcdefgh" * 300_000, "hgfedcba" + "abcdefgh" * 299_999),
+    "longer": ("abcdefgh" * 300_000, "abcdefgh" * 300_001),
+    "shorter": ("abcdefgh" * 300_000, "abcdefgh" * 299_000),
+    "new letters": ("abcdefgh" * 300_000, "ijklmnop" * 300_000),
+}
+
+
+@pytest.mark.parametrize("passes", [0, 1], ids=["before the vocabulary", "before encoding"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_text_that_changes_between_the_passes_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, passes: int
+) -> None:
+    first, then = CHANGES[change]
+    path = write(tmp_path, first)
+    os.utime(path, (1, 1))
+    data = DataConfig(path=str(path), split=[0.9, 0.05, 0.05])
+    text = corpus.survey(data)
+    before, begun = path.stat().st_mtime_ns, []
+    real = reading._blocks
+
+    def changing(file: Path) -> Iterator[bytes]:
+        if len(begun) == passes:  # with the times that it had
+            path.write_text(then)
+            os.utime(path, ns=(before, before))
+        begun.append(file)
+        return real(file)
+
+    monkeypatch.setattr(reading, "_blocks", changing)
+    with pytest.raises(DataError, match="has changed while"):
+        corpus.prepare(data, text)
+    monkeypatch.undo()
+    assert decoded(prepared(path), "train") == then[: len(then) // 2]
+
+
+def test_a_text_that_changes_back_is_refused_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, "abcdefgh" * 300_000)
+    data = DataConfig(path=str(path), split=[0.9, 0.05, 0.05])
+    text, begun, real = corpus.survey(data), [], reading._blocks
+
+    def changing(file: Path) -> Iterator[bytes]:
+        path.write_text("abcdefgh" * 300_000 if begun else "hgfedcba" * 300_000)
+        begun.append(file)
+        return real(file)
+
+    monkeypatch.setattr(reading, "_blocks", changing)
+    with pytest.raises(DataError, match="has changed while"):
+        corpus.prepare(data, text)
+    assert len(begun) == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"12", b"x y", b"1 00", b"\xff" * 300])
+def test_a_torn_measure_is_measured_again(tmp_path: Path, content: bytes) -> None:
+    path = write(tmp_path, "abcdefgh" * 200_000)
+    os.utime(path, (1, 1))
+    data = DataConfig(path=str(path), split=HALVES)
+    first = corpus.survey(data)
+    (memory,) = (cache_folder() / "files").iterdir()
+    memory.write_bytes(content)
+    assert corpus.survey(data) == first
 
 
 def test_symbols_out_of_bounds_never_become_indices() -> None:
@@ -213,14 +284,43 @@ def test_symbols_out_of_bounds_never_become_indices() -> None:
         surprisals(TorchComputation(CharModel(config, 5)), symbols, 200, 400)
 
 
-def test_damaged_cache_is_refused_with_the_folder_to_delete(tmp_path: Path) -> None:
+DAMAGED = {
+    "symbols of another size": ("symbols.bin", b"abc"),
+    "digests of another size": ("symbols.sha256", b"abc"),
+    "an empty description": ("corpus.json", b""),
+    "another description": ("corpus.json", b"{}\n{}"),
+    "no description": ("corpus.json", None),
+    "no digests": ("symbols.sha256", None),
+    "no symbols": ("symbols.bin", None),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_cache_is_made_again_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
     path = write(tmp_path, "abcdefgh" * 10)
-    prepared(path)
-    (entry,) = (cache_folder() / "corpora").iterdir()
-    (entry / "symbols.bin").write_bytes(b"abc")
-    assert "damaged" in refusal(path)
-    (entry / "corpus.json").write_text("{")
-    assert "damaged" in refusal(path)
+    entry = entry_of(path)
+    name, content = DAMAGED[damage]
+    (entry / name).unlink()
+    if content is not None:
+        (entry / name).write_bytes(content)
+    assert decoded(prepared(path), "train") == "abcdefgh" * 5
+    assert "is damaged, and is made again" in caplog.text
+    caplog.clear()
+    assert decoded(prepared(path), "train") == "abcdefgh" * 5
+    assert not caplog.text
+
+
+def test_a_description_with_true_digest_but_other_types_is_not_believed(tmp_path: Path) -> None:
+    path = write(tmp_path, "abcdefgh" * 10)
+    entry = entry_of(path)
+    content = json.loads((entry / "corpus.json").read_bytes().partition(b"\n")[2])
+    for key in content:
+        forged = json.dumps({**content, key: 3}).encode()
+        digest = hashlib.sha256(forged).hexdigest().encode()
+        (entry / "corpus.json").write_bytes(digest + b"\n" + forged)
+        assert decoded(prepared(path), "train") == "abcdefgh" * 5
 
 
 def test_dry_run_leaves_the_cache_alone(tmp_path: Path) -> None:

@@ -1,14 +1,13 @@
 """`charlm compare`."""
 
 import shlex
-import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from charlm.backends.device import prepare_process, resolve_device
-from charlm.cli.signals import exit_at_once, stopping_on_signals
+from charlm.cli.signals import stopping_on_signals
 from charlm.compare.comparison import Compared, Comparison
 from charlm.compare.plan import plan
 from charlm.config import loading
@@ -49,7 +48,6 @@ class Arguments:
 
 def compare(given: Arguments, out: Path | None, *, as_json: bool, quiet: bool) -> int:
     """Carry a comparison out, or on; return the number of the signal that ended it."""
-    signal.signal(signal.SIGTERM, exit_at_once)
     console.show_log(quiet=quiet)
     layers = loading.load(given.config, given.changes, given.flags)
     planned = plan(layers, given.cells, match=given.match, seeds=given.seeds, tune=given.tune)

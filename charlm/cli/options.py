@@ -29,7 +29,7 @@ Changes = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="As in train.steps=500. Repeatable."),
 ]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads to use.")]
+Threads = Annotated[int | None, typer.Option(min=1, max=1024, help="Processor threads to use.")]
 Run = Annotated[
     Path | None,
     typer.Argument(help="A run directory, or a checkpoint in one.", show_default="the latest run"),
@@ -39,6 +39,6 @@ Which = Annotated[str, typer.Option("--checkpoint", help="best, latest or a step
 
 def flags(data: list[str] | None, device: str | None, threads: int | None) -> dict[str, Any]:
     """Return the options that stand for a key of the configuration, where they were given."""
-    path: str | list[str] | None = data[0] if data and len(data) == 1 else data
+    path = (data[0] if len(data) == 1 else data) if data else None
     found = {"data.path": path, "train.device": device, "train.threads": threads}
-    return {key: value for key, value in found.items() if value}
+    return {key: value for key, value in found.items() if value is not None}

@@ -1,30 +1,58 @@
-"""Ctrl-C and SIGTERM: what is under way is finished and saved."""
+"""Ctrl-C, SIGTERM and a closed terminal: what is under way is finished and saved."""
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+STOPPING = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if os.name == "posix" else [])]
+"""Signals that end a command: from the keyboard, from the system, from a terminal that closes."""
+
 
 @contextmanager
 def stopping_on_signals(stop: Callable[[], None]) -> Iterator[list[int]]:
-    """Have a first SIGINT or SIGTERM call `stop`; yield the list of those received."""
+    """Have a first signal of `STOPPING` call `stop`; yield the list of those received."""
     received: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if received:  # asked twice: do not wait for the step
+        if received and number == signal.SIGINT:  # asked twice: do not wait for the step
             raise KeyboardInterrupt
         received.append(number)
         stop()
 
-    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with _handled_by(handle):
         yield received
+
+
+def exit_on_signals() -> None:
+    """Have signals end this process while nothing needs saving yet, without a traceback."""
+    for number in STOPPING:
+        if not _is_ignored(number):
+            signal.signal(number, _exit)
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    """Exit, removing temporary files on the way; at once where a module is being imported, because
+    an exception there may be taken for a module that cannot be."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            os._exit(128 + number)
+        frame = frame.f_back
+    raise SystemExit(128 + number)
+
+
+@contextmanager
+def _handled_by(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    taken = [number for number in STOPPING if not _is_ignored(number)]
+    before = {number: signal.signal(number, handle) for number in taken}
+    try:
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def exit_at_once(number: int, frame: FrameType | None) -> None:
-    """Exit, while nothing needs saving yet."""
-    raise SystemExit(128 + number)
+def _is_ignored(number: int) -> bool:
+    """Tell whether whoever started this process wants a signal ignored, as nohup does SIGHUP."""
+    return number != signal.SIGINT and signal.getsignal(number) == signal.SIG_IGN

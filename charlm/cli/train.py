@@ -1,14 +1,16 @@
 """`charlm train`."""
 
-import signal
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from charlm.backends.device import prepare_process, resolve_device
-from charlm.cli.signals import exit_at_once, stopping_on_signals
+from charlm.cli.signals import stopping_on_signals
 from charlm.config.loading import ConfigLayers
 from charlm.config.schema import Config
 from charlm.evaluation.surprisal import distributions
@@ -41,7 +43,6 @@ class Arguments:
 
 def train(given: Arguments, path: Path | None, *, resume: bool, as_json: bool, quiet: bool) -> int:
     """Begin a run or resume one, and train it; return the number of the signal that ended it."""
-    signal.signal(signal.SIGTERM, exit_at_once)
     console.show_log(quiet=quiet)
     begin = _resume if resume else _begin
     trainer, directory = begin(given, path, quiet=quiet)
@@ -52,7 +53,8 @@ def train(given: Arguments, path: Path | None, *, resume: bool, as_json: bool, q
     if as_json:
         console.print_json(finished.summary)
     elif not quiet:
-        _conclude(finished, trainer)
+        with contextlib.suppress(OSError):  # it is all in summary.json, should nobody read it here
+            _conclude(finished, trainer)
     return signalled
 
 
@@ -109,7 +111,7 @@ def _resume(given: Arguments, path: Path | None, *, quiet: bool) -> tuple[Traine
 
 
 def _watch(trainer: Trainer, directory: RunDirectory, *, quiet: bool) -> tuple[Finished, int]:
-    """Run the loop; a first SIGINT or SIGTERM ends it after the step under way."""
+    """Run the loop; a first signal ends it after the step under way."""
     start = trainer.progress.step
     with (
         stopping_on_signals(trainer.stop) as received,
@@ -125,7 +127,7 @@ def _watch(trainer: Trainer, directory: RunDirectory, *, quiet: bool) -> tuple[F
 def _conclude(finished: Finished, trainer: Trainer) -> None:
     corpus, prompt = trainer.corpus, ""
     if len(corpus.train) <= SMALL_ENOUGH_TO_SHOW:
-        given = corpus.symbols[corpus.train.start : corpus.train.stop]
+        given = np.asarray(corpus.symbols[corpus.train.start : corpus.train.stop])
         symbols = [corpus.vocabulary.symbol(index) for index in range(len(corpus.vocabulary))]
         shown = [symbols[index] for index in given]
         rows = distributions(trainer.learner.eval_model, given[:-1])

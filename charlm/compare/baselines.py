@@ -4,6 +4,8 @@ import lzma
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from charlm.models.ngram import NGram
 from charlm.text.corpus import Corpus
 from charlm.text.vocabulary import Symbols, Vocabulary
@@ -32,7 +34,7 @@ def baselines(corpus: Corpus) -> Baselines:
     `charlm.ngram`. xz: what the split adds to the size of the compressed train split.
     """
     start, stop = max(corpus.train.start, corpus.train.stop - MOST_SYMBOLS), corpus.train.stop
-    train, size = corpus.symbols[start:stop], len(corpus.vocabulary)
+    train, size = np.asarray(corpus.symbols[start:stop]), len(corpus.vocabulary)
     model = NGram(train, size)
     text = _bytes(corpus.vocabulary, train)
     compressed = _xz(text)
@@ -41,7 +43,7 @@ def baselines(corpus: Corpus) -> Baselines:
         split = corpus.splits[name]
         if not len(split):
             continue
-        held_out = corpus.symbols[split.start : split.stop]
+        held_out = np.asarray(corpus.symbols[split.start : split.stop])
         by_order = model.bits(corpus.symbols, split.start, split.stop)
         order = order or by_order.index(min(by_order)) + 1
         totals = {

@@ -295,5 +295,7 @@ def _config_error(error: ValidationError, found: Mapping[str, ConfigSource]) -> 
         return f"{source.place(section, key)}: " if source else ""
 
     lines = sentences(error, place)
-    headline = lines[0] if len(lines) == 1 else f"{len(lines)} errors\n  " + "\n  ".join(lines)
-    return ConfigError(headline, "`charlm init` prints a configuration that works, with comments")
+    advice = "`charlm init` prints a configuration that works, with comments"
+    if len(lines) == 1:
+        return ConfigError(lines[0], advice)
+    return ConfigError(f"{len(lines)} errors", advice, lines)

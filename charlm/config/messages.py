@@ -25,6 +25,9 @@ SYNONYMS = {
 """What other programs call a key, and what it is called here."""
 
 
+LONGEST_VALUE = 100
+
+
 def sentences(
     error: ValidationError, place: Callable[[str, str], str] = lambda *_: ""
 ) -> list[str]:
@@ -59,7 +62,16 @@ def _sentence(section: str, key: str, item: Any) -> str:
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "value_error":
         return f"[{section}] {message}"
-    return f"{dotted} = {item['input']!r} {message.replace('Input should be', 'should be')}"
+    return f"{dotted} = {_shown(item['input'])} {message.replace('Input should be', 'should be')}"
+
+
+def _shown(value: Any) -> str:
+    """Format a value that was refused, whatever it is."""
+    try:
+        shown = repr(value)
+    except (ValueError, RecursionError):  # Python prints no integer of over 4,300 digits
+        return f"a {type(value).__name__} too long to print"
+    return shown if len(shown) <= LONGEST_VALUE else f"{shown[:LONGEST_VALUE]}..."
 
 
 def _unknown(section: str, key: str) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from charlm.backends.step import TorchComputation
@@ -85,7 +86,11 @@ def score_split(saved: Checkpoint, model: CharModel, name: str, window: int = 0)
         computation, encoded.symbols, vocabulary=vocabulary, split=split, window=window
     )
     return Scored(
-        score, encoded.symbols[split.stop - len(each) : split.stop], each, window, vocabulary
+        score,
+        np.asarray(encoded.symbols[split.stop - len(each) : split.stop]),
+        each,
+        window,
+        vocabulary,
     )
 
 

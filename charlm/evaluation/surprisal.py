@@ -16,6 +16,7 @@ from charlm.backends.step import Computation
 from charlm.models.recurrent import CharModel, States
 from charlm.text.batches import refuse_out_of_bounds
 from charlm.text.corpus import Split
+from charlm.text.symbols import SymbolSource
 from charlm.text.vocabulary import Symbols, Vocabulary
 
 LANES = 64
@@ -61,7 +62,7 @@ class Score:
 
 def surprisals(
     computation: Computation,
-    symbols: Symbols,
+    symbols: SymbolSource,
     start: int,
     stop: int,
     *,
@@ -90,7 +91,7 @@ def surprisals(
 
 def evaluate(
     computation: Computation,
-    symbols: Symbols,
+    symbols: SymbolSource,
     *,
     vocabulary: Vocabulary,
     split: Split,
@@ -149,7 +150,7 @@ def distributions(model: CharModel, symbols: Symbols) -> Tensor:
 
 @torch.inference_mode()
 def _stateful(
-    computation: Computation, symbols: Symbols, first: int, out: Tensor, lanes: int
+    computation: Computation, symbols: SymbolSource, first: int, out: Tensor, lanes: int
 ) -> None:
     """Fill `out` with the surprisals of `symbols[first:]`, lane by lane in parallel."""
     count = len(out)
@@ -176,7 +177,7 @@ def _stateful(
 
 @torch.inference_mode()
 def _windowed(
-    computation: Computation, symbols: Symbols, first: int, out: Tensor, window: int
+    computation: Computation, symbols: SymbolSource, first: int, out: Tensor, window: int
 ) -> None:
     count = len(out)
     chunk_size = max(1, LOGITS_AT_ONCE // (window * computation.model.vocabulary_size))
@@ -194,14 +195,14 @@ def _windowed(
 
 
 def _read(
-    computation: Computation, symbols: Symbols, positions: np.ndarray, states: States
+    computation: Computation, symbols: SymbolSource, positions: np.ndarray, states: States
 ) -> tuple[Tensor, States]:
     """Compute the surprisals of the symbols at `positions`, from the symbols before them."""
     before, targets = (_take(computation, symbols, at) for at in (positions - 1, positions))
     return computation.surprisals(before, targets, states)
 
 
-def _take(computation: Computation, symbols: Symbols, positions: np.ndarray) -> Tensor:
+def _take(computation: Computation, symbols: SymbolSource, positions: np.ndarray) -> Tensor:
     """Take the symbols at positions (clipped to the text: what lies outside is not counted)."""
     values = symbols[positions.clip(0, len(symbols) - 1)]
     refuse_out_of_bounds(values, computation.model.vocabulary_size)

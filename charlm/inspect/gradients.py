@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from charlm.errors import DataError
 from charlm.evaluation.surprisal import WARM_UP
 from charlm.models.recurrent import CharModel, States
-from charlm.text.vocabulary import Symbols
+from charlm.text.symbols import SymbolSource
 
 LAGS = 64
 LANES = 64
@@ -19,7 +19,7 @@ LANES = 64
 
 def gradient_by_lag(
     model: CharModel,
-    symbols: Symbols,
+    symbols: SymbolSource,
     start: int,
     stop: int,
     *,

@@ -6,6 +6,7 @@ Symbols: V vocabulary size, N positions, n the order (a symbol and the n - 1 sym
 import numpy as np
 from numpy.typing import NDArray
 
+from charlm.text.symbols import SymbolSource
 from charlm.text.vocabulary import Symbols
 
 Integers = NDArray[np.int64]
@@ -74,14 +75,14 @@ class NGram:
                 lower = self._continued[level].blend(grams[level], known[level], lower)
         return result
 
-    def bits(self, symbols: Symbols, start: int, stop: int) -> list[float]:
+    def bits(self, symbols: SymbolSource, start: int, stop: int) -> list[float]:
         """Return the bits of all of `symbols[start:stop]`, by order: 1, 2, ... `order`.
 
         What stands before `start` serves as context; before the text stands symbol 0.
         """
         before = self.order - 1
         text = np.concatenate(
-            [np.zeros(before, symbols.dtype), symbols[max(0, start - before) : stop]]
+            [np.zeros(before, symbols.dtype), np.asarray(symbols[max(0, start - before) : stop])]
         )
         windows = np.lib.stride_tricks.sliding_window_view(text, before + 1)[start - stop :]
         chances = self.probabilities(windows[:, :before], windows[:, before])

@@ -17,6 +17,8 @@ from rich.text import Text
 
 from charlm.text.display import visible
 
+LONGEST_MESSAGE, MOST_DETAILS = 800, 8
+"""What a message shows; the rest of a name or value of any length says nothing more."""
 UNPRINTABLE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """What JSON leaves as it is, but a terminal should not see or UTF-8 cannot hold."""
 
@@ -34,12 +36,19 @@ out = PlainConsole(highlight=False, soft_wrap=True)
 
 def print_status(message: str, style: str = "") -> None:
     """Print one line of talk, never read as markup."""
-    talk.print(Text(visible(message), style=style))
+    talk.print(Text(one_line(message), style=style))
 
 
 def print_result(message: str, style: str = "") -> None:
     """Print one line of a command's product, never read as markup."""
-    out.print(Text(visible(message), style=style))
+    out.print(Text(one_line(message), style=style))
+
+
+def one_line(message: str) -> str:
+    """Make a message visible as one line of bearable length: a name in it may hold anything."""
+    if len(message) > LONGEST_MESSAGE:
+        message = f"{message[:LONGEST_MESSAGE]}... ({len(message):,} characters)"
+    return visible(message).replace("\n", "\u240a")
 
 
 def print_json(value: Any) -> None:
@@ -75,9 +84,13 @@ def print_columns(
         out.print(Text("  ".join(parts).rstrip(), style=style))
 
 
-def error(what: str, advice: str) -> None:
-    """Print what went wrong, and what to do."""
+def error(what: str, advice: str, details: Sequence[str] = ()) -> None:
+    """Print what went wrong, a line for each of its details, and what to do."""
     print_status(f"error: {what}", "bold red")
+    for detail in details[:MOST_DETAILS]:
+        print_status(f"  {detail}", "bold red")
+    if len(details) > MOST_DETAILS:
+        print_status(f"  and {len(details) - MOST_DETAILS} more", "bold red")
     print_status(f"help: {advice}")
 
 

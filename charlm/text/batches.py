@@ -6,6 +6,7 @@ from torch import Tensor
 
 from charlm.errors import DataError
 from charlm.files import cache_folder
+from charlm.text.symbols import SymbolSource
 from charlm.text.vocabulary import Symbols
 
 
@@ -20,7 +21,7 @@ class BatchStream:
     """
 
     def __init__(
-        self, symbols: Symbols, vocabulary_size: int, batch_size: int, sequence_length: int
+        self, symbols: SymbolSource, vocabulary_size: int, batch_size: int, sequence_length: int
     ) -> None:
         needed = batch_size * sequence_length + 1
         if len(symbols) < needed:
@@ -32,17 +33,15 @@ class BatchStream:
         self.vocabulary_size, self.sequence_length = vocabulary_size, sequence_length
         lane = (len(symbols) - 1) // batch_size
         self.windows = lane // sequence_length
-        self._inputs = symbols[: batch_size * lane].reshape(batch_size, lane)
-        self._targets = symbols[1 : batch_size * lane + 1].reshape(batch_size, lane)
+        self._symbols, self._begins = symbols, lane * np.arange(batch_size)
 
     def window(self, cursor: int) -> tuple[Tensor, Tensor]:
         """Return inputs and targets of one window, [T, B] each, int64."""
-        begin = cursor * self.sequence_length
-        stretch = slice(begin, begin + self.sequence_length)
-        inputs, targets = self._inputs[:, stretch], self._targets[:, stretch]
-        for symbols in (inputs, targets):
-            refuse_out_of_bounds(symbols, self.vocabulary_size)
-        return _time_major(inputs), _time_major(targets)
+        time = cursor * self.sequence_length + np.arange(self.sequence_length + 1)
+        symbols = self._symbols[self._begins + time[:, None]]
+        refuse_out_of_bounds(symbols, self.vocabulary_size)
+        both = torch.from_numpy(symbols.astype(np.int64))
+        return both[:-1], both[1:]
 
 
 def refuse_out_of_bounds(symbols: Symbols, vocabulary_size: int) -> None:
@@ -52,7 +51,3 @@ def refuse_out_of_bounds(symbols: Symbols, vocabulary_size: int) -> None:
             f"the encoded text holds symbol {largest}, the vocabulary has {vocabulary_size}",
             f"it is damaged: delete {cache_folder() / 'corpora'}; it is made again from the text",
         )
-
-
-def _time_major(symbols: Symbols) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(symbols.T, dtype=np.int64))

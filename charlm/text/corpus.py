@@ -2,33 +2,41 @@
 
 Three passes over the files, in blocks, so that memory does not grow with the text: one measures
 and fingerprints them, one builds the vocabulary from the train split, one encodes. The result is
-kept in the cache under a fingerprint of content and options, so that the next start finds it.
-
-A start reads none of the symbols: they were in bounds when they were encoded, and the file's digest
-is computed again only where its size or time of change is not as it was left.
+kept in the cache under a fingerprint of content and options, so that the next start finds it. A
+text that changes between the passes is refused; what is damaged in the cache is made again.
 """
 
-import contextlib
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
 from collections import Counter as Tally
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from charlm.config.schema import DataConfig
 from charlm.errors import CheckpointError, DataError
-from charlm.files import cache_folder, replace, writable, write_synced
+from charlm.files import (
+    cache_folder,
+    cannot_write_cache,
+    read_regular,
+    sweep,
+    sync_folder,
+    writable,
+    write_synced,
+)
 from charlm.text import reading, sources
+from charlm.text.reading import Snapshot
+from charlm.text.symbols import DIGESTS, SymbolFile, SymbolWriter
 from charlm.text.vocabulary import (
     BYTES,
     SymbolCounter,
-    Symbols,
     Vocabulary,
     codes_of,
     is_decomposed,
@@ -37,9 +45,11 @@ from charlm.text.vocabulary import (
 
 FORMAT = 1
 """Of the fingerprint; a change would make every earlier run refuse its text."""
-LAYOUT = 2
+LAYOUT = 3
 """Of the files in the cache."""
-SYMBOLS, DESCRIBED, CHECKED = "symbols.bin", "corpus.json", "checked.json"
+DESCRIBED, UNFINISHED = "corpus.json", ".encoding-"
+
+log = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
 
@@ -68,7 +78,7 @@ class Corpus:
     """An encoded text: `symbols[split.start:split.stop]` are those of one split."""
 
     vocabulary: Vocabulary
-    symbols: Symbols
+    symbols: SymbolFile
     splits: dict[str, Split]
     fingerprint: str
 
@@ -84,9 +94,10 @@ class Corpus:
 
 @dataclass(frozen=True)
 class TextStats:
-    """What one quick pass over the files tells."""
+    """What one quick pass over the files tells. digest: of all their digests."""
 
     files: tuple[Path, ...]
+    digests: dict[Path, bytes]
     characters: int
     digest: str
 
@@ -100,15 +111,17 @@ def survey(data: DataConfig, *, keep: bool = True) -> TextStats:
     """
     files = sources.find(data)
     characters, digest = 0, hashlib.sha256()
+    digests: dict[Path, bytes] = {}
     for file in files:
         count, file_digest = reading.measure(file, bom_counts=data.unit == "byte", keep=keep)
         characters += count
         digest.update(file_digest)
+        digests[file] = file_digest
     named = str(files[0]) if len(files) == 1 else f"the text in {len(files)} files"
     if characters < 2:
         size = "is empty" if characters == 0 else "has a single character"
         raise DataError(f"{named} {size}", "a model needs at least two characters to learn from")
-    return TextStats(tuple(files), characters, digest.hexdigest())
+    return TextStats(tuple(files), digests, characters, digest.hexdigest())
 
 
 def prepare(data: DataConfig, text: TextStats, *, keep: bool = True) -> Corpus:
@@ -122,98 +135,97 @@ def prepare(data: DataConfig, text: TextStats, *, keep: bool = True) -> Corpus:
     key = json.dumps([FORMAT, text.digest, options], sort_keys=True)
     fingerprint = hashlib.sha256(key.encode()).hexdigest()
     folder = cache_folder() / "corpora" / f"{fingerprint[:24]}-{LAYOUT}"
-    if (folder / DESCRIBED).is_file():
-        return _open(folder)
+    if folder.is_dir():
+        try:
+            return _open(folder, fingerprint)
+        except (OSError, ValueError) as error:
+            log.warning(f"the encoded text in {folder} is damaged, and is made again: {error}")
     parent = writable(folder.parent) if keep else Path(tempfile.gettempdir())
     try:
-        temporary = Path(tempfile.mkdtemp(prefix=".encoding-", dir=parent))
+        sweep(parent, f"{UNFINISHED}*")
+        temporary = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=parent))
         try:
             _encode_into(temporary, data, text, fingerprint)
             if not keep:
-                return _open(temporary)  # a mapped file outlives its name
-            _publish(temporary, folder)
+                return _open(temporary, fingerprint)  # a mapped file outlives its name
+            _publish(temporary, folder, fingerprint)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+        return _open(folder, fingerprint)
     except OSError as error:
-        raise DataError(
-            f"cannot write the encoded text to {parent}: {error.strerror}",
-            "set CHARLM_CACHE to a folder with room that you can write to",
-        ) from None
-    return _open(folder)
-
-
-def _publish(temporary: Path, folder: Path) -> None:
-    try:
-        temporary.rename(folder)
-    except OSError:
-        if not (folder / DESCRIBED).is_file():  # else another process was quicker
-            raise
-
-
-def _open(folder: Path) -> Corpus:
-    try:
-        described = json.loads((folder / DESCRIBED).read_text(encoding="utf-8"))
-        vocabulary = Vocabulary.from_json(described["vocabulary"])
-        splits = {name: Split(**value) for name, value in described["splits"].items()}
-        _check(folder, described["sha256"])
-        symbols = np.memmap(folder / SYMBOLS, vocabulary.dtype, mode="r")
-        if symbols.size != splits["test"].stop:
-            raise ValueError(f"{symbols.size:,} symbols instead of {splits['test'].stop:,}")
-    except (OSError, ValueError, KeyError, TypeError, CheckpointError) as error:
+        raise cannot_write_cache(parent, error) from None
+    except ValueError as error:
         raise DataError(
             f"the encoded text in {folder} is damaged: {error}",
             "delete that folder; it is made again from the text",
         ) from None
-    return Corpus(vocabulary, symbols, splits, described["fingerprint"])
 
 
-def _check(folder: Path, digest: str) -> None:
-    """Compare the symbols with their digest, unless size and time of change are those of the last
-    check. Raises: ValueError where they are not what was encoded."""
-    stamp = _stamp(folder)
+def _publish(temporary: Path, folder: Path, fingerprint: str) -> None:
+    """Give an encoded text its name in the cache, in the place of a damaged one."""
     try:
-        if json.loads((folder / CHECKED).read_text(encoding="ascii")) == stamp:
-            return
-    except (OSError, ValueError):
-        pass
-    with (folder / SYMBOLS).open("rb") as stream:
-        if hashlib.file_digest(stream, "sha256").hexdigest() != digest:
-            raise ValueError(f"the SHA-256 of {SYMBOLS} is not the one that was written")
-    with contextlib.suppress(OSError):  # a cache that is read-only is checked every time
-        replace(folder / CHECKED, json.dumps(stamp).encode())
+        temporary.rename(folder)
+    except OSError:
+        try:
+            _open(folder, fingerprint)  # another process was quicker
+        except (OSError, ValueError):
+            shutil.rmtree(folder)
+            temporary.rename(folder)
+    sync_folder(folder.parent)
 
 
-def _stamp(folder: Path) -> list[int]:
-    status = (folder / SYMBOLS).stat()
-    return [status.st_size, status.st_mtime_ns]
+@dataclass(frozen=True)
+class _Described:
+    """What corpus.json holds."""
+
+    fingerprint: str
+    vocabulary: dict[str, Any]
+    splits: dict[str, Split]
+
+
+_described = TypeAdapter(_Described)
+
+
+def _open(folder: Path, fingerprint: str) -> Corpus:
+    """Open an encoded text. Raises: OSError, ValueError: damaged."""
+    content = read_regular(folder / DESCRIBED)
+    digest, _, text = content.partition(b"\n")
+    if digest.decode("ascii", "replace") != hashlib.sha256(text).hexdigest():
+        raise ValueError(f"the SHA-256 of {DESCRIBED} is not the one that was written")
+    try:
+        described = _described.validate_json(text)
+        vocabulary = Vocabulary.from_json(described.vocabulary)
+        count = described.splits["test"].stop
+    except (ValidationError, KeyError, CheckpointError) as error:
+        raise ValueError(f"{DESCRIBED} cannot be read: {error}") from None
+    if described.fingerprint != fingerprint:
+        raise ValueError(f"{DESCRIBED} is of another text")
+    symbols = SymbolFile(folder, vocabulary.dtype, count)
+    return Corpus(vocabulary, symbols, described.splits, fingerprint)
 
 
 def _encode_into(folder: Path, data: DataConfig, text: TextStats, fingerprint: str) -> None:
     ends = _split_ends(data, text.characters)
-    vocabulary = _build_vocabulary(data, text, ends)
+    snapshot = Snapshot(text.digests)
+    vocabulary = _build_vocabulary(data, text, ends, snapshot)
     splits: dict[str, Split] = {}
     start = 0
-    digest = hashlib.sha256()
-    with (folder / SYMBOLS).open("wb") as out:
-
-        def write(block: bytes) -> None:
-            digest.update(block)
-            out.write(block)
-
-        for name, pieces in zip(SPLITS, reading.by_split(text.files, data, ends), strict=True):
-            splits[name] = _encode_split(pieces, vocabulary, data, write, start)
+    out = SymbolWriter(folder)
+    try:
+        pieces_of = reading.by_split(text.files, data, ends, snapshot)
+        for name, pieces in zip(SPLITS, pieces_of, strict=True):
+            splits[name] = _encode_split(pieces, vocabulary, data, out, start)
             start = splits[name].stop
-        out.flush()
-        os.fsync(out.fileno())
-    described = {
-        "format": FORMAT,
-        "fingerprint": fingerprint,
-        "sha256": digest.hexdigest(),
-        "vocabulary": vocabulary.to_json(),
-        "splits": {name: asdict(split) for name, split in splits.items()},
-    }
-    write_synced(folder / CHECKED, json.dumps(_stamp(folder)).encode())
-    write_synced(folder / DESCRIBED, json.dumps(described).encode("utf-8"))
+        file, digests = out.finish()
+        file.flush()
+        os.fsync(file.fileno())
+    finally:
+        out.close()
+    described = _Described(fingerprint, vocabulary.to_json(), splits)
+    content = json.dumps(asdict(described)).encode("utf-8")
+    write_synced(folder / DIGESTS, digests)
+    write_synced(folder / DESCRIBED, hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+    sync_folder(folder)
 
 
 def _split_ends(data: DataConfig, characters: int) -> tuple[int, int, int]:
@@ -241,11 +253,13 @@ def _split_ends(data: DataConfig, characters: int) -> tuple[int, int, int]:
     return train_end, characters - test_size, characters
 
 
-def _build_vocabulary(data: DataConfig, text: TextStats, ends: tuple[int, int, int]) -> Vocabulary:
+def _build_vocabulary(
+    data: DataConfig, text: TextStats, ends: tuple[int, int, int], snapshot: Snapshot
+) -> Vocabulary:
     if data.unit == "byte":
         return BYTES
     counter, normalize = SymbolCounter(), data.normalize
-    pieces = next(reading.by_split(text.files, data, ends))
+    pieces = next(reading.by_split(text.files, data, ends, snapshot))
     decompose = is_decomposed(data.unit, normalize)
     for piece in pieces if decompose else reading.normalizable(pieces, data):
         assert isinstance(piece, str)
@@ -265,7 +279,7 @@ def _encode_split(
     pieces: Iterator[str | bytes],
     vocabulary: Vocabulary,
     data: DataConfig,
-    write: Callable[[bytes], object],
+    out: SymbolWriter,
     start: int,
 ) -> Split:
     """Encode the pieces of a split and write its symbols, all below the vocabulary's size."""
@@ -274,7 +288,7 @@ def _encode_split(
     for piece in reading.normalizable(pieces, data):
         indices = vocabulary.encode(piece)
         assert not indices.size or int(indices.max()) < len(vocabulary)
-        write(indices.tobytes())
+        out.write(indices)
         count += indices.size
         length, encoded = vocabulary.size_of(piece)
         characters, size = characters + length, size + encoded

@@ -1,11 +1,13 @@
 """Files as pieces of text: in blocks, cut at the splits, normalisable one by one."""
 
 import codecs
+import contextlib
 import hashlib
 import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import numpy as np
 
 from charlm.config.schema import DataConfig
 from charlm.errors import DataError
-from charlm.files import cache_folder, writable
+from charlm.files import cache_folder, cannot_write_cache, read_regular, replace, writable
 
 BLOCK = 1 << 20
 """Bytes read at a time: enough for full speed, few enough to stay in the processor's cache."""
@@ -29,7 +31,11 @@ def _blocks(file: Path) -> Iterator[bytes]:
             while block := stream.read(BLOCK):
                 yield block
     except OSError as error:
-        raise DataError(f"cannot read {file}: {error.strerror}", "check its permissions") from None
+        raise cannot_read(file, error) from None
+
+
+RACY = 2_000_000_000
+"""Nanoseconds within which a file's time of change may not tell two changes apart."""
 
 
 def measure(file: Path, *, bom_counts: bool, keep: bool) -> tuple[int, bytes]:
@@ -38,12 +44,13 @@ def measure(file: Path, *, bom_counts: bool, keep: bool) -> tuple[int, bytes]:
     A character is a byte that does not continue a UTF-8 sequence. Both are remembered in the
     cache by path, size and time of change, as git's index does.
     """
-    status = file.stat()
-    identity = json.dumps([str(file), status.st_size, status.st_mtime_ns, bom_counts])
-    memory = cache_folder() / "files" / hashlib.sha256(identity.encode()).hexdigest()[:24]
-    if memory.is_file():
-        count, digest = memory.read_text(encoding="ascii").split()
-        return int(count), bytes.fromhex(digest)
+    memory = _memory(file, bom_counts)
+    try:
+        count, digest = read_regular(memory, 200).decode("ascii").split()
+        if len(digest) == 64:
+            return int(count), bytes.fromhex(digest)
+    except (OSError, ValueError):  # none, or torn: measured again
+        pass
     characters, hasher, first = 0, hashlib.sha256(), True
     for block in _blocks(file):
         hasher.update(block)
@@ -51,10 +58,67 @@ def measure(file: Path, *, bom_counts: bool, keep: bool) -> tuple[int, bytes]:
         if first and block.startswith(codecs.BOM_UTF8) and not bom_counts:
             characters -= 1
         first = False
-    if keep and status.st_size > BLOCK:
-        writable(memory.parent)
-        memory.write_text(f"{characters} {hasher.hexdigest()}", encoding="ascii")
+    status = file.stat()
+    settled = time.time_ns() - status.st_mtime_ns > RACY and memory == _memory(file, bom_counts)
+    if keep and settled and status.st_size > BLOCK:
+        try:
+            replace(
+                writable(memory.parent) / memory.name,
+                f"{characters} {hasher.hexdigest()}".encode("ascii"),
+            )
+        except OSError as error:
+            raise cannot_write_cache(memory.parent, error) from None
     return characters, hasher.digest()
+
+
+def _memory(file: Path, bom_counts: bool) -> Path:
+    """Return where a file's measure is remembered, for as long as it stays as it is."""
+    try:
+        status = file.stat()
+    except OSError as error:
+        raise cannot_read(file, error) from None
+    identity = json.dumps([str(file), status.st_size, status.st_mtime_ns, bom_counts])
+    return cache_folder() / "files" / hashlib.sha256(identity.encode()).hexdigest()[:24]
+
+
+class Snapshot:
+    """Reads files whose content was measured, several times over; a change is found, however the
+    files' times look: every block must be what it was in an earlier pass, every whole file must
+    have the digest that was measured.
+
+    digests: the SHA-256 of each file.
+    """
+
+    def __init__(self, digests: Mapping[Path, bytes]) -> None:
+        self._digests = digests
+        self._seen: dict[tuple[Path, int], bytes] = {}
+
+    def blocks(self, file: Path) -> Iterator[bytes]:
+        """Yield the blocks of a file. Raises: DataError: it cannot be read, or has changed."""
+        whole = hashlib.sha256()
+        for number, block in enumerate(_blocks(file)):
+            whole.update(block)
+            found = hashlib.blake2b(block, digest_size=16).digest()
+            if self._seen.setdefault((file, number), found) != found:
+                raise _has_changed(file)
+            yield block
+        if whole.digest() != self._digests[file]:
+            raise _has_changed(file)
+
+
+def _has_changed(file: Path) -> DataError:
+    for bom_counts in (False, True):  # or a measure that is no longer true would be used for ever
+        with contextlib.suppress(OSError):
+            _memory(file, bom_counts).unlink()
+    return DataError(
+        f"{file} has changed while it was being read",
+        "run the same command again, once nothing writes to it",
+    )
+
+
+def cannot_read(path: Path | str, error: OSError) -> DataError:
+    """Make the error for a file or folder that cannot be read."""
+    return DataError(f"cannot read {path}: {error.strerror}", "check the path and its permissions")
 
 
 def characters_in(block: bytes) -> int:
@@ -70,12 +134,12 @@ def _starts(block: bytes) -> np.ndarray[Any, np.dtype[np.bool_]]:
     return result
 
 
-def _texts(files: Iterable[Path]) -> Iterator[str]:
+def _texts(files: Iterable[Path], snapshot: Snapshot) -> Iterator[str]:
     """Decode the files, block by block, without byte order marks."""
     for file in files:
         decoder = codecs.getincrementaldecoder("utf-8")()
         position, first = 0, True
-        for block in itertools.chain(_blocks(file), [b""]):
+        for block in itertools.chain(snapshot.blocks(file), [b""]):
             held = len(decoder.getstate()[0])
             try:
                 text = decoder.decode(block, final=not block)
@@ -92,13 +156,13 @@ def _texts(files: Iterable[Path]) -> Iterator[str]:
 
 
 def by_split(
-    files: Iterable[Path], data: DataConfig, ends: tuple[int, int, int]
+    files: Iterable[Path], data: DataConfig, ends: tuple[int, int, int], snapshot: Snapshot
 ) -> Iterator[Iterator[str | bytes]]:
     """Yield an iterator of its pieces for each split; each must be used up before the next."""
     if data.unit == "byte":
-        pieces: Iterator[str | bytes] = (block for file in files for block in _blocks(file))
+        pieces: Iterator[str | bytes] = (block for file in files for block in snapshot.blocks(file))
     else:
-        pieces = iter(_texts(files))
+        pieces = iter(_texts(files, snapshot))
     rest: str | bytes | None = None
     seen = 0
 

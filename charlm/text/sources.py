@@ -6,6 +6,7 @@
 import hashlib
 import os
 import shutil
+import stat
 import sys
 import sysconfig
 import tempfile
@@ -14,7 +15,15 @@ from pathlib import Path
 
 from charlm.config.schema import DataConfig
 from charlm.errors import DataError
-from charlm.files import cache_folder, shipped, writable
+from charlm.files import (
+    cache_folder,
+    cannot_write_cache,
+    refuse_undecodable,
+    shipped,
+    sweep,
+    writable,
+)
+from charlm.text.reading import cannot_read
 
 BUILTIN = "builtin:"
 STANDARD_LIBRARY = "python:standard-library"
@@ -32,7 +41,7 @@ def find(data: DataConfig) -> list[Path]:
     Raises: DataError for a path that is missing, holds no text, or cannot be fetched.
     """
     paths = [data.path] if isinstance(data.path, str) else data.path
-    if not any(paths):
+    if not paths or not all(paths):
         raise DataError("no text to train on: data.path is empty", "pass --data PATH")
     files: list[Path] = []
     for path in paths:
@@ -53,6 +62,9 @@ def absolute(path: str) -> str:
         return str(_keep_stdin())
     if not is_local(path):
         return path
+    refuse_undecodable(
+        Path(path).absolute(), "rename it, or pipe it in: charlm train --data - < FILE"
+    )
     return str(Path(path).absolute())
 
 
@@ -89,11 +101,18 @@ def _builtin(name: str) -> Path:
 
 def _files_below(path: Path, unit: str) -> list[Path]:
     path = path.absolute()
-    if path.is_file():
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(
+            f"there is no file or folder {path}", "check the path given to --data"
+        ) from None
+    except (OSError, ValueError) as error:  # a name that is too long, or has a NUL in it
+        said = getattr(error, "strerror", None) or error
+        raise DataError(f"cannot read {path}: {said}", "check the path given to --data") from None
+    if stat.S_ISREG(mode):
         return [path]
-    if not path.exists():
-        raise DataError(f"there is no file or folder {path}", "check the path given to --data")
-    if not path.is_dir():
+    if not stat.S_ISDIR(mode):
         raise DataError(f"{path} is neither a file nor a folder", "pipe it in: --data -")
     files = [file for file in _walk(path) if unit == "byte" or _looks_like_text(file)]
     if not files:
@@ -105,7 +124,7 @@ def _files_below(path: Path, unit: str) -> list[Path]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder, onerror=_refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             file = Path(parent, name)
@@ -113,28 +132,47 @@ def _walk(folder: Path) -> Iterator[Path]:
                 yield file
 
 
+def _refuse(error: OSError) -> None:
+    """Refuse a sub-folder that cannot be read, which `os.walk` would leave out without a word."""
+    raise DataError(
+        f"cannot read {error.filename}: {error.strerror}",
+        "check its permissions, or name the files and folders to be read, each with --data",
+    )
+
+
 def _looks_like_text(file: Path) -> bool:
     try:
         with file.open("rb") as stream:
             head = stream.read(8192)
     except OSError as error:
-        raise DataError(f"cannot read {file}: {error.strerror}", "check its permissions") from None
+        raise cannot_read(file, error) from None
     return bool(head) and b"\0" not in head
 
 
 def _keep_stdin() -> Path:
     """Standard input as a file of the cache, so that a resumed run finds it again."""
     folder = writable(cache_folder() / "stdin")
+    sweep(folder, "tmp*")
     digest = hashlib.sha256()
-    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as kept:
-        while block := sys.stdin.buffer.read(1 << 20):
-            digest.update(block)
-            kept.write(block)
-    if not Path(kept.name).stat().st_size:
-        Path(kept.name).unlink()
-        raise DataError("standard input is empty", "pipe a text into charlm, or name a file")
-    path = folder / f"{digest.hexdigest()[:16]}.txt"
-    Path(kept.name).replace(path)
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as kept:
+            temporary = Path(kept.name)
+            try:
+                while block := sys.stdin.buffer.read(1 << 20):
+                    digest.update(block)
+                    kept.write(block)
+                if not kept.tell():
+                    raise DataError(
+                        "standard input is empty", "pipe a text into charlm, or name a file"
+                    )
+                kept.flush()
+                os.fsync(kept.fileno())
+                path = folder / f"{digest.hexdigest()[:16]}.txt"
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_write_cache(folder, error) from None
     return path
 
 
@@ -148,6 +186,7 @@ def _download(address: str, sha256: str) -> Path:
     if path.is_file() and _sha256(path) == sha256:
         return path
     folder = writable(path.parent)
+    sweep(folder, "tmp*")
     with tempfile.NamedTemporaryFile(dir=folder, delete=False) as kept:
         temporary = Path(kept.name)
         try:

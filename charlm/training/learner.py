@@ -14,7 +14,7 @@ from charlm.backends.device import autocast, resolve_device, resolve_precision, 
 from charlm.config.schema import Config
 from charlm.models.recurrent import CharModel, States
 from charlm.text.batches import BatchStream
-from charlm.text.vocabulary import Symbols
+from charlm.text.symbols import SymbolSource
 from charlm.training.optimizer import AdamW, update_average
 from charlm.training.schedule import learning_rate
 
@@ -30,7 +30,12 @@ class Learner:
     """
 
     def __init__(
-        self, config: Config, symbols: Symbols, vocabulary_size: int, *, may_compile: bool = True
+        self,
+        config: Config,
+        symbols: SymbolSource,
+        vocabulary_size: int,
+        *,
+        may_compile: bool = True,
     ) -> None:
         self.config = config.train
         self.device = resolve_device(self.config.device)

@@ -23,8 +23,9 @@ from charlm.errors import UsageError
 from charlm.evaluation.scoring import Scored, score_text
 from charlm.evaluation.surprisal import Score
 from charlm.models.recurrent import CharModel
-from charlm.runs import checkpoint, directory
+from charlm.runs import checkpoint
 from charlm.runs.checkpoint import Checkpoint
+from charlm.runs.finding import locate
 from charlm.sampling.generate import Generation
 from charlm.text.vocabulary import Vocabulary
 from charlm.training import setup
@@ -117,7 +118,7 @@ def load(run: PathLike | None = None, *, which: str = "best", device: str = "cpu
     Raises: UsageError (no such run or device), CheckpointError (damaged, foreign).
     """
     on = resolve_device(device)
-    found, folder = directory.locate(Path(run) if run is not None else None)
+    found, folder = locate(Path(run) if run is not None else None)
     saved = checkpoint.read(folder or found.find(which))
     model = CharModel.from_weights(saved.config.model, len(saved.vocabulary), saved.weights)
     exact_float32(on)

@@ -179,8 +179,11 @@ def test_a_named_text_never_resumes_another_run(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["train", "names.txt", *SETTINGS, "-q"]) == 0
-    assert run(["train", "hello", "--resume"]) == 2
-    assert "there is no run runs/hello-<n>" in capsys.readouterr().err
+    before = Path("runs/names-1/checkpoints/latest").stat().st_mtime_ns
+    assert run(["train", "hello", "--resume"]) == 0
+    assert "there is no run runs/hello-<n>: beginning one" in capsys.readouterr().err
+    assert Path("runs/hello-1/summary.json").is_file()
+    assert Path("runs/names-1/checkpoints/latest").stat().st_mtime_ns == before
     assert run(["train", "runs/names-1"]) == 2
     assert "--resume --run runs/names-1" in capsys.readouterr().err
     assert [one["run"] for one in listed(capsys, "runs/names-1")] == ["runs/names-1"]

@@ -120,13 +120,13 @@ def test_kill_between_the_pointers_of_a_checkpoint_does_not_lose_the_best(
 ) -> None:
     trainer, directory = setup.begin(tiny_plan(text_file), tmp_path / "run")
     summary = summary_of(events_of(trainer, directory))
-    assert directory.pointed("best") == directory.pointed("latest") == "step-00000012"
+    assert directory.find("best").name == directory.find("latest").name == "step-00000012"
     # As a kill leaves it after `latest` is written: `best` is the one before, no summary.
     (directory.checkpoints / "best").write_text("step-00000006\n")
     (directory.path / "summary.json").unlink()
     resumed = setup.resume(directory.path)
     assert summary_of(events_of(resumed.trainer, resumed.run))["best"] == summary["best"]
-    assert directory.pointed("best") == "step-00000012"
+    assert directory.find("best").name == "step-00000012"
 
 
 def test_run_resumed_from_an_earlier_checkpoint_takes_its_steps_again(

@@ -12,7 +12,7 @@ from charlm.compare.comparison import Compared, Comparison
 from charlm.compare.plan import plan
 from charlm.config import loading
 from charlm.reports import comparison as report
-from charlm.runs.directory import claim_path
+from charlm.runs.finding import claim_path
 from charlm.terminal import comparison as terminal
 from charlm.terminal import console
 from charlm.terminal.run import describe

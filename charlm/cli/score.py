@@ -8,7 +8,7 @@ import torch
 from charlm import api
 from charlm.errors import UsageError
 from charlm.evaluation.scoring import content_of, score_split, score_text
-from charlm.runs.directory import is_run
+from charlm.runs.finding import is_run
 from charlm.terminal import console
 from charlm.terminal import score as terminal
 

@@ -96,7 +96,8 @@ def _resume(given: Arguments, path: Path | None, *, quiet: bool) -> tuple[Traine
     source, flags = setup.name_text(given.source, given.flags)
     named = given.source is not None or "data.path" in flags
     name = setup.run_name(given.layers) if named else ""
-    resumed = setup.resume(path, given.changes, flags, name=name, prepare=_prepare)
+    begins = given.layers if named else None
+    resumed = setup.resume(path, given.changes, flags, name=name, prepare=_prepare, begins=begins)
     if source == given.source and (unlike := setup.unlike_run(given.layers, resumed)):
         console.warn(
             f"the run goes on with its own configuration, which is not that of {given.source} in "
@@ -106,7 +107,8 @@ def _resume(given: Arguments, path: Path | None, *, quiet: bool) -> tuple[Traine
         listed = "; ".join(resumed.differences)
         console.warn(f"not as when the run stopped, so the last bits may differ: {listed}")
     if not quiet:
-        console.print_status(f"resuming {resumed.run.path} at step {resumed.step}")
+        how = f"resuming {resumed.run.path} at step {resumed.step}"
+        console.print_status(how if resumed.step else f"run         {resumed.run.path}")
     return resumed.trainer, resumed.run
 
 

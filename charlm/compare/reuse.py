@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from charlm.backends.device import changes, versions
@@ -10,8 +9,9 @@ from charlm.compare.plan import PlannedRun
 from charlm.config import loading
 from charlm.config.schema import Config, differing_keys
 from charlm.errors import CheckpointError, ConfigError, UsageError
+from charlm.files import read_regular
 from charlm.runs import checkpoint
-from charlm.runs.directory import RunDirectory
+from charlm.runs.directory import RunDirectory, is_barely_begun
 from charlm.text.corpus import Corpus
 
 WITHOUT_EFFECT = {"data.path", "data.sha256", "train.sample_every", "train.sample_length"}
@@ -21,7 +21,7 @@ WITHOUT_EFFECT = {"data.path", "data.sha256", "train.sample_every", "train.sampl
 def summary(planned: PlannedRun) -> dict[str, Any]:
     """Return what `train --json` printed for a finished run. Raises: CheckpointError: damaged."""
     try:
-        found: dict[str, Any] = json.loads((planned.path / "summary.json").read_bytes())
+        found: dict[str, Any] = json.loads(read_regular(planned.path / "summary.json"))
         float(found["best"]["bits_per_character"])
         return {key: found[key] for key in SUMMARY_KEYS}
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -38,7 +38,7 @@ SUMMARY_KEYS = (
 def evaluations(planned: PlannedRun) -> list[dict[str, Any]]:
     """Return the evaluations of a finished run, in order. Raises: CheckpointError: damaged."""
     try:
-        lines = (planned.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        lines = read_regular(planned.path / "metrics.jsonl").decode("utf-8").splitlines()
         found = [row for row in map(json.loads, lines) if row["kind"] == "eval"]
         kept = [{key: row[key] for key in EVALUATION_KEYS} for row in found]
         if not kept or kept[-1]["step"] != summary(planned)["steps"]:
@@ -64,9 +64,9 @@ def finished_state(planned: PlannedRun, corpus: Corpus) -> dict[str, Any] | None
     Raises: UsageError for something else in its place, CheckpointError for a damaged run.
     """
     try:
-        text = (planned.path / "config.toml").read_text(encoding="utf-8")
+        text = RunDirectory(planned.path).read_config()
     except FileNotFoundError:
-        if planned.path.is_dir() and not _is_barely_begun(planned.path):
+        if planned.path.is_dir() and not is_barely_begun(planned.path):
             raise _refusal(planned, "it is not a run") from None
         return None
     except (OSError, UnicodeDecodeError) as error:
@@ -78,7 +78,7 @@ def finished_state(planned: PlannedRun, corpus: Corpus) -> dict[str, Any] | None
     if changed := _changed(found, planned.config):
         raise _refusal(planned, f"it was made with other settings: {changed}")
     directory = RunDirectory(planned.path)
-    if not directory.pointed("latest"):
+    if not directory.has_checkpoints():
         return None
     try:
         state = checkpoint.read(directory.find("latest")).state
@@ -90,18 +90,6 @@ def finished_state(planned: PlannedRun, corpus: Corpus) -> dict[str, Any] | None
     if not (planned.path / "summary.json").is_file() or summary(planned)["stopped_by"] == "signal":
         return None
     return state
-
-
-def _is_barely_begun(path: Path) -> bool:
-    """Tell whether a folder without config.toml holds only start-up files, nothing trained."""
-    names = {entry.name for entry in path.iterdir()}
-    return not any(path.glob("checkpoints/step-*")) and names <= FIRST_FILES
-
-
-FIRST_FILES = {
-    *(".lock", "checkpoints", "metrics.jsonl", "vocabulary.json"),
-    *(".config.toml.writing", ".vocabulary.json.writing"),
-}
 
 
 def _refusal(planned: PlannedRun, why: str) -> UsageError:

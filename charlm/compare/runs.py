@@ -4,7 +4,6 @@ They are ordinary runs by the ordinary trainer. Yields events, prints nothing.
 """
 
 import gc
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -135,11 +134,9 @@ class Runner:
 
 def _trainer(planned: PlannedRun, corpus: Corpus) -> tuple[Trainer, RunDirectory, list[str]]:
     """Return the trainer of a run, at its start or where it stopped, and its locked directory."""
-    if RunDirectory(planned.path).pointed("latest"):
+    if RunDirectory(planned.path).has_checkpoints():
         resumed = setup.resume(planned.path, flags={"data.path": planned.config.data.path})
         return resumed.trainer, resumed.run, resumed.differences
-    if planned.path.is_dir():  # stopped before its first checkpoint; `finished_state` looked at it
-        shutil.rmtree(planned.path)
     resolved = setup.ResolvedRun(planned.name, planned.config, {}, corpus)
     trainer, run = setup.begin(resolved, planned.path)
     return trainer, run, []

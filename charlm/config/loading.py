@@ -23,7 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 from charlm.config.messages import nearest, sentences
 from charlm.config.schema import SECTIONS, Config, SizeRule, Table
 from charlm.errors import ConfigError
-from charlm.files import shipped
+from charlm.files import read_regular, shipped
 
 MAX_FILE_BYTES = 1_000_000
 """A configuration larger than this is not a configuration."""
@@ -213,16 +213,11 @@ def _preset_layer(name: str) -> ConfigSource:
 
 def _read(path: Path) -> str:
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise ConfigError(
-                f"{path} has {path.stat().st_size:,} bytes, too many for a configuration",
-                "a text to train on goes to --data",
-            )
-        return path.read_bytes().decode("utf-8-sig")
+        return read_regular(path, MAX_FILE_BYTES).decode("utf-8-sig")
     except OSError as error:
         raise ConfigError(
             f"cannot read {path}: {error.strerror}",
-            "`charlm init > my.toml` writes one to start from",
+            "`charlm init > my.toml` writes one to start from; a text to train on goes to --data",
         ) from None
     except UnicodeDecodeError as error:
         raise ConfigError(

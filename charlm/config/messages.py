@@ -45,7 +45,7 @@ def sentences(
 def sentence(error: ValidationError) -> str:
     """Return the first error of a single section, with the bare key."""
     item = error.errors()[0]
-    key = str(item["loc"][0])
+    key = str([*item["loc"], "it"][0])
     if item["type"] == "extra_forbidden":
         return f"there is no option {key!r}"
     return _sentence("", key, item)

@@ -7,6 +7,7 @@ has no checksum of its own. Nothing in it is code: one from a stranger can at wo
 
 import hashlib
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -14,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from charlm.config import loading
+from charlm.config.messages import sentence
 from charlm.config.schema import Config
 from charlm.errors import ConfigError
 from charlm.files import json_bytes, sync_folder, write_synced
@@ -52,20 +54,53 @@ class Checkpoint:
 
     def training(self) -> dict[str, Tensor]:
         """Read the tensors that only continuing needs: weights, optimizer, carried states."""
-        return _tensors(verified(self.folder, read_manifest(self.folder), TRAINING), self.folder)
+        manifest = read_manifest(self.folder)
+        return _tensors(verified(self.folder, manifest, TRAINING), self.folder, TRAINING)
+
+
+class SavedState(BaseModel):
+    """What state.json holds. Keys that are not listed were written by another version."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    step: int = Field(ge=0, le=10**12)
+    progress: dict[str, Any]
+    corpus: str = Field(max_length=128)
+    versions: dict[str, str]
+    device: str
+    precision: str
+    threads: int
+    config: str
+    vocabulary: dict[str, Any]
 
 
 def read(folder: Path) -> Checkpoint:
     """Read and verify a checkpoint folder. Raises: CheckpointError, damaged or foreign."""
+    if folder.is_symlink():
+        raise damaged(folder, "it is a symbolic link, not the folder that charlm wrote")
     manifest = read_manifest(folder)
     try:
         state = json.loads(verified(folder, manifest, STATE))
+        SavedState.model_validate(state)
         config = loading.from_toml(state["config"], f"{folder / STATE}")
-        vocabulary, step = Vocabulary.from_json(state["vocabulary"]), int(state["step"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ConfigError) as error:
+        vocabulary, step = Vocabulary.from_json(state["vocabulary"]), state["step"]
+    except ValidationError as error:
+        raise damaged(folder, f"{STATE}: {sentence(error)}") from None
+    except (ValueError, RecursionError, ConfigError) as error:
         raise damaged(folder, f"{STATE} cannot be read: {error}") from None
-    weights = _tensors(verified(folder, manifest, MODEL), folder)
+    if NAMED.fullmatch(folder.name) and folder.name != name_of(step):
+        raise damaged(folder, f"it was written as {name_of(step)}, and has been renamed")
+    weights = _tensors(verified(folder, manifest, MODEL), folder, MODEL)
     return Checkpoint(folder, step, config, vocabulary, state, weights)
+
+
+def name_of(step: int) -> str:
+    """Name the folder of a step's checkpoint."""
+    return f"step-{step:08d}"
+
+
+NAMED = re.compile(r"step-\d{8,13}")
+"""What `name_of` returns."""
 
 
 def write(
@@ -95,15 +130,24 @@ def write(
             write_synced(temporary / name, content)
         sync_folder(temporary)
         if folder.exists():  # of a step that a resumed run has taken again
-            shutil.rmtree(folder)
+            folder.rename(temporary.with_name(f"{temporary.name}-before"))
         temporary.rename(folder)
         sync_folder(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _tensors(content: bytes, folder: Path) -> dict[str, Tensor]:
+def _tensors(content: bytes, folder: Path, name: str) -> dict[str, Tensor]:
+    """Read tensors, all of which must be finite: what is not spoils all that is computed with it.
+
+    Raises: CheckpointError.
+    """
     try:
-        return safetensors.torch.load(content)
-    except (safetensors.SafetensorError, ValueError, KeyError) as error:
-        raise damaged(folder, f"not safetensors: {error}") from None
+        tensors = safetensors.torch.load(content)
+    except Exception as error:  # whatever a stranger's header makes the library say
+        said = f"{type(error).__name__} {error}"
+        raise damaged(folder, f"{name} is not safetensors: {said}") from None
+    for key, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise damaged(folder, f"{key} in {name} has values that are no finite numbers")
+    return tensors

@@ -2,9 +2,10 @@
 
 import contextlib
 import json
+import logging
+import re
 import shutil
-from collections.abc import Mapping
-from itertools import count
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,46 +14,77 @@ from torch import Tensor
 
 from charlm.config.schema import Config, to_toml
 from charlm.errors import CharlmError, CheckpointError, UsageError
-from charlm.files import json_bytes, replace
+from charlm.files import json_bytes, read_regular, refuse_undecodable, replace, sync_folder
 from charlm.runs import checkpoint
-from charlm.runs.manifest import MANIFEST
+from charlm.runs.manifest import intact
 from charlm.text.vocabulary import Vocabulary
 
 KEPT = 2
 """Checkpoints kept beside the best one."""
+MOST_OF_POINTER, MOST_OF_CONFIG = 100, 10_000_000
+"""Bytes."""
+FIRST_FILES = {
+    *(".lock", "checkpoints", "config.toml", "metrics.jsonl", "vocabulary.json"),
+    *(".config.toml.writing", ".vocabulary.json.writing", ".metrics.jsonl.writing"),
+}
+"""What a run may have before its first checkpoint."""
+
+log = logging.getLogger(__name__)
 
 
 class RunDirectory:
-    """One run on disk: configuration, metrics, summary, vocabulary, checkpoints."""
+    """One run on disk: configuration, metrics, summary, vocabulary, checkpoints.
+
+    What writes raises CharlmError where the disk is full or read-only; the checkpoints stay.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.checkpoints = path / "checkpoints"
         self._lock = FileLock(path / ".lock")
 
+    # ---- begun, locked ---------------------------------------------------------------------------
+
     @classmethod
     def create(cls, path: Path, config: Config, vocabulary: Vocabulary) -> "RunDirectory":
-        """Make a new run. Raises: UsageError where `path` is taken or cannot be written."""
+        """Make a new run, locked; also in the folder of one that never came to a checkpoint.
+
+        Raises: UsageError where `path` is taken, in use, or cannot be written.
+        """
+        refuse_undecodable(path, "give another --run")
+        run = cls(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            if any(path.iterdir()):
+            if not is_barely_begun(path):
                 raise UsageError(
                     f"{path} exists and is not empty",
                     f"continue it (--resume --run {path}) or give another --run",
                 )
-            run = cls(path)
-            run.checkpoints.mkdir()
-            run.write_config(config)
-            replace(path / "vocabulary.json", json_bytes(vocabulary.to_json()))
+            run.lock()
+            if not is_barely_begun(path):
+                raise UsageError(f"{path} has just been used by another process", "try again")
+            run._write_first(config, vocabulary)
         except OSError as error:
+            run.unlock()
             raise UsageError(
                 f"cannot write the run {path}: {error.strerror}",
                 "give a --run that you can write to",
             ) from None
+        except CharlmError:
+            run.unlock()
+            raise
         return run
+
+    def _write_first(self, config: Config, vocabulary: Vocabulary) -> None:
+        (self.path / "metrics.jsonl").unlink(missing_ok=True)  # of an earlier beginning
+        self.checkpoints.mkdir(exist_ok=True)
+        replace(self.path / "vocabulary.json", json_bytes(vocabulary.to_json()))
+        replace(self.path / "config.toml", to_toml(config).encode())
+        sync_folder(self.path.parent)
 
     def lock(self) -> None:
         """Keep other processes from training the same run. Raises: UsageError if one does."""
+        refuse_undecodable(self.path, "rename the run")
         try:
             self._lock.acquire(timeout=0.3)  # `charlm runs` holds it for a moment
         except Timeout:
@@ -67,29 +99,32 @@ class RunDirectory:
     def unlock(self) -> None:
         self._lock.release()
 
+    # ---- written ---------------------------------------------------------------------------------
+
     def write_config(self, config: Config) -> None:
-        replace(self.path / "config.toml", to_toml(config).encode())
+        with self._writing("config.toml"):
+            replace(self.path / "config.toml", to_toml(config).encode())
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        replace(self.path / "summary.json", json_bytes(summary))
+        with self._writing("summary.json"):
+            replace(self.path / "summary.json", json_bytes(summary))
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        with (
+            self._writing("metrics.jsonl"),
+            (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file,
+        ):
             file.write(json.dumps(row) + "\n")
 
     def forget_metrics_after(self, step: int) -> None:
         """Drop the rows of steps that a resumed run takes again, and a torn last line."""
         path = self.path / "metrics.jsonl"
-        if not path.is_file():
-            return
-        kept = []
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+        with self._writing("metrics.jsonl"):
             try:
-                if line.endswith("\n") and json.loads(line)["step"] <= step:
-                    kept.append(line)
-            except (ValueError, KeyError, TypeError):
-                continue
-        replace(path, "".join(kept).encode())
+                rows = read_regular(path).decode("utf-8", "replace").splitlines(keepends=True)
+            except FileNotFoundError:
+                return
+            replace(path, "".join(row for row in rows if _is_of_step(row, step)).encode())
 
     def save(
         self,
@@ -100,134 +135,142 @@ class RunDirectory:
         state: Mapping[str, Any],
         best: bool,
     ) -> Path:
-        """Write the checkpoint of `step`, make it `latest` (and `best`), drop what is superseded.
-
-        Raises: CharlmError where the disk is full or read-only; the checkpoints before it stay.
-        """
-        folder = self.checkpoints / f"step-{step:08d}"
-        try:
+        """Write the checkpoint of `step`, make it `latest` (and `best`), drop those superseded."""
+        folder = self.checkpoints / checkpoint.name_of(step)
+        with self._writing(f"checkpoints/{folder.name}"):
             checkpoint.write(folder, weights, training, state)
             for pointer in ("latest", "best") if best else ("latest",):
-                replace(self.checkpoints / pointer, f"{folder.name}\n".encode())
-        except OSError as error:
-            raise CharlmError(
-                f"cannot write the checkpoint {folder}: {error.strerror}",
-                f"make room, then continue: charlm train --resume --run {self.path}",
-            ) from None
+                self._point(pointer, step)
         self._prune()
         return folder
 
-    def point_best(self, step: int) -> None:
-        """Make the checkpoint of `step` the best: a kill may have come just before `save` did."""
-        replace(self.checkpoints / "best", f"step-{step:08d}\n".encode())
+    def rewind(self, step: int, best: int | None) -> None:
+        """Make the checkpoint of `step` the latest, that of `best` the best, and drop later ones:
+        a run resumed from here takes their steps again."""
+        with self._writing("checkpoints"):
+            self._point("latest", step)
+            if best is not None and (self.checkpoints / checkpoint.name_of(best)).is_dir():
+                self._point("best", best)
+            elif self._pointed("best") > checkpoint.name_of(step):
+                (self.checkpoints / "best").unlink()
+        for folder in self._folders():
+            if folder.name > checkpoint.name_of(step):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _point(self, pointer: str, step: int) -> None:
+        replace(self.checkpoints / pointer, f"{checkpoint.name_of(step)}\n".encode())
 
     def _prune(self) -> None:
         """Keep the last checkpoints and the best; remove what a crash left half-written."""
-        folders = sorted(self.checkpoints.glob("step-*"))
-        kept = {folder.name for folder in folders[-KEPT:]} | {self.pointed("best")}
-        for folder in folders:
-            if folder.name not in kept:
+        try:
+            best = self._pointed("best")
+        except OSError:  # it may be any of them
+            return
+        folders = self._folders()
+        for folder in folders[:-KEPT]:
+            if folder.name != best:
                 shutil.rmtree(folder, ignore_errors=True)
         for left in self.checkpoints.glob(f"{checkpoint.UNFINISHED}*"):
             shutil.rmtree(left, ignore_errors=True)
 
-    def forget_checkpoints_after(self, step: int) -> None:
-        """Drop the checkpoints of steps that a run resumed from an earlier one takes again."""
-        for folder in self.checkpoints.glob("step-*"):
-            if folder.name > f"step-{step:08d}":
-                shutil.rmtree(folder, ignore_errors=True)
+    @contextlib.contextmanager
+    def _writing(self, what: str) -> Iterator[None]:
+        """Turn a failure of the system into an error for the user."""
+        try:
+            yield
+        except OSError as error:
+            raise CharlmError(
+                f"cannot write {self.path / what}: {error.strerror or error}",
+                f"make room or mend the disk, then continue: charlm train --resume --run "
+                f"{self.path}",
+            ) from None
+
+    # ---- read ------------------------------------------------------------------------------------
+
+    def read_config(self) -> str:
+        """Return config.toml. Raises: OSError, UnicodeDecodeError."""
+        return read_regular(self.path / "config.toml", MOST_OF_CONFIG).decode("utf-8")
 
     def has_checkpoints(self) -> bool:
         """Tell whether a checkpoint was ever written."""
-        return bool(self.pointed("latest")) or any(self.checkpoints.glob("step-*"))
-
-    def pointed(self, pointer: str) -> str:
-        """Return the checkpoint that `latest` or `best` names; "" if there is none."""
-        try:
-            return (self.checkpoints / pointer).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError):
-            return ""
+        return bool(self._folders())
 
     def find(self, which: str = "best") -> Path:
         """Find the folder of a checkpoint: "best" (else the latest), "latest", or a step's number.
 
-        Raises: UsageError where there is no such checkpoint, or none yet; CheckpointError where the
-            run's own pointer leads to none.
+        Where the run's own pointer leads to none, the newest intact one is taken, with a warning.
+
+        Raises: UsageError where there is no such checkpoint, or none yet; CheckpointError where
+            none is intact.
         """
-        if which == "best" and not self.pointed("best"):
-            which = "latest"
-        name = f"step-{int(which):08d}" if which.isdecimal() else self.pointed(which)
-        if not name or "/" in name or not (self.checkpoints / name).is_dir():
-            there = sorted(folder.name for folder in self.checkpoints.glob("step-*"))
-            what = f"{self.path} has no checkpoint {name or which!r}"
-            if not there:
-                raise UsageError(what, "train it: no checkpoint was written yet")
-            kind = UsageError if which.isdecimal() else CheckpointError
-            raise kind(what, f"it has {', '.join(there)}; name one: --checkpoint STEP")
-        return self.checkpoints / name
-
-
-def locate(
-    path: Path | None, root: Path = Path("runs"), *, name: str = "", begun: bool = False
-) -> tuple[RunDirectory, Path | None]:
-    """Find the run at `path`, and the checkpoint if `path` is one; without `path`, the latest run,
-    of those called `name` if that is given. begun: count runs without a checkpoint yet, too.
-
-    Raises: UsageError where there is no run, or `path` is something else.
-    """
-    if path is None:
-        wanted = "*/checkpoints" if begun else "*/checkpoints/latest"
-        runs = [root / found.relative_to(root).parts[0] for found in root.glob(wanted)]
-        if not runs:
-            raise UsageError(f"there is no run in {root}/", "train one first: charlm train")
-        if name:
-            runs = [run for run in runs if run.name.rpartition("-")[0] == name]
-        if not runs:
-            raise UsageError(f"there is no run {root}/{name}-<n>", f"name one: --run {root}/...")
-        return RunDirectory(max(runs, key=last_change)), None
-    if not path.exists():
-        raise UsageError(f"there is no run {path}", "name a run directory, such as runs/hello-1")
-    path = path.absolute()
-    if path.parent.name == "checkpoints" and (path / MANIFEST).exists():
-        return RunDirectory(path.parent.parent), path
-    if (path / "checkpoints").is_dir():
-        return RunDirectory(path), None
-    if (path / MANIFEST).exists():  # a checkpoint that was copied out of its run
-        return RunDirectory(path.parent), path
-    raise UsageError(f"{path} is not a run of charlm", "name a run directory or a checkpoint")
-
-
-def claim_path(name: str) -> Path:
-    """Make the folder `runs/<name>-<n>` with the first free n.
-
-    Raises: UsageError where it cannot be made.
-    """
-    root = Path("runs")
-    try:
-        root.mkdir(exist_ok=True)
-        for number in count(1):
-            path = root / f"{name}-{number}"
+        if re.fullmatch("[0-9]{1,12}", which):
+            return self._numbered(int(which))
+        if which not in ("best", "latest"):
+            raise UsageError(
+                f"--checkpoint {which} is none", "name best, latest or a step's number"
+            )
+        for pointer in ("best", "latest") if which == "best" else ("latest",):
             try:
-                path.mkdir()
-            except FileExistsError:
+                name = self._pointed(pointer)
+            except OSError as error:
+                log.warning(f"{self.checkpoints / pointer} cannot be read: {error.strerror}")
                 continue
-            return path
-    except OSError as error:
+            if checkpoint.NAMED.fullmatch(name) and (self.checkpoints / name).is_dir():
+                return self.checkpoints / name
+            if name:
+                log.warning(f"{self.checkpoints / pointer} names no checkpoint: {name!r}")
+        return self.newest_intact()
+
+    def newest_intact(self) -> Path:
+        """Find the newest checkpoint that is as it was written, and warn of taking it.
+
+        Raises: UsageError where there is none yet; CheckpointError where none is intact.
+        """
+        if not self.has_checkpoints():
+            raise UsageError(
+                f"{self.path} has no checkpoint yet", f"train it: charlm train --run {self.path}"
+            )
+        for folder in reversed(self._folders()):
+            if intact(folder):
+                log.warning(f"taking the newest intact checkpoint of {self.path}: {folder.name}")
+                return folder
+        raise CheckpointError(
+            f"{self.path} has no intact checkpoint", "use a copy of it, or train anew"
+        )
+
+    def _numbered(self, step: int) -> Path:
+        folder = self.checkpoints / checkpoint.name_of(step)
+        if folder.is_dir():
+            return folder
+        there = ", ".join(other.name for other in self._folders())
         raise UsageError(
-            f"cannot make a run directory in {root.absolute()}: {error.strerror}",
-            "go to a folder that you can write to, or name one (--run, --out)",
-        ) from None
-    raise AssertionError("count ends never")
+            f"{self.path} has no checkpoint {folder.name}",
+            f"it has {there}; name one: --checkpoint STEP" if there else "train it first",
+        )
+
+    def _pointed(self, pointer: str) -> str:
+        """Return what `latest` or `best` names; "" if there is none. Raises: OSError."""
+        try:
+            content = read_regular(self.checkpoints / pointer, MOST_OF_POINTER)
+        except FileNotFoundError:
+            return ""
+        return content.decode("utf-8", "replace").strip()
+
+    def _folders(self) -> list[Path]:
+        """List the folders of checkpoints, oldest first."""
+        found = self.checkpoints.glob("step-*")
+        return sorted(path for path in found if checkpoint.NAMED.fullmatch(path.name))
 
 
-def is_run(path: Path) -> bool:
-    """Tell whether a path is a run directory or a checkpoint in one."""
-    return (path / "checkpoints").is_dir() or (path / MANIFEST).exists()
+def _is_of_step(row: str, step: int) -> bool:
+    """Tell whether a line of metrics is whole, and of a step up to `step`."""
+    try:
+        return row.endswith("\n") and bool(json.loads(row)["step"] <= step)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
-def last_change(run: Path) -> float:
-    """Return when a run was last saved, else when it was begun, in seconds since 1970."""
-    for name in ("latest", "."):
-        with contextlib.suppress(OSError):
-            return (run / "checkpoints" / name).stat().st_mtime
-    return 0.0
+def is_barely_begun(path: Path) -> bool:
+    """Tell whether a folder is empty, or that of a run without a checkpoint."""
+    names = {entry.name for entry in path.iterdir()}
+    return names <= FIRST_FILES and not any(path.glob("checkpoints/step-*"))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from charlm.errors import CheckpointError
+from charlm.files import read_regular
 
 FORMAT = "charlm-checkpoint-1"
 MODEL, TRAINING, STATE, MANIFEST = (
@@ -16,10 +17,14 @@ MODEL, TRAINING, STATE, MANIFEST = (
 )
 
 
+MOST_OF_MANIFEST = 1_000_000
+"""Bytes."""
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Read a checkpoint's manifest. Raises: CheckpointError: none, damaged, of another format."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
+        manifest = json.loads(read_regular(folder / MANIFEST, MOST_OF_MANIFEST))
     except FileNotFoundError:
         raise CheckpointError(
             f"{folder} is no checkpoint: it has no {MANIFEST}", "name a run that charlm made"
@@ -39,19 +44,41 @@ def verified(folder: Path, manifest: dict[str, Any], name: str) -> bytes:
 
     Raises: CheckpointError where they do not.
     """
+    size, digest = _promised(folder, manifest, name)
+    try:
+        found = (folder / name).stat().st_size
+        if found == size:
+            content = read_regular(folder / name, size)
+            found = len(content)
+    except OSError as error:
+        raise damaged(folder, f"{name} cannot be read: {error.strerror}") from None
+    if found != size:
+        raise damaged(folder, f"{name} has {found:,} bytes instead of {size:,}")
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise damaged(folder, f"the SHA-256 of {name} is not the one that was written")
+    return content
+
+
+def _promised(folder: Path, manifest: dict[str, Any], name: str) -> tuple[int, str]:
+    """Return the size and the digest that a file should have."""
     try:
         size, digest = manifest["files"][name]["size"], manifest["files"][name]["sha256"]
     except (KeyError, TypeError):
         raise damaged(folder, f"{MANIFEST} does not name {name}") from None
+    if type(size) is not int or not 0 <= size < 2**53 or not isinstance(digest, str):
+        raise damaged(folder, f"{MANIFEST} does not tell size and SHA-256 of {name}")
+    return size, digest
+
+
+def intact(folder: Path) -> bool:
+    """Tell whether a folder is a checkpoint of which every file is as it was written."""
     try:
-        content = (folder / name).read_bytes()
-    except OSError as error:
-        raise damaged(folder, f"{name} cannot be read: {error.strerror}") from None
-    if len(content) != size:
-        raise damaged(folder, f"{name} has {len(content):,} bytes instead of {size:,}")
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise damaged(folder, f"the SHA-256 of {name} is not the one that was written")
-    return content
+        manifest = read_manifest(folder)
+        for name in (STATE, MODEL, TRAINING):
+            verified(folder, manifest, name)
+    except CheckpointError:
+        return False
+    return not folder.is_symlink()
 
 
 def damaged(folder: Path, what: str) -> CheckpointError:

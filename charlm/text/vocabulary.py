@@ -147,6 +147,8 @@ class Vocabulary:
             codes = tuple(range(256)) if unit == "byte" else tuple(map(ord, symbols))
             if not known or len(set(codes)) < len(codes) or not codes:
                 raise ValueError
+            if not all(map(_is_scalar, codes)) or type(value["unknown"]) not in (int, type(None)):
+                raise ValueError
             made = cls(unit, normalize, codes, value["unknown"] is not None)
             if made.unknown != value["unknown"]:
                 raise ValueError
@@ -159,6 +161,11 @@ class Vocabulary:
 
 
 BYTES = Vocabulary("byte", "none", tuple(range(256)), has_unknown=False)
+
+
+def _is_scalar(code: int) -> bool:
+    """Tell whether a code point may stand in a text: all but half of a surrogate pair."""
+    return not 0xD800 <= code < 0xD800 + SURROGATES
 
 
 def unit_codes(text: str, unit: str, normalize: str) -> Codes:

@@ -151,26 +151,34 @@ class Learner:
     def load(self, step: int, loss_count: int, weights: Tensors, tensors: Tensors) -> None:
         """Take over what `state` returned after `step` steps, and the evaluated weights.
 
-        Raises: KeyError or RuntimeError for tensors that do not fit.
+        Raises: ValueError for tensors whose names, shapes or types are not those of this learner.
         """
+        refuse_unlike(tensors, self.state())
+        refuse_unlike(weights, self.eval_model.state_dict())
         self.step, self.loss_count = step, loss_count
         self.loss_sum.copy_(tensors["loss_sum"])
         self.eval_model.load_state_dict(weights)
         if self.eval_model is not self.model:
             self.model.load_state_dict(_below("weights.", tensors))
         self.optimizer.load(_below("optimizer.", tensors))
-        for layer, state in enumerate(self.states):
-            for number, part in enumerate(state):
-                found = tensors[f"state.{layer}.{number}"]
-                if (found.shape, found.dtype) != (part.shape, part.dtype):
-                    raise RuntimeError(
-                        f"state.{layer}.{number} is {found.dtype} {list(found.shape)}, "
-                        f"expected {part.dtype} {list(part.shape)}"
-                    )
         self.states = [
             tuple(tensors[f"state.{layer}.{part}"].to(self.device) for part in range(len(state)))
             for layer, state in enumerate(self.states)
         ]
+
+
+def refuse_unlike(found: Tensors, expected: Tensors) -> None:
+    """Compare the names, shapes and types of tensors. Raises: ValueError for the first other."""
+    for name in sorted({*found, *expected}):
+        there, wanted = found.get(name), expected.get(name)
+        if there is None or wanted is None:
+            what = "is missing" if there is None else "is not one of its tensors"
+            raise ValueError(f"{name} {what}")
+        if (there.shape, there.dtype) != (wanted.shape, wanted.dtype):
+            raise ValueError(
+                f"{name} is {there.dtype} {list(there.shape)}, "
+                f"expected {wanted.dtype} {list(wanted.shape)}"
+            )
 
 
 def _below(prefix: str, tensors: Tensors) -> Tensors:

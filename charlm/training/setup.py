@@ -2,6 +2,7 @@
 
 import logging
 import re
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,9 @@ from charlm.config.loading import ConfigLayers
 from charlm.config.schema import Config, Mark, differing_keys, marked, to_toml
 from charlm.errors import CharlmError, CheckpointError, UsageError
 from charlm.runs import checkpoint
-from charlm.runs.directory import RunDirectory, claim_path, is_run, locate
+from charlm.runs.directory import RunDirectory
+from charlm.runs.finding import claim_path, is_run, locate
+from charlm.runs.manifest import intact
 from charlm.text import corpus, sources
 from charlm.text.corpus import Corpus
 from charlm.training.trainer import Trainer
@@ -93,9 +96,13 @@ def begin(resolved: ResolvedRun, path: Path | None = None) -> tuple[Trainer, Run
         (text too short).
     """
     trainer = Trainer(resolved.config, resolved.corpus)  # first, so that an error leaves no folder
-    path = path or claim_path(resolved.name)
-    run = RunDirectory.create(path, resolved.config, resolved.corpus.vocabulary)
-    run.lock()
+    claimed = path or claim_path(resolved.name)
+    try:
+        run = RunDirectory.create(claimed, resolved.config, resolved.corpus.vocabulary)
+    except CharlmError:
+        if path is None:
+            shutil.rmtree(claimed, ignore_errors=True)
+        raise
     return trainer, run
 
 
@@ -120,6 +127,7 @@ def resume(
     *,
     name: str = "",
     prepare: Callable[[Config], object] = lambda config: None,
+    begins: ConfigLayers | None = None,
 ) -> Resumed:
     """Return the trainer of a stopped run, exactly where its latest checkpoint (or `path`'s) is;
     a run that was stopped before its first checkpoint begins anew.
@@ -127,30 +135,63 @@ def resume(
     prepare: is called with the configuration before anything is computed. path: None takes the
         latest run, of those called `name` if that is given. changes, flags: as for
         `loading.load`; values that are the run's own are no change, others must be `RESUMABLE`.
+        begins: what to train where there is no run yet; None refuses that.
 
     Raises: UsageError, ConfigError, DataError (the text has changed), CheckpointError.
     """
-    run, folder = locate(path, name=name, begun=True)
+    try:
+        run, folder = locate(path, name=name, begun=True)
+    except UsageError as error:
+        if begins is None or (path is not None and is_file(path)):
+            raise
+        log.info(f"{error.what}: beginning one")
+        return _begin_with(begins, path, prepare)
     run.lock()
     try:
         if folder is None and not run.has_checkpoints():
-            return _begin_anew(run, changes, flags, prepare)
-        saved = checkpoint.read(folder or run.find("latest"))
+            return _begin_anew(run, changes, flags, prepare, begins)
+        saved = checkpoint.read(folder or _latest(run))
         config = _changed(saved.config, changes, flags)
         prepare(config)
         encoded = corpus.prepare(config.data, corpus.survey(config.data))
         trainer = Trainer(config, encoded)
         differences = trainer.resume(saved)
         run.forget_metrics_after(saved.step)
-        run.forget_checkpoints_after(saved.step)
-        if (best := trainer.progress.best) and best["step"] == saved.step:
-            run.point_best(saved.step)
+        best = trainer.progress.best
+        run.rewind(saved.step, int(best["step"]) if best else None)
         if to_toml(config) != to_toml(saved.config):
             run.write_config(config)
-    except CharlmError:
+    except BaseException:
         run.unlock()
         raise
     return Resumed(trainer, run, config, saved.step, differences)
+
+
+def is_file(path: Path) -> bool:
+    """Tell whether something else than a folder stands at a path."""
+    return path.exists() and not path.is_dir()
+
+
+def _latest(run: RunDirectory) -> Path:
+    """Return the latest checkpoint; where it is damaged, the newest intact one, with a warning."""
+    latest = run.find("latest")
+    if intact(latest):
+        return latest
+    try:
+        found = run.newest_intact()
+    except CheckpointError:
+        return latest  # reading it says what is wrong
+    log.warning(f"{latest} is damaged")
+    return found
+
+
+def _begin_with(
+    layers: ConfigLayers, path: Path | None, prepare: Callable[[Config], object]
+) -> Resumed:
+    resolved = resolve_run(layers)
+    prepare(resolved.config)
+    trainer, run = begin(resolved, path)
+    return Resumed(trainer, run, resolved.config, 0, [])
 
 
 def _begin_anew(
@@ -158,23 +199,29 @@ def _begin_anew(
     changes: Sequence[str],
     flags: Mapping[str, Any] | None,
     prepare: Callable[[Config], object],
+    begins: ConfigLayers | None,
 ) -> Resumed:
-    """Begin a run that has its configuration, but no checkpoint yet, in its own folder."""
+    """Begin a run that has no checkpoint yet in its own folder, by its own configuration if it has
+    come to one."""
     try:
-        text = (run.path / "config.toml").read_text(encoding="utf-8")
+        text = run.read_config()
     except (OSError, UnicodeDecodeError):
-        raise CheckpointError(
-            f"{run.path} has neither a checkpoint nor a configuration",
-            "delete it, and start the run again without --resume",
-        ) from None
+        if begins is None:
+            raise CheckpointError(
+                f"{run.path} has neither a checkpoint nor a configuration",
+                "delete it, and start the run again without --resume",
+            ) from None
+        run.unlock()
+        return _begin_with(begins, run.path, prepare)
     own = loading.from_toml(text, str(run.path / "config.toml"))
     config = _changed(own, changes, flags)
     prepare(config)
     encoded = corpus.prepare(config.data, corpus.survey(config.data))
     trainer = Trainer(config, encoded)
-    run.forget_metrics_after(-1)
-    run.write_config(config)
-    return Resumed(trainer, run, config, 0, [])
+    run.unlock()
+    (run.path / "summary.json").unlink(missing_ok=True)  # of what is no longer there
+    begun = RunDirectory.create(run.path, config, encoded.vocabulary)
+    return Resumed(trainer, begun, config, 0, [])
 
 
 def _changed(own: Config, changes: Sequence[str], flags: Mapping[str, Any] | None) -> Config:

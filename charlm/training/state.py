@@ -1,8 +1,12 @@
 """Where a training run stands: part of every checkpoint."""
 
+import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from charlm.config.messages import sentence
 from charlm.evaluation.surprisal import Score
 from charlm.training.events import Stalled
 
@@ -12,22 +16,40 @@ STALLED_AFTER = 3
 """Evaluations without a new best that are reported; fewer are noise."""
 
 
+Count = Annotated[int, Field(ge=0, le=10**12)]
+Best = Annotated[
+    dict[Literal["step", "loss", "bits_per_character"], int | float],
+    Field(min_length=3),
+]
+"""The evaluation that was best."""
+
+
 @dataclass
 class TrainingState:
     """What a run has behind it, beside the tensors. Units: seconds of training; losses in nats."""
 
-    step: int = 0
-    seconds: float = 0.0
-    loss_count: int = 0
+    __pydantic_config__ = ConfigDict(strict=True, allow_inf_nan=False, extra="forbid")
+
+    step: Count = 0
+    seconds: Annotated[float, Field(ge=0)] = 0.0
+    loss_count: Count = 0
     """Steps since the last log."""
     recent_loss: float | None = None
     """The losses of the logs so far, smoothed."""
-    evaluated_at: int = 0
-    best: dict[str, Any] | None = None
-    evaluations: int = 0
-    since_best: int = 0
+    evaluated_at: Count = 0
+    best: Best | None = None
+    evaluations: Count = 0
+    since_best: Count = 0
     """Evaluations in a row that found no new best."""
     recent_loss_at_best: float | None = None
+
+    @classmethod
+    def from_json(cls, value: Any) -> "TrainingState":
+        """Read what `asdict` made of one. Raises: ValueError for anything else."""
+        try:
+            return TypeAdapter(cls).validate_json(json.dumps(value))
+        except ValidationError as error:
+            raise ValueError(sentence(error)) from None
 
     def record_loss(self, loss: float) -> None:
         """Take a logged training loss into the smoothed one."""
@@ -54,4 +76,4 @@ class TrainingState:
             return None
         then, now = self.recent_loss_at_best, self.recent_loss
         overfits = then is not None and now is not None and now < then
-        return Stalled(self.step, self.since_best, self.best["step"], overfits)
+        return Stalled(self.step, self.since_best, int(self.best["step"]), overfits)

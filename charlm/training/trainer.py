@@ -96,6 +96,12 @@ class Trainer:
         if not (math.isfinite(loss) and math.isfinite(norm.item())):
             raise self._diverged(f"loss {loss:g}, gradient norm {norm.item():g}")
 
+    def _refuse_spoilt_weights(self) -> None:
+        """Refuse to save weights of which no run could go on."""
+        for name, value in self.learner.eval_model.state_dict().items():
+            if not value.isfinite().all():
+                raise self._diverged(f"{name} has values that are no finite numbers")
+
     def _diverged(self, seen: str) -> DivergedError:
         return DivergedError(
             f"training diverged at step {self.progress.step}: {seen}",
@@ -237,6 +243,7 @@ class Trainer:
     # ---- checkpoints -----------------------------------------------------------------------------
 
     def _save(self, run: RunDirectory, *, best: bool) -> Path:
+        self._refuse_spoilt_weights()
         self.progress.loss_count = self.learner.loss_count
         state = {
             "charlm": __version__,
@@ -270,11 +277,15 @@ class Trainer:
             )
         tensors = checkpoint.training()
         try:
-            self.progress = TrainingState(**state["progress"])
+            self.progress = TrainingState.from_json(state["progress"])
+            if self.progress.step != checkpoint.step:
+                raise ValueError(f"step {self.progress.step} in the state of {checkpoint.step}")
+            if checkpoint.vocabulary != self.corpus.vocabulary:
+                raise ValueError("the vocabulary is not that of the text")
             self.learner.load(
                 self.progress.step, self.progress.loss_count, checkpoint.weights, tensors
             )
-        except (KeyError, TypeError, RuntimeError) as error:
+        except (ValueError, RuntimeError) as error:
             raise CheckpointError(
                 f"{checkpoint.folder} does not fit its own configuration: {error}",
                 "use the run that charlm wrote",

@@ -1,0 +1,60 @@
+"""Memory: how much there is, and what is refused because it would need more."""
+
+from pathlib import Path
+
+from charlm.errors import UsageError
+
+GB = 10**9
+
+
+def available() -> int | None:
+    """Return the bytes that a process can still get here; None where the system does not tell."""
+    found = [free for free in (_of_system(), _of_group()) if free is not None]
+    return min(found) if found else None
+
+
+def refuse_more_than_there_is(needed: float, what: str, advice: str) -> None:
+    """Refuse what would need more memory than there is.
+
+    needed: in bytes, at least. Raises: UsageError, with both figures.
+    """
+    there = available()
+    if there is not None and needed > there:
+        raise UsageError(
+            f"{what} needs about {needed / GB:,.1f} GB of memory, {there / GB:,.1f} GB are free",
+            advice,
+        )
+
+
+def _of_system() -> int | None:
+    """Read what Linux takes for available; elsewhere unknown."""
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
+
+
+def _of_group() -> int | None:
+    """Return what a container's limit leaves (control groups, version 2, then 1)."""
+    for folder, limit, used in (
+        ("/sys/fs/cgroup", "memory.max", "memory.current"),
+        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
+        try:
+            most, now = (int((Path(folder) / name).read_text("ascii")) for name in (limit, used))
+        except (OSError, ValueError):  # none, or "max"
+            continue
+        return max(0, most - now + _reclaimable(Path(folder)))
+    return None
+
+
+def _reclaimable(group: Path) -> int:
+    """Return the bytes of cached files, which a group counts as used and gives up when asked."""
+    try:
+        pairs = (line.split() for line in (group / "memory.stat").read_text("ascii").splitlines())
+        return sum(int(size) for name, size in pairs if name in ("inactive_file", "active_file"))
+    except (OSError, ValueError):
+        return 0

@@ -1,0 +1,81 @@
+"""Where the runs are: the one that is meant, the latest, a name for a new one."""
+
+import contextlib
+from itertools import count
+from pathlib import Path
+
+from charlm.errors import UsageError
+from charlm.runs.directory import RunDirectory, is_barely_begun
+from charlm.runs.manifest import MANIFEST
+
+
+def locate(
+    path: Path | None, root: Path = Path("runs"), *, name: str = "", begun: bool = False
+) -> tuple[RunDirectory, Path | None]:
+    """Find the run at `path`, and the checkpoint if `path` is one; without `path`, the latest run,
+    of those called `name` if that is given. begun: count runs without a checkpoint yet, too.
+
+    Raises: UsageError where there is no run, or `path` is something else.
+    """
+    if path is None:
+        runs = [run for run in root.glob("*") if _counts(run, name, begun=begun)]
+        if not runs and not name:
+            raise UsageError(f"there is no run in {root}/", "train one first: charlm train")
+        if not runs:
+            raise UsageError(f"there is no run {root}/{name}-<n>", f"name one: --run {root}/...")
+        return RunDirectory(max(runs, key=last_change)), None
+    if not path.exists():
+        raise UsageError(f"there is no run {path}", "name a run directory, such as runs/hello-1")
+    path = path.absolute()
+    if path.parent.name == "checkpoints" and (path / MANIFEST).exists():
+        return RunDirectory(path.parent.parent), path
+    if (path / "checkpoints").is_dir():
+        return RunDirectory(path), None
+    if (path / MANIFEST).exists():  # a checkpoint that was copied out of its run
+        return RunDirectory(path.parent), path
+    raise UsageError(f"{path} is not a run of charlm", "name a run directory or a checkpoint")
+
+
+def claim_path(name: str) -> Path:
+    """Make the folder `runs/<name>-<n>` with the first free n.
+
+    Raises: UsageError where it cannot be made.
+    """
+    root = Path("runs")
+    try:
+        root.mkdir(exist_ok=True)
+        for number in count(1):
+            path = root / f"{name}-{number}"
+            try:
+                path.mkdir()
+            except FileExistsError:
+                continue
+            return path
+    except OSError as error:
+        raise UsageError(
+            f"cannot make a run directory in {root.absolute()}: {error.strerror}",
+            "go to a folder that you can write to, or name one (--run, --out)",
+        ) from None
+    raise AssertionError("count ends never")
+
+
+def _counts(path: Path, name: str, *, begun: bool) -> bool:
+    """Tell whether a path is a run that `locate` looks for."""
+    if not path.is_dir() or (name and path.name.rpartition("-")[0] != name):
+        return False
+    if any(path.glob("checkpoints/step-*")):
+        return True
+    return begun and (is_run(path) or (bool(name) and is_barely_begun(path)))
+
+
+def is_run(path: Path) -> bool:
+    """Tell whether a path is a run directory or a checkpoint in one."""
+    return (path / "checkpoints").is_dir() or (path / MANIFEST).exists()
+
+
+def last_change(run: Path) -> float:
+    """Return when a run was last saved, else when it was begun, in seconds since 1970."""
+    for name in ("checkpoints/latest", "checkpoints", "."):
+        with contextlib.suppress(OSError):
+            return (run / name).stat().st_mtime
+    return 0.0

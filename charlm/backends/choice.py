@@ -104,7 +104,7 @@ def built_kernels(model: CharModel) -> Kernels | None:
     if not _worthwhile(model, model.head.weight.device):
         return None
     try:
-        kernels = Kernels(load_library()) if build.cached().is_file() else None
+        kernels = Kernels(load_library()) if build.usable(build.cached()) else None
     except UnavailableError:
         return None
     return kernels if kernels and kernels.supports(model.layers()) else None

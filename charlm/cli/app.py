@@ -1,6 +1,5 @@
 """The command line: parse, call, print. Nothing heavy is imported before a command runs."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -91,20 +90,21 @@ def train(
 def sample(
     run: Run = None,
     prompt: Annotated[str, typer.Option(help="Text to continue; - reads stdin.")] = "",
-    length: Annotated[int | None, typer.Option(min=1, help="Symbols to write.")] = None,
+    length: Annotated[int | None, typer.Option(min=1, max=10**9, help="Symbols to write.")] = None,
     temperature: Annotated[
         float | None, typer.Option(min=0, help="0 always takes the most probable symbol.")
     ] = None,
     top_k: Annotated[
-        int | None, typer.Option(min=0, help="Only the K most probable symbols; 0: all.")
+        int | None, typer.Option(min=0, max=10**9, help="Only the K most probable symbols; 0: all.")
     ] = None,
     top_p: Annotated[
         float | None, typer.Option(help="Only the most probable symbols that reach P together.")
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="The same seed gives the same text.")
+        int | None,
+        typer.Option(min=0, max=2**63 - 1, help="The same seed gives the same text."),
     ] = None,
-    num: Annotated[int, typer.Option(min=1, help="Number of samples.")] = 1,
+    num: Annotated[int, typer.Option(min=1, max=10**9, help="Number of samples.")] = 1,
     stop: Annotated[str, typer.Option(help="End before this text.")] = "",
     which: Which = "best",
     precision: Annotated[
@@ -124,7 +124,7 @@ def sample(
     options = {"length": length, "temperature": temperature, "top_k": top_k, "top_p": top_p}
     command.sample(
         api.load(run, which=which, device=device or "cpu"),
-        sys.stdin.read() if prompt == "-" else prompt,
+        prompt,
         {key: value for key, value in options.items() if value is not None},
         seed=seed,
         num=num,
@@ -144,7 +144,10 @@ def score(
         typer.Option(help="A split of the run's own data instead of a FILE."),
     ] = None,
     window: Annotated[
-        int, typer.Option(min=0, help="Windows of N from the zero state; 0: the whole, stateful.")
+        int,
+        typer.Option(
+            min=0, max=10**9, help="Windows of N from the zero state; 0: the whole, stateful."
+        ),
     ] = 0,
     per_character: Annotated[
         bool, typer.Option("--per-character", help="A line a symbol: its bits, a tab, the symbol.")
@@ -241,7 +244,9 @@ def bench(
         list[str] | None,
         typer.Option("--shape", metavar="HxL", help="Width x layers, as in 512x2. Repeatable."),
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Repetitions; the median is reported.")] = 5,
+    rounds: Annotated[
+        int, typer.Option(min=1, max=1000, help="Repetitions; the median is reported.")
+    ] = 5,
     as_json: Json = False,
     threads: Threads = None,
     debug: Debug = False,

@@ -1,16 +1,19 @@
 """`charlm sample`."""
 
 import secrets
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from charlm.api import Loaded
+from charlm.errors import UsageError
 from charlm.sampling.engine import choose_precision
 from charlm.sampling.generate import Generation, bits_per_character
 from charlm.terminal import console
 from charlm.text.display import named
+from charlm.text.vocabulary import Vocabulary
 
 
 def sample(
@@ -25,7 +28,8 @@ def sample(
     precision: str,
     as_json: bool,
 ) -> None:
-    """Write text to stdout as it comes, or all samples as JSON."""
+    """Write text to stdout as it comes, or all samples as JSON. prompt: "-" is read from stdin."""
+    prompt = _from_stdin(loaded.vocabulary) if prompt == "-" else prompt
     torch.set_num_threads(threads)
     chosen_seed = secrets.randbelow(2**32) if seed is None else seed
     generation = loaded.generation(
@@ -56,6 +60,18 @@ def sample(
             writer.end_line()
     if seed is None:
         console.print_status(f"(to repeat: --seed {chosen_seed})", "dim")
+
+
+def _from_stdin(vocabulary: Vocabulary) -> str:
+    """Read a prompt from stdin. Raises: UsageError where it is no UTF-8 and the model reads that."""
+    try:
+        return sys.stdin.buffer.read().decode(
+            "utf-8", "surrogateescape" if vocabulary.unit == "byte" else "strict"
+        )
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"the prompt is not UTF-8 at byte {error.start}", "convert it (iconv -t UTF-8)"
+        ) from None
 
 
 def _print_json(

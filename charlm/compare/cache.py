@@ -5,28 +5,33 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from charlm.files import json_bytes, replace
+from charlm.files import json_bytes, read_regular, replace
 
 FOLDER = "measured"
 
+T = TypeVar("T")
 
-def cached(folder: Path, name: str, key: Any, measure: Callable[[], Any]) -> Any:
-    """Return what `measure` returned when it was first called for `key`.
 
-    Both are JSON. A file that cannot be read is as good as none: it is measured again.
+def cached(
+    folder: Path, name: str, key: Any, measure: Callable[[], Any], read: Callable[[Any], T]
+) -> T:
+    """Return what `measure` returned when it was first called for `key`, as `read` makes it.
+
+    Key and measure are JSON. A file that cannot be read, or of which `read` raises ValueError,
+    KeyError or TypeError, is as good as none: it is measured again.
     """
     canonical = json.dumps(key)
     digest = hashlib.sha256(canonical.encode()).hexdigest()[:12]
     path, wanted = folder / FOLDER / f"{name}-{digest}.json", json.loads(canonical)
     try:
-        before = json.loads(path.read_bytes())
+        before = json.loads(read_regular(path))
         if before["key"] == wanted:
-            return before["value"]
+            return read(before["value"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass
     value = measure()
     path.parent.mkdir(exist_ok=True)
     replace(path, json_bytes({"key": wanted, "value": value}))
-    return value
+    return read(value)

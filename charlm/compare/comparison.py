@@ -4,9 +4,10 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from filelock import FileLock, Timeout
+from pydantic import Field, TypeAdapter
 
 from charlm import __version__
 from charlm.backends.device import versions
@@ -24,6 +25,12 @@ from charlm.errors import CharlmError, UsageError
 from charlm.files import json_bytes, replace
 
 RESULT, RUNS, TUNING = "compare.json", "runs", "tune"
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+STEPS = TypeAdapter(list[tuple[list[Positive], Annotated[int, Field(ge=0)] | None]])
+SPEEDS = TypeAdapter(list[Positive])
+BASELINES = TypeAdapter(Baselines)
+"""What the measurements in a comparison's folder must be."""
 
 
 @dataclass(frozen=True)
@@ -164,21 +171,37 @@ class Comparison:
             return [[one.step_seconds, one.memory_bytes] for one in found]
 
         key = [plan.corpus.fingerprint, list(configs), versions()]
-        found = cached(self.path, "steps", key, measure)
-        return {
-            toml: StepCost(config, tuple(seconds), memory)
-            for (toml, config), (seconds, memory) in zip(configs.items(), found, strict=True)
-        }
+
+        def read(found: Any) -> dict[str, StepCost]:
+            return {
+                toml: StepCost(config, tuple(seconds), memory)
+                for (toml, config), (seconds, memory) in zip(
+                    configs.items(), STEPS.validate_python(found), strict=True
+                )
+            }
+
+        return cached(self.path, "steps", key, measure, read)
 
     def _analyses(
         self, finished: Sequence[PlannedRun], plan: Plan, prompt: str
     ) -> list[RunAnalysis]:
         opened = [load_best(planned) for planned in finished]
         key = [[summary(planned), versions()] for planned in finished]
-        speeds = cached(self.path, "writing", key, lambda: writing_speeds(opened))
+        speeds = cached(
+            self.path,
+            "writing",
+            key,
+            lambda: writing_speeds(opened),
+            SPEEDS.validate_python,
+        )
         return analyse(finished, opened, speeds, plan.corpus, prompt)
 
     def _baselines(self, plan: Plan) -> Baselines:
         key = [__version__, plan.corpus.fingerprint]
-        found = cached(self.path, "baselines", key, lambda: asdict(baselines(plan.corpus)))
-        return Baselines(**found)
+        return cached(
+            self.path,
+            "baselines",
+            key,
+            lambda: asdict(baselines(plan.corpus)),
+            BASELINES.validate_python,
+        )

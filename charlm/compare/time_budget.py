@@ -8,7 +8,7 @@ from typing import Any
 
 from charlm.compare.plan import Entry, Plan
 from charlm.errors import CheckpointError, UsageError
-from charlm.files import json_bytes, replace
+from charlm.files import json_bytes, read_regular, replace
 
 FILE = "timing.json"
 
@@ -46,12 +46,15 @@ def agreed(plan: Plan, folder: Path, seconds_a_step: Mapping[str, float]) -> dic
         replace(path, json_bytes(fresh))
         return fresh
     try:
-        before = json.loads(path.read_bytes())
+        before = json.loads(read_regular(path))
         steps = {str(label): int(count) for label, count in before["steps"].items()}
         asked = {key: float(before[key]) for key in ("asked_seconds", "asked_steps", "seconds")}
-        if min(steps.values()) < 1 or asked["seconds"] <= 0:
+        if min(steps.values()) < 1 or not 0 < asked["seconds"] < 10**9:
             raise ValueError("a number is not positive")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (
+        *(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError),
+        OverflowError,
+    ) as error:
         raise CheckpointError(
             f"{path} is damaged: {error}", "give another --out, or delete this comparison"
         ) from None

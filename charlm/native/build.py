@@ -11,14 +11,14 @@ import logging
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from charlm.files import cache_folder
+from charlm.files import cache_folder, read_regular, replace, sweep
 
 SOURCE = Path(__file__).parent / "kernels"
 UNITS = (
@@ -29,6 +29,8 @@ UNITS = (
 """What is compiled, side by side."""
 ABANDONED_AFTER = 3600
 """Seconds."""
+MOST_OF_REASON = 10_000
+"""Bytes."""
 FLAGS = (
     *("-std=c++17", "-O2", "-march=native", "-fopenmp", "-fPIC"),
     *("-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"),
@@ -55,37 +57,77 @@ def library(accept: Callable[[ctypes.CDLL], str]) -> ctypes.CDLL:
     Raises: UnavailableError: no compiler, a source that it cannot compile, a wrong result.
     """
     path = cached()
-    if path.is_file():
+    if usable(path):
         with contextlib.suppress(UnavailableError):  # of another OpenMP: built anew
             return _opened(path)
     refused = path.with_suffix(".refused")
-    if refused.is_file():
-        said = refused.read_text(encoding="utf-8")
+    with contextlib.suppress(OSError):
+        said = read_regular(refused, MOST_OF_REASON).decode("utf-8", "replace")
         raise UnavailableError(f"{said} (seen before; to try again, delete {refused})")
     log.info("compiling the kernels for this processor: 10 to 30 seconds, this once")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path.parent)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _refuse_shared(path.parent)
+        sweep(path.parent, ".building-*", ABANDONED_AFTER)
         with tempfile.TemporaryDirectory(prefix=".building-", dir=path.parent) as folder:
             fresh = _compiled(Path(folder))
             if wrong := accept(_opened(fresh)):
                 raise _RefusedError(wrong)
-            fresh.replace(path)
+            _keep(fresh, path)
     except _RefusedError as error:
         with contextlib.suppress(OSError):
-            refused.write_text(str(error), encoding="utf-8")
+            replace(refused, str(error).encode())
         raise
     except OSError as error:
         raise UnavailableError(f"they cannot be kept in {path.parent}: {error.strerror}") from None
     return _opened(path)
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what builds that were killed have left; a younger one may be under way."""
-    for left in folder.glob(".building-*"):
-        with contextlib.suppress(OSError):
-            if time.time() - left.stat().st_mtime > ABANDONED_AFTER:
-                shutil.rmtree(left, ignore_errors=True)
+def usable(path: Path) -> bool:
+    """Tell whether a library is there, as it was built.
+
+    Raises: UnavailableError where others than this user could have put it there.
+    """
+    try:
+        content = read_regular(path)
+    except OSError:
+        return False
+    for place in (path.parent, path):
+        _refuse_shared(place)
+    try:
+        digest = read_regular(path.with_suffix(".sha256"), MOST_OF_REASON).strip()
+    except OSError:
+        digest = b""
+    if digest == hashlib.sha256(content).hexdigest().encode():
+        return True
+    log.warning(f"the compiled kernels are damaged, and are compiled anew: {path}")
+    return False
+
+
+def _refuse_shared(path: Path) -> None:
+    """Refuse a file or folder that another user owns or may write to: what is in it is run.
+
+    Raises: UnavailableError.
+    """
+    if os.name != "posix":
+        return
+    status = path.stat()
+    if status.st_uid not in (os.geteuid(), 0):
+        raise UnavailableError(f"{path} belongs to another user; set CHARLM_CACHE to your own")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise UnavailableError(
+            f"others may write to {path}; delete it, or: chmod -R go-w {path.parent}"
+        )
+
+
+def _keep(fresh: Path, path: Path) -> None:
+    """Move a library to its place, once it is on the disk, and its digest beside it."""
+    content = fresh.read_bytes()
+    fresh.chmod(0o700)
+    with fresh.open("rb") as file:
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    replace(path.with_suffix(".sha256"), hashlib.sha256(content).hexdigest().encode() + b"\n")
 
 
 def cached() -> Path:
@@ -104,7 +146,7 @@ def cached() -> Path:
 def decided() -> bool:
     """Tell whether `library` would compile nothing now."""
     path = cached()
-    return path.is_file() or path.with_suffix(".refused").is_file()
+    return usable(path) or path.with_suffix(".refused").is_file()
 
 
 def _compiler() -> Path:
@@ -141,6 +183,7 @@ def _compiled(folder: Path) -> Path:
         if done.returncode:
             errors = [line for line in done.stderr.splitlines() if "error" in line]
             said = errors[0] if errors else done.stderr.strip()[-200:]
+            said = said or f"it ends with code {done.returncode} and says nothing"
             passing = "No space" in said or "Killed" in done.stderr or done.returncode < 0
             kind = UnavailableError if passing else _RefusedError
             raise kind(f"{compiler} cannot compile the kernels: {said}")

@@ -39,6 +39,27 @@ Writer: Any = _structure(
     **dict.fromkeys(("top_k", "unknown"), _SIZE),
 )
 
+_LAYER, _WRITER = ctypes.POINTER(LayerArgs), ctypes.POINTER(Writer)
+TRAINING: dict[str, tuple[Any, ...]] = {
+    "pack": (*[_SIZE] * 3, *[_ARRAY] * 3, *[_SIZE] * 2),
+    "forward": (_LAYER,),
+    "backward": (_LAYER,),
+    "weights": (_ARRAY, *[_SIZE] * 2, _ARRAY, *[_SIZE] * 4, *[_ARRAY] * 3, _SIZE),
+    "product": (_ARRAY, *[_SIZE] * 3, _ARRAY, _SIZE, _ARRAY, _SIZE),
+    "scatter": (_ARRAY, _SIZE, _ARRAY, *[_SIZE] * 2, _ARRAY, *[_SIZE] * 2),
+    "drop": (*[_ARRAY] * 2, *[_SIZE] * 4, _ARRAY, _SIZE),
+    "pack_head": (*[_SIZE] * 2, *[_ARRAY] * 3, _SIZE),
+    "loss": (_ARRAY, *[_SIZE] * 2, *[_ARRAY] * 2, _SIZE, *[_ARRAY] * 3, _SIZE),
+}
+WRITING: dict[str, tuple[Any, ...]] = {
+    "pack_writer": (*[_SIZE] * 3, *[_ARRAY] * 2),
+    "pack_writer_head": (*[_SIZE] * 2, *[_ARRAY] * 2),
+    "store": (_ARRAY, _SIZE, _ARRAY),
+    "read": (_WRITER, _ARRAY, _SIZE),
+    "write": (_WRITER, _ARRAY, _SIZE, *[_ARRAY] * 2),
+}
+"""The arguments of the functions charlm_<name>_<type>, as train.cpp and write.cpp declare them."""
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -70,6 +91,7 @@ class Kernels:
         self.types = ["float32"]
         self.types += ["bfloat16"] if library.charlm_has_bfloat16() else []
         self.types += ["int8"] if library.charlm_has_int8() else []
+        self._declare()
         library.charlm_kind_name.restype = ctypes.c_char_p
         self.kinds = {
             library.charlm_kind_name(_SIZE(number)).decode(): Kind(
@@ -79,6 +101,14 @@ class Kernels:
         }
         """The cells that the kernels compute, by `Cell.variant`."""
         self._free: dict[tuple[tuple[int, ...], torch.dtype], list[Tensor]] = {}
+
+    def _declare(self) -> None:
+        """Declare the arguments of all functions, so that one of another kind is refused."""
+        for name in self.types:
+            for function, arguments in (WRITING if name == "int8" else TRAINING | WRITING).items():
+                declared = getattr(self._library, f"charlm_{function}_{name}")
+                declared.argtypes, declared.restype = arguments, None
+        self._library.charlm_read_bytes_float32.argtypes = (_ARRAY, _SIZE, _SIZE)
 
     def supports(self, cells: Sequence[Cell]) -> bool:
         """Tell whether the kernels compute all of these cells."""

@@ -44,6 +44,7 @@ class Stack:
         precision = autocast_type()
         with torch.autocast("cpu", enabled=False):
             layers, x, _ = self._forward(symbols, states, None, precision, training=False)
+            self._refuse_out_of_bounds(targets)
             losses = HeadLoss(self._kernels, self._head, x, targets, training=False).losses
             for layer in layers:
                 layer.release()
@@ -63,6 +64,7 @@ class Stack:
         self._kernels.release(*in_use)
         with torch.autocast("cpu", enabled=False):
             layers, x, draws = self._forward(symbols, states, mask, precision, training=True)
+            self._refuse_out_of_bounds(targets)
             loss = HeadLoss(self._kernels, self._head, x, targets, training=True)
             d = loss.backward()
             for number in reversed(range(len(layers))):
@@ -73,6 +75,14 @@ class Stack:
                 self._in_use += layers[number].gradient_buffers
             self._backward_embedding(symbols, d)
         return loss.losses.mean(), [layer.after for layer in layers]
+
+    def _refuse_out_of_bounds(self, symbols: Tensor) -> None:
+        """Check symbols before they become indices in C++. Raises: IndexError."""
+        low, high = (int(bound) for bound in symbols.aminmax())
+        if low < 0 or high >= self._head.out_features:
+            raise IndexError(
+                f"symbols from {low} to {high}, the vocabulary has {self._head.out_features}"
+            )
 
     def _backward_embedding(self, symbols: Tensor, d: Tensor) -> None:
         """Fill the embedding's gradient from `d`, that of the first layer's inputs."""
@@ -101,6 +111,7 @@ class Stack:
     ) -> tuple[list[LayerPass], Tensor, list[Tensor]]:
         """Run all layers; return them, what the head reads, and dropout's bytes for each output."""
         kernels = self._kernels
+        self._refuse_out_of_bounds(symbols)
         looked_up = symbols.contiguous() if self._looks_up(symbols) else None
         x = self._vectors(symbols, looked_up is not None)
         if looked_up is None:

@@ -36,6 +36,7 @@ class LayerPass:
         *,
         training: bool,
     ) -> None:
+        self._refuse_other_shapes(cell, inputs if symbols is None else symbols, state)
         self._kernels, self._cell, self._precision = kernels, cell, precision
         self._inputs, self._symbols = inputs, symbols
         self._kind = kernels.kinds[cell.variant]
@@ -61,6 +62,17 @@ class LayerPass:
                 bias = torch.zeros(len(self._weight_ih))
             self._arrays |= {"below": inputs, "below_weights": weights, "below_bias": bias}
         self._forward(state, training)
+
+    def _refuse_other_shapes(self, cell: GatedCell, over: Tensor, state: State) -> None:
+        """Check what is read by its address in C++. Raises: ValueError."""
+        wanted = (over.shape[1], cell.hidden_size)
+        if len(state) != len(cell.state_parts):
+            raise ValueError(f"a state of {len(state)} parts, expected {len(cell.state_parts)}")
+        for part in state:
+            if tuple(part.shape) != wanted or part.dtype != torch.float32:
+                raise ValueError(
+                    f"a state of {part.dtype} {list(part.shape)}, expected float32 {list(wanted)}"
+                )
 
     def _forward(self, state: State, training: bool) -> None:
         kernels, precision, variant = self._kernels, self._precision, self._cell.variant

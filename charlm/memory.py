@@ -13,15 +13,15 @@ def available() -> int | None:
     return min(found) if found else None
 
 
-def refuse_more_than_there_is(needed: float, what: str, advice: str) -> None:
-    """Refuse what would need more memory than there is.
+def refuse_more(needed: float, free: int | None, what: str, advice: str) -> None:
+    """Refuse what needs more memory than is free.
 
-    needed: in bytes, at least. Raises: UsageError, with both figures.
+    needed, free: in bytes; None is unknown, and nothing is refused. Raises: UsageError, with both
+    figures.
     """
-    there = available()
-    if there is not None and needed > there:
+    if free is not None and needed > free:
         raise UsageError(
-            f"{what} needs about {needed / GB:,.1f} GB of memory, {there / GB:,.1f} GB are free",
+            f"{what} needs at least {needed / GB:,.1f} GB of memory, {free / GB:,.1f} GB are free",
             advice,
         )
 

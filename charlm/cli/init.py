@@ -5,6 +5,7 @@ from pathlib import Path
 
 from charlm.config import loading
 from charlm.errors import UsageError
+from charlm.files import replace
 
 
 def init(preset: str, out: Path | None) -> None:
@@ -14,9 +15,8 @@ def init(preset: str, out: Path | None) -> None:
         sys.stdout.write(text)
         return
     try:
-        with out.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise UsageError(f"{out} exists", "give another --out, or remove it") from None
+        if out.exists() or out.is_symlink():
+            raise UsageError(f"{out} exists", "give another --out, or remove it")
+        replace(out, text.encode())
     except OSError as error:
         raise UsageError(f"cannot write {out}: {error.strerror}", "give another --out") from None

@@ -13,6 +13,8 @@ def runs(folder: Path, plot: Path | None, *, as_json: bool) -> None:
     """Print the runs of a folder, newest first; or write their curves as a picture."""
     found = list_runs(folder)
     if plot is not None:
+        if plot.exists() and not plot.is_file():
+            raise UsageError(f"{plot} is no file to be replaced", "give another --plot")
         from charlm.reports.curves import learning_curves  # here: matplotlib takes half a second
 
         drawn = [run for run in found if run.curve]

@@ -63,7 +63,7 @@ def sample(
 
 
 def _from_stdin(vocabulary: Vocabulary) -> str:
-    """Read a prompt from stdin. Raises: UsageError where it is no UTF-8 and the model reads that."""
+    """Read a prompt from stdin. Raises: UsageError where the model reads UTF-8 and it is none."""
     try:
         return sys.stdin.buffer.read().decode(
             "utf-8", "surrogateescape" if vocabulary.unit == "byte" else "strict"

@@ -1,13 +1,14 @@
 """`charlm score`."""
 
 import shlex
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from charlm import api
 from charlm.errors import UsageError
-from charlm.evaluation.scoring import content_of, score_split, score_text
+from charlm.evaluation.scoring import pieces_of, score_pieces, score_split, size_of, summary
 from charlm.runs.finding import is_run
 from charlm.terminal import console
 from charlm.terminal import score as terminal
@@ -38,15 +39,31 @@ def score(
     if (file is None) == (split is None):
         raise UsageError("give a FILE or a --split, one of them", "charlm score RUN my.txt")
     loaded = api.load(run, which=which, device=device)
-    if file is not None:
-        content = content_of(file, loaded.vocabulary)
-        result = score_text(loaded.model, loaded.vocabulary, content, window)
-    else:
-        assert split is not None
-        result = score_split(loaded.checkpoint, loaded.model, SPLITS[split], window)
+    model, vocabulary = loaded.model, loaded.vocabulary
+    each = partial(terminal.surprisal_lines, vocabulary) if per_character else _nothing
+    with terminal.ScoringProgress(size_of(file) if file else None) as progress:
+        if file is not None:
+            pieces = pieces_of(file, vocabulary)
+            result = score_pieces(
+                model, vocabulary, pieces, window, each=each, advanced=progress.advanced
+            )
+        else:
+            assert split is not None
+            result = score_split(
+                loaded.checkpoint,
+                model,
+                SPLITS[split],
+                window,
+                each=each,
+                advanced=progress.advanced,
+            )
     if per_character:
-        terminal.surprisal_lines(result)
-    elif as_json:
-        console.print_json(result.summary())
+        return
+    if as_json:
+        console.print_json(summary(result, window))
     else:
-        terminal.scored(result)
+        terminal.scored(result, vocabulary, window)
+
+
+def _nothing(*_: object) -> None:
+    """Take a segment, and leave it."""

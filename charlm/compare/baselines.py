@@ -28,7 +28,7 @@ class Baselines:
 
 
 def baselines(corpus: Corpus) -> Baselines:
-    """Measure what is reached without a network. What the vocabulary lacks costs as in `score_of`.
+    """Measure what is reached without a network. What the vocabulary lacks costs as in `Tally`.
 
     uniform: every symbol as probable as the next. unigram: by how often each occurs. ngram: see
     `charlm.ngram`. xz: what the split adds to the size of the compressed train split.

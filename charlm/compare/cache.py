@@ -27,11 +27,16 @@ def cached(
     path, wanted = folder / FOLDER / f"{name}-{digest}.json", json.loads(canonical)
     try:
         before = json.loads(read_regular(path))
-        if before["key"] == wanted:
+        if before["key"] == wanted and before["sha256"] == _digest(before["value"]):
             return read(before["value"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass
     value = measure()
     path.parent.mkdir(exist_ok=True)
-    replace(path, json_bytes({"key": wanted, "value": value}))
+    replace(path, json_bytes({"key": wanted, "value": value, "sha256": _digest(value)}))
     return read(value)
+
+
+def _digest(value: Any) -> str:
+    """Return the SHA-256 of a measurement."""
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

@@ -87,8 +87,16 @@ def finished_state(planned: PlannedRun, corpus: Corpus) -> dict[str, Any] | None
         raise CheckpointError(error.what, f"delete {planned.path}; that run is made anew") from None
     if state.get("corpus") != corpus.fingerprint:
         raise _refusal(planned, "it was trained on another text")
-    if not (planned.path / "summary.json").is_file() or summary(planned)["stopped_by"] == "signal":
+    if not (planned.path / "summary.json").is_file():
         return None
+    found_summary = summary(planned)
+    if found_summary["stopped_by"] == "signal":
+        return None
+    if (found_summary["steps"], found_summary["best"]) != (
+        state["step"],
+        state["progress"]["best"],
+    ):
+        raise _damaged(planned, "summary.json", ValueError("it is not what the checkpoint says"))
     return state
 
 

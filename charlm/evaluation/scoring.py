@@ -1,76 +1,115 @@
-"""A text, or a split of a run's own data, against a trained model."""
+"""A text, or a split of a run's own data, against a trained model: in a stream, so that memory does
+not grow with the text."""
 
+import codecs
+import os
+import stat
 import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from charlm.backends.step import TorchComputation
 from charlm.errors import DataError
-from charlm.evaluation.surprisal import Score, evaluate, score_of, surprisals
+from charlm.evaluation.surprisal import WARM_UP, Score, Tally, opening_size, surprisals
 from charlm.models.recurrent import CharModel
 from charlm.runs.checkpoint import Checkpoint
 from charlm.text import corpus
+from charlm.text.reading import BLOCK, cannot_read, normalizable
 from charlm.text.vocabulary import Symbols, Vocabulary
+
+SEGMENT = 1 << 22
+"""Symbols that are scored at a time, each segment after a warm-up on the text before it."""
+
+Segments = Callable[[Symbols, Tensor], object]
+"""Is given each segment's symbols and their surprisals in nats, [N] each."""
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A scored text.
-
-    Shapes: symbols and surprisals [N]. Units: surprisals in nats.
-    """
+    """A scored text. Shapes: symbols and surprisals [N]. Units: surprisals in nats."""
 
     score: Score
     symbols: Symbols
     surprisals: Tensor
-    window: int
-    vocabulary: Vocabulary
 
-    def summary(self) -> dict[str, Any]:
-        """Return what `score --json` prints."""
-        return {
-            "characters": self.score.characters,
-            "bytes": self.score.bytes,
-            "loss": self.score.loss,
-            "bits_per_character": self.score.bits_per_character,
-            "bits_per_byte": self.score.bits_per_byte,
-            "perplexity": self.score.perplexity,
-            "unknown_characters": self.score.unknown,
-            "protocol": "window" if self.window else "stateful",
-            "adapted": False,
-            "mixture": {},
-        }
+
+def summary(score: Score, window: int) -> dict[str, Any]:
+    """Return what `score --json` prints."""
+    return {
+        "characters": score.characters,
+        "bytes": score.bytes,
+        "loss": score.loss,
+        "bits_per_character": score.bits_per_character,
+        "bits_per_byte": score.bits_per_byte,
+        "perplexity": score.perplexity,
+        "unknown_characters": score.unknown,
+        "protocol": "window" if window else "stateful",
+        "adapted": False,
+        "mixture": {},
+    }
 
 
 def score_text(
     model: CharModel, vocabulary: Vocabulary, content: str | bytes, window: int = 0
 ) -> Scored:
     """Score a text, in float32; bytes are for byte models. Raises: DataError for an empty one."""
-    symbols = vocabulary.encode(content)
-    if not len(symbols):
+    kept: list[tuple[Symbols, Tensor]] = []
+    score = score_pieces(
+        model, vocabulary, [content], window, each=lambda *segment: kept.append(segment)
+    )
+    symbols, each = zip(*kept, strict=True)
+    return Scored(score, np.concatenate(symbols), torch.cat(each))
+
+
+def score_pieces(
+    model: CharModel,
+    vocabulary: Vocabulary,
+    pieces: Iterable[str | bytes],
+    window: int = 0,
+    *,
+    each: Segments = lambda *_: None,
+    advanced: Callable[[int], object] = lambda _: None,
+) -> Score:
+    """Score a text that comes in pieces, in float32.
+
+    window: 0 reads statefully; see `surprisals`. each: is given every segment. advanced: is told
+        how many symbols have been read, in the end all of them.
+
+    Raises: DataError for an empty text.
+    """
+    computation, tally = TorchComputation(model), Tally(vocabulary)
+    before = np.empty(0, vocabulary.dtype)
+    for symbols in _segments(_encoded(vocabulary, pieces, tally), window):
+        given = np.concatenate([before, symbols])
+        found = surprisals(
+            computation, given, len(before), len(given), window=window, advanced=advanced
+        )
+        tally.add_surprisals(found)
+        each(symbols, found)
+        before = given[-WARM_UP - 1 :]
+    if not tally.symbols:
         raise DataError("the text is empty", "give a text with at least one known character")
-    unknown = vocabulary.unknown_in(content) if isinstance(content, str) else {}
-    given = (
-        content.encode("utf-8", "surrogateescape")
-        if vocabulary.unit == "byte" and isinstance(content, str)
-        else content
-    )
-    characters, size = vocabulary.size_of(given)
-    each = surprisals(TorchComputation(model), symbols, 0, len(symbols), window=window)
-    score = score_of(
-        each, vocabulary, characters=characters, bytes=size, unknown=sum(unknown.values())
-    )
-    return Scored(score, symbols, each, window, vocabulary)
+    return tally.score()
 
 
-def score_split(saved: Checkpoint, model: CharModel, name: str, window: int = 0) -> Scored:
+def score_split(
+    saved: Checkpoint,
+    model: CharModel,
+    name: str,
+    window: int = 0,
+    *,
+    each: Segments = lambda *_: None,
+    advanced: Callable[[int], object] = lambda _: None,
+) -> Score:
     """Score a split of the run's own data, read anew from where the run found it.
 
-    name: "train", "validation" or "test".
+    name: "train", "validation" or "test". The rest: `score_pieces`.
 
     Raises: DataError where the text has changed or the split is empty.
     """
@@ -78,33 +117,99 @@ def score_split(saved: Checkpoint, model: CharModel, name: str, window: int = 0)
     encoded = corpus.prepare(data, corpus.survey(data))
     if encoded.fingerprint != saved.state["corpus"]:
         raise DataError("the run's text has changed since it was trained", "score the file itself")
-    split = encoded.splits[name]
+    split, vocabulary = encoded.splits[name], encoded.vocabulary
     if not len(split):
         raise DataError(f"the {name} split of this run is empty", "score another split, or a file")
-    computation, vocabulary = TorchComputation(model), encoded.vocabulary
-    each, score = evaluate(
-        computation, encoded.symbols, vocabulary=vocabulary, split=split, window=window
-    )
-    return Scored(
-        score,
-        np.asarray(encoded.symbols[split.stop - len(each) : split.stop]),
-        each,
-        window,
-        vocabulary,
-    )
+    computation, tally = TorchComputation(model), Tally(vocabulary)
+    first = 1 if split.start == 0 else 0  # the first symbol of the text follows nothing
+    step = _whole_windows(window)
+    for start in range(split.start + first, split.stop, step):
+        stop = min(start + step, split.stop)
+        found = surprisals(
+            computation, encoded.symbols, start, stop, window=window, advanced=advanced
+        )
+        tally.add_surprisals(found)
+        each(np.asarray(encoded.symbols[start:stop]), found)
+    characters, size = opening_size(vocabulary, encoded.symbols) if first else (0, 0)
+    tally.add_text(split.characters - characters, split.bytes - size, sum(split.unknown.values()))
+    return tally.score()
 
 
-def content_of(file: str, vocabulary: Vocabulary) -> str | bytes:
-    """Read the text of a file, or of stdin for "-". Raises: DataError."""
+def pieces_of(file: str, vocabulary: Vocabulary) -> Iterator[str | bytes]:
+    """Read a file, or stdin for "-", piece by piece. Raises: DataError."""
+    decoder, position = codecs.getincrementaldecoder("utf-8-sig")(), 0
     try:
-        raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read {file}: {error.strerror}", "check the path") from None
-    if vocabulary.unit == "byte":
-        return raw
-    try:
-        return raw.decode("utf-8-sig")
+        for block in _blocks(file):
+            if vocabulary.unit == "byte":
+                yield block
+                continue
+            held = len(decoder.getstate()[0])
+            text = decoder.decode(block)
+            position += len(block)
+            if text:
+                yield text
+        held = len(decoder.getstate()[0])
+        decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{file} is not UTF-8 at byte {error.start}", "convert it (iconv -t UTF-8)"
+            f"{file} is not UTF-8 at byte {position - held + error.start}",
+            "convert it (iconv -t UTF-8)",
         ) from None
+    except OSError as error:
+        raise cannot_read(file, error) from None
+
+
+def size_of(file: str) -> int | None:
+    """Return a file's bytes; None where they come as they come."""
+    try:
+        status = Path(file).stat()
+    except OSError:
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def _blocks(file: str) -> Iterator[bytes]:
+    if file == "-":
+        while block := sys.stdin.buffer.read(BLOCK):
+            yield block
+        return
+    with Path(file).open("rb") as stream:
+        mode = os.fstat(stream.fileno()).st_mode
+        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+            raise OSError(0, "it is a device, and may never end")
+        while block := stream.read(BLOCK):
+            yield block
+
+
+def _encoded(
+    vocabulary: Vocabulary, pieces: Iterable[str | bytes], tally: Tally
+) -> Iterator[Symbols]:
+    """Encode pieces of text, and count what they hold."""
+    given = (
+        piece.encode("utf-8", "surrogateescape")
+        if vocabulary.unit == "byte" and isinstance(piece, str)
+        else piece
+        for piece in pieces
+    )
+    for piece in normalizable(given, vocabulary):
+        unknown = vocabulary.unknown_in(piece) if isinstance(piece, str) else {}
+        tally.add_text(*vocabulary.size_of(piece), sum(unknown.values()))
+        yield vocabulary.encode(piece)
+
+
+def _segments(parts: Iterable[Symbols], window: int) -> Iterator[Symbols]:
+    """Join and cut symbols into segments; behind the first symbol, whole windows in each."""
+    room, held, count = _whole_windows(window) + 1, [], 0
+    for part in parts:
+        held.append(part)
+        count += len(part)
+        while count >= room:
+            joined = np.concatenate(held)
+            yield joined[:room]
+            held, count, room = [joined[room:]], len(joined) - room, _whole_windows(window)
+    if count:
+        yield np.concatenate(held)
+
+
+def _whole_windows(window: int) -> int:
+    return SEGMENT if not window else max(1, SEGMENT // window) * window

@@ -6,6 +6,7 @@ N symbols starts from the zero state, as published numbers of transformers are m
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,12 +69,13 @@ def surprisals(
     *,
     window: int = 0,
     lanes: int = LANES,
+    advanced: Callable[[int], object] = lambda _: None,
 ) -> Tensor:
     """Return -ln p of each of `symbols[start:stop]`, given what stands before it, in float32.
 
     window: 0 reads statefully; N reads windows of N predictions, each from the zero state with
         one symbol of context. The very first symbol of a text has nothing before it and is
-        predicted uniformly.
+        predicted uniformly. advanced: is told how many symbols have been read.
 
     Shapes: [stop - start], on the CPU.
     """
@@ -83,9 +85,9 @@ def surprisals(
         return result
     counted = result[first - start :]
     if window:
-        _windowed(computation, symbols, first, counted, window)
+        _windowed(computation, symbols, first, counted, window, advanced)
     else:
-        _stateful(computation, symbols, first, counted, lanes)
+        _stateful(computation, symbols, first, counted, lanes, advanced)
     return result
 
 
@@ -106,34 +108,51 @@ def evaluate(
     each = surprisals(
         computation, symbols, split.start + first, split.stop, window=window, lanes=lanes
     )
-    opening = vocabulary.symbol(int(symbols[0])) if first and vocabulary.unit != "byte" else "x"
-    score = score_of(
-        each,
-        vocabulary,
-        characters=split.characters - first,
-        bytes=split.bytes - first * len(opening.encode("utf-8", "surrogatepass")),
-        unknown=sum(split.unknown.values()),
-    )
-    return each, score
+    characters, size = opening_size(vocabulary, symbols) if first else (0, 0)
+    tally = Tally(vocabulary)
+    tally.add_surprisals(each)
+    tally.add_text(split.characters - characters, split.bytes - size, sum(split.unknown.values()))
+    return each, tally.score()
 
 
-def score_of(
-    each: Tensor, vocabulary: Vocabulary, *, characters: int, bytes: int, unknown: int
-) -> Score:
-    """Add up surprisals, of `characters` and `bytes` of text, and what `unknown` characters cost.
+def opening_size(vocabulary: Vocabulary, symbols: SymbolSource) -> tuple[int, int]:
+    """Count the characters and bytes of a text's first symbol."""
+    if vocabulary.unit == "byte":
+        return 1, 1
+    return 1, len(vocabulary.symbol(int(symbols[0])).encode("utf-8", "surrogatepass"))
+
+
+class Tally:
+    """Adds up the surprisals of a text, its size, and what unknown characters cost.
 
     To say which character it is that the vocabulary lacks costs a uniform guess among all code
     points outside of it, on top of what the model gave to the symbol that stands for them. (Else a
     model would look better the fewer characters it knows.)
     """
-    nats = total(each) + unknown * math.log(vocabulary.outside)
-    left_out = 0 if vocabulary.has_unknown else unknown
-    return Score(nats, len(each) + left_out, characters, bytes, unknown)
 
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self.symbols = 0
+        self._nats = 0.0
+        self._characters = self._bytes = self._unknown = 0
 
-def total(surprisals: Tensor) -> float:
-    """Sum surprisals in float64."""
-    return surprisals.sum(dtype=torch.float64).item()
+    def add_surprisals(self, each: Tensor) -> None:
+        """Count symbols by their surprisals in nats, summed in float64."""
+        self.symbols += len(each)
+        self._nats += each.sum(dtype=torch.float64).item()
+
+    def add_text(self, characters: int, bytes: int, unknown: int) -> None:
+        """Count text, of which `unknown` characters are not in the vocabulary."""
+        self._characters += characters
+        self._bytes += bytes
+        self._unknown += unknown
+
+    def score(self) -> Score:
+        """Return the score of all that was added."""
+        nats = self._nats + self._unknown * math.log(self._vocabulary.outside)
+        left_out = 0 if self._vocabulary.has_unknown else self._unknown
+        symbols = self.symbols + left_out
+        return Score(nats, symbols, self._characters, self._bytes, self._unknown)
 
 
 @torch.inference_mode()
@@ -150,7 +169,12 @@ def distributions(model: CharModel, symbols: Symbols) -> Tensor:
 
 @torch.inference_mode()
 def _stateful(
-    computation: Computation, symbols: SymbolSource, first: int, out: Tensor, lanes: int
+    computation: Computation,
+    symbols: SymbolSource,
+    first: int,
+    out: Tensor,
+    lanes: int,
+    advanced: Callable[[int], object],
 ) -> None:
     """Fill `out` with the surprisals of `symbols[first:]`, lane by lane in parallel."""
     count = len(out)
@@ -173,11 +197,17 @@ def _stateful(
             at = lane * length + time.start
             piece = out[at : min(at + len(time), (lane + 1) * length, count)]
             piece.copy_(losses[: len(piece), lane])
+        advanced(losses.numel())
 
 
 @torch.inference_mode()
 def _windowed(
-    computation: Computation, symbols: SymbolSource, first: int, out: Tensor, window: int
+    computation: Computation,
+    symbols: SymbolSource,
+    first: int,
+    out: Tensor,
+    window: int,
+    advanced: Callable[[int], object],
 ) -> None:
     count = len(out)
     chunk_size = max(1, LOGITS_AT_ONCE // (window * computation.model.vocabulary_size))
@@ -192,6 +222,7 @@ def _windowed(
         begin = int(group[0])
         piece = out[begin : begin + flat.numel()]
         piece.copy_(flat[: len(piece)])
+        advanced(len(piece))
 
 
 def _read(

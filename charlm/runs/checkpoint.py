@@ -19,6 +19,7 @@ import safetensors.torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
+from charlm import memory
 from charlm.config import loading
 from charlm.config.messages import sentence
 from charlm.config.schema import Config
@@ -31,6 +32,7 @@ from charlm.runs.manifest import (
     STATE,
     TRAINING,
     damaged,
+    promised,
     read_manifest,
     verified,
 )
@@ -90,6 +92,12 @@ def read(folder: Path) -> Checkpoint:
         raise damaged(folder, f"{STATE} cannot be read: {error}") from None
     if NAMED.fullmatch(folder.name) and folder.name != name_of(step):
         raise damaged(folder, f"it was written as {name_of(step)}, and has been renamed")
+    memory.refuse_more(
+        2 * promised(folder, manifest, MODEL)[0],
+        memory.available(),
+        f"the model of {folder}",
+        "use a machine with more memory, or a smaller model",
+    )
     weights = _tensors(verified(folder, manifest, MODEL), folder, MODEL)
     return Checkpoint(folder, step, config, vocabulary, state, weights)
 

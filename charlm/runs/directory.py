@@ -3,11 +3,12 @@
 import contextlib
 import json
 import logging
+import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 from torch import Tensor
@@ -110,11 +111,14 @@ class RunDirectory:
             replace(self.path / "summary.json", json_bytes(summary))
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
-        with (
-            self._writing("metrics.jsonl"),
-            (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file,
-        ):
-            file.write(json.dumps(row) + "\n")
+        with self._writing("metrics.jsonl"), self._metrics() as file:
+            file.write((json.dumps(row) + "\n").encode())
+
+    def _metrics(self) -> BinaryIO:
+        """Open metrics.jsonl at its end. A link in its place is not followed: OSError."""
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        return os.fdopen(os.open(self.path / "metrics.jsonl", flags, 0o644), "ab")
 
     def forget_metrics_after(self, step: int) -> None:
         """Drop the rows of steps that a resumed run takes again, and a torn last line."""
@@ -138,6 +142,8 @@ class RunDirectory:
         """Write the checkpoint of `step`, make it `latest` (and `best`), drop those superseded."""
         folder = self.checkpoints / checkpoint.name_of(step)
         with self._writing(f"checkpoints/{folder.name}"):
+            with self._metrics() as metrics:  # a resumed run needs the rows before the checkpoint
+                os.fsync(metrics.fileno())
             checkpoint.write(folder, weights, training, state)
             for pointer in ("latest", "best") if best else ("latest",):
                 self._point(pointer, step)

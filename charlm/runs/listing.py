@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import re
+import stat
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,13 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from charlm.errors import CheckpointError, UsageError
+from charlm.files import read_regular
 from charlm.runs.manifest import MODEL, STATE, TRAINING, read_manifest, verified
 
+MOST_OF_CONFIG = 10_000_000
+"""Bytes."""
+UNEXPECTED = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
+"""What reading a file that holds something else may raise."""
 State = Literal["finished", "stopped", "damaged", "running"]
 
 
@@ -50,15 +56,23 @@ def list_runs(folder: Path) -> list[ListedRun]:
         raise UsageError(
             f"there is no folder {folder}", "train a run first, or name another folder"
         )
-    found = [path for path in (folder, *folder.iterdir()) if (path / "checkpoints").is_dir()]
+    found = [path for path in (folder, *folder.iterdir()) if _is_run(path)]
     return sorted(map(_listed, found), key=lambda run: (-run.changed, run.run))
+
+
+def _is_run(path: Path) -> bool:
+    try:
+        return (path / "checkpoints").is_dir()
+    except OSError:  # one that cannot be looked into does not hide the others
+        return False
 
 
 def _listed(path: Path) -> ListedRun:
     config = _config(path)
     name = _pointed(path)
-    changed = (path / "checkpoints").stat().st_mtime
+    changed = 0.0
     with contextlib.suppress(OSError):
+        changed = (path / "checkpoints").stat().st_mtime
         changed = (path / "checkpoints" / "latest").stat().st_mtime
     step, best, parameters = 0, None, None
     damaged = config is None
@@ -69,15 +83,15 @@ def _listed(path: Path) -> ListedRun:
             state = json.loads(verified(folder, manifest, STATE))
             verified(folder, manifest, TRAINING)
             parameters = _parameters(verified(folder, manifest, MODEL))
-            step, best = int(state["step"]), state["progress"]["best"]
-            best = float(best["bits_per_character"]) if best else None
-        except (CheckpointError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            step, best = _count(state["step"]), state["progress"]["best"]
+            best = _finite(best["bits_per_character"]) if best else None
+        except (CheckpointError, *UNEXPECTED):
             damaged = True
     config = config or {}
     return ListedRun(
         run=str(path),
         text=_text(config),
-        cell=config.get("model", {}).get("cell"),
+        cell=cell if isinstance(cell := config.get("model", {}).get("cell"), str) else None,
         parameters=parameters,
         steps=step,
         bits_per_character=best,
@@ -93,23 +107,23 @@ def _state(path: Path, step: int, *, damaged: bool) -> State:
     if damaged:
         return "damaged"
     try:
-        summary = json.loads((path / "summary.json").read_bytes())
+        summary = json.loads(read_regular(path / "summary.json"))
         ended = summary["stopped_by"] != "signal" and summary["steps"] == step
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, *UNEXPECTED):
         ended = False
     return "finished" if ended else "stopped"
 
 
 def _is_locked(path: Path) -> bool:
     """Tell whether a process trains the run now."""
-    if not (path / ".lock").exists():
-        return False
     lock = FileLock(path / ".lock")
     try:
+        if not stat.S_ISREG((path / ".lock").lstat().st_mode):
+            return False
         lock.acquire(timeout=0)
     except Timeout:
         return True
-    except OSError:  # of another user: not to be known
+    except OSError:  # none, or of another user: not to be known
         return False
     lock.release()
     return False
@@ -117,8 +131,8 @@ def _is_locked(path: Path) -> bool:
 
 def _config(path: Path) -> dict[str, Any] | None:
     try:
-        found = tomllib.loads((path / "config.toml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        found = tomllib.loads(read_regular(path / "config.toml", MOST_OF_CONFIG).decode("utf-8"))
+    except (OSError, *UNEXPECTED):
         return None
     return found if all(isinstance(table, dict) for table in found.values()) else None
 
@@ -135,7 +149,8 @@ def _text(config: dict[str, Any]) -> str | None:
 def _pointed(path: Path) -> str:
     """Return the checkpoint that `latest` names; "" for none."""
     try:
-        return (path / "checkpoints" / "latest").read_text(encoding="utf-8").strip()
+        name = read_regular(path / "checkpoints" / "latest", 100).decode("utf-8").strip()
+        return name if name and "/" not in name else ""
     except (OSError, UnicodeDecodeError):
         return ""
 
@@ -144,20 +159,33 @@ def _parameters(content: bytes) -> int:
     """Count the numbers in a safetensors file by its header."""
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
-    return sum(math.prod(e["shape"]) for name, e in header.items() if name != "__metadata__")
+    shapes = [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
+    return _count(sum(math.prod(map(_count, shape)) for shape in shapes))
+
+
+def _count(value: Any) -> int:
+    """Return a count. Raises: ValueError for anything else."""
+    if type(value) is not int or not 0 <= value < 2**53:
+        raise ValueError("not a count")
+    return value
+
+
+def _finite(value: Any) -> Any:
+    """Return a number. Raises: ValueError for anything else."""
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise ValueError("not a number")
+    return value
 
 
 def _curve(path: Path) -> list[dict[str, Any]]:
     """Read the evaluations of a run; a torn line is left out."""
     rows = []
     with contextlib.suppress(OSError):
-        for line in (
-            (path / "metrics.jsonl").read_text(encoding="utf-8", errors="replace").split("\n")
-        ):
-            with contextlib.suppress(ValueError, KeyError, TypeError):
+        for line in read_regular(path / "metrics.jsonl").decode("utf-8", "replace").split("\n"):
+            with contextlib.suppress(*UNEXPECTED):
                 row = json.loads(line)
                 if row["kind"] == "eval":
-                    rows.append({key: row[key] for key in CURVE_KEYS})
+                    rows.append({key: _finite(row[key]) for key in CURVE_KEYS})
     return rows
 
 

@@ -44,7 +44,7 @@ def verified(folder: Path, manifest: dict[str, Any], name: str) -> bytes:
 
     Raises: CheckpointError where they do not.
     """
-    size, digest = _promised(folder, manifest, name)
+    size, digest = promised(folder, manifest, name)
     try:
         found = (folder / name).stat().st_size
         if found == size:
@@ -59,7 +59,7 @@ def verified(folder: Path, manifest: dict[str, Any], name: str) -> bytes:
     return content
 
 
-def _promised(folder: Path, manifest: dict[str, Any], name: str) -> tuple[int, str]:
+def promised(folder: Path, manifest: dict[str, Any], name: str) -> tuple[int, str]:
     """Return the size and the digest that a file should have."""
     try:
         size, digest = manifest["files"][name]["size"], manifest["files"][name]["sha256"]

@@ -8,6 +8,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from charlm import memory
 from charlm.backends.device import use_threads
 from charlm.config.schema import SampleConfig
 from charlm.models.recurrent import CharModel
@@ -17,6 +18,10 @@ from charlm.text.vocabulary import Vocabulary
 
 UNIFORMS_CHUNK = 1024
 """Random numbers of every text that are drawn at a time."""
+COLDEST = 1e-6
+"""A temperature below it is 0: to divide by it overflows."""
+BYTES_OF_SAMPLE, BYTES_OF_SYMBOL = 1000, 9
+"""What Python keeps of a text and of each symbol in it, at least."""
 
 
 @dataclass
@@ -59,7 +64,10 @@ class Generation:
         threads: int = 1,
         precision: str = "auto",
     ) -> None:
+        if config.temperature < COLDEST:
+            config = config.model_copy(update={"temperature": 0.0})
         self.vocabulary, self.config = vocabulary, config
+        _refuse_too_many(model, num, config.length)
         self.samples = [Sample() for _ in range(num)]
         self._given = [int(i) for i in vocabulary.encode(prompt)]
         self._seed, self._threads = seed, threads
@@ -118,6 +126,18 @@ class Generation:
         while True:
             shape = (UNIFORMS_CHUNK, len(self.samples))
             yield from torch.rand(*shape, generator=generator, dtype=torch.float64).unbind(0)
+
+
+def _refuse_too_many(model: CharModel, num: int, length: int) -> None:
+    """Refuse more texts than fit in memory. Raises: UsageError."""
+    units, V = model.config.hidden_size * model.config.num_layers, model.vocabulary_size
+    each = BYTES_OF_SAMPLE + 8 * UNIFORMS_CHUNK + 4 * (4 * units + 3 * V) + BYTES_OF_SYMBOL * length
+    memory.refuse_more(
+        num * each,
+        memory.available(),
+        f"{num:,} texts of {length:,} symbols",
+        "write fewer at once",
+    )
 
 
 def _opening(vocabulary: Vocabulary) -> int:

@@ -120,6 +120,15 @@ def duration(seconds: float) -> str:
     return f"{minutes}:{rest:02d}"
 
 
+def _encodable(text: str) -> str:
+    """Return a text that stdout can take: halves of surrogate pairs are no characters."""
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode()
+    return text
+
+
 class Writer:
     """Writes model text to stdout: control characters visible on a terminal, as it is in a pipe."""
 
@@ -132,7 +141,7 @@ class Writer:
     def write(self, text: str) -> None:
         if not text:
             return
-        sys.stdout.write(visible(text) if self._terminal else text)
+        sys.stdout.write(visible(text) if self._terminal else _encodable(text))
         if self._terminal:
             sys.stdout.flush()
         self._last = text[-1]

@@ -1,15 +1,21 @@
 """A scored text on the terminal."""
 
 import math
+import sys
+import time
+from typing import Any
 
-from charlm.evaluation.scoring import Scored
-from charlm.terminal.console import as_json, print_result
+from torch import Tensor
+
+from charlm.evaluation.surprisal import Score
+from charlm.terminal.console import as_json, print_result, print_status
+from charlm.terminal.training import SECONDS_BETWEEN_LINES, bar
+from charlm.text.vocabulary import Symbols, Vocabulary
 
 
-def scored(result: Scored) -> None:
+def scored(score: Score, vocabulary: Vocabulary, window: int) -> None:
     """Print how well a text is predicted, by which protocol, and what the unknown cost."""
-    score = result.score
-    protocol = f"windows of {result.window}" if result.window else "stateful"
+    protocol = f"windows of {window}" if window else "stateful"
     print_result(
         f"{score.bits_per_character:.4f} bits per character, {score.bits_per_byte:.4f} per byte"
     )
@@ -18,14 +24,46 @@ def scored(result: Scored) -> None:
         f"perplexity {score.perplexity:.3f}, protocol: {protocol}"
     )
     if score.unknown:
-        bits = math.log2(result.vocabulary.outside)
+        bits = math.log2(vocabulary.outside)
         print_result(
             f"{score.unknown:,} characters are outside the vocabulary; each is charged {bits:.1f} "
             "bits more, a uniform guess among all others"
         )
 
 
-def surprisal_lines(result: Scored) -> None:
+def surprisal_lines(vocabulary: Vocabulary, symbols: Symbols, surprisals: Tensor) -> None:
     """Print a line a symbol: its surprisal in bits, a tab, the symbol as a JSON string."""
-    for index, nats in zip(result.symbols.tolist(), result.surprisals.tolist(), strict=True):
-        print(f"{nats / math.log(2):.4f}\t{as_json(result.vocabulary.symbol(index))}")
+    for index, nats in zip(symbols.tolist(), surprisals.tolist(), strict=True):
+        print(f"{nats / math.log(2):.4f}\t{as_json(vocabulary.symbol(index))}")
+
+
+class ScoringProgress:
+    """Shows how much of a text has been scored. Use as a context manager around the work.
+
+    total: the symbols there are, as far as known.
+    """
+
+    def __init__(self, total: int | None) -> None:
+        self._total, self._done = total, 0
+        self._bar: Any = None
+        self._last_line = self._began = time.monotonic()
+
+    def __enter__(self) -> "ScoringProgress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def advanced(self, symbols: int) -> None:
+        """Count symbols that have been scored; say so once it takes longer than a moment."""
+        self._done += symbols
+        now = time.monotonic()
+        if self._bar is None and self._total and now - self._began > 1 and sys.stderr.isatty():
+            self._bar = bar(float(self._total), 0.0, "{n_fmt}/{total_fmt} symbols {remaining} left")
+        if self._bar is not None:
+            self._bar.n = min(self._done, self._total or self._done)
+            self._bar.refresh()
+        elif now - self._last_line > SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            print_status(f"{self._done:,} symbols scored")

@@ -16,6 +16,7 @@ import numpy as np
 from charlm.config.schema import DataConfig
 from charlm.errors import DataError
 from charlm.files import cache_folder, cannot_write_cache, read_regular, replace, writable
+from charlm.text.vocabulary import Vocabulary
 
 BLOCK = 1 << 20
 """Bytes read at a time: enough for full speed, few enough to stay in the processor's cache."""
@@ -46,8 +47,8 @@ def measure(file: Path, *, bom_counts: bool, keep: bool) -> tuple[int, bytes]:
     """
     memory = _memory(file, bom_counts)
     try:
-        count, digest = read_regular(memory, 200).decode("ascii").split()
-        if len(digest) == 64:
+        count, digest, check = read_regular(memory, 200).decode("ascii").split()
+        if check == _check(count, digest):
             return int(count), bytes.fromhex(digest)
     except (OSError, ValueError):  # none, or torn: measured again
         pass
@@ -60,15 +61,21 @@ def measure(file: Path, *, bom_counts: bool, keep: bool) -> tuple[int, bytes]:
         first = False
     status = file.stat()
     settled = time.time_ns() - status.st_mtime_ns > RACY and memory == _memory(file, bom_counts)
+    digest = hasher.hexdigest()
     if keep and settled and status.st_size > BLOCK:
         try:
             replace(
                 writable(memory.parent) / memory.name,
-                f"{characters} {hasher.hexdigest()}".encode("ascii"),
+                f"{characters} {digest} {_check(str(characters), digest)}".encode("ascii"),
             )
         except OSError as error:
             raise cannot_write_cache(memory.parent, error) from None
     return characters, hasher.digest()
+
+
+def _check(count: str, digest: str) -> str:
+    """Return the checksum of what is remembered."""
+    return hashlib.sha256(f"{count} {digest}".encode()).hexdigest()[:16]
 
 
 def _memory(file: Path, bom_counts: bool) -> Path:
@@ -189,7 +196,9 @@ def _offset(piece: str | bytes, characters: int) -> int:
     return int(starts[characters]) if characters < starts.size else len(piece)
 
 
-def normalizable(pieces: Iterator[str | bytes], data: DataConfig) -> Iterator[str | bytes]:
+def normalizable(
+    pieces: Iterable[str | bytes], data: DataConfig | Vocabulary
+) -> Iterator[str | bytes]:
     """Cut a text into pieces that may be normalised one by one."""
     if data.unit == "byte" or (data.unit == "char" and data.normalize == "none"):
         yield from pieces

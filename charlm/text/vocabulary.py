@@ -86,8 +86,7 @@ class Vocabulary:
         the unknown symbol; without one it is left out, and `unknown_in` names it.
         """
         if self.unit == "byte":
-            raw = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
-            return np.frombuffer(raw, np.uint8)
+            return np.frombuffer(text if isinstance(text, bytes) else as_bytes(text), np.uint8)
         assert isinstance(text, str)
         indices = self._table[unit_codes(text, self.unit, self.normalize)]
         if not self.has_unknown:
@@ -158,6 +157,15 @@ class Vocabulary:
                 f"this is not a vocabulary: {seen}", "use the run that charlm wrote"
             ) from None
         return made
+
+
+def as_bytes(text: str) -> bytes:
+    """Encode a text in UTF-8, bytes that were none as they were; other halves of surrogate pairs,
+    which are no characters, as question marks."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace")
 
 
 BYTES = Vocabulary("byte", "none", tuple(range(256)), has_unknown=False)

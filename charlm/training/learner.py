@@ -15,6 +15,7 @@ from charlm.config.schema import Config
 from charlm.models.recurrent import CharModel, States
 from charlm.text.batches import BatchStream
 from charlm.text.symbols import SymbolSource
+from charlm.training.footprint import refuse_too_large
 from charlm.training.optimizer import AdamW, update_average
 from charlm.training.schedule import learning_rate
 
@@ -43,6 +44,7 @@ class Learner:
         self.batches = BatchStream(
             symbols, vocabulary_size, self.config.batch_size, self.config.sequence_length
         )
+        refuse_too_large(config, vocabulary_size, self.device)
         self.model = CharModel(config.model, vocabulary_size)
         self.model.reset_parameters(self.config.seed)
         self.model.to(self.device)

@@ -12,6 +12,7 @@ from charlm.config import loading
 from charlm.config.loading import ConfigLayers
 from charlm.config.schema import Config, Mark, differing_keys, marked, to_toml
 from charlm.errors import CharlmError, CheckpointError, UsageError
+from charlm.models.recurrent import CharModel
 from charlm.runs import checkpoint
 from charlm.runs.directory import RunDirectory
 from charlm.runs.finding import claim_path, is_run, locate
@@ -152,6 +153,7 @@ def resume(
             return _begin_anew(run, changes, flags, prepare, begins)
         saved = checkpoint.read(folder or _latest(run))
         config = _changed(saved.config, changes, flags)
+        CharModel.from_weights(config.model, len(saved.vocabulary), saved.weights)  # or is refused
         prepare(config)
         encoded = corpus.prepare(config.data, corpus.survey(config.data))
         trainer = Trainer(config, encoded)

@@ -25,7 +25,7 @@ from charlm.sampling.generate import Generation, bits_per_character
 from charlm.text.corpus import Corpus
 from charlm.training.events import Evaluated, Event, Finished, Sampled, Saved, Trained
 from charlm.training.learner import Learner, derived_seed
-from charlm.training.state import TrainingState
+from charlm.training.state import TrainingState, after_divergence
 
 LN2 = math.log(2)
 CHECKS_PER_EVALUATION = 10
@@ -50,6 +50,8 @@ class Trainer:
         self.characters_per_symbol = split.characters / len(split)
         self.progress = TrainingState()
         self._stop_asked = False
+        self._path = Path()
+        """Of the run that is trained."""
 
     def stop(self) -> None:
         """Ask `train` to end after the step under way (safe in a signal handler)."""
@@ -63,7 +65,7 @@ class Trainer:
         Raises: DivergedError where loss or gradient is no longer finite (the checkpoints stay);
             DataError for a damaged text; CharlmError where a checkpoint cannot be written.
         """
-        config, progress = self.config.train, self.progress
+        config, progress, self._path = self.config.train, self.progress, run.path
         stopped_by = self._reason_to_stop()
         while not stopped_by:
             began = time.perf_counter()
@@ -103,11 +105,8 @@ class Trainer:
                 raise self._diverged(f"{name} has values that are no finite numbers")
 
     def _diverged(self, seen: str) -> DivergedError:
-        return DivergedError(
-            f"training diverged at step {self.progress.step}: {seen}",
-            "lower train.learning_rate or raise train.warmup_steps; "
-            "the checkpoints written before are kept",
-        )
+        what = f"training diverged at step {self.progress.step}: {seen}"
+        return DivergedError(what, after_divergence(self._path, self.progress))
 
     def _reason_to_stop(self) -> str:
         config, progress = self.config.train, self.progress

@@ -1,0 +1,43 @@
+"""How much memory a model takes to train, told before it is made."""
+
+import logging
+
+import torch
+
+from charlm import memory
+from charlm.config.schema import Config
+from charlm.models.recurrent import CharModel
+
+log = logging.getLogger(__name__)
+
+COPIES = 5
+"""Of every weight: itself, its gradient, two moments, and room to draw it or to pack it."""
+SAVED = 4
+"""Values that a unit keeps of every symbol of a window until the way back, at least."""
+LARGE = 50_000_000
+"""Parameters of a model whose making takes long enough to be announced."""
+
+
+def bytes_needed(config: Config, vocabulary_size: int) -> int:
+    """Estimate, from below, the bytes that training holds at once."""
+    with torch.device("meta"):  # nothing is allocated for it
+        parameters = CharModel(config.model, vocabulary_size).parameter_count()
+    model, train = config.model, config.train
+    copies = COPIES + (train.weight_average > 0)
+    units = train.batch_size * train.sequence_length * model.hidden_size * model.num_layers
+    return 4 * (copies * parameters + SAVED * units)
+
+
+def refuse_too_large(config: Config, vocabulary_size: int, device: torch.device) -> None:
+    """Refuse a model that does not fit in the memory that is free. Raises: UsageError."""
+    needed = bytes_needed(config, vocabulary_size)
+    model, train = config.model, config.train
+    what = (
+        f"training {model.num_layers} x {model.hidden_size} units on windows of "
+        f"{train.batch_size} x {train.sequence_length}"
+    )
+    advice = "lower model.hidden_size, model.num_layers, train.batch_size or train.sequence_length"
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory.available()
+    memory.refuse_more(needed, free, what, advice)
+    if needed > 4 * COPIES * LARGE:
+        log.info(f"{what} takes {needed / memory.GB:,.1f} GB; to draw the weights takes a while")

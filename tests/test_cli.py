@@ -342,7 +342,7 @@ def test_damaged_runs_exit_with_3_and_what_is_no_run_with_2(trained: Shell) -> N
     resumed = trained("train", "--resume", "--run", "mine", "-q")
     assert resumed.code == 0
     assert "step-00000012 is damaged" in resumed.err
-    assert "taking the newest intact checkpoint of mine: step-00000006" in resumed.err
+    assert resumed.err.rstrip().endswith("mine: step-00000006")
     assert trained("sample", "mine", "--length", 5).code == 0
 
 

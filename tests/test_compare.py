@@ -1,5 +1,6 @@
 """Comparisons: equal terms, ordinary runs that are reused or resumed, honest verdicts."""
 
+import hashlib
 import json
 import math
 import shutil
@@ -398,8 +399,6 @@ def test_absent_cells_leave_claims_open(text_file: Path, tmp_path: Path) -> None
         ("summary.json", b'{"best": null}'),
         ("summary.json", b"[" * 9999),
         ("config.toml", b"[model\n"),
-        ("checkpoints/latest", b"step-99999999"),
-        ("checkpoints/best", b"\x00"),
     ],
 )
 def test_damaged_runs_are_named_with_what_to_do(
@@ -418,6 +417,38 @@ def test_damaged_runs_are_named_with_what_to_do(
     shutil.rmtree(run)
     result, _ = carried_out(planned(text, CELLS), copy)
     assert result["rows"][2]["cell"] == "gru"
+
+
+@pytest.mark.parametrize("pointer", ["latest", "best"])
+def test_a_lost_pointer_to_a_checkpoint_changes_nothing(
+    finished: tuple[Path, Path, Any],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    pointer: str,
+) -> None:
+    text, folder, before = finished
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / "runs" / "gru-seed1" / "checkpoints" / pointer).write_text("step-99999999")
+    result, _ = carried_out(planned(text, CELLS), copy)
+    assert f"checkpoints/{pointer} names no checkpoint" in caplog.text
+    for was, now in zip(before["rows"], result["rows"], strict=True):
+        assert was["bits_per_character"] == now["bits_per_character"]
+
+
+@pytest.mark.parametrize("content", ["{}", "3", "[[[0.1], 3]]", '{"key": 1}'])
+def test_measurements_of_another_shape_are_made_again(
+    finished: tuple[Path, Path, Any], tmp_path: Path, content: str
+) -> None:
+    text, folder, before = finished
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    files = list((copy / "measured").iterdir())
+    for file in files:  # with a true digest: only the shape tells
+        kept, value = json.loads(file.read_bytes()), json.loads(content)
+        digest = hashlib.sha256(json.dumps(value).encode()).hexdigest()
+        file.write_text(json.dumps({**kept, "value": value, "sha256": digest}))
+    result, _ = carried_out(planned(text, CELLS), copy)
+    assert {file.name for file in files} == {file.name for file in (copy / "measured").iterdir()}
+    assert result["baselines"] == before["baselines"]
 
 
 def test_time_stays_agreed_when_a_cell_is_added(text_file: Path, tmp_path: Path) -> None:

@@ -82,20 +82,18 @@ def finished_state(planned: PlannedRun, corpus: Corpus) -> dict[str, Any] | None
         return None
     try:
         state = checkpoint.read(directory.find("latest")).state
-        checkpoint.read(directory.find("best"))
+        best = checkpoint.read(directory.find("best")).step
     except CheckpointError as error:
         raise CheckpointError(error.what, f"delete {planned.path}; that run is made anew") from None
     if state.get("corpus") != corpus.fingerprint:
         raise _refusal(planned, "it was trained on another text")
     if not (planned.path / "summary.json").is_file():
         return None
-    found_summary = summary(planned)
-    if found_summary["stopped_by"] == "signal":
+    told, progress = summary(planned), state["progress"]
+    if told["stopped_by"] == "signal":
         return None
-    if (found_summary["steps"], found_summary["best"]) != (
-        state["step"],
-        state["progress"]["best"],
-    ):
+    there = (state["step"], progress["best"], progress["best"]["step"])
+    if (told["steps"], told["best"], best) != there:
         raise _damaged(planned, "summary.json", ValueError("it is not what the checkpoint says"))
     return state
 

@@ -179,12 +179,11 @@ def _latest(run: RunDirectory) -> Path:
     latest = run.find("latest")
     if intact(latest):
         return latest
+    log.warning(f"{latest} is damaged")
     try:
-        found = run.newest_intact()
+        return run.newest_intact()
     except CheckpointError:
         return latest  # reading it says what is wrong
-    log.warning(f"{latest} is damaged")
-    return found
 
 
 def _begin_with(

@@ -1,5 +1,6 @@
 """The native kernels against the equations and against torch, and what happens without them."""
 
+import ctypes
 import json
 import math
 import os
@@ -497,6 +498,8 @@ def test_freed_memory_stays_for_the_next_step(kernels: Kernels) -> None:
     """Steps fault no pages in once they are under way."""
     if sys.platform != "linux":
         pytest.skip("page faults are counted on Linux")
+    if "asan" in os.environ.get("LD_PRELOAD", ""):
+        pytest.skip("the sanitizers' own allocator is another one")
     import resource
 
     keep_freed_memory()
@@ -508,3 +511,104 @@ def test_freed_memory_stays_for_the_next_step(kernels: Kernels) -> None:
     for _ in range(20):
         _, states = computation.loss_and_gradients(*window(1, 100), states)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 200
+
+
+# ---- a library is run: only what was built here, by this user, is opened ------------------------
+
+
+@pytest.fixture
+def library(kernels: Kernels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the built library, in a cache of its own."""
+    built = build.cached()
+    monkeypatch.setenv("CHARLM_CACHE", str(tmp_path / "cache"))
+    copy = build.cached()
+    copy.parent.mkdir(parents=True, mode=0o700)
+    for suffix in (".so", ".sha256"):
+        shutil.copy(built.with_suffix(suffix), copy.with_suffix(suffix))
+    assert build.usable(copy)
+    return copy
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "no digest", "other digest"])
+def test_a_damaged_library_is_not_opened(
+    library: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    content = library.read_bytes()
+    if damage == "no digest":
+        library.with_suffix(".sha256").unlink()
+    elif damage == "other digest":
+        library.with_suffix(".sha256").write_text("0" * 64)
+    else:
+        changed = {
+            "truncated": content[: len(content) // 2],
+            "flipped": content[:5000] + bytes([content[5000] ^ 1]) + content[5001:],
+            "empty": b"",
+        }
+        library.write_bytes(changed[damage])
+    assert not build.usable(library)
+    assert "compiled anew" in caplog.text
+
+
+@pytest.mark.parametrize("place", ["library", "folder"])
+@pytest.mark.parametrize("mode", [0o720, 0o702])
+def test_a_library_that_others_may_write_is_refused(library: Path, place: str, mode: int) -> None:
+    (library if place == "library" else library.parent).chmod(mode)
+    with pytest.raises(build.UnavailableError, match="others may write"):
+        build.library(lambda _: "")
+
+
+@pytest.mark.parametrize("place", ["library", "folder"])
+def test_a_library_of_another_user_is_refused(library: Path, place: str) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
+    os.chown(library if place == "library" else library.parent, 12345, 12345)
+    with pytest.raises(build.UnavailableError, match="belongs to another user"):
+        build.library(lambda _: "")
+
+
+def test_a_compiler_that_fails_without_a_word_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHARLM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CXX", shutil.which("false") or "/bin/false")
+    for _ in range(2):  # told again from what was remembered
+        with pytest.raises(build.UnavailableError, match="ends with code 1 and says nothing"):
+            build.library(lambda _: "")
+
+
+def test_what_is_no_index_never_reaches_the_kernels(kernels: Kernels) -> None:
+    computation = made(kernels, hidden_size=32)
+    states = computation.model.initial_states(B)
+    symbols, targets = window(1, 5)
+    for wrong in (torch.full_like(symbols, computation.model.vocabulary_size), -1 - symbols):
+        for given in ((wrong, targets), (symbols, wrong)):
+            with pytest.raises(IndexError, match="the vocabulary has"):
+                computation.loss_and_gradients(*given, states)
+            with pytest.raises(IndexError, match="the vocabulary has"):
+                computation.surprisals(*given, states)
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda part: part.to(torch.int8),
+        lambda part: part[:1],
+        lambda part: part[:, :1],
+        lambda part: part.sum(),
+        lambda part: part.double(),
+    ],
+)
+def test_forged_states_never_reach_the_kernels(
+    kernels: Kernels, forge: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
+    computation = made(kernels, hidden_size=32)
+    states = [tuple(map(forge, state)) for state in computation.model.initial_states(B)]
+    with pytest.raises(ValueError, match="expected float32"):
+        computation.loss_and_gradients(*window(1, 5), states)
+
+
+def test_arguments_of_another_kind_are_refused(kernels: Kernels) -> None:
+    with pytest.raises(ctypes.ArgumentError):
+        kernels.call("drop", "float32", 1.5, None, 1, 1, 1, 1, None, 1)
+    with pytest.raises(TypeError):
+        kernels.call("drop", "float32", None)

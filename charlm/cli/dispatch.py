@@ -26,8 +26,8 @@ def run(arguments: list[str] | None = None) -> int:
         return 2
     except (KeyboardInterrupt, typer.Abort):
         return 130
-    except SystemExit as error:  # a signal, while nothing needed saving
-        return error.code if isinstance(error.code, int) else 1
+    except SystemExit as error:  # of a signal; typer's own is 1, for a reader that has gone
+        return error.code if isinstance(error.code, int) and error.code > 128 else 0
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         return 0
     except OSError as error:

@@ -236,13 +236,17 @@ class RunDirectory:
             raise UsageError(
                 f"{self.path} has no checkpoint yet", f"train it: charlm train --run {self.path}"
             )
-        for folder in reversed(self._folders()):
+        for folder in self.newest_first():
             if intact(folder):
                 log.warning(f"taking the newest intact checkpoint of {self.path}: {folder.name}")
                 return folder
         raise CheckpointError(
             f"{self.path} has no intact checkpoint", "use a copy of it, or train anew"
         )
+
+    def newest_first(self) -> list[Path]:
+        """List the folders of checkpoints, newest first."""
+        return self._folders()[::-1]
 
     def _numbered(self, step: int) -> Path:
         folder = self.checkpoints / checkpoint.name_of(step)

@@ -83,8 +83,8 @@ def _listed(path: Path) -> ListedRun:
             state = json.loads(verified(folder, manifest, STATE))
             verified(folder, manifest, TRAINING)
             parameters = _parameters(verified(folder, manifest, MODEL))
-            step, best = _count(state["step"]), state["progress"]["best"]
-            best = _finite(best["bits_per_character"]) if best else None
+            step, found = _count(state["step"]), state["progress"]["best"]
+            best = _finite(found["bits_per_character"]) if found else None
         except (CheckpointError, *UNEXPECTED):
             damaged = True
     config = config or {}

@@ -2,14 +2,12 @@
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from charlm.config.messages import sentence
 from charlm.evaluation.surprisal import Score
-from charlm.runs.checkpoint import name_of
 from charlm.training.events import Stalled
 
 SMOOTHING = 0.15
@@ -79,13 +77,3 @@ class TrainingState:
         then, now = self.recent_loss_at_best, self.recent_loss
         overfits = then is not None and now is not None and now < then
         return Stalled(self.step, self.since_best, int(self.best["step"]), overfits)
-
-
-def after_divergence(run: Path, state: TrainingState) -> str:
-    """Advise what to do once a run has diverged: the latest checkpoint may already be spoilt, the
-    best one is not."""
-    lower = "--set train.learning_rate=RATE, a lower one"
-    best = run / "checkpoints" / name_of(int(state.best["step"]) if state.best else 0)
-    if best.is_dir():
-        return f"go on from the best checkpoint: charlm train --resume --run {best} {lower}"
-    return f"begin again with --resume {lower}; more train.warmup_steps may help, too"

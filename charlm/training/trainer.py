@@ -23,9 +23,10 @@ from charlm.runs.checkpoint import Checkpoint
 from charlm.runs.directory import RunDirectory
 from charlm.sampling.generate import Generation, bits_per_character
 from charlm.text.corpus import Corpus
+from charlm.training.divergence import advice, rewind_to_good, spoilt
 from charlm.training.events import Evaluated, Event, Finished, Sampled, Saved, Trained
 from charlm.training.learner import Learner, derived_seed
-from charlm.training.state import TrainingState, after_divergence
+from charlm.training.state import TrainingState
 
 LN2 = math.log(2)
 CHECKS_PER_EVALUATION = 10
@@ -44,14 +45,15 @@ class Trainer:
 
     def __init__(self, config: Config, corpus: Corpus, *, may_compile: bool = True) -> None:
         self.config, self.corpus = config, corpus
-        split = corpus.train
-        symbols = corpus.symbols[split.start : split.stop]
-        self.learner = Learner(config, symbols, len(corpus.vocabulary), may_compile=may_compile)
-        self.characters_per_symbol = split.characters / len(split)
+        self.learner = self._fresh_learner(may_compile=may_compile)
+        self.characters_per_symbol = corpus.train.characters / len(corpus.train)
         self.progress = TrainingState()
         self._stop_asked = False
-        self._path = Path()
-        """Of the run that is trained."""
+
+    def _fresh_learner(self, *, may_compile: bool = True) -> Learner:
+        corpus, split = self.corpus, self.corpus.train
+        symbols = corpus.symbols[split.start : split.stop]
+        return Learner(self.config, symbols, len(corpus.vocabulary), may_compile=may_compile)
 
     def stop(self) -> None:
         """Ask `train` to end after the step under way (safe in a signal handler)."""
@@ -65,7 +67,14 @@ class Trainer:
         Raises: DivergedError where loss or gradient is no longer finite (the checkpoints stay);
             DataError for a damaged text; CharlmError where a checkpoint cannot be written.
         """
-        config, progress, self._path = self.config.train, self.progress, run.path
+        try:
+            yield from self._train(run)
+        except DivergedError as error:
+            rewind_to_good(run, self._fresh_learner)
+            raise DivergedError(error.what, advice(run)) from None
+
+    def _train(self, run: RunDirectory) -> Iterator[Event]:
+        config, progress = self.config.train, self.progress
         stopped_by = self._reason_to_stop()
         while not stopped_by:
             began = time.perf_counter()
@@ -98,15 +107,9 @@ class Trainer:
         if not (math.isfinite(loss) and math.isfinite(norm.item())):
             raise self._diverged(f"loss {loss:g}, gradient norm {norm.item():g}")
 
-    def _refuse_spoilt_weights(self) -> None:
-        """Refuse to save weights of which no run could go on."""
-        for name, value in self.learner.eval_model.state_dict().items():
-            if not value.isfinite().all():
-                raise self._diverged(f"{name} has values that are no finite numbers")
-
     def _diverged(self, seen: str) -> DivergedError:
         what = f"training diverged at step {self.progress.step}: {seen}"
-        return DivergedError(what, after_divergence(self._path, self.progress))
+        return DivergedError(what, "lower train.learning_rate")
 
     def _reason_to_stop(self) -> str:
         config, progress = self.config.train, self.progress
@@ -242,7 +245,8 @@ class Trainer:
     # ---- checkpoints -----------------------------------------------------------------------------
 
     def _save(self, run: RunDirectory, *, best: bool) -> Path:
-        self._refuse_spoilt_weights()
+        if name := spoilt(self.learner.eval_model.state_dict()):
+            raise self._diverged(f"{name} has values that are no finite numbers")
         self.progress.loss_count = self.learner.loss_count
         state = {
             "charlm": __version__,

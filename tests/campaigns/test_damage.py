@@ -149,7 +149,7 @@ def test_checkpoint_with_exchanged_bytes_is_refused_or_the_same(
 def test_checkpoint_of_exchanged_files_is_refused(folders: tuple[Path, Path]) -> None:
     before = {folder: {name: (folder / name).read_bytes() for name in FILES} for folder in folders}
     expected = [values(folder) for folder in folders]
-    target = folders[1].with_name("step-00000018")
+    target = folders[1].with_name("mixed")  # no name that tells which it was
     target.mkdir()
     breaches = []
     # Every mixture of two checkpoints of one run, then every exchange within one.

@@ -1,0 +1,55 @@
+"""What is left of a run that has diverged: its last good checkpoint."""
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
+
+from charlm.errors import CheckpointError
+from charlm.runs import checkpoint
+from charlm.runs.directory import RunDirectory
+from charlm.training.learner import Learner
+from charlm.training.state import TrainingState
+
+log = logging.getLogger(__name__)
+
+
+def spoilt(weights: Mapping[str, Tensor]) -> str:
+    """Name the first of the weights that has values which are no finite numbers; "" for none."""
+    return next((name for name, w in weights.items() if not bool(w.isfinite().all())), "")
+
+
+def rewind_to_good(run: RunDirectory, fresh: Callable[[], Learner]) -> None:
+    """Make the newest checkpoint that a step can be taken from the latest of its run.
+
+    Weights may have grown out of bounds, though finite, before a loss tells so: such a checkpoint
+    could only diverge again. fresh: returns a learner of the run.
+    """
+    for folder in run.newest_first():
+        try:
+            saved = checkpoint.read(folder)
+            if _goes_on(saved, fresh()):
+                best = TrainingState.from_json(saved.state["progress"]).best
+                run.rewind(saved.step, int(best["step"]) if best else None)
+                return
+        except (CheckpointError, ValueError):
+            continue
+        log.warning(f"no step can be taken from {folder} any more")
+
+
+def _goes_on(saved: checkpoint.Checkpoint, learner: Learner) -> bool:
+    """Tell whether loss and gradient of the next step are finite."""
+    learner.load(saved.step, 0, saved.weights, saved.training())
+    learner.loss_sum.zero_()
+    norm = learner.take_step()
+    return math.isfinite(learner.mean_loss()) and math.isfinite(norm.item())
+
+
+def advice(run: RunDirectory) -> str:
+    """Advise what to do once a run has diverged."""
+    lower = "--set train.learning_rate=RATE with a lower RATE"
+    if run.has_checkpoints():
+        again = f"charlm train --resume --run {run.path} {lower}"
+        return f"go on from the last good checkpoint: {again}"
+    return f"begin again: the same command with --resume {lower}, or more train.warmup_steps"

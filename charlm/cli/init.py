@@ -1,5 +1,6 @@
 """`charlm init`."""
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -19,4 +20,6 @@ def init(preset: str, out: Path | None) -> None:
             raise UsageError(f"{out} exists", "give another --out, or remove it")
         replace(out, text.encode())
     except OSError as error:
+        with contextlib.suppress(OSError):
+            out.unlink()
         raise UsageError(f"cannot write {out}: {error.strerror}", "give another --out") from None

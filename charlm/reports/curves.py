@@ -1,11 +1,16 @@
 """The learning curves of several runs as one picture."""
 
 from collections.abc import Sequence
+from functools import cache
 
 from matplotlib.axes import Axes
+from matplotlib.font_manager import FontProperties, findfont
+from matplotlib.ft2font import FT2Font
 
 from charlm.reports.figures import Picture, short, style_of
 from charlm.runs.listing import ListedRun
+
+LONGEST_NAME = 40
 
 
 def learning_curves(runs: Sequence[ListedRun]) -> bytes:
@@ -17,7 +22,7 @@ def learning_curves(runs: Sequence[ListedRun]) -> bytes:
     bits = min(row["bits_per_character"] for row in lowest.curve)
     return Picture(
         "learning-curves",
-        f"{lowest.run} reaches the lowest bits per character, {bits:.3f}",
+        f"{_name(lowest)} reaches the lowest bits per character, {bits:.3f}",
         "Validation, at every evaluation.",
         f"Line chart: validation bits per character of {len(runs)} runs.",
         lambda axes, ink: _draw(axes, runs),
@@ -29,11 +34,29 @@ def _draw(axes: Axes, runs: Sequence[ListedRun]) -> None:
     for at, run in enumerate(runs):
         x = [row["characters"] for row in run.curve]
         y = [row["bits_per_character"] for row in run.curve]
-        label = f"{run.run} ({run.cell})"
+        label = f"{_name(run)} ({run.cell})"
         axes.plot(x, y, label=label, markersize=4, **style_of(run.cell or "", at))
     axes.set_xlim(left=0)
     axes.margins(y=0.08)
     axes.set_xlabel("characters read")
     axes.set_ylabel("bits per character on validation")
     axes.xaxis.set_major_formatter(lambda value, _: short(value))
-    axes.legend(loc="upper right")
+    axes.legend(*axes.get_legend_handles_labels(), loc="upper right")
+
+
+def _name(run: ListedRun) -> str:
+    """Return a run's name as a figure can show it: short, without what the font has no picture of.
+
+    A label that begins with an underscore would be left out of the legend.
+    """
+    pictures = _font().get_charmap()
+    shown = "".join(c if ord(c) in pictures else "\ufffd" for c in run.run)
+    if len(shown) > LONGEST_NAME:
+        shown = f"{shown[: LONGEST_NAME - 3]}..."
+    shown = shown.replace("$", r"\$")  # else the start of a formula
+    return f" {shown}" if shown.startswith("_") else shown
+
+
+@cache
+def _font() -> FT2Font:
+    return FT2Font(findfont(FontProperties()))

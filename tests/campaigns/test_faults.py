@@ -102,10 +102,10 @@ class Scenario:
     prepare: Callable[[Desk], None]
     proof: Callable[[Path, Answer], object]
 
-    def again(self, folder: Path) -> list[str]:
+    def again(self) -> list[str]:
         """Return the command that repeats or continues this one."""
         resumes = self.argv[0] == "train" and "--resume" not in self.argv
-        return [*self.argv, "--resume"] if resumes and (folder / "run").exists() else self.argv
+        return [*self.argv, "--resume"] if resumes else self.argv
 
 
 @dataclass(frozen=True)
@@ -150,6 +150,14 @@ def killed_run(before_checkpoint: int) -> Callable[[Desk], None]:
     return prepare
 
 
+def measured(desk: Desk) -> None:
+    """Leave of a comparison what it measured, which takes most of its time."""
+    desk.done(SCENARIOS["compare"].argv)
+    shutil.rmtree(desk.folder / "compared" / "runs")
+    (desk.folder / "compared" / "compare.json").unlink()
+    (desk.folder / "compared" / "runs").mkdir()
+
+
 def final_weights(folder: Path, answer: Answer) -> object:
     checkpoints = folder / "run" / "checkpoints"
     names = ("model.safetensors", "training.safetensors")
@@ -188,7 +196,7 @@ SCENARIOS = {
     "resumed": Scenario([*TRAIN_TORCH, "--resume"], killed_run(1), final_weights),
     "unsaved": Scenario([*TRAIN_TORCH, "--resume"], killed_run(0), final_weights),
     "kernels": Scenario(TRAIN_NATIVE, encoded_text, final_weights),
-    "compare": Scenario([*COMPARE, "--quiet", "--out", "compared"], nothing, compared_bits),
+    "compare": Scenario([*COMPARE, "--quiet", "--out", "compared"], measured, compared_bits),
     "sample": Scenario(["sample", "run", "--seed", "1", "--length", "20"], finished_run, printed),
     "score": Scenario(["score", "run", "words.txt", "--per-character"], finished_run, printed),
     "runs": Scenario(["runs", "."], finished_run, no_proof),
@@ -282,7 +290,7 @@ def problems(desk: Desk, name: str, fault: Fault) -> list[str]:
         if answer.code == 0 and scenario.proof(desk.folder, answer) != whole.proof:
             found.append(f"it ends well, but with another result: {tail(answer)}")
     if answer.code or scenario.argv[0] in ("train", "compare"):
-        again = scenario.again(desk.folder)
+        again = scenario.again()
         answer = desk.run(again)
         if answer.code or complaint(answer):
             ending = " (with --resume)" if "--resume" in again else ""

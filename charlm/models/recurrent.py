@@ -17,6 +17,20 @@ States = list[State]
 """One `State` a layer."""
 
 
+class _Embedding(nn.Embedding):
+    """An embedding whose weights `CharModel.reset_parameters` draws, nobody else."""
+
+    def reset_parameters(self) -> None:
+        """Leave them: on the meta device, to draw them brings in torch's compiler, for seconds."""
+
+
+class _Linear(nn.Linear):
+    """A linear layer whose weights `CharModel.reset_parameters` draws, nobody else."""
+
+    def reset_parameters(self) -> None:
+        """Leave them; see `_Embedding`."""
+
+
 class CharModel(nn.Module):
     """Predicts the next symbol from the symbols so far.
 
@@ -29,13 +43,13 @@ class CharModel(nn.Module):
         cell = CELLS[config.cell]
         options = {name: getattr(config, name) for name in cell.options}
         one_hot = config.embedding_size == 0
-        self.embedding = None if one_hot else nn.Embedding(vocabulary_size, config.embedding_size)
+        self.embedding = None if one_hot else _Embedding(vocabulary_size, config.embedding_size)
         sizes = [vocabulary_size if one_hot else config.embedding_size]
         sizes += [config.hidden_size] * (config.num_layers - 1)
         self.cells = nn.ModuleList(
             cell(size, config.hidden_size, bias=config.bias, **options) for size in sizes
         )
-        self.head = nn.Linear(config.hidden_size, vocabulary_size)
+        self.head = _Linear(config.hidden_size, vocabulary_size)
 
     @classmethod
     def from_weights(

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import random
@@ -5,11 +6,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from conftest import tiny_plan
 
 from charlm.errors import CharlmError, CheckpointError, UsageError
-from charlm.runs import checkpoint, finding
+from charlm.runs import checkpoint, finding, tensor_file
 from charlm.runs.checkpoint import MANIFEST, MODEL, STATE, TRAINING
 from charlm.runs.directory import RunDirectory
 from charlm.training import setup
@@ -105,8 +107,6 @@ def test_missing_and_foreign_files_are_refused(
 def test_foreign_state_is_refused_even_with_a_true_manifest(
     run: RunDirectory, state: bytes
 ) -> None:
-    import hashlib
-
     folder = run.find("latest")
     (folder / STATE).write_bytes(state)
     manifest = json.loads((folder / MANIFEST).read_text())
@@ -203,3 +203,32 @@ def test_metrics_of_steps_to_come_and_torn_lines_are_dropped(tmp_path: Path) -> 
         file.write('{"step": 2')
     directory.forget_metrics_after(2)
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1}\n{"step": 2}\n'
+
+
+def test_tensors_are_written_as_the_library_reads_them(tmp_path: Path) -> None:
+    draw = torch.Generator().manual_seed(0)
+    tensors = {
+        f"{dtype}-{len(shape)}": (torch.randn(shape, generator=draw) * 9).to(dtype)
+        for dtype in tensor_file.NAMES
+        for shape in ((), (0,), (7,), (3, 5), (2, 3, 1001))
+    }
+    size, digest = tensor_file.write(tmp_path / "all", tensors)
+    content = (tmp_path / "all").read_bytes()
+    assert (size, digest) == (len(content), hashlib.sha256(content).hexdigest())
+    found = safetensors.torch.load(content)
+    assert found.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert (found[name].dtype, found[name].shape) == (tensor.dtype, tensor.shape)
+        assert torch.equal(found[name].view(-1), tensor.view(-1))
+    tensor_file.write(tmp_path / "none", {})
+    assert safetensors.torch.load((tmp_path / "none").read_bytes()) == {}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_one_value_that_is_no_number_is_found(value: float) -> None:
+    for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
+        tensor = torch.randn(1001).to(dtype)
+        assert checkpoint.is_finite(tensor)
+        tensor[700] = value
+        assert not checkpoint.is_finite(tensor)
+    assert checkpoint.is_finite(torch.zeros(0))

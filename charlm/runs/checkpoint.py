@@ -25,6 +25,7 @@ from charlm.config.messages import sentence
 from charlm.config.schema import Config
 from charlm.errors import ConfigError
 from charlm.files import json_bytes, sync_folder, write_synced
+from charlm.runs import tensor_file
 from charlm.runs.manifest import (
     FORMAT,
     MANIFEST,
@@ -121,21 +122,18 @@ def write(
 
     Raises: OSError where the disk is full or read-only; nothing is left behind.
     """
-    contents = {
-        MODEL: safetensors.torch.save(dict(weights)),
-        TRAINING: safetensors.torch.save(dict(training)),
-        STATE: json_bytes(state),
-    }
-    files = {
-        name: {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        for name, content in contents.items()
-    }
-    contents[MANIFEST] = json_bytes({"format": FORMAT, "files": files})
+    told = json_bytes(state)
     temporary = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder.parent))
     try:
         temporary.chmod(0o755)  # mkdtemp's own mode would hide the run from its group
-        for name, content in contents.items():
-            write_synced(temporary / name, content)
+        written = {
+            MODEL: tensor_file.write(temporary / MODEL, weights),
+            TRAINING: tensor_file.write(temporary / TRAINING, training),
+            STATE: (len(told), hashlib.sha256(told).hexdigest()),
+        }
+        write_synced(temporary / STATE, told)
+        files = {name: {"size": size, "sha256": digest} for name, (size, digest) in written.items()}
+        write_synced(temporary / MANIFEST, json_bytes({"format": FORMAT, "files": files}))
         sync_folder(temporary)
         if folder.exists():  # of a step that a resumed run has taken again
             folder.rename(temporary.with_name(f"{temporary.name}-before"))
@@ -143,6 +141,13 @@ def write(
         sync_folder(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Tell whether all values are finite numbers."""
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
+    return all(bool(bound.isfinite()) for bound in tensor.aminmax())  # NaN is passed on
 
 
 def _tensors(content: bytes, folder: Path, name: str) -> dict[str, Tensor]:
@@ -156,6 +161,6 @@ def _tensors(content: bytes, folder: Path, name: str) -> dict[str, Tensor]:
         said = f"{type(error).__name__} {error}"
         raise damaged(folder, f"{name} is not safetensors: {said}") from None
     for key, tensor in tensors.items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
+        if not is_finite(tensor):
             raise damaged(folder, f"{key} in {name} has values that are no finite numbers")
     return tensors

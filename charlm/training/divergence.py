@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 def spoilt(weights: Mapping[str, Tensor]) -> str:
     """Name the first of the weights that has values which are no finite numbers; "" for none."""
-    return next((name for name, w in weights.items() if not bool(w.isfinite().all())), "")
+    return next((name for name, w in weights.items() if not checkpoint.is_finite(w)), "")
 
 
 def rewind_to_good(run: RunDirectory, fresh: Callable[[], Learner]) -> None:

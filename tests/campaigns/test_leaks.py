@@ -55,7 +55,7 @@ print(json.dumps({"backend": trainer.environment()["backend"], "found": found}))
 GROWTH = 2048
 """Kilobytes: pages of the allocator, not something that each step leaves."""
 
-sizes = pytest.mark.parametrize("count", [3000, pytest.param(100_000, marks=pytest.mark.nightly)])
+sizes = pytest.mark.parametrize("count", [1500, pytest.param(100_000, marks=pytest.mark.nightly)])
 
 
 def measured(tmp_path: Path, code: str, count: int, *changes: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from conftest import TINY, words
 from charlm.__main__ import run
 from charlm.runs.manifest import MODEL, TRAINING
 
-STEPS = 1200
+STEPS = 600
 BEGIN = [
     *("train", "--data", "words.txt", "--json"),
     *[

@@ -31,10 +31,18 @@ WORDS = (
 )
 
 
+IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+if IS_WORKER:  # commands with as many threads as there are cores would wait for each other
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+
 @pytest.fixture(scope="session")
 def kernels_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the kernels are compiled into, once for all tests."""
-    return tmp_path_factory.mktemp("kernels")
+    """Where the kernels are compiled into, once for all tests, whichever process runs them."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if IS_WORKER else base) / "kernels"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
 
 
 def new_cache(tmp_path_factory: pytest.TempPathFactory, kernels_folder: Path) -> str:

@@ -18,6 +18,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from filelock import FileLock
+
 from charlm.files import cache_folder, read_regular, replace, sweep
 
 SOURCE = Path(__file__).parent / "kernels"
@@ -58,22 +60,20 @@ def library(accept: Callable[[ctypes.CDLL], str]) -> ctypes.CDLL:
     """
     path = cached()
     if usable(path):
-        with contextlib.suppress(UnavailableError):  # of another OpenMP: built anew
+        try:
             return _opened(path)
+        except UnavailableError:  # of another OpenMP: built anew
+            path.unlink(missing_ok=True)
     refused = path.with_suffix(".refused")
     with contextlib.suppress(OSError):
         said = read_regular(refused, MOST_OF_REASON).decode("utf-8", "replace")
         raise UnavailableError(f"{said} (seen before; to try again, delete {refused})")
-    log.info("compiling the kernels for this processor: 10 to 30 seconds, this once")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         _refuse_shared(path.parent)
-        sweep(path.parent, ".building-*", ABANDONED_AFTER)
-        with tempfile.TemporaryDirectory(prefix=".building-", dir=path.parent) as folder:
-            fresh = _compiled(Path(folder))
-            if wrong := accept(_opened(fresh)):
-                raise _RefusedError(wrong)
-            _keep(fresh, path)
+        with FileLock(path.with_suffix(".lock")):
+            if not usable(path):  # else another process has just built it
+                _build(path, accept)
     except _RefusedError as error:
         with contextlib.suppress(OSError):
             replace(refused, str(error).encode())
@@ -81,6 +81,17 @@ def library(accept: Callable[[ctypes.CDLL], str]) -> ctypes.CDLL:
     except OSError as error:
         raise UnavailableError(f"they cannot be kept in {path.parent}: {error.strerror}") from None
     return _opened(path)
+
+
+def _build(path: Path, accept: Callable[[ctypes.CDLL], str]) -> None:
+    """Compile a library, try it, and put it in its place. Raises: as `library`; OSError."""
+    log.info("compiling the kernels for this processor: 10 to 30 seconds, this once")
+    sweep(path.parent, ".building-*", ABANDONED_AFTER)
+    with tempfile.TemporaryDirectory(prefix=".building-", dir=path.parent) as folder:
+        fresh = _compiled(Path(folder))
+        if wrong := accept(_opened(fresh)):
+            raise _RefusedError(wrong)
+        _keep(fresh, path)
 
 
 def usable(path: Path) -> bool:

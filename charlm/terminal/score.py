@@ -66,4 +66,5 @@ class ScoringProgress:
             self._bar.refresh()
         elif now - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = now
-            print_status(f"{self._done:,} symbols scored")
+            of_all = f" of at most {self._total:,}" if self._total else ""
+            print_status(f"{self._done:,} symbols scored{of_all}")

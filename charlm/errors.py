@@ -58,7 +58,9 @@ def from_system(error: OSError) -> CharlmError:
     what = f"{error.filename}: {said}" if error.filename else said
     if error.errno in CANNOT_BE_NAMED:
         return UsageError(what, "give another name")
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno == errno.EBADF:
+        advice = "give the result somewhere to go, as in: charlm ... > FILE"
+    elif error.errno in (errno.ENOSPC, errno.EDQUOT):
         advice = "make room, then run the same command again (a run: with --resume)"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         advice = "check its permissions, and those of its folder"

@@ -530,9 +530,7 @@ def library(kernels: Kernels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "no digest", "other digest"])
-def test_a_damaged_library_is_not_opened(
-    library: Path, caplog: pytest.LogCaptureFixture, damage: str
-) -> None:
+def test_a_damaged_library_is_not_opened(library: Path, damage: str) -> None:
     content = library.read_bytes()
     if damage == "no digest":
         library.with_suffix(".sha256").unlink()
@@ -546,7 +544,6 @@ def test_a_damaged_library_is_not_opened(
         }
         library.write_bytes(changed[damage])
     assert not build.usable(library)
-    assert "compiled anew" in caplog.text
 
 
 @pytest.mark.parametrize("place", ["library", "folder"])

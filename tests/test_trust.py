@@ -220,3 +220,30 @@ def test_the_same_command_with_resume_begins_what_was_never_begun(tmp_path: Path
     assert json.loads(done.stdout)["steps"] == 12
     (tmp_path / "empty").mkdir()  # a kill came right behind its making
     assert charlm(*command, "--run", "empty", cwd=tmp_path).returncode == 0
+
+
+def test_a_run_stopped_before_its_first_step_is_saved_and_goes_on(
+    tmp_path: Path, text_file: Path
+) -> None:
+    whole = checkpoint.read(trained(tmp_path / "whole", text_file).find("latest")).weights
+    trainer, begun = setup.begin(tiny_plan(text_file), tmp_path / "run")
+    trainer.stop()
+    for _ in trainer.train(begun):
+        pass
+    begun.unlock()
+    assert begun.find("latest").name == "step-00000000"
+    resumed = setup.resume(begun.path)
+    for _ in resumed.trainer.train(resumed.run):
+        pass
+    resumed.run.unlock()
+    found = checkpoint.read(begun.find("latest")).weights
+    assert all(torch.equal(value, found[name]) for name, value in whole.items())
+
+
+def test_steps_of_nine_digits_are_later_than_those_of_eight(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    run.checkpoints.mkdir()
+    for step in (99_999_990, 99_999_999, 100_000_000, 100_000_001):
+        run.save(step, weights={}, training={}, state={}, best=False)
+    names = ["step-100000001", "step-100000000"]
+    assert [folder.name for folder in run.newest_first()] == names

@@ -120,7 +120,9 @@ def sample(
     character)."""
     from charlm import api
     from charlm.cli import sample as command
+    from charlm.terminal import console
 
+    console.show_log(quiet=True)
     options = {"length": length, "temperature": temperature, "top_k": top_k, "top_p": top_p}
     command.sample(
         api.load(run, which=which, device=device or "cpu"),

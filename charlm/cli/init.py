@@ -1,12 +1,10 @@
 """`charlm init`."""
 
-import contextlib
 import sys
 from pathlib import Path
 
 from charlm.config import loading
 from charlm.errors import UsageError
-from charlm.files import replace
 
 
 def init(preset: str, out: Path | None) -> None:
@@ -15,11 +13,14 @@ def init(preset: str, out: Path | None) -> None:
     if out is None:
         sys.stdout.write(text)
         return
+    created = False
     try:
-        if out.exists() or out.is_symlink():
-            raise UsageError(f"{out} exists", "give another --out, or remove it")
-        replace(out, text.encode())
+        with out.open("x", encoding="utf-8") as file:
+            created = True
+            file.write(text)
+    except FileExistsError:
+        raise UsageError(f"{out} exists", "give another --out, or remove it") from None
     except OSError as error:
-        with contextlib.suppress(OSError):
-            out.unlink()
+        if created:  # half of it is worse than none
+            out.unlink(missing_ok=True)
         raise UsageError(f"cannot write {out}: {error.strerror}", "give another --out") from None

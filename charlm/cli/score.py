@@ -29,6 +29,7 @@ def score(
     as_json: bool,
 ) -> None:
     """Score a file or a split of the run's own data."""
+    console.show_log(quiet=True)
     if threads:
         torch.set_num_threads(threads)
     if run is not None and file is None and split is None and not run.is_dir():

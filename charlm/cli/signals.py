@@ -54,5 +54,9 @@ def _handled_by(handle: Callable[[int, FrameType | None], None]) -> Iterator[Non
 
 
 def _is_ignored(number: int) -> bool:
-    """Tell whether whoever started this process wants a signal ignored, as nohup does SIGHUP."""
+    """Tell whether whoever started this process wants a signal ignored, as nohup does SIGHUP.
+
+    Not Ctrl-C: a shell has it ignored in whatever it starts in the background, and `kill -INT` is
+    still meant to stop that.
+    """
     return number != signal.SIGINT and signal.getsignal(number) == signal.SIG_IGN

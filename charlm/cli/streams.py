@@ -1,6 +1,7 @@
 """The three standard streams of a process, whatever state they were handed over in."""
 
 import contextlib
+import errno
 import io
 import os
 import sys
@@ -19,6 +20,10 @@ def secure() -> None:
         sys.stdin = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     if sys.stdout is None:
         sys.stdout = _Closed()
+    elif isinstance(sys.stdout, io.TextIOWrapper):
+        if not sys.stdout.isatty():  # what is read by programs is UTF-8, whatever the locale
+            sys.stdout.reconfigure(encoding="utf-8")
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.stderr = cast("TextIO", _Lossy(sys.stderr) if sys.stderr else _Nowhere())
 
 
@@ -37,7 +42,7 @@ class _Closed(io.TextIOBase):
     """A stdout that was closed before charlm began: writing to it fails as it would have."""
 
     def write(self, text: str) -> int:
-        raise OSError(9, "standard output is closed")
+        raise OSError(errno.EBADF, "standard output is closed")
 
 
 class _Nowhere(io.TextIOBase):

@@ -21,7 +21,7 @@ from charlm.models.recurrent import CharModel
 from charlm.runs.checkpoint import Checkpoint
 from charlm.text import corpus
 from charlm.text.reading import BLOCK, cannot_read, normalizable
-from charlm.text.vocabulary import Symbols, Vocabulary
+from charlm.text.vocabulary import Symbols, Vocabulary, as_bytes
 
 SEGMENT = 1 << 22
 """Symbols that are scored at a time, each segment after a warm-up on the text before it."""
@@ -79,7 +79,7 @@ def score_pieces(
     """Score a text that comes in pieces, in float32.
 
     window: 0 reads statefully; see `surprisals`. each: is given every segment. advanced: is told
-        how many symbols have been read, in the end all of them.
+        how many symbols have been read.
 
     Raises: DataError for an empty text.
     """
@@ -137,7 +137,7 @@ def score_split(
 
 def pieces_of(file: str, vocabulary: Vocabulary) -> Iterator[str | bytes]:
     """Read a file, or stdin for "-", piece by piece. Raises: DataError."""
-    decoder, position = codecs.getincrementaldecoder("utf-8-sig")(), 0
+    decoder, position, held = codecs.getincrementaldecoder("utf-8")(), 0, 0
     try:
         for block in _blocks(file):
             if vocabulary.unit == "byte":
@@ -145,6 +145,7 @@ def pieces_of(file: str, vocabulary: Vocabulary) -> Iterator[str | bytes]:
                 continue
             held = len(decoder.getstate()[0])
             text = decoder.decode(block)
+            text = text if position else text.removeprefix("\ufeff")
             position += len(block)
             if text:
                 yield text
@@ -186,9 +187,7 @@ def _encoded(
 ) -> Iterator[Symbols]:
     """Encode pieces of text, and count what they hold."""
     given = (
-        piece.encode("utf-8", "surrogateescape")
-        if vocabulary.unit == "byte" and isinstance(piece, str)
-        else piece
+        as_bytes(piece) if vocabulary.unit == "byte" and isinstance(piece, str) else piece
         for piece in pieces
     )
     for piece in normalizable(given, vocabulary):

@@ -33,6 +33,11 @@ ABANDONED_AFTER = 3600
 """Seconds."""
 MOST_OF_REASON = 10_000
 """Bytes."""
+PASSING = (
+    *("No space", "Killed", "Terminated", "memory", "quota", "Input/output error"),
+    "internal compiler error",
+)
+"""What a compiler says that may do its work the next time."""
 FLAGS = (
     *("-std=c++17", "-O2", "-march=native", "-fopenmp", "-fPIC"),
     *("-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"),
@@ -63,35 +68,45 @@ def library(accept: Callable[[ctypes.CDLL], str]) -> ctypes.CDLL:
         try:
             return _opened(path)
         except UnavailableError:  # of another OpenMP: built anew
-            path.unlink(missing_ok=True)
-    refused = path.with_suffix(".refused")
-    with contextlib.suppress(OSError):
-        said = read_regular(refused, MOST_OF_REASON).decode("utf-8", "replace")
-        raise UnavailableError(f"{said} (seen before; to try again, delete {refused})")
+            with contextlib.suppress(OSError):
+                path.unlink()
+    _raise_what_was_refused(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         _refuse_shared(path.parent)
         with FileLock(path.with_suffix(".lock")):
-            if not usable(path):  # else another process has just built it
+            _raise_what_was_refused(path)  # by another process, which was quicker
+            if not usable(path):
+                if path.exists():
+                    log.warning(f"the compiled kernels in {path} are damaged")
                 _build(path, accept)
-    except _RefusedError as error:
-        with contextlib.suppress(OSError):
-            replace(refused, str(error).encode())
-        raise
     except OSError as error:
         raise UnavailableError(f"they cannot be kept in {path.parent}: {error.strerror}") from None
     return _opened(path)
+
+
+def _raise_what_was_refused(path: Path) -> None:
+    """Raises: UnavailableError with the reason why a build was refused, where there was one."""
+    refused = path.with_suffix(".refused")
+    with contextlib.suppress(OSError):
+        said = read_regular(refused, MOST_OF_REASON).decode("utf-8", "replace")
+        raise UnavailableError(f"{said} (seen before; to try again, delete {refused})")
 
 
 def _build(path: Path, accept: Callable[[ctypes.CDLL], str]) -> None:
     """Compile a library, try it, and put it in its place. Raises: as `library`; OSError."""
     log.info("compiling the kernels for this processor: 10 to 30 seconds, this once")
     sweep(path.parent, ".building-*", ABANDONED_AFTER)
-    with tempfile.TemporaryDirectory(prefix=".building-", dir=path.parent) as folder:
-        fresh = _compiled(Path(folder))
-        if wrong := accept(_opened(fresh)):
-            raise _RefusedError(wrong)
-        _keep(fresh, path)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".building-", dir=path.parent) as folder:
+            fresh = _compiled(Path(folder))
+            if wrong := accept(_opened(fresh)):
+                raise _RefusedError(wrong)
+            _keep(fresh, path)
+    except _RefusedError as error:
+        with contextlib.suppress(OSError):
+            replace(path.with_suffix(".refused"), str(error).encode())
+        raise
 
 
 def usable(path: Path) -> bool:
@@ -109,10 +124,7 @@ def usable(path: Path) -> bool:
         digest = read_regular(path.with_suffix(".sha256"), MOST_OF_REASON).strip()
     except OSError:
         digest = b""
-    if digest == hashlib.sha256(content).hexdigest().encode():
-        return True
-    log.warning(f"the compiled kernels are damaged, and are compiled anew: {path}")
-    return False
+    return digest == hashlib.sha256(content).hexdigest().encode()
 
 
 def _refuse_shared(path: Path) -> None:
@@ -195,7 +207,7 @@ def _compiled(folder: Path) -> Path:
             errors = [line for line in done.stderr.splitlines() if "error" in line]
             said = errors[0] if errors else done.stderr.strip()[-200:]
             said = said or f"it ends with code {done.returncode} and says nothing"
-            passing = "No space" in said or "Killed" in done.stderr or done.returncode < 0
+            passing = done.returncode < 0 or any(sign in done.stderr for sign in PASSING)
             kind = UnavailableError if passing else _RefusedError
             raise kind(f"{compiler} cannot compile the kernels: {said}")
 

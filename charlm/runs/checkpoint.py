@@ -5,6 +5,7 @@ and only then is it renamed. A manifest holds size and SHA-256 of each file, bec
 has no checksum of its own. Nothing in it is code: one from a stranger can at worst be refused.
 """
 
+import contextlib
 import hashlib
 import json
 import re
@@ -93,14 +94,22 @@ def read(folder: Path) -> Checkpoint:
         raise damaged(folder, f"{STATE} cannot be read: {error}") from None
     if NAMED.fullmatch(folder.name) and folder.name != name_of(step):
         raise damaged(folder, f"it was written as {name_of(step)}, and has been renamed")
-    memory.refuse_more(
-        2 * promised(folder, manifest, MODEL)[0],
-        memory.available(),
-        f"the model of {folder}",
-        "use a machine with more memory, or a smaller model",
-    )
+    _refuse_too_large(folder, manifest)
     weights = _tensors(verified(folder, manifest, MODEL), folder, MODEL)
     return Checkpoint(folder, step, config, vocabulary, state, weights)
+
+
+def _refuse_too_large(folder: Path, manifest: dict[str, Any]) -> None:
+    """Refuse weights that do not fit in memory. Raises: UsageError."""
+    size, _ = promised(folder, manifest, MODEL)
+    with contextlib.suppress(OSError):  # else it is not as long as promised, and is refused as such
+        if (folder / MODEL).stat().st_size == size:
+            memory.refuse_more(
+                2 * size,
+                memory.available(),
+                f"the model of {folder}",
+                "use a machine with more memory, or a smaller model",
+            )
 
 
 def name_of(step: int) -> str:

@@ -47,8 +47,12 @@ class RunDirectory:
     # ---- begun, locked ---------------------------------------------------------------------------
 
     @classmethod
-    def create(cls, path: Path, config: Config, vocabulary: Vocabulary) -> "RunDirectory":
+    def create(
+        cls, path: Path, config: Config, vocabulary: Vocabulary, *, anew: bool = False
+    ) -> "RunDirectory":
         """Make a new run, locked; also in the folder of one that never came to a checkpoint.
+
+        anew: the folder is a run without checkpoints, whatever else is in it.
 
         Raises: UsageError where `path` is taken, in use, or cannot be written.
         """
@@ -56,13 +60,13 @@ class RunDirectory:
         run = cls(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            if not is_barely_begun(path):
+            if not (anew or is_barely_begun(path)):
                 raise UsageError(
                     f"{path} exists and is not empty",
                     f"continue it (--resume --run {path}) or give another --run",
                 )
             run.lock()
-            if not is_barely_begun(path):
+            if run.has_checkpoints():
                 raise UsageError(f"{path} has just been used by another process", "try again")
             run._write_first(config, vocabulary)
         except OSError as error:
@@ -77,7 +81,8 @@ class RunDirectory:
         return run
 
     def _write_first(self, config: Config, vocabulary: Vocabulary) -> None:
-        (self.path / "metrics.jsonl").unlink(missing_ok=True)  # of an earlier beginning
+        for earlier in ("metrics.jsonl", "summary.json"):
+            (self.path / earlier).unlink(missing_ok=True)
         self.checkpoints.mkdir(exist_ok=True)
         replace(self.path / "vocabulary.json", json_bytes(vocabulary.to_json()))
         replace(self.path / "config.toml", to_toml(config).encode())
@@ -157,10 +162,10 @@ class RunDirectory:
             self._point("latest", step)
             if best is not None and (self.checkpoints / checkpoint.name_of(best)).is_dir():
                 self._point("best", best)
-            elif self._pointed("best") > checkpoint.name_of(step):
+            elif _step(self._pointed("best")) > step:
                 (self.checkpoints / "best").unlink()
         for folder in self._folders():
-            if folder.name > checkpoint.name_of(step):
+            if _step(folder.name) > step:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _point(self, pointer: str, step: int) -> None:
@@ -269,7 +274,13 @@ class RunDirectory:
     def _folders(self) -> list[Path]:
         """List the folders of checkpoints, oldest first."""
         found = self.checkpoints.glob("step-*")
-        return sorted(path for path in found if checkpoint.NAMED.fullmatch(path.name))
+        named = (path for path in found if checkpoint.NAMED.fullmatch(path.name))
+        return sorted(named, key=lambda path: _step(path.name))
+
+
+def _step(name: str) -> int:
+    """Return the step that a checkpoint's name tells; -1 for another name."""
+    return int(name.partition("-")[2]) if checkpoint.NAMED.fullmatch(name) else -1
 
 
 def _is_of_step(row: str, step: int) -> bool:

@@ -33,7 +33,7 @@ from charlm.files import (
 )
 from charlm.text import reading, sources
 from charlm.text.reading import Snapshot
-from charlm.text.symbols import DIGESTS, SymbolFile, SymbolWriter
+from charlm.text.symbols import DIGESTS, UNFINISHED, SymbolFile, SymbolWriter, set_aside
 from charlm.text.vocabulary import (
     BYTES,
     SymbolCounter,
@@ -47,11 +47,11 @@ FORMAT = 1
 """Of the fingerprint; a change would make every earlier run refuse its text."""
 LAYOUT = 3
 """Of the files in the cache."""
-DESCRIBED, UNFINISHED = "corpus.json", ".encoding-"
+DESCRIBED, TRIES = "corpus.json", 3
+"""Tries: to publish a text, while other processes do so, too."""
+SPLITS = ("train", "validation", "test")
 
 log = logging.getLogger(__name__)
-
-SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -163,14 +163,16 @@ def prepare(data: DataConfig, text: TextStats, *, keep: bool = True) -> Corpus:
 
 def _publish(temporary: Path, folder: Path, fingerprint: str) -> None:
     """Give an encoded text its name in the cache, in the place of a damaged one."""
-    try:
-        temporary.rename(folder)
-    except OSError:
+    for _ in range(TRIES):
         try:
-            _open(folder, fingerprint)  # another process was quicker
-        except (OSError, ValueError):
-            shutil.rmtree(folder)
             temporary.rename(folder)
+            break
+        except OSError:
+            try:
+                _open(folder, fingerprint)  # another process was quicker
+                break
+            except (OSError, ValueError):
+                set_aside(folder)
     sync_folder(folder.parent)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from charlm.config.schema import DataConfig
 from charlm.errors import DataError
-from charlm.files import cache_folder, cannot_write_cache, read_regular, replace, writable
+from charlm.files import cache_folder, read_regular, replace, writable
 from charlm.text.vocabulary import Vocabulary
 
 BLOCK = 1 << 20
@@ -59,18 +59,21 @@ def measure(file: Path, *, bom_counts: bool, keep: bool) -> tuple[int, bytes]:
         if first and block.startswith(codecs.BOM_UTF8) and not bom_counts:
             characters -= 1
         first = False
-    status = file.stat()
-    settled = time.time_ns() - status.st_mtime_ns > RACY and memory == _memory(file, bom_counts)
     digest = hasher.hexdigest()
-    if keep and settled and status.st_size > BLOCK:
-        try:
-            replace(
-                writable(memory.parent) / memory.name,
-                f"{characters} {digest} {_check(str(characters), digest)}".encode("ascii"),
-            )
-        except OSError as error:
-            raise cannot_write_cache(memory.parent, error) from None
+    if keep and _is_settled(file) and memory == _memory(file, bom_counts):
+        content = f"{characters} {digest} {_check(str(characters), digest)}".encode("ascii")
+        with contextlib.suppress(OSError):  # two processes may do so at once: either is right
+            replace(writable(memory.parent) / memory.name, content)
     return characters, hasher.digest()
+
+
+def _is_settled(file: Path) -> bool:
+    """Tell whether a file is worth remembering, and would show another time once it changes."""
+    try:
+        status = file.stat()
+    except OSError as error:
+        raise cannot_read(file, error) from None
+    return status.st_size > BLOCK and time.time_ns() - status.st_mtime_ns > RACY
 
 
 def _check(count: str, digest: str) -> str:

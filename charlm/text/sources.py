@@ -57,7 +57,7 @@ def find(data: DataConfig) -> list[Path]:
 
 
 def absolute(path: str) -> str:
-    """`path` so that it names the same text from every working directory; "-" becomes a file."""
+    """Make a path name the same text from every working directory; "-" becomes a file."""
     if path == "-":
         return str(_keep_stdin())
     if not is_local(path):
@@ -150,7 +150,7 @@ def _looks_like_text(file: Path) -> bool:
 
 
 def _keep_stdin() -> Path:
-    """Standard input as a file of the cache, so that a resumed run finds it again."""
+    """Keep standard input as a file of the cache, so that a resumed run finds it again."""
     folder = writable(cache_folder() / "stdin")
     sweep(folder, "tmp*")
     digest = hashlib.sha256()

@@ -1,8 +1,10 @@
 """Encoded symbols on disk, mapped into memory: each shard is compared with its digest before it is
 first used, so that a start reads none of them and nothing damaged is ever used."""
 
+import contextlib
 import hashlib
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from charlm.text.vocabulary import Symbols
 SHARD = 1 << 18
 """Bytes that share a digest: a first window of 64 lanes checks at most 16 MB."""
 SYMBOLS, DIGESTS = "symbols.bin", "symbols.sha256"
+UNFINISHED = ".encoding-"
+"""How the names of folders in the cache begin that are not, or no longer, encoded texts."""
 DIGEST_SIZE = hashlib.sha256().digest_size
 
 
@@ -117,14 +121,29 @@ class SymbolFile:
         for number in unchecked.tolist():
             digest = hashlib.sha256(content[number * SHARD : (number + 1) * SHARD].data).digest()
             if digest != self._digests[number].tobytes():
-                shutil.rmtree(self._folder, ignore_errors=True)
-                raise DataError(
-                    f"the encoded text in {self._folder} was damaged: the SHA-256 of shard {number}"
-                    f" of {SYMBOLS} is not the one that was written",
-                    "run the same command again (a run: with --resume): it is deleted, and is made "
-                    "again from the text",
-                )
+                raise self._damaged(number)
             self._checked[number] = True
+
+    def _damaged(self, shard: int) -> DataError:
+        """Set the folder aside, and make the error that says so."""
+        advice = "it is deleted, and is made again from the text"
+        try:
+            set_aside(self._folder)
+        except OSError:
+            advice = "delete that folder, and it is made again from the text"
+        return DataError(
+            f"the encoded text in {self._folder} was damaged: the SHA-256 of shard {shard} of "
+            f"{SYMBOLS} is not the one that was written",
+            f"{advice}; then run the same command again (a run: with --resume)",
+        )
+
+
+def set_aside(folder: Path) -> None:
+    """Take a damaged folder out of the way at once, then delete it. Raises: OSError."""
+    aside = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder.parent))
+    with contextlib.suppress(FileNotFoundError):  # another process has done so
+        folder.rename(aside / folder.name)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 SymbolSource = Symbols | SymbolFile

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
-from charlm.errors import CheckpointError
+from charlm.errors import CharlmError, CheckpointError
 from charlm.runs import checkpoint
 from charlm.runs.directory import RunDirectory
 from charlm.training.learner import Learner
@@ -20,8 +20,9 @@ def spoilt(weights: Mapping[str, Tensor]) -> str:
     return next((name for name, w in weights.items() if not checkpoint.is_finite(w)), "")
 
 
-def rewind_to_good(run: RunDirectory, fresh: Callable[[], Learner]) -> None:
-    """Make the newest checkpoint that a step can be taken from the latest of its run.
+def rewind_to_good(run: RunDirectory, fresh: Callable[[], Learner]) -> bool:
+    """Make the newest checkpoint that a step can be taken from the latest of its run; tell whether
+    there is one.
 
     Weights may have grown out of bounds, though finite, before a loss tells so: such a checkpoint
     could only diverge again. fresh: returns a learner of the run.
@@ -32,10 +33,13 @@ def rewind_to_good(run: RunDirectory, fresh: Callable[[], Learner]) -> None:
             if _goes_on(saved, fresh()):
                 best = TrainingState.from_json(saved.state["progress"]).best
                 run.rewind(saved.step, int(best["step"]) if best else None)
-                return
+                return True
         except (CheckpointError, ValueError):
             continue
+        except (CharlmError, RuntimeError, MemoryError):  # no room for a second model, say
+            return False
         log.warning(f"no step can be taken from {folder} any more")
+    return False
 
 
 def _goes_on(saved: checkpoint.Checkpoint, learner: Learner) -> bool:
@@ -46,10 +50,12 @@ def _goes_on(saved: checkpoint.Checkpoint, learner: Learner) -> bool:
     return math.isfinite(learner.mean_loss()) and math.isfinite(norm.item())
 
 
-def advice(run: RunDirectory) -> str:
-    """Advise what to do once a run has diverged."""
+def advice(run: RunDirectory, *, good: bool) -> str:
+    """Advise what to do once a run has diverged. good: whether its latest checkpoint is."""
     lower = "--set train.learning_rate=RATE with a lower RATE"
-    if run.has_checkpoints():
+    if run.has_checkpoints() and not good:
+        return f"begin another run with a lower train.learning_rate; {run.path} has what was saved"
+    if good:
         again = f"charlm train --resume --run {run.path} {lower}"
         return f"go on from the last good checkpoint: {again}"
     return f"begin again: the same command with --resume {lower}, or more train.warmup_steps"

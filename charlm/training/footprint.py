@@ -37,7 +37,13 @@ def refuse_too_large(config: Config, vocabulary_size: int, device: torch.device)
         f"{train.batch_size} x {train.sequence_length}"
     )
     advice = "lower model.hidden_size, model.num_layers, train.batch_size or train.sequence_length"
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory.available()
+    free = _free_on_gpu(device) if device.type == "cuda" else memory.available()
     memory.refuse_more(needed, free, what, advice)
     if needed > 4 * COPIES * LARGE:
         log.info(f"{what} takes {needed / memory.GB:,.1f} GB; to draw the weights takes a while")
+
+
+def _free_on_gpu(device: torch.device) -> int:
+    """Return the bytes that a GPU has left, with what torch holds there for later."""
+    held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + held

@@ -1,8 +1,8 @@
 """Runs from their beginning: a configuration, or a stopped run, made into a trainer."""
 
+import contextlib
 import logging
 import re
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from charlm.config.schema import Config, Mark, differing_keys, marked, to_toml
 from charlm.errors import CharlmError, CheckpointError, UsageError
 from charlm.models.recurrent import CharModel
 from charlm.runs import checkpoint
-from charlm.runs.directory import RunDirectory
+from charlm.runs.directory import RunDirectory, is_barely_begun
 from charlm.runs.finding import claim_path, is_run, locate
 from charlm.runs.manifest import intact
 from charlm.text import corpus, sources
@@ -102,7 +102,8 @@ def begin(resolved: ResolvedRun, path: Path | None = None) -> tuple[Trainer, Run
         run = RunDirectory.create(claimed, resolved.config, resolved.corpus.vocabulary)
     except CharlmError:
         if path is None:
-            shutil.rmtree(claimed, ignore_errors=True)
+            with contextlib.suppress(OSError):  # it is left where it is no longer empty
+                claimed.rmdir()
         raise
     return trainer, run
 
@@ -143,7 +144,7 @@ def resume(
     try:
         run, folder = locate(path, name=name, begun=True)
     except UsageError as error:
-        if begins is None or (path is not None and is_file(path)):
+        if begins is None or (path is not None and _is_taken(path)):
             raise
         log.info(f"{error.what}: beginning one")
         return _begin_with(begins, path, prepare)
@@ -169,9 +170,9 @@ def resume(
     return Resumed(trainer, run, config, saved.step, differences)
 
 
-def is_file(path: Path) -> bool:
-    """Tell whether something else than a folder stands at a path."""
-    return path.exists() and not path.is_dir()
+def _is_taken(path: Path) -> bool:
+    """Tell whether something else than the folder of a run stands at a path."""
+    return path.exists() and not (path.is_dir() and is_barely_begun(path))
 
 
 def _latest(run: RunDirectory) -> Path:
@@ -220,8 +221,7 @@ def _begin_anew(
     encoded = corpus.prepare(config.data, corpus.survey(config.data))
     trainer = Trainer(config, encoded)
     run.unlock()
-    (run.path / "summary.json").unlink(missing_ok=True)  # of what is no longer there
-    begun = RunDirectory.create(run.path, config, encoded.vocabulary)
+    begun = RunDirectory.create(run.path, config, encoded.vocabulary, anew=True)
     return Resumed(trainer, begun, config, 0, [])
 
 

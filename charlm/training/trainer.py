@@ -70,8 +70,8 @@ class Trainer:
         try:
             yield from self._train(run)
         except DivergedError as error:
-            rewind_to_good(run, self._fresh_learner)
-            raise DivergedError(error.what, advice(run)) from None
+            good = rewind_to_good(run, self._fresh_learner)
+            raise DivergedError(error.what, advice(run, good=good)) from None
 
     def _train(self, run: RunDirectory) -> Iterator[Event]:
         config, progress = self.config.train, self.progress
@@ -98,6 +98,8 @@ class Trainer:
             is_best = progress.best is not None and progress.best["step"] == progress.step
             if checkpoint_due or is_best or stopped_by:
                 yield Saved(progress.step, self._save(run, best=is_best))
+        if not run.has_checkpoints():  # ended before its first step
+            yield Saved(progress.step, self._save(run, best=False))
         summary = self.summary(run, stopped_by)
         run.write_summary(summary)
         yield Finished(summary)
@@ -245,7 +247,7 @@ class Trainer:
     # ---- checkpoints -----------------------------------------------------------------------------
 
     def _save(self, run: RunDirectory, *, best: bool) -> Path:
-        if name := spoilt(self.learner.eval_model.state_dict()):
+        if name := spoilt(self.learner.eval_model.state_dict() | self.learner.state()):
             raise self._diverged(f"{name} has values that are no finite numbers")
         self.progress.loss_count = self.learner.loss_count
         state = {

@@ -247,3 +247,25 @@ def test_steps_of_nine_digits_are_later_than_those_of_eight(tmp_path: Path) -> N
         run.save(step, weights={}, training={}, state={}, best=False)
     names = ["step-100000001", "step-100000000"]
     assert [folder.name for folder in run.newest_first()] == names
+
+
+def test_a_fifo_in_a_checkpoints_place_is_not_waited_for(tmp_path: Path, text_file: Path) -> None:
+    done = trained(tmp_path / "run", text_file)
+    shutil.rmtree(done.checkpoints / "step-00000006")
+    for name in ("step-00000006", "step-00000099", ".writing-x"):
+        os.mkfifo(done.checkpoints / name)
+    resumed = setup.resume(done.path, ["train.steps=20"])
+    for _ in resumed.trainer.train(resumed.run):
+        pass
+    resumed.run.unlock()
+    assert done.find("latest").name == "step-00000020"
+
+
+def test_weights_that_predict_no_numbers_are_refused(tmp_path: Path, text_file: Path) -> None:
+    saved = checkpoint.read(trained(tmp_path / "run", text_file).find("best"))
+    weights = {name: value.sign() * 3e38 for name, value in saved.weights.items()}
+    model = CharModel.from_weights(saved.config.model, len(saved.vocabulary), weights)
+    with pytest.raises(CheckpointError, match="grown out of bounds"):
+        scoring.score_text(model, saved.vocabulary, "the lazy dog")
+    with pytest.raises(CheckpointError, match="grown out of bounds"):
+        list(Generation(model, saved.vocabulary, SampleConfig(length=20)))

@@ -2,6 +2,7 @@
 not grow with the text."""
 
 import codecs
+import math
 import os
 import stat
 import sys
@@ -17,7 +18,7 @@ from torch import Tensor
 from charlm.backends.step import TorchComputation
 from charlm.errors import DataError
 from charlm.evaluation.surprisal import WARM_UP, Score, Tally, opening_size, surprisals
-from charlm.models.recurrent import CharModel
+from charlm.models.recurrent import CharModel, no_prediction
 from charlm.runs.checkpoint import Checkpoint
 from charlm.text import corpus
 from charlm.text.reading import BLOCK, cannot_read, normalizable
@@ -95,7 +96,7 @@ def score_pieces(
         before = given[-WARM_UP - 1 :]
     if not tally.symbols:
         raise DataError("the text is empty", "give a text with at least one known character")
-    return tally.score()
+    return _finite(tally.score())
 
 
 def score_split(
@@ -132,7 +133,14 @@ def score_split(
         each(np.asarray(encoded.symbols[start:stop]), found)
     characters, size = opening_size(vocabulary, encoded.symbols) if first else (0, 0)
     tally.add_text(split.characters - characters, split.bytes - size, sum(split.unknown.values()))
-    return tally.score()
+    return _finite(tally.score())
+
+
+def _finite(score: Score) -> Score:
+    """Return a score. Raises: CheckpointError where it is no number."""
+    if not math.isfinite(score.nats):
+        raise no_prediction()
+    return score
 
 
 def pieces_of(file: str, vocabulary: Vocabulary) -> Iterator[str | bytes]:

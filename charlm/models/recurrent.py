@@ -17,6 +17,14 @@ States = list[State]
 """One `State` a layer."""
 
 
+def no_prediction() -> CheckpointError:
+    """Make the error for weights that are finite, but so large that what they predict is not."""
+    return CheckpointError(
+        "the model predicts nothing: its weights have grown out of bounds",
+        "use another checkpoint of the run: --checkpoint STEP",
+    )
+
+
 class _Embedding(nn.Embedding):
     """An embedding whose weights `CharModel.reset_parameters` draws, nobody else."""
 

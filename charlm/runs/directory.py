@@ -22,8 +22,7 @@ from charlm.text.vocabulary import Vocabulary
 
 KEPT = 2
 """Checkpoints kept beside the best one."""
-MOST_OF_POINTER, MOST_OF_CONFIG = 100, 10_000_000
-"""Bytes."""
+MOST_OF_POINTER, MOST_OF_CONFIG = 100, 10_000_000  # bytes
 FIRST_FILES = {
     *(".lock", "checkpoints", "config.toml", "metrics.jsonl", "vocabulary.json"),
     *(".config.toml.writing", ".vocabulary.json.writing", ".metrics.jsonl.writing"),
@@ -81,8 +80,8 @@ class RunDirectory:
         return run
 
     def _write_first(self, config: Config, vocabulary: Vocabulary) -> None:
-        for earlier in ("metrics.jsonl", "summary.json"):
-            (self.path / earlier).unlink(missing_ok=True)
+        (self.path / "summary.json").unlink(missing_ok=True)
+        replace(self.path / "metrics.jsonl", b"")  # so that its name is on the disk
         self.checkpoints.mkdir(exist_ok=True)
         replace(self.path / "vocabulary.json", json_bytes(vocabulary.to_json()))
         replace(self.path / "config.toml", to_toml(config).encode())
@@ -181,7 +180,7 @@ class RunDirectory:
         for folder in folders[:-KEPT]:
             if folder.name != best:
                 shutil.rmtree(folder, ignore_errors=True)
-        for left in self.checkpoints.glob(f"{checkpoint.UNFINISHED}*"):
+        for left in filter(_is_own, self.checkpoints.glob(f"{checkpoint.UNFINISHED}*")):
             shutil.rmtree(left, ignore_errors=True)
 
     @contextlib.contextmanager
@@ -274,8 +273,12 @@ class RunDirectory:
     def _folders(self) -> list[Path]:
         """List the folders of checkpoints, oldest first."""
         found = self.checkpoints.glob("step-*")
-        named = (path for path in found if checkpoint.NAMED.fullmatch(path.name))
-        return sorted(named, key=lambda path: _step(path.name))
+        own = (path for path in found if _step(path.name) >= 0 and _is_own(path))
+        return sorted(own, key=lambda path: _step(path.name))
+
+
+def _is_own(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()  # to remove a FIFO would wait without end
 
 
 def _step(name: str) -> int:

@@ -48,4 +48,5 @@ def choose(logits: Tensor, config: SampleConfig, uniform: Tensor) -> Tensor:
     cumulative = logits.double().softmax(-1).cumsum(-1)
     threshold = uniform.double().unsqueeze(-1) * cumulative[..., -1:]
     # The first symbol whose cumulative probability exceeds the threshold has a probability above 0.
-    return torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)
+    found = torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)
+    return found.clamp(max=logits.shape[-1] - 1)  # beyond where logits are no numbers

@@ -11,7 +11,7 @@ from torch import Tensor
 from charlm import memory
 from charlm.backends.device import use_threads
 from charlm.config.schema import SampleConfig
-from charlm.models.recurrent import CharModel
+from charlm.models.recurrent import CharModel, no_prediction
 from charlm.sampling.decoder import StreamDecoder
 from charlm.sampling.engine import make_engine
 from charlm.text.vocabulary import Vocabulary
@@ -105,7 +105,9 @@ class Generation:
                 self._engine.read(torch.full((len(self.samples),), index, device=self._device))
 
     def _take(self, symbols: Tensor, nats: Tensor) -> Iterator[str]:
-        """Add symbols to the texts. Shapes: [count, N] each."""
+        """Add symbols to the texts. Shapes: [count, N] each. Raises: CheckpointError: no number."""
+        if not bool(nats.isfinite().all()):
+            raise no_prediction()
         for row, costs in zip(symbols.tolist(), nats.tolist(), strict=True):
             for number, sample in enumerate(self.samples):
                 if sample.ended:

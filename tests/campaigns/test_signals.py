@@ -63,9 +63,14 @@ def shell(line: str, folder: Path) -> "subprocess.CompletedProcess[str]":
 
 def wait_until_training(process: "subprocess.Popen[str]", run_folder: Path) -> None:
     for _ in range(3000):
-        if (run_folder / "metrics.jsonl").exists() or process.poll() is not None:
+        if _has_metrics(run_folder) or process.poll() is not None:
             return
         time.sleep(0.01)
+
+
+def _has_metrics(run_folder: Path) -> bool:
+    path = run_folder / "metrics.jsonl"
+    return path.exists() and path.stat().st_size > 0
 
 
 def final_files(run_folder: Path) -> list[bytes]:

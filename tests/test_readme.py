@@ -99,7 +99,7 @@ def test_readme_python_runs(tmp_path: Path) -> None:
 def test_readme_opens_with_the_command_that_ci_runs() -> None:
     text = README.read_text(encoding="utf-8")
     setups = re.findall(r"^python3 -m venv .*$", text, re.MULTILINE)
-    assert [line.rsplit("/", 1)[1] for line in setups] == ["charlm train", "pytest"]
+    assert [line.rsplit("/", 1)[1] for line in setups] == ["charlm train", "pytest -n auto"]
     ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert setups[1] in ci
 

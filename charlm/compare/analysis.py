@@ -26,7 +26,7 @@ SPEED_SYMBOLS = 400
 SPEED_ROUNDS = 3
 SAMPLE_SYMBOLS = 320
 PROMPT_SYMBOLS = 200
-"""Of the validation split, in which a prompt is looked for."""
+"""Symbols at the start of the validation split in which a prompt is looked for."""
 
 Gradients = dict[str, list[float]]
 

@@ -11,7 +11,7 @@ from charlm.text.corpus import Corpus
 from charlm.text.vocabulary import Symbols, Vocabulary
 
 MOST_SYMBOLS = 4_000_000
-"""Of the train split that counting and compressing read, its last ones: about ten seconds."""
+"""Counting and compressing read so many, the last of the train split: about ten seconds."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How fast this machine trains and writes: every cell at a few shapes, by both backends.
+"""Measure how fast this machine trains and writes: every cell at a few shapes, by both backends.
 
 Everything is measured in rounds in which the backends take turns, so that drift hits them alike.
 """

@@ -17,7 +17,7 @@ from charlm.inspect.gradients import LAGS
 SIMILAR = 0.02
 """A loss within this share of another is "similar performance"."""
 LAG = 20
-"""How many steps back the gradient is compared."""
+"""The gradient is compared so many steps back."""
 GATE_BLOCKS = {"rnn": len(RNN.gates), "gru": len(GRU.gates), "lstm": len(LSTM.gates)}
 SAME_MEMORY = 0.1
 """Peaks that differ by less are not told apart: repeats differed by up to 8 %."""

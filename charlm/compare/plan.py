@@ -1,4 +1,4 @@
-"""Who is compared, and on what terms: cells as the user named them, widths, seeds."""
+"""Plan who is compared, and on what terms: cells as the user named them, widths, seeds."""
 
 import hashlib
 import re
@@ -27,7 +27,7 @@ LONGEST_FOLDER = 80
 MEASURE = "lstm"
 """The cell whose parameters, at the configuration's width, the others are matched to."""
 TOLERANCE = 0.01
-"""How far the parameters of a cell may be from those of the LSTM it is matched to."""
+"""The parameters of a cell may be so far from those of the LSTM it is matched to."""
 
 
 @dataclass(frozen=True)

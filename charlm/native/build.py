@@ -14,11 +14,11 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from charlm.files import cache_folder, read_regular, replace, sweep
 
@@ -74,7 +74,7 @@ def library(accept: Callable[[ctypes.CDLL], str]) -> ctypes.CDLL:
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         _refuse_shared(path.parent)
-        with FileLock(path.with_suffix(".lock")):
+        with _compiling(path):
             _raise_what_was_refused(path)  # by another process, which was quicker
             if not usable(path):
                 if path.exists():
@@ -83,6 +83,21 @@ def library(accept: Callable[[ctypes.CDLL], str]) -> ctypes.CDLL:
     except OSError as error:
         raise UnavailableError(f"they cannot be kept in {path.parent}: {error.strerror}") from None
     return _opened(path)
+
+
+@contextlib.contextmanager
+def _compiling(path: Path) -> Iterator[None]:
+    """Keep other processes from compiling the same library; say so where one of them is at it."""
+    lock = FileLock(path.with_suffix(".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info("another process is compiling the kernels: waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _raise_what_was_refused(path: Path) -> None:

@@ -17,12 +17,12 @@ from charlm.config.schema import Config, to_toml
 from charlm.errors import CharlmError, CheckpointError, UsageError
 from charlm.files import json_bytes, read_regular, refuse_undecodable, replace, sync_folder
 from charlm.runs import checkpoint
-from charlm.runs.manifest import intact
+from charlm.runs.manifest import MOST_OF_CONFIG, intact
 from charlm.text.vocabulary import Vocabulary
 
 KEPT = 2
 """Checkpoints kept beside the best one."""
-MOST_OF_POINTER, MOST_OF_CONFIG = 100, 10_000_000  # bytes
+MOST_OF_POINTER = 100  # bytes
 FIRST_FILES = {
     *(".lock", "checkpoints", "config.toml", "metrics.jsonl", "vocabulary.json"),
     *(".config.toml.writing", ".vocabulary.json.writing", ".metrics.jsonl.writing"),

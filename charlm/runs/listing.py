@@ -14,10 +14,8 @@ from filelock import FileLock, Timeout
 
 from charlm.errors import CheckpointError, UsageError
 from charlm.files import read_regular
-from charlm.runs.manifest import MODEL, STATE, TRAINING, read_manifest, verified
+from charlm.runs.manifest import MODEL, MOST_OF_CONFIG, STATE, TRAINING, read_manifest, verified
 
-MOST_OF_CONFIG = 10_000_000
-"""Bytes."""
 UNEXPECTED = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
 """What reading a file that holds something else may raise."""
 State = Literal["finished", "stopped", "damaged", "running"]

@@ -16,7 +16,7 @@ from charlm.compare.statistics import difference
 from charlm.compare.table import differences
 from charlm.reports.figures import colour_of
 from charlm.terminal.console import print_columns
-from charlm.text.vocabulary import Vocabulary
+from charlm.text.vocabulary import TextSize, Vocabulary
 
 SETTINGS = [part for change in TINY for part in ("--set", change)]
 
@@ -125,10 +125,23 @@ def test_a_smaller_vocabulary_does_not_look_better(
 
 
 def test_a_text_that_normalising_shortens_is_measured_by_its_short_form() -> None:
-    vocabulary = Vocabulary("char", "nfc", (0xE9,), True)
-    assert vocabulary.size_of("e\u0301e\u0301") == vocabulary.size_of("éé") == (2, 4)
+    composed = Vocabulary("char", "nfc", (0xE9,), True)
     decomposed = Vocabulary("char", "nfd", (0x65, 0x301), True)
-    assert decomposed.size_of("éé") == (2, 4)
+    assert size(composed, "e\u0301e\u0301") == size(composed, "éé") == (2, 4)
+    assert size(decomposed, "éé") == (2, 4)
+
+
+def test_the_size_of_a_text_does_not_depend_on_where_its_pieces_end() -> None:
+    vocabulary = Vocabulary("char", "nfc", (0x30,), True)
+    text = "\ufb2c\u212b"  # in NFC the first is longer, the second shorter
+    assert size(vocabulary, *text) == size(vocabulary, text)
+
+
+def size(vocabulary: Vocabulary, *pieces: str) -> tuple[int, int]:
+    counted = TextSize(vocabulary)
+    for piece in pieces:
+        counted.add(piece)
+    return counted.characters, counted.bytes
 
 
 # ---- while it trains ----------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from charlm.models.recurrent import CharModel, no_prediction
 from charlm.runs.checkpoint import Checkpoint
 from charlm.text import corpus
 from charlm.text.reading import BLOCK, cannot_read, normalizable
-from charlm.text.vocabulary import Symbols, Vocabulary, as_bytes
+from charlm.text.vocabulary import Symbols, TextSize, Vocabulary, as_bytes
 
 SEGMENT = 1 << 22
 """Symbols that are scored at a time, each segment after a warm-up on the text before it."""
@@ -193,15 +193,17 @@ def _blocks(file: str) -> Iterator[bytes]:
 def _encoded(
     vocabulary: Vocabulary, pieces: Iterable[str | bytes], tally: Tally
 ) -> Iterator[Symbols]:
-    """Encode pieces of text, and count what they hold."""
+    """Encode pieces of text, and count, behind the last, what they hold."""
+    size, unknown = TextSize(vocabulary), 0
     given = (
         as_bytes(piece) if vocabulary.unit == "byte" and isinstance(piece, str) else piece
         for piece in pieces
     )
     for piece in normalizable(given, vocabulary):
-        unknown = vocabulary.unknown_in(piece) if isinstance(piece, str) else {}
-        tally.add_text(*vocabulary.size_of(piece), sum(unknown.values()))
+        size.add(piece)
+        unknown += sum(vocabulary.unknown_in(piece).values()) if isinstance(piece, str) else 0
         yield vocabulary.encode(piece)
+    tally.add_text(size.characters, size.bytes, unknown)
 
 
 def _segments(parts: Iterable[Symbols], window: int) -> Iterator[Symbols]:

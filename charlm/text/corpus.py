@@ -37,6 +37,7 @@ from charlm.text.symbols import DIGESTS, UNFINISHED, SymbolFile, SymbolWriter, s
 from charlm.text.vocabulary import (
     BYTES,
     SymbolCounter,
+    TextSize,
     Vocabulary,
     codes_of,
     is_decomposed,
@@ -45,7 +46,7 @@ from charlm.text.vocabulary import (
 
 FORMAT = 1
 """Of the fingerprint; a change would make every earlier run refuse its text."""
-LAYOUT = 3
+LAYOUT = 4
 """Of the files in the cache."""
 DESCRIBED, TRIES = "corpus.json", 3
 """Tries: to publish a text, while other processes do so, too."""
@@ -285,15 +286,15 @@ def _encode_split(
     start: int,
 ) -> Split:
     """Encode the pieces of a split and write its symbols, all below the vocabulary's size."""
-    characters = size = count = 0
+    size, count = TextSize(vocabulary), 0
     unknown: Tally[str] = Tally()
     for piece in reading.normalizable(pieces, data):
         indices = vocabulary.encode(piece)
         assert not indices.size or int(indices.max()) < len(vocabulary)
         out.write(indices)
         count += indices.size
-        length, encoded = vocabulary.size_of(piece)
-        characters, size = characters + length, size + encoded
+        size.add(piece)
         if isinstance(piece, str) and (not vocabulary.has_unknown or vocabulary.unknown in indices):
             unknown.update(vocabulary.unknown_in(piece))
-    return Split(start, start + count, characters, size, dict(unknown.most_common()))
+    found = dict(unknown.most_common())
+    return Split(start, start + count, size.characters, size.bytes, found)

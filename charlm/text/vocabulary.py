@@ -63,17 +63,6 @@ class Vocabulary:
             return text
         return unicodedata.normalize("NFD" if form == "nfd" else "NFC", text)
 
-    def size_of(self, text: str | bytes) -> tuple[int, int]:
-        """Count characters and UTF-8 bytes: of a text, or of its form that `decode` gives back,
-        whichever is shorter. (Else a text in NFD would look easier for being read as NFC.)"""
-        if isinstance(text, bytes):
-            return int(np.count_nonzero((np.frombuffer(text, np.uint8) & 0xC0) != 0x80)), len(text)
-        if text.isascii():
-            return len(text), len(text)
-        forms = {text, self.normalized(text)}
-        encoded = [form.encode("utf-8", "surrogatepass") for form in forms]
-        return min(map(len, forms)), min(map(len, encoded))
-
     @property
     def outside(self) -> int:
         """How many code points there are beyond the vocabulary: UTF-8 encodes 1,112,064."""
@@ -166,6 +155,39 @@ def as_bytes(text: str) -> bytes:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         return text.encode("utf-8", "replace")
+
+
+class TextSize:
+    """Counts characters and UTF-8 bytes as a text streams by: of the text, or of its form that
+    `decode` gives back, whichever has fewer of them in all. (Else a text in NFD would look easier
+    for being read as NFC.)"""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._source = self._normalized = (0, 0)
+
+    def add(self, piece: str | bytes) -> None:
+        """Count a piece, which ends where normalising may be cut."""
+        size = as_given = _size(piece)
+        if isinstance(piece, str) and not piece.isascii():
+            size = _size(self._vocabulary.normalized(piece))
+        self._source = (self._source[0] + as_given[0], self._source[1] + as_given[1])
+        self._normalized = (self._normalized[0] + size[0], self._normalized[1] + size[1])
+
+    @property
+    def characters(self) -> int:
+        return min(self._source[0], self._normalized[0])
+
+    @property
+    def bytes(self) -> int:
+        return min(self._source[1], self._normalized[1])
+
+
+def _size(text: str | bytes) -> tuple[int, int]:
+    """Count a text's characters and UTF-8 bytes."""
+    if isinstance(text, bytes):
+        return int(np.count_nonzero((np.frombuffer(text, np.uint8) & 0xC0) != 0x80)), len(text)
+    return len(text), len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 BYTES = Vocabulary("byte", "none", tuple(range(256)), has_unknown=False)

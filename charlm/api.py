@@ -20,7 +20,9 @@ from charlm.backends.device import exact_float32, resolve_device, use_threads
 from charlm.config.messages import sentence
 from charlm.config.schema import SampleConfig
 from charlm.errors import UsageError
-from charlm.evaluation.scoring import Scored, score_text
+from charlm.evaluation.mixture import Mixture
+from charlm.evaluation.ngram import ngram_of
+from charlm.evaluation.scoring import Scored, network, score_text
 from charlm.evaluation.surprisal import Score
 from charlm.models.recurrent import CharModel
 from charlm.runs import checkpoint
@@ -91,6 +93,36 @@ class Loaded:
             threads=threads,
             precision=precision,
         )
+
+    def mixture(self, others: Sequence[str | os.PathLike[str]]) -> Mixture:
+        """Return what averages this model with others: runs, or "ngram" for the n-gram model of
+        the run's train split.
+
+        Raises: UsageError (named twice, of another vocabulary), DataError, CheckpointError.
+        """
+        own, ngram = self._name(), None
+        networks, folders = {own: network(self.model)}, {self.checkpoint.folder.absolute()}
+        for other in others:
+            if other == "ngram":
+                ngram = ngram_of(self.checkpoint)
+                continue
+            loaded = load(other, device=str(self.model.head.weight.device))
+            if loaded.vocabulary != self.vocabulary:
+                raise UsageError(
+                    f"{other} reads other symbols than {own}",
+                    "average runs that were trained on the same text, cut in the same way",
+                )
+            if loaded.checkpoint.folder.absolute() in folders:
+                raise UsageError(f"{other} is averaged twice", "name different runs")
+            folders.add(loaded.checkpoint.folder.absolute())
+            networks[str(other)] = network(loaded.model)
+        return Mixture(list(networks.items()), ngram)
+
+    def _name(self) -> str:
+        """Name the run, or the checkpoint that was copied out of one; from here, if it is below."""
+        folder, here = self.checkpoint.folder.absolute(), Path.cwd()
+        path = folder.parent.parent if folder.parent.name == "checkpoints" else folder
+        return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
     def score(self, text: str) -> Score:
         """Return how well the model predicts a text, in float32, reading it statefully.

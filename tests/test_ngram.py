@@ -19,7 +19,7 @@ def encoded(text: str) -> tuple[Symbols, int]:
 def test_probabilities_of_every_order_sum_to_one(size: int) -> None:
     symbols, count = encoded(words(3000)[:size])
     vocabulary_size = count + 2  # two symbols that the text does not hold
-    model = NGram(symbols, vocabulary_size, order=5)
+    model = NGram.of(symbols, vocabulary_size, order=5)
     rng = np.random.default_rng(0)
     seen = [symbols[at : at + model.order - 1] for at in range(0, max(1, size - 5), 37)]
     contexts = [c for c in seen if len(c) == model.order - 1]
@@ -34,7 +34,7 @@ def test_probabilities_of_every_order_sum_to_one(size: int) -> None:
 def test_bigrams_follow_the_formula_of_kneser_and_ney() -> None:
     text = "abracadabra-abrakadabra-barbara"
     symbols, size = encoded(text)
-    model = NGram(symbols, size, order=2)
+    model = NGram.of(symbols, size, order=2)
     singles, pairs = list(text), [text[i : i + 2] for i in range(len(text) - 1)]
     alphabet = sorted(set(text))
 
@@ -70,7 +70,7 @@ def test_bigrams_follow_the_formula_of_kneser_and_ney() -> None:
 def test_bits_of_a_stretch_are_the_sum_over_its_symbols() -> None:
     symbols, size = encoded(words(400))
     cut = len(symbols) - 150
-    model = NGram(symbols[:cut], size, order=4)
+    model = NGram.of(symbols[:cut], size, order=4)
     found = model.bits(symbols, cut, len(symbols))
     for order in range(1, 5):
         total = 0.0
@@ -83,7 +83,7 @@ def test_bits_of_a_stretch_are_the_sum_over_its_symbols() -> None:
 def test_more_context_predicts_words_better() -> None:
     symbols, size = encoded(words(3000))
     cut = len(symbols) * 9 // 10
-    bits = NGram(symbols[:cut], size, order=5).bits(symbols, cut, len(symbols))
+    bits = NGram.of(symbols[:cut], size, order=5).bits(symbols, cut, len(symbols))
     each = [b / (len(symbols) - cut) for b in bits]
     assert each[0] > each[1] > each[2] > each[3]
     assert each[3] < 1 < each[0] < math.log2(size)
@@ -91,5 +91,5 @@ def test_more_context_predicts_words_better() -> None:
 
 def test_text_at_the_very_start_has_no_context_to_read() -> None:
     symbols, size = encoded(words(100))
-    bits = NGram(symbols, size, order=6).bits(symbols, 0, 20)
+    bits = NGram.of(symbols, size, order=6).bits(symbols, 0, 20)
     assert all(math.isfinite(b) and b > 0 for b in bits)

@@ -170,7 +170,7 @@ def test_a_text_scored_in_segments_has_the_score_of_the_whole(
     for window in (0, 10):
         whole = scoring.score_text(model, vocabulary, text, window).score
         monkeypatch.setattr(scoring, "SEGMENT", 500)
-        cut = scoring.score_pieces(model, vocabulary, pieces, window)
+        cut = scoring.score_pieces(scoring.network(model), vocabulary, pieces, window)
         monkeypatch.undo()
         assert (cut.symbols, cut.characters, cut.bytes) == (
             *(whole.symbols, whole.characters, whole.bytes),

@@ -6,7 +6,19 @@ from typing import Annotated, Literal
 import typer
 
 from charlm import __version__
-from charlm.cli.options import Changes, Data, Debug, Device, Json, Quiet, Run, Threads, Which, flags
+from charlm.cli.options import (
+    Changes,
+    Data,
+    Debug,
+    Device,
+    Json,
+    Quiet,
+    Run,
+    Threads,
+    Which,
+    With,
+    flags,
+)
 
 EXAMPLES = """\b
 Examples:
@@ -151,6 +163,7 @@ def score(
             min=0, max=10**9, help="Windows of N from the zero state; 0: the whole, stateful."
         ),
     ] = 0,
+    others: With = None,
     per_character: Annotated[
         bool, typer.Option("--per-character", help="A line a symbol: its bits, a tab, the symbol.")
     ] = False,
@@ -168,6 +181,7 @@ def score(
         file,
         split,
         window=window,
+        others=others or [],
         which=which,
         device=device or "cpu",
         threads=threads,

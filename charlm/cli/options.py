@@ -34,6 +34,14 @@ Run = Annotated[
     Path | None,
     typer.Argument(help="A run directory, or a checkpoint in one.", show_default="the latest run"),
 ]
+With = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--with",
+        metavar="RUN|ngram",
+        help="Average with another run, or with the n-gram model of the text. Repeatable.",
+    ),
+]
 Which = Annotated[str, typer.Option("--checkpoint", help="best, latest or a step's number.")]
 
 

@@ -1,6 +1,7 @@
 """`charlm score`."""
 
 import shlex
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -8,7 +9,15 @@ import torch
 
 from charlm import api
 from charlm.errors import UsageError
-from charlm.evaluation.scoring import pieces_of, score_pieces, score_split, size_of, summary
+from charlm.evaluation.scoring import (
+    corpus_of,
+    network,
+    pieces_of,
+    score_pieces,
+    score_split,
+    size_of,
+    summary,
+)
 from charlm.runs.finding import is_run
 from charlm.terminal import console
 from charlm.terminal import score as terminal
@@ -22,6 +31,7 @@ def score(
     split: str | None,
     *,
     window: int,
+    others: Sequence[str],
     which: str,
     device: str,
     threads: int | None,
@@ -40,30 +50,29 @@ def score(
     if (file is None) == (split is None):
         raise UsageError("give a FILE or a --split, one of them", "charlm score RUN my.txt")
     loaded = api.load(run, which=which, device=device)
-    model, vocabulary = loaded.model, loaded.vocabulary
+    vocabulary = loaded.vocabulary
+    mixture = loaded.mixture(others) if others else None
+    read = mixture or network(loaded.model)
     each = partial(terminal.surprisal_lines, vocabulary) if per_character else _nothing
     with terminal.ScoringProgress(size_of(file) if file else None) as progress:
         if file is not None:
             pieces = pieces_of(file, vocabulary)
             result = score_pieces(
-                model, vocabulary, pieces, window, each=each, advanced=progress.advanced
+                read, vocabulary, pieces, window, each=each, advanced=progress.advanced
             )
         else:
             assert split is not None
+            encoded = corpus_of(loaded.checkpoint, "score the file itself")
             result = score_split(
-                loaded.checkpoint,
-                model,
-                SPLITS[split],
-                window,
-                each=each,
-                advanced=progress.advanced,
+                read, encoded, SPLITS[split], window, each=each, advanced=progress.advanced
             )
     if per_character:
         return
+    weights = mixture.weights() if mixture else {}
     if as_json:
-        console.print_json(summary(result, window))
+        console.print_json(summary(result, window, weights))
     else:
-        terminal.scored(result, vocabulary, window)
+        terminal.scored(result, vocabulary, window, weights)
 
 
 def _nothing(*_: object) -> None:

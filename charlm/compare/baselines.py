@@ -35,7 +35,7 @@ def baselines(corpus: Corpus) -> Baselines:
     """
     start, stop = max(corpus.train.start, corpus.train.stop - MOST_SYMBOLS), corpus.train.stop
     train, size = np.asarray(corpus.symbols[start:stop]), len(corpus.vocabulary)
-    model = NGram(train, size)
+    model = NGram.of(train, size)
     text = _bytes(corpus.vocabulary, train)
     compressed = _xz(text)
     order, result = 0, {}

@@ -6,8 +6,9 @@ import math
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from torch import Tensor
 
 from charlm.backends.step import TorchComputation
 from charlm.errors import DataError
-from charlm.evaluation.surprisal import WARM_UP, Score, Tally, opening_size, surprisals
+from charlm.evaluation.surprisal import WARM_UP, Reader, Score, Tally, opening_size, surprisals
 from charlm.models.recurrent import CharModel, no_prediction
 from charlm.runs.checkpoint import Checkpoint
 from charlm.text import corpus
+from charlm.text.corpus import Corpus
 from charlm.text.reading import BLOCK, cannot_read, normalizable
 from charlm.text.vocabulary import Symbols, TextSize, Vocabulary, as_bytes
 
@@ -40,8 +42,8 @@ class Scored:
     surprisals: Tensor
 
 
-def summary(score: Score, window: int) -> dict[str, Any]:
-    """Return what `score --json` prints."""
+def summary(score: Score, window: int, mixture: Mapping[str, float]) -> dict[str, Any]:
+    """Return what `score --json` prints. mixture: the weights of what was averaged, by name."""
     return {
         "characters": score.characters,
         "bytes": score.bytes,
@@ -52,7 +54,7 @@ def summary(score: Score, window: int) -> dict[str, Any]:
         "unknown_characters": score.unknown,
         "protocol": "window" if window else "stateful",
         "adapted": False,
-        "mixture": {},
+        "mixture": dict(mixture),
     }
 
 
@@ -62,14 +64,19 @@ def score_text(
     """Score a text, in float32; bytes are for byte models. Raises: DataError for an empty one."""
     kept: list[tuple[Symbols, Tensor]] = []
     score = score_pieces(
-        model, vocabulary, [content], window, each=lambda *segment: kept.append(segment)
+        network(model), vocabulary, [content], window, each=lambda *segment: kept.append(segment)
     )
     symbols, each = zip(*kept, strict=True)
     return Scored(score, np.concatenate(symbols), torch.cat(each))
 
 
+def network(model: CharModel) -> Reader:
+    """Return what reads a text by a model, in float32."""
+    return partial(surprisals, TorchComputation(model))
+
+
 def score_pieces(
-    model: CharModel,
+    read: Reader,
     vocabulary: Vocabulary,
     pieces: Iterable[str | bytes],
     window: int = 0,
@@ -77,20 +84,18 @@ def score_pieces(
     each: Segments = lambda *_: None,
     advanced: Callable[[int], object] = lambda _: None,
 ) -> Score:
-    """Score a text that comes in pieces, in float32.
+    """Score a text that comes in pieces.
 
-    window: 0 reads statefully; see `surprisals`. each: is given every segment. advanced: is told
-        how many symbols have been read.
+    read: `network`, or a `Mixture`. window: 0 reads statefully; see `surprisals`. each: is given
+        every segment. advanced: is told how many symbols have been read.
 
     Raises: DataError for an empty text.
     """
-    computation, tally = TorchComputation(model), Tally(vocabulary)
+    tally = Tally(vocabulary)
     before = np.empty(0, vocabulary.dtype)
     for symbols in _segments(_encoded(vocabulary, pieces, tally), window):
         given = np.concatenate([before, symbols])
-        found = surprisals(
-            computation, given, len(before), len(given), window=window, advanced=advanced
-        )
+        found = read(given, len(before), len(given), window=window, advanced=advanced)
         tally.add_surprisals(found)
         each(symbols, found)
         before = given[-WARM_UP - 1 :]
@@ -100,40 +105,46 @@ def score_pieces(
 
 
 def score_split(
-    saved: Checkpoint,
-    model: CharModel,
+    read: Reader,
+    encoded: Corpus,
     name: str,
     window: int = 0,
     *,
     each: Segments = lambda *_: None,
     advanced: Callable[[int], object] = lambda _: None,
 ) -> Score:
-    """Score a split of the run's own data, read anew from where the run found it.
+    """Score a split of a run's own data.
 
     name: "train", "validation" or "test". The rest: `score_pieces`.
 
-    Raises: DataError where the text has changed or the split is empty.
+    Raises: DataError where the split is empty.
     """
-    data = saved.config.data
-    encoded = corpus.prepare(data, corpus.survey(data))
-    if encoded.fingerprint != saved.state["corpus"]:
-        raise DataError("the run's text has changed since it was trained", "score the file itself")
     split, vocabulary = encoded.splits[name], encoded.vocabulary
     if not len(split):
         raise DataError(f"the {name} split of this run is empty", "score another split, or a file")
-    computation, tally = TorchComputation(model), Tally(vocabulary)
+    tally = Tally(vocabulary)
     first = 1 if split.start == 0 else 0  # the first symbol of the text follows nothing
     step = _whole_windows(window)
     for start in range(split.start + first, split.stop, step):
         stop = min(start + step, split.stop)
-        found = surprisals(
-            computation, encoded.symbols, start, stop, window=window, advanced=advanced
-        )
+        found = read(encoded.symbols, start, stop, window=window, advanced=advanced)
         tally.add_surprisals(found)
         each(np.asarray(encoded.symbols[start:stop]), found)
     characters, size = opening_size(vocabulary, encoded.symbols) if first else (0, 0)
     tally.add_text(split.characters - characters, split.bytes - size, sum(split.unknown.values()))
     return _finite(tally.score())
+
+
+def corpus_of(saved: Checkpoint, advice: str) -> Corpus:
+    """Return a run's own data, read anew from where the run found it.
+
+    Raises: DataError where the text has changed.
+    """
+    data = saved.config.data
+    encoded = corpus.prepare(data, corpus.survey(data))
+    if encoded.fingerprint != saved.state["corpus"]:
+        raise DataError("the run's text has changed since it was trained", advice)
+    return encoded
 
 
 def _finite(score: Score) -> Score:

@@ -8,6 +8,7 @@ N symbols starts from the zero state, as published numbers of transformers are m
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -59,6 +60,23 @@ class Score:
     def perplexity(self) -> float:
         """Per symbol."""
         return math.exp(min(self.loss, 700.0))
+
+
+class Reader(Protocol):
+    """Returns -ln p of each of `symbols[start:stop]`, given what stands before it.
+
+    Arguments and shapes: as of `surprisals`.
+    """
+
+    def __call__(
+        self,
+        symbols: SymbolSource,
+        start: int,
+        stop: int,
+        *,
+        window: int = 0,
+        advanced: Callable[[int], object] = ...,
+    ) -> Tensor: ...
 
 
 def surprisals(

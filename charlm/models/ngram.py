@@ -3,6 +3,9 @@
 Symbols: V vocabulary size, N positions, n the order (a symbol and the n - 1 symbols before it).
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,31 +32,39 @@ class NGram:
     Source: Chen and Goodman 1999, equation 16 and section 2.7.
     """
 
-    def __init__(self, symbols: Symbols, vocabulary_size: int, order: int = HIGHEST_ORDER) -> None:
-        self.vocabulary_size = vocabulary_size
-        self.order = max(1, min(order, len(symbols)))
-        text = symbols.astype(np.int64)
-        self._grams: list[Integers] = []  # by length, sorted; a gram's number is its place here
+    def __init__(self, counted: Sequence["GramCounts"], vocabulary_size: int) -> None:
+        self.counted, self.vocabulary_size = counted, vocabulary_size
+        self.order = len(counted)
+        self._grams = [level.grams for level in counted]
         self._raw: list[_Level] = []
         self._continued: list[_Level] = []
+        context_count = 1
+        for level, longer in zip(counted, [*counted[1:], None], strict=True):
+            self._raw.append(_Level(level.counts, level.contexts, context_count))
+            if longer is not None:
+                size = len(level.grams)
+                before = np.bincount(longer.grams % size, minlength=size)
+                self._continued.append(_Level(before, level.contexts, context_count))
+            context_count = len(level.grams)
+
+    @classmethod
+    def of(cls, symbols: Symbols, vocabulary_size: int, order: int = HIGHEST_ORDER) -> "NGram":
+        """Count the grams of a text, up to `order` symbols long (or as long as the text)."""
+        text = symbols.astype(np.int64)
         numbers = text  # of the grams that end at each position
-        contexts, context_count = np.zeros(len(text), np.int64), 1
-        gram_contexts = contexts
-        for length in range(1, self.order + 1):
+        contexts = np.zeros(len(text), np.int64)
+        counted: list[GramCounts] = []
+        for length in range(1, max(1, min(order, len(symbols))) + 1):
             keys = numbers
             if length > 1:
-                keys = text[: len(numbers) - 1] * len(self._grams[-1]) + numbers[1:]
+                keys = text[: len(numbers) - 1] * len(counted[-1].grams) + numbers[1:]
+                contexts = numbers[:-1]
             grams, places, inverse, counts = np.unique(
                 keys, return_index=True, return_inverse=True, return_counts=True
             )
-            if length > 1:
-                before = np.bincount(grams % len(self._grams[-1]), minlength=len(self._grams[-1]))
-                self._continued.append(_Level(before, gram_contexts, context_count))
-                contexts, context_count = numbers[:-1], len(self._grams[-1])
-            gram_contexts = contexts[places]
-            self._raw.append(_Level(counts, gram_contexts, context_count))
-            self._grams.append(grams)
+            counted.append(GramCounts(grams, contexts[places], counts))
             numbers = inverse
+        return cls(counted, vocabulary_size)
 
     def gram_count(self, order: int) -> int:
         """Count the different grams that a model of that order keeps."""
@@ -74,6 +85,17 @@ class NGram:
             if level < len(self._continued):
                 lower = self._continued[level].blend(grams[level], known[level], lower)
         return result
+
+    def matches(self, contexts: Symbols) -> tuple[Integers, Integers]:
+        """Return how many of the last symbols of each context the text holds in this order, and how
+        often it does, with a symbol behind them. Shapes: contexts [N, order - 1]; results [N]."""
+        known = self._numbers(contexts.astype(np.int64))
+        length = np.zeros(len(contexts), np.int64)
+        count = np.full(len(contexts), int(self._raw[0].totals[0]), np.int64)
+        for at, (numbers, level) in enumerate(zip(known, self._raw[1:], strict=True), start=1):
+            totals = np.where(numbers == NEVER, 0, level.totals[numbers]).astype(np.int64)
+            length, count = np.where(totals > 0, at, length), np.where(totals > 0, totals, count)
+        return length, count
 
     def bits(self, symbols: SymbolSource, start: int, stop: int) -> list[float]:
         """Return the bits of all of `symbols[start:stop]`, by order: 1, 2, ... `order`.
@@ -100,6 +122,20 @@ class NGram:
             at = np.searchsorted(grams, keys).clip(0, len(grams) - 1)
             result.append(np.where((grams[at] == keys) & (shorter != NEVER), at, NEVER))
         return result
+
+
+@dataclass(frozen=True)
+class GramCounts:
+    """The grams of one length in a text.
+
+    grams: sorted; a gram's number is its place here. Each is its first symbol times the number of
+    grams a symbol shorter, plus the number of the rest. contexts: the number of each gram without
+    its last symbol. counts: how often each occurs.
+    """
+
+    grams: Integers
+    contexts: Integers
+    counts: Integers
 
 
 class _Level:

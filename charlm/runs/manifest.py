@@ -21,8 +21,11 @@ MOST_OF_MANIFEST, MOST_OF_CONFIG = 1_000_000, 10_000_000
 """Bytes."""
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read a checkpoint's manifest. Raises: CheckpointError: none, damaged, of another format."""
+def read_manifest(folder: Path, format: str = FORMAT) -> dict[str, Any]:
+    """Read the manifest of a checkpoint, or of what is kept in the same way in another format.
+
+    Raises: CheckpointError: none, damaged, of another format.
+    """
     try:
         manifest = json.loads(read_regular(folder / MANIFEST, MOST_OF_MANIFEST))
     except FileNotFoundError:
@@ -31,9 +34,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise damaged(folder, f"{MANIFEST} cannot be read: {error}") from None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+    if not isinstance(manifest, dict) or manifest.get("format") != format:
         raise CheckpointError(
-            f"{folder / MANIFEST} is not of the format {FORMAT}",
+            f"{folder / MANIFEST} is not of the format {format}",
             "use the version of charlm that wrote it",
         )
     return manifest

@@ -3,6 +3,7 @@
 import math
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -13,8 +14,9 @@ from charlm.terminal.training import SECONDS_BETWEEN_LINES, bar
 from charlm.text.vocabulary import Symbols, Vocabulary
 
 
-def scored(score: Score, vocabulary: Vocabulary, window: int) -> None:
-    """Print how well a text is predicted, by which protocol, and what the unknown cost."""
+def scored(score: Score, vocabulary: Vocabulary, window: int, weights: Mapping[str, float]) -> None:
+    """Print how well a text is predicted, by which protocol, by what mixture, if it is one, and
+    what the unknown cost."""
     protocol = f"windows of {window}" if window else "stateful"
     print_result(
         f"{score.bits_per_character:.4f} bits per character, {score.bits_per_byte:.4f} per byte"
@@ -23,6 +25,9 @@ def scored(score: Score, vocabulary: Vocabulary, window: int) -> None:
         f"{score.characters:,} characters, {score.loss:.4f} nats a symbol, "
         f"perplexity {score.perplexity:.3f}, protocol: {protocol}"
     )
+    if weights:
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in weights.items())
+        print_result(f"a mixture, by weights learned from what was read before: {shares}")
     if score.unknown:
         bits = math.log2(vocabulary.outside)
         print_result(

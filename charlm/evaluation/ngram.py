@@ -1,0 +1,43 @@
+"""The n-gram model of a run: from where it is kept, else counted and kept."""
+
+import logging
+
+import numpy as np
+
+from charlm.errors import CheckpointError
+from charlm.evaluation.scoring import corpus_of
+from charlm.models.ngram import NGram
+from charlm.runs import ngram_file
+from charlm.runs.checkpoint import Checkpoint
+
+MOST_SYMBOLS = 20_000_000
+"""Counting reads so many, the last of the train split: 20 seconds and 4 GB."""
+
+log = logging.getLogger(__name__)
+
+
+def ngram_of(saved: Checkpoint) -> NGram:
+    """Return the Kneser-Ney model of a run's own train split.
+
+    It is kept in the run; a checkpoint that was copied out of its run has it counted every time.
+
+    Raises: DataError where it has to be counted, and the run's text has changed.
+    """
+    run = saved.folder.parent.parent if saved.folder.parent.name == "checkpoints" else None
+    fingerprint = saved.state["corpus"]
+    if run is not None and (run / ngram_file.FOLDER).exists():
+        try:
+            return ngram_file.read(run, fingerprint, len(saved.vocabulary))
+        except CheckpointError as error:
+            log.warning(f"{error.what}; it is counted again")
+    encoded = corpus_of(saved, "use the n-gram model with a run whose text is as it was")
+    stop = encoded.train.stop
+    start = max(encoded.train.start, stop - MOST_SYMBOLS)
+    log.info("counting the n-grams of the train split")
+    model = NGram.of(np.asarray(encoded.symbols[start:stop]), len(encoded.vocabulary))
+    if run is not None:
+        try:
+            ngram_file.write(run, model, fingerprint)
+        except OSError as error:
+            log.warning(f"the n-gram model is not kept in {run}: {error.strerror}")
+    return model

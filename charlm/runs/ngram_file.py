@@ -1,0 +1,96 @@
+"""The n-gram model of a run's train split, counted once and kept in the run.
+
+Written as a checkpoint is: under a temporary name, synced, then renamed, with a manifest of sizes
+and digests. It is used only where all counts can be those of one text.
+"""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+import torch
+
+from charlm.files import json_bytes, sweep, sync_folder, write_synced
+from charlm.models.ngram import GramCounts, NGram
+from charlm.runs import tensor_file
+from charlm.runs.checkpoint import UNFINISHED
+from charlm.runs.manifest import MANIFEST, damaged, read_manifest, verified
+
+FORMAT = "charlm-ngram-1"
+FOLDER, COUNTS = "ngram", "counts.safetensors"
+PARTS = ("grams", "contexts", "counts")
+
+
+def write(run: Path, model: NGram, corpus: str) -> None:
+    """Keep a model in a run. corpus: the fingerprint of the text that it counts.
+
+    Raises: OSError.
+    """
+    tensors = {
+        f"{length}.{part}": torch.from_numpy(getattr(counted, part))
+        for length, counted in enumerate(model.counted, start=1)
+        for part in PARTS
+    }
+    sweep(run, f"{UNFINISHED}*")
+    temporary = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=run))
+    try:
+        temporary.chmod(0o755)
+        size, digest = tensor_file.write(temporary / COUNTS, tensors)
+        manifest = {
+            "format": FORMAT,
+            "corpus": corpus,
+            "files": {COUNTS: {"size": size, "sha256": digest}},
+        }
+        write_synced(temporary / MANIFEST, json_bytes(manifest))
+        sync_folder(temporary)
+        if (run / FOLDER).exists():
+            (run / FOLDER).rename(temporary / FOLDER)
+        temporary.rename(run / FOLDER)
+        sync_folder(run)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def read(run: Path, corpus: str, vocabulary_size: int) -> NGram:
+    """Read the model that a run keeps. Raises: CheckpointError: none, damaged, of another text."""
+    folder = run / FOLDER
+    manifest = read_manifest(folder, FORMAT)
+    if manifest.get("corpus") != corpus:
+        raise damaged(folder, "it counts another text")
+    content = verified(folder, manifest, COUNTS)
+    try:
+        arrays = safetensors.numpy.load(content)
+        order = len(arrays) // len(PARTS)
+        counted = [
+            GramCounts(*(arrays.pop(f"{length}.{part}") for part in PARTS))
+            for length in range(1, order + 1)
+        ]
+        if arrays or not counted:
+            raise ValueError("there are other tensors in it")
+        _refuse_impossible(counted, vocabulary_size)
+    except Exception as error:  # whatever a stranger's header makes the library say
+        raise damaged(folder, f"{COUNTS}: {type(error).__name__} {error}") from None
+    return NGram(counted, vocabulary_size)
+
+
+def _refuse_impossible(counted: list[GramCounts], vocabulary_size: int) -> None:
+    """Compare counts with what every text's are. Raises: ValueError."""
+    shorter = 1
+    for level in counted:
+        parts: list[Any] = [level.grams, level.contexts, level.counts]
+        if any(part.dtype != np.int64 or part.ndim != 1 for part in parts):
+            raise ValueError("a tensor is not one row of int64")
+        if len({len(part) for part in parts}) > 1 or not len(level.grams):
+            raise ValueError("its tensors are not equally long")
+        if (np.diff(level.grams) <= 0).any() or not 0 <= level.grams[0] <= level.grams[-1]:
+            raise ValueError("the grams are not in order")
+        if level.grams[-1] >= vocabulary_size * shorter:
+            raise ValueError("a gram holds what the vocabulary does not")
+        if level.contexts.min() < 0 or level.contexts.max() >= shorter:
+            raise ValueError("there is no such context")
+        if level.counts.min() < 1 or level.counts.sum() > 2**53:
+            raise ValueError("a gram is counted less than once")
+        shorter = len(level.grams)

@@ -1,0 +1,176 @@
+"""Mixtures: a distribution by weights from the past only, better than its parts, kept intact."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TINY, new_cache, words
+
+import charlm
+from charlm.__main__ import run
+from charlm.errors import CheckpointError
+from charlm.evaluation.mixture import BLOCK, Mixture, NGramReader
+from charlm.models.ngram import NGram
+from charlm.runs import ngram_file
+
+SETTINGS = [part for change in [*TINY, "train.steps=60"] for part in ("--set", change)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, kernels_folder: Path) -> Path:
+    folder = tmp_path_factory.mktemp("mixture")
+    (folder / "words.txt").write_text(words(3000), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("CHARLM_CACHE", new_cache(tmp_path_factory, kernels_folder))
+        for seed in (0, 1):
+            changes = [*SETTINGS, "--set", f"train.seed={seed}", "-q"]
+            assert run(["train", "words.txt", *changes, "--run", f"seed-{seed}"]) == 0
+        (folder / "other.txt").write_text("xyz" * 400, encoding="utf-8")
+        assert run(["train", "other.txt", *SETTINGS, "-q", "--run", "other"]) == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+
+
+def scored(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, object]:
+    capsys.readouterr()
+    assert run(["score", "seed-0", "--split", "val", "--json", *arguments]) == 0
+    found: dict[str, object] = json.loads(capsys.readouterr().out)
+    return found
+
+
+# ---- what is averaged ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("window", [0, 5])
+def test_probabilities_of_all_that_might_follow_sum_to_one(folder: Path, window: int) -> None:
+    loaded = charlm.load(folder / "seed-0")
+    text = loaded.vocabulary.encode(words(40))
+    for at in (1, 3, BLOCK, BLOCK + 5, len(text) - 1):
+        chances = []
+        for symbol in range(len(loaded.vocabulary)):
+            mixture = loaded.mixture(["seed-1", "ngram"])  # anew: what was read is learned from
+            given = np.concatenate([text[:at], np.array([symbol], text.dtype)])
+            chances.append(math.exp(-mixture(given, 0, at + 1, window=window)[-1]))
+        assert sum(chances) == pytest.approx(1, abs=1e-5)  # the networks compute in float32
+
+
+def test_weights_come_from_what_was_read_and_nothing_else(folder: Path) -> None:
+    loaded = charlm.load(folder / "seed-0")
+    text = loaded.vocabulary.encode(words(60))
+    changed = text.copy()
+    changed[100:] = text[99]
+    before, after = (loaded.mixture(["ngram"])(t, 0, len(text))[:100] for t in (text, changed))
+    assert before.equal(after)
+
+
+def test_average_of_fixed_costs_follows_the_equations() -> None:
+    rng = np.random.default_rng(0)
+    costs, cases = rng.exponential(1.0, (5 * BLOCK, 3)), np.zeros(5 * BLOCK, np.int64)
+    mixture = Mixture([(name, lambda *_, **__: None) for name in "abc"])  # type: ignore[arg-type, return-value]
+    right, expected = np.ones(3), []
+    for block in np.split(np.exp(-costs), 5):
+        shares = right / right.sum() * block
+        expected += list(-np.log(shares.sum(axis=1)))
+        right = right + (shares / shares.sum(axis=1, keepdims=True)).sum(axis=0)
+    assert mixture.average(costs, cases) == pytest.approx(np.array(expected), rel=1e-12)
+
+
+def test_ngram_model_in_a_window_sees_only_the_window() -> None:
+    rng = np.random.default_rng(1)
+    text = rng.integers(0, 3, 400)
+    reader = NGramReader(NGram.of(text, 3, order=4))
+    changed = text.copy()
+    changed[:200] = 2 - changed[:200]
+    seen = slice(201, 230)  # the windows begin behind the symbols 200, 210 and 220
+    one, other = (reader(t, seen.start, seen.stop, window=10) for t in (text, changed))
+    assert one.equal(other)
+    whole = reader(changed, seen.start, seen.stop)
+    assert not one.equal(whole)
+
+
+# ---- what it is good for ------------------------------------------------------------------------
+
+
+def test_mixture_is_better_than_its_parts(capsys: pytest.CaptureFixture[str]) -> None:
+    alone, both = scored(capsys), scored(capsys, "--with", "seed-1", "--with", "ngram")
+    assert both["bits_per_character"] < alone["bits_per_character"]  # type: ignore[operator]
+    assert alone["mixture"] == {}
+    assert isinstance(both["mixture"], dict)
+    assert list(both["mixture"]) == ["seed-0", "seed-1", "ngram"]
+    assert sum(both["mixture"].values()) == pytest.approx(1)
+
+
+def test_windows_are_mixed_too_and_predict_less(capsys: pytest.CaptureFixture[str]) -> None:
+    found = [scored(capsys, "--with", "ngram", "--window", window) for window in ("0", "8")]
+    assert found[0]["loss"] < found[1]["loss"]  # type: ignore[operator]
+
+
+# ---- what is refused ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("other", "said"), [("other", "other symbols"), ("seed-0", "twice"), ("none", "no run")]
+)
+def test_what_cannot_be_averaged_is_refused(
+    capsys: pytest.CaptureFixture[str], other: str, said: str
+) -> None:
+    assert run(["score", "seed-0", "--split", "val", "--with", other]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("help: ") == 1
+
+
+# ---- what is kept -------------------------------------------------------------------------------
+
+
+def test_counts_are_kept_in_the_run_and_read_again(
+    capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    first = scored(capsys, "--with", "ngram")
+    kept = (folder / "seed-0" / "ngram" / ngram_file.COUNTS).read_bytes()
+    assert scored(capsys, "--with", "ngram") == first
+    assert (folder / "seed-0" / "ngram" / ngram_file.COUNTS).read_bytes() == kept
+
+
+@pytest.mark.parametrize("name", [ngram_file.COUNTS, "manifest.json"])
+def test_damaged_counts_are_counted_again(
+    capsys: pytest.CaptureFixture[str], folder: Path, name: str
+) -> None:
+    first = scored(capsys, "--with", "ngram")
+    path = folder / "seed-0" / "ngram" / name
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    capsys.readouterr()
+    assert run(["score", "seed-0", "--split", "val", "--json", "--with", "ngram"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out) == first
+    assert "counted again" in err
+    assert path.read_bytes() == content
+
+
+def test_counts_that_no_text_has_are_refused(tmp_path: Path) -> None:
+    text = np.array([0, 1, 2, 0, 1, 1, 2, 0] * 9)
+    for level, part, place, value in (
+        (0, "grams", 1, 0),
+        (0, "grams", 2, 9),
+        (1, "contexts", 0, 3),
+        (1, "contexts", 0, -1),
+        (1, "counts", 0, 0),
+        (2, "grams", 0, -5),
+    ):
+        model = NGram.of(text, 3, order=3)
+        getattr(model.counted[level], part)[place] = value
+        ngram_file.write(tmp_path, model, "text")
+        with pytest.raises(CheckpointError):
+            ngram_file.read(tmp_path, "text", 3)
+    ngram_file.write(tmp_path, NGram.of(text, 3, order=3), "text")
+    assert ngram_file.read(tmp_path, "text", 3).order == 3
+    with pytest.raises(CheckpointError, match="another text"):
+        ngram_file.read(tmp_path, "other", 3)

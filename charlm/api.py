@@ -8,32 +8,43 @@ Everything that goes wrong on purpose is raised as a `charlm.CharlmError`, whose
 are sentences for people.
 """
 
+import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from charlm.backends.device import exact_float32, resolve_device, use_threads
 from charlm.config.messages import sentence
 from charlm.config.schema import SampleConfig
-from charlm.errors import UsageError
+from charlm.errors import DataError, UsageError
 from charlm.evaluation.mixture import Mixture
 from charlm.evaluation.ngram import ngram_of
-from charlm.evaluation.scoring import Scored, network, score_text
+from charlm.evaluation.scoring import Scored, corpus_of, network, score_text
 from charlm.evaluation.surprisal import Score
+from charlm.models.ngram import NGram
 from charlm.models.recurrent import CharModel
 from charlm.runs import checkpoint
 from charlm.runs.checkpoint import Checkpoint
 from charlm.runs.finding import locate
+from charlm.sampling.engine import Engine, make_engine
 from charlm.sampling.generate import Generation
+from charlm.sampling.mixture import MixtureEngine
 from charlm.text.vocabulary import Vocabulary
 from charlm.training import setup
 from charlm.training.events import Finished
 
 PathLike = str | os.PathLike[str]
+
+LEARNED_FROM = 100_000
+"""Symbols of the validation split from which the weights of a mixture that writes are learned."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,6 +80,7 @@ class Loaded:
         stop: str = "",
         threads: int = 1,
         precision: str = "auto",
+        make: Callable[[int], Engine] | None = None,
         **options: Any,
     ) -> Generation:
         """Prepare `num` texts at once; iterating over the result writes them, into its `samples`.
@@ -92,16 +104,17 @@ class Loaded:
             stop=stop,
             threads=threads,
             precision=precision,
+            make=make,
         )
 
-    def mixture(self, others: Sequence[str | os.PathLike[str]]) -> Mixture:
-        """Return what averages this model with others: runs, or "ngram" for the n-gram model of
-        the run's train split.
+    def averaged_with(self, others: Sequence[PathLike]) -> "Averaged":
+        """Return this model and others, to be averaged: runs, or "ngram" for the n-gram model of
+        this run's train split.
 
         Raises: UsageError (named twice, of another vocabulary), DataError, CheckpointError.
         """
         own, ngram = self._name(), None
-        networks, folders = {own: network(self.model)}, {self.checkpoint.folder.absolute()}
+        models, folders = {own: self.model}, {self.checkpoint.folder.absolute()}
         for other in others:
             if other == "ngram":
                 ngram = ngram_of(self.checkpoint)
@@ -115,8 +128,8 @@ class Loaded:
             if loaded.checkpoint.folder.absolute() in folders:
                 raise UsageError(f"{other} is averaged twice", "name different runs")
             folders.add(loaded.checkpoint.folder.absolute())
-            networks[str(other)] = network(loaded.model)
-        return Mixture(list(networks.items()), ngram)
+            models[str(other)] = loaded.model
+        return Averaged(self, models, ngram)
 
     def _name(self) -> str:
         """Name the run, or the checkpoint that was copied out of one; from here, if it is below."""
@@ -139,6 +152,41 @@ class Loaded:
         Units: surprisals in nats. Raises: as `score`.
         """
         return score_text(self.model, self.vocabulary, text)
+
+
+@dataclass(frozen=True)
+class Averaged:
+    """A trained model and others, whose probabilities are averaged.
+
+    models: all of them, by the names of their runs. ngram: the n-gram model, if it is one of them.
+    """
+
+    first: Loaded
+    models: Mapping[str, CharModel]
+    ngram: NGram | None
+
+    def mixture(self) -> Mixture:
+        """Return what reads a text, by weights that are learned on the way, from equal ones on."""
+        return Mixture([(name, network(m)) for name, m in self.models.items()], self.ngram)
+
+    def learned(self) -> Mixture:
+        """Return the mixture as it is after the run's validation split, or its beginning; as it is
+        at first, with a warning, where that cannot be had."""
+        mixture = self.mixture()
+        try:
+            encoded = corpus_of(self.first.checkpoint, "")
+            split = encoded.splits["validation"]
+            if not len(split):
+                raise DataError("the validation split is empty", "")
+            mixture(encoded.symbols, split.start, min(split.stop, split.start + LEARNED_FROM))
+        except DataError as error:
+            log.warning(f"{error.what}: all models have the same weight")
+        return mixture
+
+    def engine(self, weights: NDArray[np.float64], num: int, precision: str = "auto") -> Engine:
+        """Return what writes `num` texts. weights: as of `Mixture.weights`."""
+        engines = [make_engine(model, num, precision) for model in self.models.values()]
+        return MixtureEngine(engines, self.ngram, weights, num, len(self.first.vocabulary))
 
 
 def load(run: PathLike | None = None, *, which: str = "best", device: str = "cpu") -> Loaded:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import TINY, new_cache, words
 
 import charlm
@@ -55,7 +56,9 @@ def test_probabilities_of_all_that_might_follow_sum_to_one(folder: Path, window:
     for at in (1, 3, BLOCK, BLOCK + 5, len(text) - 1):
         chances = []
         for symbol in range(len(loaded.vocabulary)):
-            mixture = loaded.mixture(["seed-1", "ngram"])  # anew: what was read is learned from
+            mixture = loaded.averaged_with(
+                ["seed-1", "ngram"]
+            ).mixture()  # anew: what was read is learned from
             given = np.concatenate([text[:at], np.array([symbol], text.dtype)])
             chances.append(math.exp(-mixture(given, 0, at + 1, window=window)[-1]))
         assert sum(chances) == pytest.approx(1, abs=1e-5)  # the networks compute in float32
@@ -66,7 +69,9 @@ def test_weights_come_from_what_was_read_and_nothing_else(folder: Path) -> None:
     text = loaded.vocabulary.encode(words(60))
     changed = text.copy()
     changed[100:] = text[99]
-    before, after = (loaded.mixture(["ngram"])(t, 0, len(text))[:100] for t in (text, changed))
+    before, after = (
+        loaded.averaged_with(["ngram"]).mixture()(t, 0, len(text))[:100] for t in (text, changed)
+    )
     assert before.equal(after)
 
 
@@ -174,3 +179,49 @@ def test_counts_that_no_text_has_are_refused(tmp_path: Path) -> None:
     assert ngram_file.read(tmp_path, "text", 3).order == 3
     with pytest.raises(CheckpointError, match="another text"):
         ngram_file.read(tmp_path, "other", 3)
+
+
+# ---- writing ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num", ["1", "3"])
+def test_sample_of_a_mixture_costs_what_the_mixture_says(
+    capsys: pytest.CaptureFixture[str], folder: Path, num: str
+) -> None:
+    arguments = ["sample", "seed-0", "--with", "seed-1", "--with", "ngram", "--num", num]
+    arguments += ["--length", "60", "--seed", "1", "--prompt", "the quick", "--json"]
+    assert run(arguments) == 0
+    written = json.loads(capsys.readouterr().out)
+    assert run(arguments) == 0
+    assert json.loads(capsys.readouterr().out) == written
+    assert len(written["samples"]) == int(num)
+    averaged = charlm.load(folder / "seed-0").averaged_with(["seed-1", "ngram"])
+    weights = averaged.learned().weights()
+    for sample in written["samples"]:
+        engine = averaged.engine(weights, 1, "float32")
+        symbols = averaged.first.vocabulary.encode("the quick" + sample["text"])
+        bits = 0.0
+        for at, symbol in enumerate(symbols[:-1].tolist()):
+            logits = engine.read(torch.tensor([symbol]))
+            if at >= len("the quick") - 1:
+                bits -= float(logits[0].log_softmax(-1)[symbols[at + 1]]) / math.log(2)
+        # The engines may write in bfloat16.
+        assert sample["bits_per_character"] == pytest.approx(bits / len(sample["text"]), rel=0.02)
+
+
+def test_mixture_writes_with_equal_weights_where_the_text_is_gone(
+    capsys: pytest.CaptureFixture[str],
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "gone.txt").write_text(words(1000), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert run(["train", "gone.txt", *SETTINGS, "-q", "--run", "one"]) == 0
+    assert run(["score", "one", "gone.txt", "--with", "ngram", "--json"]) == 0
+    (tmp_path / "gone.txt").unlink()
+    capsys.readouterr()
+    assert run(["sample", "one", "--with", "ngram", "--length", "20"]) == 0
+    out, err = capsys.readouterr()
+    assert len(out) >= 20
+    assert "same weight" in err

@@ -118,6 +118,7 @@ def sample(
     ] = None,
     num: Annotated[int, typer.Option(min=1, max=10**9, help="Number of samples.")] = 1,
     stop: Annotated[str, typer.Option(help="End before this text.")] = "",
+    others: With = None,
     which: Which = "best",
     precision: Annotated[
         Literal["auto", "float32", "bfloat16", "int8"],
@@ -145,6 +146,7 @@ def sample(
         stop=stop,
         threads=threads or 1,
         precision=precision,
+        others=others or [],
         as_json=as_json,
     )
 

@@ -2,7 +2,8 @@
 
 import secrets
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,12 +27,19 @@ def sample(
     stop: str,
     threads: int,
     precision: str,
+    others: Sequence[str],
     as_json: bool,
 ) -> None:
     """Write text to stdout as it comes, or all samples as JSON. prompt: "-" is read from stdin."""
     prompt = _from_stdin(loaded.vocabulary) if prompt == "-" else prompt
     torch.set_num_threads(threads)
     chosen_seed = secrets.randbelow(2**32) if seed is None else seed
+    make, mixture = None, {}
+    if others:
+        averaged = loaded.averaged_with(others)
+        learned = averaged.learned()
+        make = partial(averaged.engine, learned.weights(), precision=precision)
+        mixture = {"mixture": learned.mean_weights()}
     generation = loaded.generation(
         prompt,
         seed=chosen_seed,
@@ -39,13 +47,15 @@ def sample(
         stop=stop,
         threads=threads,
         precision=precision,
+        make=make,
         **options,
     )
     if unknown := loaded.vocabulary.unknown_in(prompt):
         fate = "read as unknown" if loaded.vocabulary.has_unknown else "left out"
         console.warn(f"not in the vocabulary, so {fate}: {named(unknown)}")
     if as_json:
-        _print_json(loaded, generation, prompt, chosen_seed, precision)
+        report = _report(loaded, generation, prompt, chosen_seed, precision)
+        console.print_json(report | mixture)
         return
     writer = console.Writer()
     if num == 1:
@@ -74,12 +84,13 @@ def _from_stdin(vocabulary: Vocabulary) -> str:
         ) from None
 
 
-def _print_json(
+def _report(
     loaded: Loaded, generation: Generation, prompt: str, seed: int, precision: str
-) -> None:
+) -> dict[str, Any]:
+    """Write all samples, and return what `sample --json` prints."""
     list(generation)
     kernels, precision = choose_precision(loaded.model, precision)
-    report = {
+    return {
         "prompt": prompt,
         "seed": seed,
         "backend": "native" if kernels else "torch",
@@ -92,4 +103,3 @@ def _print_json(
             for one in generation.samples
         ],
     }
-    console.print_json(report)

@@ -51,7 +51,7 @@ def score(
         raise UsageError("give a FILE or a --split, one of them", "charlm score RUN my.txt")
     loaded = api.load(run, which=which, device=device)
     vocabulary = loaded.vocabulary
-    mixture = loaded.mixture(others) if others else None
+    mixture = loaded.averaged_with(others).mixture() if others else None
     read = mixture or network(loaded.model)
     each = partial(terminal.surprisal_lines, vocabulary) if per_character else _nothing
     with terminal.ScoringProgress(size_of(file) if file else None) as progress:
@@ -68,7 +68,7 @@ def score(
             )
     if per_character:
         return
-    weights = mixture.weights() if mixture else {}
+    weights = mixture.mean_weights() if mixture else {}
     if as_json:
         console.print_json(summary(result, window, weights))
     else:

@@ -29,20 +29,13 @@ PRIOR = 1.0
 """What each predictor has been right, in every case, before anything is read."""
 POSITIONS = 1 << 17
 """That the n-gram model looks up at a time."""
-COUNTS = np.array([2, 4, 16, 64])
-"""Where the cases are cut by how often the n-gram model has seen the context."""
 
 
 class NGramReader:
-    """Reads a text by an n-gram model, which knows no state but the symbols before. See `Reader`.
-
-    cases: which of its cases each position is, by how much of the context the model has seen, and
-    how often.
-    """
+    """Reads a text by an n-gram model, whose only state are the symbols before. See `Reader`."""
 
     def __init__(self, model: NGram) -> None:
         self._model = model
-        self.cases = model.order * (len(COUNTS) + 1)
 
     def __call__(
         self,
@@ -58,16 +51,16 @@ class NGramReader:
     def read(
         self, symbols: SymbolSource, start: int, stop: int, window: int = 0
     ) -> tuple[Tensor, Integers]:
-        """Return the surprisal of each of `symbols[start:stop]` and its case. Shapes: [N]."""
+        """Return the surprisal of each of `symbols[start:stop]`, and the case of what stands before
+        it (see `NGram.cases`). Shapes: [N]."""
         found, cases = [], []
         for begin in range(start, stop, POSITIONS):
             positions = np.arange(begin, min(begin + POSITIONS, stop))
             contexts = self._contexts(symbols, positions, max(start, 1), window)
             read = np.asarray(symbols[begin : begin + len(positions)])
             chances = self._model.probabilities(contexts, read)
-            length, count = self._model.matches(contexts)
             found.append(-np.log(chances[-1]))
-            cases.append(length * (len(COUNTS) + 1) + np.searchsorted(COUNTS, count, side="right"))
+            cases.append(self._model.cases(contexts))
         return torch.from_numpy(np.concatenate(found)), np.concatenate(cases)
 
     def _contexts(
@@ -106,7 +99,7 @@ class Mixture:
         self.names = [name for name, _ in networks] + (["ngram"] if ngram else [])
         self._networks = [reader for _, reader in networks]
         self._ngram = NGramReader(ngram) if ngram else None
-        self._right = np.full((self._ngram.cases if self._ngram else 1, len(self.names)), PRIOR)
+        self._right = np.full((ngram.case_count if ngram else 1, len(self.names)), PRIOR)
         self._sums, self._count = np.zeros(len(self.names)), 0
 
     def __call__(
@@ -151,9 +144,14 @@ class Mixture:
         self._count += len(costs)
         return result
 
-    def weights(self) -> dict[str, float]:
+    def weights(self) -> Reals:
+        """Return the weights that come next. Shapes: [cases, K]; the rows sum to one."""
+        weights: Reals = self._right / self._right.sum(axis=1, keepdims=True)
+        return weights
+
+    def mean_weights(self) -> dict[str, float]:
         """Return the mean weight that each predictor has had so far, by its name."""
-        shares = self._sums / max(1, self._count)
+        shares = self._sums / self._count if self._count else self.weights().mean(axis=0)
         return dict(zip(self.names, shares.tolist(), strict=True))
 
 

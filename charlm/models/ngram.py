@@ -16,6 +16,8 @@ Integers = NDArray[np.int64]
 Reals = NDArray[np.float64]
 
 HIGHEST_ORDER = 8
+OFTEN = np.array([2, 4, 16, 64])
+"""Where the cases of contexts are cut by how often the text holds them."""
 NEVER = -1
 """The number of a gram that the text does not hold."""
 
@@ -86,9 +88,20 @@ class NGram:
                 lower = self._continued[level].blend(grams[level], known[level], lower)
         return result
 
-    def matches(self, contexts: Symbols) -> tuple[Integers, Integers]:
+    def cases(self, contexts: Symbols) -> Integers:
+        """Number the case of each context, below `case_count`: how much of it the text holds, and
+        how often. Shapes: contexts [N, order - 1]; result [N]."""
+        length, count = self._matches(contexts)
+        cases: Integers = length * (len(OFTEN) + 1) + np.searchsorted(OFTEN, count, side="right")
+        return cases
+
+    @property
+    def case_count(self) -> int:
+        return self.order * (len(OFTEN) + 1)
+
+    def _matches(self, contexts: Symbols) -> tuple[Integers, Integers]:
         """Return how many of the last symbols of each context the text holds in this order, and how
-        often it does, with a symbol behind them. Shapes: contexts [N, order - 1]; results [N]."""
+        often it does, with a symbol behind them. Shapes: as `cases`."""
         known = self._numbers(contexts.astype(np.int64))
         length = np.zeros(len(contexts), np.int64)
         count = np.full(len(contexts), int(self._raw[0].totals[0]), np.int64)

@@ -105,10 +105,35 @@ class NativeEngine:
         )
 
 
-class TorchEngine:
-    """Writes by the cells' own equations, on any device. See `Engine`."""
+class StepwiseEngine:
+    """Writes by reading each symbol that it has written. See `Engine`."""
 
     chunk_size = 1
+    _logits: Tensor
+
+    def read(self, symbols: Tensor) -> Tensor:
+        """Read one more symbol in every text, into `_logits`; return them."""
+        raise NotImplementedError
+
+    @torch.inference_mode()
+    def write(
+        self, uniforms: Tensor, config: SampleConfig, unknown: int | None
+    ) -> tuple[Tensor, Tensor]:
+        rows = []
+        for uniform in uniforms:
+            logits = self._logits.clone()
+            if unknown is not None:
+                logits[:, unknown] = -math.inf
+            symbols = choose(logits, config, uniform.to(logits.device))
+            surprisal = -self._logits.log_softmax(-1).gather(-1, symbols.unsqueeze(-1))
+            rows.append((symbols, surprisal.squeeze(-1)))
+            self.read(symbols)
+        symbols, nats = (torch.stack(parts) for parts in zip(*rows, strict=True))
+        return symbols, nats
+
+
+class TorchEngine(StepwiseEngine):
+    """Writes by the cells' own equations, on any device. See `Engine`."""
 
     @torch.inference_mode()
     def __init__(self, model: CharModel, num: int = 1) -> None:
@@ -137,22 +162,6 @@ class TorchEngine:
             given = self.states[layer][0]
         self._logits = F.linear(given, *self.head)
         return self._logits
-
-    @torch.inference_mode()
-    def write(
-        self, uniforms: Tensor, config: SampleConfig, unknown: int | None
-    ) -> tuple[Tensor, Tensor]:
-        rows = []
-        for uniform in uniforms:
-            logits = self._logits.clone()
-            if unknown is not None:
-                logits[:, unknown] = -math.inf
-            symbols = choose(logits, config, uniform.to(logits.device))
-            surprisal = -self._logits.log_softmax(-1).gather(-1, symbols.unsqueeze(-1))
-            rows.append((symbols, surprisal.squeeze(-1)))
-            self.read(symbols)
-        symbols, nats = (torch.stack(parts) for parts in zip(*rows, strict=True))
-        return symbols, nats
 
 
 def column_major(weight: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Text written by a model, piece by piece."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -13,7 +13,7 @@ from charlm.backends.device import use_threads
 from charlm.config.schema import SampleConfig
 from charlm.models.recurrent import CharModel, no_prediction
 from charlm.sampling.decoder import StreamDecoder
-from charlm.sampling.engine import make_engine
+from charlm.sampling.engine import Engine, make_engine
 from charlm.text.vocabulary import Vocabulary
 
 UNIFORMS_CHUNK = 1024
@@ -46,9 +46,10 @@ class Generation:
     character of its training text.
 
     seed: the same seed gives the same text. threads: of torch, while it computes. precision: see
-        `choose_precision`.
+        `choose_precision`. make: makes what predicts, for so many texts, where it is not the model
+        alone.
 
-    Raises: UsageError for a precision that cannot be had.
+    Raises: UsageError for a precision that cannot be had, or more texts than fit in memory.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Generation:
         stop: str = "",
         threads: int = 1,
         precision: str = "auto",
+        make: Callable[[int], Engine] | None = None,
     ) -> None:
         if config.temperature < COLDEST:
             config = config.model_copy(update={"temperature": 0.0})
@@ -73,7 +75,7 @@ class Generation:
         self._seed, self._threads = seed, threads
         self._device = model.head.weight.device
         self._decoders = [StreamDecoder(vocabulary, stop) for _ in range(num)]
-        self._engine = make_engine(model, num, precision)
+        self._engine = make(num) if make else make_engine(model, num, precision)
 
     def __iter__(self) -> Iterator[str]:
         yield from self._read_prompt()

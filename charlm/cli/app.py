@@ -74,6 +74,9 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --run, or the latest.")
     ] = False,
+    init: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Start from the weights of another run.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Resolve, count, estimate; write nothing.")
     ] = False,
@@ -87,7 +90,7 @@ def train(
     from charlm.cli import train as command
     from charlm.errors import UsageError
 
-    given = command.Arguments(config, changes or [], flags(data, device, threads))
+    given = command.Arguments(config, changes or [], flags(data, device, threads, init))
     if resume and dry_run:
         raise UsageError("--resume and --dry-run go one at a time", "leave one of them out")
     if dry_run:

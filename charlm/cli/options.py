@@ -45,8 +45,15 @@ With = Annotated[
 Which = Annotated[str, typer.Option("--checkpoint", help="best, latest or a step's number.")]
 
 
-def flags(data: list[str] | None, device: str | None, threads: int | None) -> dict[str, Any]:
+def flags(
+    data: list[str] | None, device: str | None, threads: int | None, init: str | None = None
+) -> dict[str, Any]:
     """Return the options that stand for a key of the configuration, where they were given."""
     path = (data[0] if len(data) == 1 else data) if data else None
-    found = {"data.path": path, "train.device": device, "train.threads": threads}
+    found = {
+        "data.path": path,
+        "train.device": device,
+        "train.threads": threads,
+        "train.init": init,
+    }
     return {key: value for key, value in found.items() if value is not None}

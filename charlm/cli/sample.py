@@ -2,7 +2,7 @@
 
 import secrets
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 
 from charlm.api import Loaded
 from charlm.errors import UsageError
-from charlm.sampling.engine import choose_precision
+from charlm.sampling.engine import Engine, choose_precision
 from charlm.sampling.generate import Generation, bits_per_character
 from charlm.terminal import console
 from charlm.text.display import named
@@ -34,12 +34,7 @@ def sample(
     prompt = _from_stdin(loaded.vocabulary) if prompt == "-" else prompt
     torch.set_num_threads(threads)
     chosen_seed = secrets.randbelow(2**32) if seed is None else seed
-    make, mixture = None, {}
-    if others:
-        averaged = loaded.averaged_with(others)
-        learned = averaged.learned()
-        make = partial(averaged.engine, learned.weights(), precision=precision)
-        mixture = {"mixture": learned.mean_weights()}
+    make, mixture = _averaging(loaded, others, precision) if others else (None, {})
     generation = loaded.generation(
         prompt,
         seed=chosen_seed,
@@ -70,6 +65,16 @@ def sample(
             writer.end_line()
     if seed is None:
         console.print_status(f"(to repeat: --seed {chosen_seed})", "dim")
+
+
+def _averaging(
+    loaded: Loaded, others: Sequence[str], precision: str
+) -> tuple[Callable[[int], Engine], dict[str, Any]]:
+    """Return what makes an engine that averages a model with others, and what JSON says of it."""
+    averaged = loaded.averaged_with(others)
+    learned = averaged.learned()
+    make = partial(averaged.engine, learned.weights(), precision=precision)
+    return make, {"mixture": learned.mean_weights()}
 
 
 def _from_stdin(vocabulary: Vocabulary) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from charlm.backends.device import prepare_process, resolve_device
 from charlm.cli.signals import stopping_on_signals
-from charlm.config.loading import ConfigLayers
+from charlm.config.layers import ConfigLayers
 from charlm.config.schema import Config
 from charlm.evaluation.surprisal import distributions
 from charlm.runs.directory import RunDirectory

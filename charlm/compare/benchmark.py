@@ -14,7 +14,7 @@ import torch
 from charlm.backends.device import use_threads, versions
 from charlm.cells import GatedCell
 from charlm.config.cell_spec import CellSpec, parse_cell, variants
-from charlm.config.loading import ConfigLayers
+from charlm.config.layers import ConfigLayers
 from charlm.config.schema import Config, SampleConfig
 from charlm.errors import UsageError
 from charlm.models.recurrent import CharModel

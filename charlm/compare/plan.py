@@ -11,7 +11,7 @@ import torch
 
 from charlm.backends.device import resolve_device
 from charlm.config.cell_spec import CellSpec, foreign_options, parse_cell
-from charlm.config.loading import ConfigLayers
+from charlm.config.layers import ConfigLayers
 from charlm.config.schema import SECTIONS, Config, Mark, ModelConfig, marked
 from charlm.errors import DataError, UsageError
 from charlm.models.recurrent import CharModel

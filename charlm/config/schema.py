@@ -27,9 +27,10 @@ class Mark(Enum):
 
     RESUMABLE = "may change when a run is resumed; other keys would make the saved tensors wrong"
     PER_CELL = "may differ between the cells of a comparison; other keys are the same for all"
+    SHAPE = "a model has it in common with one that begins with its weights"
 
 
-RESUMABLE, PER_CELL = Mark.RESUMABLE, Mark.PER_CELL
+RESUMABLE, PER_CELL, SHAPE = Mark.RESUMABLE, Mark.PER_CELL, Mark.SHAPE
 
 Fraction = Annotated[float, between(0, 1)]
 
@@ -67,16 +68,16 @@ class DataConfig(Section):
 class ModelConfig(Section):
     """[model]: embedding -> stacked cells -> head."""
 
-    cell: str = "lstm"
+    cell: Annotated[str, SHAPE] = "lstm"
     """A name of `charlm.cells.CELLS`."""
-    hidden_size: Annotated[int, between(1, 16_384), PER_CELL] = 256
-    num_layers: Annotated[int, between(1, 32), PER_CELL] = 1
-    embedding_size: Annotated[int, between(0, 16_384), PER_CELL] = 32
+    hidden_size: Annotated[int, between(1, 16_384), PER_CELL, SHAPE] = 256
+    num_layers: Annotated[int, between(1, 32), PER_CELL, SHAPE] = 1
+    embedding_size: Annotated[int, between(0, 16_384), PER_CELL, SHAPE] = 32
     """0: the symbols go in one-hot, as the lecture draws them."""
     dropout: Annotated[float, between(0, 0.95), PER_CELL] = 0.0
-    bias: Annotated[bool, PER_CELL] = True
-    nonlinearity: Annotated[Literal["tanh", "relu"], PER_CELL] = "tanh"
-    reset_gate: Annotated[Literal["after", "before"], PER_CELL] = "after"
+    bias: Annotated[bool, PER_CELL, SHAPE] = True
+    nonlinearity: Annotated[Literal["tanh", "relu"], PER_CELL, SHAPE] = "tanh"
+    reset_gate: Annotated[Literal["after", "before"], PER_CELL, SHAPE] = "after"
     initialization: Annotated[Literal["orthogonal", "xavier", "kaiming", "uniform"], PER_CELL] = (
         "orthogonal"
     )
@@ -130,6 +131,8 @@ class TrainConfig(Section):
     state_reset: Annotated[Fraction, PER_CELL] = 0.05
     """How often a lane starts a window from the zero state, so that a cold start is learned too."""
     seed: Annotated[int, between(0, 2**32 - 1)] = 0
+    init: str = ""
+    """A run whose best weights training starts from, or a checkpoint of one; "": drawn anew."""
     eval_every: Annotated[int, between(1, 10**9), RESUMABLE] = 250
     checkpoint_every: Annotated[int, between(1, 10**9), RESUMABLE] = 250
     log_every: Annotated[int, between(1, 10**6), RESUMABLE] = 10

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from charlm.config import loading
-from charlm.config.loading import ConfigLayers
+from charlm.config.layers import ConfigLayers
 from charlm.config.schema import Config, Mark, differing_keys, marked, to_toml
 from charlm.errors import CharlmError, CheckpointError, UsageError
 from charlm.models.recurrent import CharModel
@@ -19,6 +19,7 @@ from charlm.runs.finding import claim_path, is_run, locate
 from charlm.runs.manifest import intact
 from charlm.text import corpus, sources
 from charlm.text.corpus import Corpus
+from charlm.training import warm_start
 from charlm.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,13 @@ def choose_layers(
     found, flags = name_text(source, flags)
     if found == source and found in loading.presets() and Path(found).exists():
         log.info(f"{found} is read as the preset; for the file of that name: --data {found}")
-    return loading.load(found, changes, flags)
+    layers = loading.load(found, changes, flags)
+    init = layers.value("train", "init")
+    return (
+        layers.below_changes(warm_start.shape_of(init))
+        if isinstance(init, str) and init
+        else layers
+    )
 
 
 def name_text(
@@ -96,7 +103,7 @@ def begin(resolved: ResolvedRun, path: Path | None = None) -> tuple[Trainer, Run
     Raises: UsageError (no such device or backend; `path` is taken or cannot be written), DataError
         (text too short).
     """
-    trainer = Trainer(resolved.config, resolved.corpus)  # first, so that an error leaves no folder
+    trainer = _new_trainer(resolved.config, resolved.corpus)  # first: an error leaves no folder
     claimed = path or claim_path(resolved.name)
     try:
         run = RunDirectory.create(claimed, resolved.config, resolved.corpus.vocabulary)
@@ -106,6 +113,14 @@ def begin(resolved: ResolvedRun, path: Path | None = None) -> tuple[Trainer, Run
                 claimed.rmdir()
         raise
     return trainer, run
+
+
+def _new_trainer(config: Config, encoded: Corpus) -> Trainer:
+    """Return a trainer at step 0."""
+    trainer = Trainer(config, encoded)
+    if config.train.init:
+        warm_start.start_from(trainer.learner, config, encoded.vocabulary)
+    return trainer
 
 
 @dataclass(frozen=True)
@@ -219,7 +234,7 @@ def _begin_anew(
     config = _changed(own, changes, flags)
     prepare(config)
     encoded = corpus.prepare(config.data, corpus.survey(config.data))
-    trainer = Trainer(config, encoded)
+    trainer = _new_trainer(config, encoded)
     run.unlock()
     begun = RunDirectory.create(run.path, config, encoded.vocabulary, anew=True)
     return Resumed(trainer, begun, config, 0, [])
@@ -250,7 +265,11 @@ def _with_absolute_paths(layers: ConfigLayers) -> ConfigLayers:
     absolute: Any = (
         sources.absolute(path) if isinstance(path, str) else [sources.absolute(p) for p in path]
     )
-    return layers.with_value("data", "path", absolute)
+    layers = layers.with_value("data", "path", absolute)
+    init = layers.value("train", "init")
+    if isinstance(init, str) and init:
+        layers = layers.with_value("train", "init", str(Path(init).absolute()))
+    return layers
 
 
 def run_name(layers: ConfigLayers) -> str:

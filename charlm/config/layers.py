@@ -1,0 +1,196 @@
+"""Layers of values that make a configuration, each with its origin.
+
+Precedence, lowest first: schema default < preset < file < `--set` (and the flags that stand for a
+key). A preset or file may hold `[[size]]` rows, rules that pick values by the length of the text:
+
+    [[size]]
+    max_characters = 300_000           # the first row that admits the text applies
+    model = { hidden_size = 128 }
+
+They belong to the layer that they stand in, so a higher layer overrides them.
+"""
+
+import contextlib
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from pydantic import TypeAdapter, ValidationError
+
+from charlm.config.messages import sentences
+from charlm.config.schema import SECTIONS, Config, SizeRule, Table
+from charlm.errors import ConfigError
+
+RENAMED = {("train", "engine"): ("train", "backend")}
+"""Keys of earlier versions, so that their runs and files are still read."""
+
+
+@dataclass(frozen=True)
+class ConfigSource:
+    """Values from one source, and what to call that source in a message."""
+
+    origin: str
+    values: Table
+    text: str = ""
+
+    def place(self, section: str, key: str) -> str:
+        """Find where `section.key` stands: `file:line`, or just the source's name."""
+        current = ""
+        for number, line in enumerate(self.text.splitlines(), start=1):
+            if header := re.match(r"\s*\[+\s*([\w.]+)\s*\]+", line):
+                current = header[1]
+                if not key and current == section:
+                    return f"{self.origin}:{number}"
+                continue
+            wanted = {section: key, "": section}.get(current)  # "": above the first section
+            if wanted and re.match(rf"\s*[\"']?{re.escape(wanted)}[\"']?\s*[.=]", line):
+                return f"{self.origin}:{number}"
+        return self.origin
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A validated configuration and, for every key that is not at its default, its origin."""
+
+    config: Config
+    origins: dict[str, str]
+
+
+@dataclass(frozen=True)
+class ConfigLayers:
+    """The layers of a configuration, lowest first; `resolve` validates them for a text."""
+
+    name: str
+    layers: tuple[ConfigSource, ...]
+
+    def resolve(self, characters: int = 0) -> Resolved:
+        """Return the configuration for a text of `characters` characters.
+
+        Raises: ConfigError with every error of every layer, each with its place.
+        """
+        merged: Table = {}
+        found: dict[str, ConfigSource] = {}
+        for layer in self._sized(characters):
+            for section, key, value in _entries(layer.values):
+                section, key = RENAMED.get((section, key), (section, key))
+                merged.setdefault(section, {})[key] = value
+                found[f"{section}.{key}"] = layer
+        try:
+            config = Config.model_validate(merged)
+        except ValidationError as error:
+            raise _config_error(error, found) from None
+        return Resolved(config, {key: layer.origin for key, layer in found.items()})
+
+    def with_value(self, section: str, key: str, value: Any) -> "ConfigLayers":
+        """Return the layers with a value replaced where it was set last, its origin unchanged."""
+        layers = list(self.layers)
+        for at in reversed(range(len(layers))):
+            table = layers[at].values.get(section)
+            if isinstance(table, dict) and key in table:
+                values = {**layers[at].values, section: {**table, key: value}}
+                layers[at] = replace(layers[at], values=values)
+                break
+        return replace(self, layers=tuple(layers))
+
+    def value(self, section: str, key: str) -> Any:
+        """Return a value as it was set last, not validated; None where it was not."""
+        for layer in reversed(self.layers):
+            table = layer.values.get(section)
+            if isinstance(table, dict) and key in table:
+                return table[key]
+        return None
+
+    def below_changes(self, layer: ConfigSource) -> "ConfigLayers":
+        """Return the layers with another one, below `--set` and the flags."""
+        return replace(self, layers=(*self.layers[:-2], layer, *self.layers[-2:]))
+
+    def and_set(self, origin: str, settings: Sequence[str]) -> "ConfigLayers":
+        """Return the layers with `section.key=value` settings on top, called `origin` in messages.
+
+        Raises: ConfigError for one that is not of that form.
+        """
+        return replace(self, layers=(*self.layers, settings_layer(origin, settings)))
+
+    def _sized(self, characters: int) -> Iterator[ConfigSource]:
+        """Yield the layers, each followed by the `[[size]]` row of it that fits the text."""
+        for layer in self.layers:
+            rows = layer.values.get("size", [])
+            yield ConfigSource(
+                layer.origin, {k: v for k, v in layer.values.items() if k != "size"}, layer.text
+            )
+            for rule in _size_rules(layer, rows):
+                if characters <= rule.max_characters:
+                    values = {"model": rule.model, "train": rule.train, "sample": rule.sample}
+                    origin = f"{layer.origin} (text up to {rule.max_characters:,} characters)"
+                    if rule.max_characters == 10**15:
+                        origin = f"{layer.origin} (any longer text)"
+                    yield ConfigSource(origin, values, layer.text)
+                    break
+
+
+def settings_layer(origin: str, settings: Sequence[str]) -> ConfigSource:
+    values: Table = {}
+    for setting in settings:
+        section, key, value = _setting(setting)
+        values.setdefault(section, {})[key] = value
+    return ConfigSource(origin, values)
+
+
+def _setting(setting: str) -> tuple[str, str, Any]:
+    """Read `train.steps=100` as section, key and a value typed by the schema."""
+    dotted, equals, raw = setting.partition("=")
+    section, dot, key = dotted.strip().partition(".")
+    if not equals or not dot:
+        raise ConfigError(
+            f"{setting!r} is no setting", "write section.key=value, as in train.steps=500"
+        )
+    section, key = RENAMED.get((section, key), (section, key))
+    field = SECTIONS[section].model_fields.get(key) if section in SECTIONS else None
+    if field is not None and not raw.lstrip().startswith(("[", '"')):
+        with contextlib.suppress(ValidationError):
+            return (
+                section,
+                key,
+                TypeAdapter[Any](cast("Any", field.annotation)).validate_strings(raw),
+            )
+    try:
+        return section, key, tomllib.loads(f"value = {raw}")["value"]
+    except (ValueError, RecursionError):
+        return section, key, raw
+
+
+def _entries(values: Table) -> Iterator[tuple[str, str, Any]]:
+    for section, table in values.items():
+        if not isinstance(table, dict):
+            yield section, "", table
+            continue
+        for key, value in table.items():
+            yield section, key, value
+
+
+def _size_rules(layer: ConfigSource, rows: Any) -> list[SizeRule]:
+    try:
+        return [SizeRule.model_validate(row) for row in rows]
+    except (ValidationError, TypeError) as error:
+        not_table = isinstance(error, TypeError)
+        first = "not a table" if not_table else sentences(error)[0]  # type: ignore[arg-type]
+        raise ConfigError(
+            f"{layer.place('size', '')}: a [[size]] row is wrong: {first}",
+            "a row holds max_characters and tables of values: model, train, sample",
+        ) from None
+
+
+def _config_error(error: ValidationError, found: Mapping[str, ConfigSource]) -> ConfigError:
+    """Put all errors into one, a line each, with the place of the key."""
+
+    def place(section: str, key: str) -> str:
+        source = found.get(f"{section}.{key}" if key else section) or found.get(f"{section}.")
+        return f"{source.place(section, key)}: " if source else ""
+
+    lines = sentences(error, place)
+    advice = "`charlm init` prints a configuration that works, with comments"
+    if len(lines) == 1:
+        return ConfigError(lines[0], advice)
+    return ConfigError(f"{len(lines)} errors", advice, lines)

@@ -1,0 +1,91 @@
+"""A model that begins with the weights of another run, symbol by symbol."""
+
+import logging
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from charlm.config.layers import ConfigSource
+from charlm.config.schema import Config, Mark, ModelConfig, marked
+from charlm.errors import UsageError
+from charlm.runs import checkpoint
+from charlm.runs.checkpoint import Checkpoint
+from charlm.runs.finding import locate
+from charlm.text.vocabulary import Vocabulary
+from charlm.training.learner import Learner
+
+SHAPE = sorted(key.removeprefix("model.") for key in marked(Mark.SHAPE))
+
+log = logging.getLogger(__name__)
+
+
+def read(run: str) -> Checkpoint:
+    """Read the best checkpoint of a run, or the one that is named. Raises: as `checkpoint.read`."""
+    found, folder = locate(Path(run))
+    return checkpoint.read(folder or found.find("best"))
+
+
+def shape_of(run: str) -> ConfigSource:
+    """Return, as a layer of the configuration, what a model that begins with a run's weights must
+    have in common with it."""
+    config = read(run).config
+    data = {"unit": config.data.unit, "normalize": config.data.normalize}
+    return ConfigSource(f"the run {run}", {"data": data, "model": _shape(config.model)})
+
+
+@torch.no_grad()
+def start_from(learner: Learner, config: Config, vocabulary: Vocabulary) -> None:
+    """Give a learner at step 0 the weights of the run `config.train.init`.
+
+    What belongs to a symbol goes to the same symbol of `vocabulary`. A symbol that the run does not
+    know keeps the weights that were drawn for it, with the least bias of all known ones.
+
+    Raises: UsageError where the two models differ in shape; as `checkpoint.read`.
+    """
+    saved = read(config.train.init)
+    own, theirs = _shape(config.model), _shape(saved.config.model)
+    own["unit"], theirs["unit"] = vocabulary.unit, saved.vocabulary.unit
+    if unlike := [key for key in own if own[key] != theirs[key]]:
+        differences = ", ".join(f"{key} = {theirs[key]!r}, not {own[key]!r}" for key in unlike)
+        raise UsageError(
+            f"the run {config.train.init} has {differences}",
+            "leave these keys out: they are taken from the run",
+        )
+    rows = _rows(saved.vocabulary, vocabulary)
+    by_symbol = {"head.weight": 0, "head.bias": 0, "embedding.weight": 0}
+    if not config.model.embedding_size:
+        by_symbol["cells.0.weight_ih"] = 1  # one-hot: a column is a symbol
+    weights = learner.model.state_dict()
+    for name, tensor in weights.items():
+        given = saved.weights[name].to(tensor.device)
+        if name not in by_symbol:
+            tensor.copy_(given)
+            continue
+        _place(tensor, given, rows, by_symbol[name])
+        if name == "head.bias":
+            tensor[rows < 0] = given.min()
+    learner.model.load_state_dict(weights)
+    learner.eval_model.load_state_dict(weights)
+    known = int((rows >= 0).sum())
+    log.info(f"starting from {saved.folder}, which knows {known} of the {len(vocabulary)} symbols")
+
+
+def _shape(config: ModelConfig) -> dict[str, object]:
+    return {key: getattr(config, key) for key in SHAPE}
+
+
+def _rows(theirs: Vocabulary, own: Vocabulary) -> Tensor:
+    """Find each symbol of `own` in `theirs`; -1 where it is not. Shapes: [len(own)]."""
+    at = {code: index for index, code in enumerate(theirs.code_points)}
+    rows = [at.get(code, -1) for code in own.code_points]
+    if own.has_unknown:
+        rows.append(-1 if theirs.unknown is None else theirs.unknown)
+    return torch.tensor(rows)
+
+
+def _place(tensor: Tensor, given: Tensor, rows: Tensor, dimension: int) -> None:
+    """Put what `rows` names of `given` where it belongs in `tensor`, along a dimension."""
+    known = rows >= 0
+    into = known.nonzero().squeeze(1).to(tensor.device)
+    tensor.index_copy_(dimension, into, given.index_select(dimension, rows[known].to(given.device)))

@@ -25,8 +25,8 @@ from charlm.config.schema import SampleConfig
 from charlm.errors import DataError, UsageError
 from charlm.evaluation.mixture import Mixture
 from charlm.evaluation.ngram import ngram_of
-from charlm.evaluation.scoring import Scored, corpus_of, network, score_text
-from charlm.evaluation.surprisal import Score
+from charlm.evaluation.scoring import Scored, corpus_of, score_text
+from charlm.evaluation.tally import Score
 from charlm.models.ngram import NGram
 from charlm.models.recurrent import CharModel
 from charlm.runs import checkpoint
@@ -42,7 +42,7 @@ from charlm.training.events import Finished
 PathLike = str | os.PathLike[str]
 
 LEARNED_FROM = 100_000
-"""Symbols of the validation split from which the weights of a mixture that writes are learned."""
+"""Symbols of the validation split from which the powers of a mixture that writes are learned."""
 
 log = logging.getLogger(__name__)
 
@@ -107,9 +107,9 @@ class Loaded:
             make=make,
         )
 
-    def averaged_with(self, others: Sequence[PathLike]) -> "Averaged":
-        """Return this model and others, to be averaged: runs, or "ngram" for the n-gram model of
-        this run's train split.
+    def mixed_with(self, others: Sequence[PathLike]) -> "Mixed":
+        """Return this model and others, to predict together: runs, or "ngram" for the n-gram model
+        of this run's train split.
 
         Raises: UsageError (named twice, of another vocabulary), DataError, CheckpointError.
         """
@@ -123,13 +123,13 @@ class Loaded:
             if loaded.vocabulary != self.vocabulary:
                 raise UsageError(
                     f"{other} reads other symbols than {own}",
-                    "average runs that were trained on the same text, cut in the same way",
+                    "mix runs that were trained on the same text, cut in the same way",
                 )
             if loaded.checkpoint.folder.absolute() in folders:
-                raise UsageError(f"{other} is averaged twice", "name different runs")
+                raise UsageError(f"{other} is named twice", "name different runs")
             folders.add(loaded.checkpoint.folder.absolute())
             models[str(other)] = loaded.model
-        return Averaged(self, models, ngram)
+        return Mixed(self, models, ngram)
 
     def _name(self) -> str:
         """Name the run, or the checkpoint that was copied out of one; from here, if it is below."""
@@ -155,8 +155,8 @@ class Loaded:
 
 
 @dataclass(frozen=True)
-class Averaged:
-    """A trained model and others, whose probabilities are averaged.
+class Mixed:
+    """A trained model and others, whose probabilities are multiplied.
 
     models: all of them, by the names of their runs. ngram: the n-gram model, if it is one of them.
     """
@@ -166,8 +166,8 @@ class Averaged:
     ngram: NGram | None
 
     def mixture(self) -> Mixture:
-        """Return what reads a text, by weights that are learned on the way, from equal ones on."""
-        return Mixture([(name, network(m)) for name, m in self.models.items()], self.ngram)
+        """Return what reads a text, by powers that are learned on the way, from equal ones on."""
+        return Mixture(self.models, self.ngram)
 
     def learned(self) -> Mixture:
         """Return the mixture as it is after the run's validation split, or its beginning; as it is
@@ -180,13 +180,13 @@ class Averaged:
                 raise DataError("the validation split is empty", "")
             mixture(encoded.symbols, split.start, min(split.stop, split.start + LEARNED_FROM))
         except DataError as error:
-            log.warning(f"{error.what}: all models have the same weight")
+            log.warning(f"{error.what}: all models have the same power")
         return mixture
 
-    def engine(self, weights: NDArray[np.float64], num: int, precision: str = "auto") -> Engine:
-        """Return what writes `num` texts. weights: as of `Mixture.weights`."""
+    def engine(self, powers: NDArray[np.float64], num: int, precision: str = "auto") -> Engine:
+        """Return what writes `num` texts. powers: as of `Mixture.powers`."""
         engines = [make_engine(model, num, precision) for model in self.models.values()]
-        return MixtureEngine(engines, self.ngram, weights, num, len(self.first.vocabulary))
+        return MixtureEngine(engines, self.ngram, powers, num, len(self.first.vocabulary))
 
 
 def load(run: PathLike | None = None, *, which: str = "best", device: str = "cpu") -> Loaded:

@@ -6,7 +6,7 @@ import torch
 
 from charlm.backends.step import TorchComputation
 from charlm.config.schema import ModelConfig
-from charlm.evaluation import surprisal
+from charlm.evaluation import surprisal, tally
 from charlm.models.recurrent import CharModel
 from charlm.text.corpus import Split
 from charlm.text.vocabulary import Symbols, Vocabulary
@@ -127,7 +127,7 @@ def test_a_text_of_one_or_two_symbols_can_be_scored() -> None:
 
 
 def test_score_divides_by_source_characters_and_bytes() -> None:
-    score = surprisal.Score(nats=12 * math.log(2), symbols=6, characters=3, bytes=8)
+    score = tally.Score(nats=12 * math.log(2), symbols=6, characters=3, bytes=8)
     assert score.bits_per_character == pytest.approx(4)
     assert score.bits_per_byte == pytest.approx(1.5)
     assert score.loss == pytest.approx(2 * math.log(2))

@@ -1,4 +1,4 @@
-"""Mixtures: a distribution by weights from the past only, better than its parts, kept intact."""
+"""Mixtures: a distribution by powers from the past only, better than its parts, kept intact."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from conftest import TINY, new_cache, words
 import charlm
 from charlm.__main__ import run
 from charlm.errors import CheckpointError
-from charlm.evaluation.mixture import BLOCK, Mixture, NGramReader
+from charlm.evaluation.mixture import BLOCK, DAMPING, RATE, Mixture, ngram_distributions
 from charlm.models.ngram import NGram
 from charlm.runs import ngram_file
 
@@ -46,7 +46,7 @@ def scored(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, obj
     return found
 
 
-# ---- what is averaged ---------------------------------------------------------------------------
+# ---- what is predicted ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("window", [0, 5])
@@ -56,7 +56,7 @@ def test_probabilities_of_all_that_might_follow_sum_to_one(folder: Path, window:
     for at in (1, 3, BLOCK, BLOCK + 5, len(text) - 1):
         chances = []
         for symbol in range(len(loaded.vocabulary)):
-            mixture = loaded.averaged_with(
+            mixture = loaded.mixed_with(
                 ["seed-1", "ngram"]
             ).mixture()  # anew: what was read is learned from
             given = np.concatenate([text[:at], np.array([symbol], text.dtype)])
@@ -64,40 +64,52 @@ def test_probabilities_of_all_that_might_follow_sum_to_one(folder: Path, window:
         assert sum(chances) == pytest.approx(1, abs=1e-5)  # the networks compute in float32
 
 
-def test_weights_come_from_what_was_read_and_nothing_else(folder: Path) -> None:
+def test_powers_come_from_what_was_read_and_nothing_else(folder: Path) -> None:
     loaded = charlm.load(folder / "seed-0")
     text = loaded.vocabulary.encode(words(60))
     changed = text.copy()
     changed[100:] = text[99]
     before, after = (
-        loaded.averaged_with(["ngram"]).mixture()(t, 0, len(text))[:100] for t in (text, changed)
+        loaded.mixed_with(["ngram"]).mixture()(t, 0, len(text))[:100] for t in (text, changed)
     )
     assert before.equal(after)
 
 
-def test_average_of_fixed_costs_follows_the_equations() -> None:
-    rng = np.random.default_rng(0)
-    costs, cases = rng.exponential(1.0, (5 * BLOCK, 3)), np.zeros(5 * BLOCK, np.int64)
-    mixture = Mixture([(name, lambda *_, **__: None) for name in "abc"])  # type: ignore[arg-type, return-value]
-    right, expected = np.ones(3), []
-    for block in np.split(np.exp(-costs), 5):
-        shares = right / right.sum() * block
-        expected += list(-np.log(shares.sum(axis=1)))
-        right = right + (shares / shares.sum(axis=1, keepdims=True)).sum(axis=0)
-    assert mixture.average(costs, cases) == pytest.approx(np.array(expected), rel=1e-12)
+def test_powers_follow_the_gradient_of_what_was_read() -> None:
+    generator = torch.Generator().manual_seed(0)
+    N, V, K = 3 * BLOCK, 7, 2
+    logs = [torch.randn(N, V, generator=generator).log_softmax(-1) for _ in range(K)]
+    targets = torch.randint(0, V, (N,), generator=generator)
+    mixture = Mixture({"a": None, "b": None})  # type: ignore[dict-item]
+    found = mixture.combine(logs, np.zeros(N, np.int64), targets.numpy())
+
+    powers, squares = torch.full((K,), 1 / K, dtype=torch.float64), DAMPING
+    stacked, expected = torch.stack(logs, -1).double(), []
+    for begin in range(0, N, BLOCK):
+        given = powers.clone().requires_grad_(True).expand(BLOCK, K)
+        given.retain_grad()
+        block = slice(begin, begin + BLOCK)
+        chances = (stacked[block] * given[:, None, :]).sum(-1).log_softmax(-1)
+        losses = -chances.gather(1, targets[block, None]).squeeze(1)
+        losses.sum().backward()
+        expected += losses.tolist()
+        assert given.grad is not None
+        squares = squares + (given.grad**2).sum(0)
+        powers = powers - RATE * (given.grad / squares.sqrt()).sum(0)
+    assert found == pytest.approx(expected, rel=1e-9)
+    assert mixture.powers[0] == pytest.approx(powers.numpy(), rel=1e-9)
 
 
 def test_ngram_model_in_a_window_sees_only_the_window() -> None:
     rng = np.random.default_rng(1)
     text = rng.integers(0, 3, 400)
-    reader = NGramReader(NGram.of(text, 3, order=4))
+    model = NGram.of(text, 3, order=4)
     changed = text.copy()
     changed[:200] = 2 - changed[:200]
-    seen = slice(201, 230)  # the windows begin behind the symbols 200, 210 and 220
-    one, other = (reader(t, seen.start, seen.stop, window=10) for t in (text, changed))
+    seen = (201, 230)  # the windows begin behind the symbols 200, 210 and 220
+    one, other = (ngram_distributions(model, t, *seen, window=10)[0] for t in (text, changed))
     assert one.equal(other)
-    whole = reader(changed, seen.start, seen.stop)
-    assert not one.equal(whole)
+    assert not one.equal(ngram_distributions(model, changed, *seen)[0])
 
 
 # ---- what it is good for ------------------------------------------------------------------------
@@ -109,7 +121,6 @@ def test_mixture_is_better_than_its_parts(capsys: pytest.CaptureFixture[str]) ->
     assert alone["mixture"] == {}
     assert isinstance(both["mixture"], dict)
     assert list(both["mixture"]) == ["seed-0", "seed-1", "ngram"]
-    assert sum(both["mixture"].values()) == pytest.approx(1)
 
 
 def test_windows_are_mixed_too_and_predict_less(capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,7 +134,7 @@ def test_windows_are_mixed_too_and_predict_less(capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     ("other", "said"), [("other", "other symbols"), ("seed-0", "twice"), ("none", "no run")]
 )
-def test_what_cannot_be_averaged_is_refused(
+def test_what_cannot_be_mixed_is_refused(
     capsys: pytest.CaptureFixture[str], other: str, said: str
 ) -> None:
     assert run(["score", "seed-0", "--split", "val", "--with", other]) == 2
@@ -195,11 +206,11 @@ def test_sample_of_a_mixture_costs_what_the_mixture_says(
     assert run(arguments) == 0
     assert json.loads(capsys.readouterr().out) == written
     assert len(written["samples"]) == int(num)
-    averaged = charlm.load(folder / "seed-0").averaged_with(["seed-1", "ngram"])
-    weights = averaged.learned().weights()
+    mixed = charlm.load(folder / "seed-0").mixed_with(["seed-1", "ngram"])
+    powers = mixed.learned().powers
     for sample in written["samples"]:
-        engine = averaged.engine(weights, 1, "float32")
-        symbols = averaged.first.vocabulary.encode("the quick" + sample["text"])
+        engine = mixed.engine(powers, 1, "float32")
+        symbols = mixed.first.vocabulary.encode("the quick" + sample["text"])
         bits = 0.0
         for at, symbol in enumerate(symbols[:-1].tolist()):
             logits = engine.read(torch.tensor([symbol]))
@@ -209,7 +220,7 @@ def test_sample_of_a_mixture_costs_what_the_mixture_says(
         assert sample["bits_per_character"] == pytest.approx(bits / len(sample["text"]), rel=0.02)
 
 
-def test_mixture_writes_with_equal_weights_where_the_text_is_gone(
+def test_mixture_writes_with_equal_powers_where_the_text_is_gone(
     capsys: pytest.CaptureFixture[str],
     folder: Path,
     tmp_path: Path,
@@ -224,4 +235,4 @@ def test_mixture_writes_with_equal_weights_where_the_text_is_gone(
     assert run(["sample", "one", "--with", "ngram", "--length", "20"]) == 0
     out, err = capsys.readouterr()
     assert len(out) >= 20
-    assert "same weight" in err
+    assert "same power" in err

@@ -93,3 +93,17 @@ def test_text_at_the_very_start_has_no_context_to_read() -> None:
     symbols, size = encoded(words(100))
     bits = NGram.of(symbols, size, order=6).bits(symbols, 0, 20)
     assert all(math.isfinite(b) and b > 0 for b in bits)
+
+
+@pytest.mark.parametrize("order", [1, 2, 5])
+def test_distributions_are_the_probabilities_of_every_symbol(order: int) -> None:
+    symbols, count = encoded(words(300))
+    model = NGram.of(symbols, count + 1, order)
+    contexts = np.lib.stride_tricks.sliding_window_view(symbols, order)[:200, : order - 1]
+    foreign = np.random.default_rng(0).integers(0, count + 2, (50, order - 1))
+    for given in (contexts, foreign, contexts[:0]):
+        found = model.distributions(given)
+        assert found.shape == (len(given), count + 1)
+        for symbol in range(count + 1):
+            expected = model.probabilities(given, np.full(len(given), symbol))[-1]
+            assert found[:, symbol] == pytest.approx(expected, rel=1e-12)

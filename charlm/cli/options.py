@@ -39,7 +39,7 @@ With = Annotated[
     typer.Option(
         "--with",
         metavar="RUN|ngram",
-        help="Average with another run, or with the n-gram model of the text. Repeatable.",
+        help="Predict together with another run, or with the text's n-gram model. Repeatable.",
     ),
 ]
 Which = Annotated[str, typer.Option("--checkpoint", help="best, latest or a step's number.")]

@@ -34,7 +34,7 @@ def sample(
     prompt = _from_stdin(loaded.vocabulary) if prompt == "-" else prompt
     torch.set_num_threads(threads)
     chosen_seed = secrets.randbelow(2**32) if seed is None else seed
-    make, mixture = _averaging(loaded, others, precision) if others else (None, {})
+    make, mixture = _mixing(loaded, others, precision) if others else (None, {})
     generation = loaded.generation(
         prompt,
         seed=chosen_seed,
@@ -67,14 +67,14 @@ def sample(
         console.print_status(f"(to repeat: --seed {chosen_seed})", "dim")
 
 
-def _averaging(
+def _mixing(
     loaded: Loaded, others: Sequence[str], precision: str
 ) -> tuple[Callable[[int], Engine], dict[str, Any]]:
-    """Return what makes an engine that averages a model with others, and what JSON says of it."""
-    averaged = loaded.averaged_with(others)
-    learned = averaged.learned()
-    make = partial(averaged.engine, learned.weights(), precision=precision)
-    return make, {"mixture": learned.mean_weights()}
+    """Return what makes an engine of a model and others, and what JSON says of it."""
+    mixed = loaded.mixed_with(others)
+    learned = mixed.learned()
+    make = partial(mixed.engine, learned.powers, precision=precision)
+    return make, {"mixture": learned.mean_powers()}
 
 
 def _from_stdin(vocabulary: Vocabulary) -> str:

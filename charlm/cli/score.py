@@ -51,7 +51,7 @@ def score(
         raise UsageError("give a FILE or a --split, one of them", "charlm score RUN my.txt")
     loaded = api.load(run, which=which, device=device)
     vocabulary = loaded.vocabulary
-    mixture = loaded.averaged_with(others).mixture() if others else None
+    mixture = loaded.mixed_with(others).mixture() if others else None
     read = mixture or network(loaded.model)
     each = partial(terminal.surprisal_lines, vocabulary) if per_character else _nothing
     with terminal.ScoringProgress(size_of(file) if file else None) as progress:
@@ -68,11 +68,11 @@ def score(
             )
     if per_character:
         return
-    weights = mixture.mean_weights() if mixture else {}
+    powers = mixture.mean_powers() if mixture else {}
     if as_json:
-        console.print_json(summary(result, window, weights))
+        console.print_json(summary(result, window, powers))
     else:
-        terminal.scored(result, vocabulary, window, weights)
+        terminal.scored(result, vocabulary, window, powers)
 
 
 def _nothing(*_: object) -> None:

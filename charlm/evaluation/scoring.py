@@ -18,7 +18,8 @@ from torch import Tensor
 
 from charlm.backends.step import TorchComputation
 from charlm.errors import DataError
-from charlm.evaluation.surprisal import WARM_UP, Reader, Score, Tally, opening_size, surprisals
+from charlm.evaluation.surprisal import WARM_UP, Reader, surprisals
+from charlm.evaluation.tally import Score, Tally, opening_size
 from charlm.models.recurrent import CharModel, no_prediction
 from charlm.runs.checkpoint import Checkpoint
 from charlm.text import corpus

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from charlm.backends.step import Computation
+from charlm.evaluation.tally import Score, Tally, opening_size
 from charlm.models.recurrent import CharModel, States
 from charlm.text.batches import refuse_out_of_bounds
 from charlm.text.corpus import Split
@@ -27,39 +28,6 @@ WARM_UP = 192
 """Symbols that a lane reads before it counts: past this, 2 layers of 512 units on tinyshakespeare
 change by less than 0.0005 bits a character."""
 LOGITS_AT_ONCE = 1 << 22
-
-
-@dataclass(frozen=True)
-class Score:
-    """The surprisal of a text, kept as sums so that every ratio is formed once.
-
-    Units: `nats` in all; `symbols`, `characters` (of the source text) and `bytes` (in UTF-8).
-    """
-
-    nats: float
-    symbols: int
-    characters: int
-    bytes: int
-    unknown: int = 0
-    """Characters outside the vocabulary; what they cost is in `nats`."""
-
-    @property
-    def loss(self) -> float:
-        """Nats a symbol."""
-        return self.nats / self.symbols
-
-    @property
-    def bits_per_character(self) -> float:
-        return self.nats / math.log(2) / self.characters
-
-    @property
-    def bits_per_byte(self) -> float:
-        return self.nats / math.log(2) / self.bytes
-
-    @property
-    def perplexity(self) -> float:
-        """Per symbol."""
-        return math.exp(min(self.loss, 700.0))
 
 
 class Reader(Protocol):
@@ -98,15 +66,71 @@ def surprisals(
     Shapes: [stop - start], on the CPU.
     """
     result = torch.full((stop - start,), math.log(computation.model.vocabulary_size))
+    _fill(result, computation, symbols, start, window, lanes, advanced)
+    return result
+
+
+def log_distributions(
+    model: CharModel,
+    symbols: SymbolSource,
+    start: int,
+    stop: int,
+    *,
+    window: int = 0,
+    advanced: Callable[[int], object] = lambda _: None,
+) -> Tensor:
+    """Return ln p of every symbol at each of the positions from `start` to `stop`.
+
+    Arguments as of `surprisals`. Shapes: [stop - start, V], on the CPU.
+    """
+    V = model.vocabulary_size
+    result = torch.full((stop - start, V), -math.log(V))
+    lanes = max(1, min(LANES, (stop - start) // (2 * WARM_UP)))  # not more warm-up than text
+    _fill(result, _Distributions(model), symbols, start, window, lanes, advanced)
+    return result
+
+
+class _Predicts(Protocol):
+    """Computes what is predicted of each target: -ln p of it, or ln p of all that it might be."""
+
+    @property
+    def model(self) -> CharModel: ...
+
+    def surprisals(
+        self, symbols: Tensor, targets: Tensor, states: States
+    ) -> tuple[Tensor, States]: ...
+
+
+@dataclass(frozen=True)
+class _Distributions:
+    """Computes ln p of every symbol in the place of each target's surprisal: [T, B, V]."""
+
+    model: CharModel
+
+    def surprisals(self, symbols: Tensor, targets: Tensor, states: States) -> tuple[Tensor, States]:
+        logits, after = self.model(symbols, states)
+        return logits.float().log_softmax(-1), after
+
+
+def _fill(
+    result: Tensor,
+    computation: _Predicts,
+    symbols: SymbolSource,
+    start: int,
+    window: int,
+    lanes: int,
+    advanced: Callable[[int], object],
+) -> None:
+    """Fill `result` with what is predicted from `start` on, as far as it goes; a prediction of the
+    text's first symbol stays as it is."""
     first = max(start, 1)  # the first symbol that can be predicted
-    if first >= stop:
-        return result
     counted = result[first - start :]
+    if not len(counted):
+        return
     if window:
         _windowed(computation, symbols, first, counted, window, advanced)
     else:
         _stateful(computation, symbols, first, counted, lanes, advanced)
-    return result
 
 
 def evaluate(
@@ -133,46 +157,6 @@ def evaluate(
     return each, tally.score()
 
 
-def opening_size(vocabulary: Vocabulary, symbols: SymbolSource) -> tuple[int, int]:
-    """Count the characters and bytes of a text's first symbol."""
-    if vocabulary.unit == "byte":
-        return 1, 1
-    return 1, len(vocabulary.symbol(int(symbols[0])).encode("utf-8", "surrogatepass"))
-
-
-class Tally:
-    """Adds up the surprisals of a text, its size, and what unknown characters cost.
-
-    To say which character it is that the vocabulary lacks costs a uniform guess among all code
-    points outside of it, on top of what the model gave to the symbol that stands for them. (Else a
-    model would look better the fewer characters it knows.)
-    """
-
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self._vocabulary = vocabulary
-        self.symbols = 0
-        self._nats = 0.0
-        self._characters = self._bytes = self._unknown = 0
-
-    def add_surprisals(self, each: Tensor) -> None:
-        """Count symbols by their surprisals in nats, summed in float64."""
-        self.symbols += len(each)
-        self._nats += each.sum(dtype=torch.float64).item()
-
-    def add_text(self, characters: int, bytes: int, unknown: int) -> None:
-        """Count text, of which `unknown` characters are not in the vocabulary."""
-        self._characters += characters
-        self._bytes += bytes
-        self._unknown += unknown
-
-    def score(self) -> Score:
-        """Return the score of all that was added."""
-        nats = self._nats + self._unknown * math.log(self._vocabulary.outside)
-        left_out = 0 if self._vocabulary.has_unknown else self._unknown
-        symbols = self.symbols + left_out
-        return Score(nats, symbols, self._characters, self._bytes, self._unknown)
-
-
 @torch.inference_mode()
 def distributions(model: CharModel, symbols: Symbols) -> Tensor:
     """Predict the distribution after each symbol of a short text read from the zero state.
@@ -187,7 +171,7 @@ def distributions(model: CharModel, symbols: Symbols) -> Tensor:
 
 @torch.inference_mode()
 def _stateful(
-    computation: Computation,
+    computation: _Predicts,
     symbols: SymbolSource,
     first: int,
     out: Tensor,
@@ -215,12 +199,12 @@ def _stateful(
             at = lane * length + time.start
             piece = out[at : min(at + len(time), (lane + 1) * length, count)]
             piece.copy_(losses[: len(piece), lane])
-        advanced(losses.numel())
+        advanced(losses.shape[0] * losses.shape[1])
 
 
 @torch.inference_mode()
 def _windowed(
-    computation: Computation,
+    computation: _Predicts,
     symbols: SymbolSource,
     first: int,
     out: Tensor,
@@ -236,22 +220,22 @@ def _windowed(
         losses, _ = _read(
             computation, symbols, positions, computation.model.initial_states(len(group))
         )
-        flat = losses.t().flatten().cpu()
+        flat = losses.transpose(0, 1).flatten(0, 1).cpu()
         begin = int(group[0])
-        piece = out[begin : begin + flat.numel()]
+        piece = out[begin : begin + len(flat)]
         piece.copy_(flat[: len(piece)])
         advanced(len(piece))
 
 
 def _read(
-    computation: Computation, symbols: SymbolSource, positions: np.ndarray, states: States
+    computation: _Predicts, symbols: SymbolSource, positions: np.ndarray, states: States
 ) -> tuple[Tensor, States]:
     """Compute the surprisals of the symbols at `positions`, from the symbols before them."""
     before, targets = (_take(computation, symbols, at) for at in (positions - 1, positions))
     return computation.surprisals(before, targets, states)
 
 
-def _take(computation: Computation, symbols: SymbolSource, positions: np.ndarray) -> Tensor:
+def _take(computation: _Predicts, symbols: SymbolSource, positions: np.ndarray) -> Tensor:
     """Take the symbols at positions (clipped to the text: what lies outside is not counted)."""
     values = symbols[positions.clip(0, len(symbols) - 1)]
     refuse_out_of_bounds(values, computation.model.vocabulary_size)
@@ -259,7 +243,7 @@ def _take(computation: Computation, symbols: SymbolSource, positions: np.ndarray
     return torch.from_numpy(values).to(computation.model.head.weight.device)
 
 
-def _chunk(computation: Computation, lanes: int) -> int:
+def _chunk(computation: _Predicts, lanes: int) -> int:
     return max(1, min(128, LOGITS_AT_ONCE // (lanes * computation.model.vocabulary_size)))
 
 

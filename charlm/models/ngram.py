@@ -5,6 +5,7 @@ Symbols: V vocabulary size, N positions, n the order (a symbol and the n - 1 sym
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +89,26 @@ class NGram:
                 lower = self._continued[level].blend(grams[level], known[level], lower)
         return result
 
+    def distributions(self, contexts: Symbols) -> Reals:
+        """Return p of every symbol after each context, by the model of the highest order.
+
+        Shapes: contexts [N, order - 1], oldest first; result [N, V].
+        """
+        known = [np.zeros(len(contexts), np.int64), *self._numbers(contexts.astype(np.int64))]
+        result = np.full((len(contexts), self.vocabulary_size), 1 / self.vocabulary_size)
+        for level, raw in enumerate(self._raw):
+            counts = raw if level == self.order - 1 else self._continued[level]
+            counts.blend_all(known[level], self._last[level], result)
+        return result
+
+    @cached_property
+    def _last(self) -> list[Integers]:
+        """The last symbol of each gram, by length."""
+        result = [self._grams[0]]
+        for grams in self._grams[1:]:
+            result.append(result[-1][grams % len(result[-1])])
+        return result
+
     def cases(self, contexts: Symbols) -> Integers:
         """Number the case of each context, below `case_count`: how much of it the text holds, and
         how often. Shapes: contexts [N, order - 1]; result [N]."""
@@ -159,6 +180,7 @@ class _Level:
 
     def __init__(self, counts: Integers, contexts: Integers, context_count: int) -> None:
         discounts = _discounts(counts)[np.minimum(counts, 3)]
+        self._contexts = contexts
         self.kept = counts - discounts
         self.totals = np.bincount(contexts, counts, context_count)
         self.taken = np.bincount(contexts, discounts, context_count)
@@ -169,6 +191,33 @@ class _Level:
         totals = np.where(contexts == NEVER, 0.0, self.totals[contexts])
         mixed = (kept + self.taken[contexts] * lower) / np.maximum(totals, 1.0)
         return np.where(totals > 0, mixed, lower)
+
+    def blend_all(self, contexts: Integers, last: Integers, chances: Reals) -> None:
+        """Turn p_{n-1} of every symbol into p_n, in place.
+
+        last: the last symbol of each gram. Shapes: contexts [N]; chances [N, V].
+        """
+        known = (contexts != NEVER) & (self.totals[contexts] > 0)
+        rows, numbers = np.flatnonzero(known), contexts[known]
+        totals = self.totals[numbers]
+        chances[rows] *= (self.taken[numbers] / totals)[:, None]
+        counts = self._ends[numbers] - self._ends[numbers - 1] * (numbers > 0)
+        # The grams of a context stand together in `_by_context`: list those of every row.
+        begins = np.repeat(self._ends[numbers] - np.cumsum(counts), counts)
+        grams = self._by_context[begins + np.arange(counts.sum())]
+        chances[np.repeat(rows, counts), last[grams]] += self.kept[grams] / np.repeat(
+            totals, counts
+        )
+
+    @cached_property
+    def _by_context(self) -> Integers:
+        """The grams in the order of their contexts."""
+        return np.argsort(self._contexts, kind="stable")
+
+    @cached_property
+    def _ends(self) -> Integers:
+        """Where each context's grams end in `_by_context`."""
+        return np.cumsum(np.bincount(self._contexts, minlength=len(self.totals)))
 
 
 def _discounts(counts: Integers) -> Reals:

@@ -1,4 +1,4 @@
-"""Writing with several models at once: their probabilities averaged, symbol by symbol."""
+"""Writing with several models at once: the product of their probabilities, symbol by symbol."""
 
 from collections.abc import Sequence
 
@@ -12,28 +12,27 @@ from charlm.sampling.engine import Engine, StepwiseEngine
 
 
 class MixtureEngine(StepwiseEngine):
-    """Writes N texts by the average of K models. See `Engine`.
+    """Writes N texts by K models together. See `Engine`.
 
-        p(s) = sum_k w_k p_k(s)
+        p(s) ~ prod_k p_k(s)^a_k
 
-    engines: of the networks. ngram: the last of the K, if it is not None. weights: by the case of
-    the n-gram model (see `NGram.cases`), [cases, K]; rows that sum to one.
+    engines: of the networks. ngram: the last of the K, if it is not None. powers: a, by the case of
+    the n-gram model (see `NGram.cases`), [cases, K].
     """
 
     def __init__(
         self,
         engines: Sequence[Engine],
         ngram: NGram | None,
-        weights: NDArray[np.float64],
+        powers: NDArray[np.float64],
         num: int,
         vocabulary_size: int,
     ) -> None:
         self._engines, self._ngram = engines, ngram
-        self._log_weights = torch.from_numpy(np.log(weights))
+        self._powers = torch.from_numpy(powers)
         self._logits = torch.zeros(num, vocabulary_size)
         back = ngram.order - 1 if ngram else 0
         self._contexts = np.full((num, back), vocabulary_size, np.int64)
-        self._every = np.arange(vocabulary_size)
 
     @torch.inference_mode()
     def read(self, symbols: Tensor) -> Tensor:
@@ -45,10 +44,7 @@ class MixtureEngine(StepwiseEngine):
             read = symbols.cpu().numpy()[:, None]
             self._contexts = np.concatenate([self._contexts, read], axis=1)[:, 1:]
             cases = self._ngram.cases(self._contexts)
-            counted = self._ngram.probabilities(
-                self._contexts.repeat(len(self._every), axis=0), np.tile(self._every, num)
-            )[-1]
-            chances.append(torch.from_numpy(np.log(counted)).view(num, -1))
-        weighted = torch.stack(chances, dim=-1) + self._log_weights[cases][:, None, :]
-        self._logits = weighted.logsumexp(-1).float()
+            chances.append(torch.from_numpy(np.log(self._ngram.distributions(self._contexts))))
+        weighted = torch.stack(chances, dim=-1) * self._powers[cases][:, None, :]
+        self._logits = weighted.sum(-1).float()
         return self._logits

@@ -8,13 +8,13 @@ from typing import Any
 
 from torch import Tensor
 
-from charlm.evaluation.surprisal import Score
+from charlm.evaluation.tally import Score
 from charlm.terminal.console import as_json, print_result, print_status
 from charlm.terminal.training import SECONDS_BETWEEN_LINES, bar
 from charlm.text.vocabulary import Symbols, Vocabulary
 
 
-def scored(score: Score, vocabulary: Vocabulary, window: int, weights: Mapping[str, float]) -> None:
+def scored(score: Score, vocabulary: Vocabulary, window: int, powers: Mapping[str, float]) -> None:
     """Print how well a text is predicted, by which protocol, by what mixture, if it is one, and
     what the unknown cost."""
     protocol = f"windows of {window}" if window else "stateful"
@@ -25,9 +25,9 @@ def scored(score: Score, vocabulary: Vocabulary, window: int, weights: Mapping[s
         f"{score.characters:,} characters, {score.loss:.4f} nats a symbol, "
         f"perplexity {score.perplexity:.3f}, protocol: {protocol}"
     )
-    if weights:
-        shares = ", ".join(f"{name} {share:.0%}" for name, share in weights.items())
-        print_result(f"a mixture, by weights learned from what was read before: {shares}")
+    if powers:
+        shown = ", ".join(f"{name}^{power:.2f}" for name, power in powers.items())
+        print_result(f"a mixture, by powers learned from what was read before: {shown}")
     if score.unknown:
         bits = math.log2(vocabulary.outside)
         print_result(

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from charlm.config.messages import sentence
-from charlm.evaluation.surprisal import Score
+from charlm.evaluation.tally import Score
 from charlm.training.events import Stalled
 
 SMOOTHING = 0.15

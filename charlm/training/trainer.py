@@ -18,7 +18,8 @@ from charlm import __version__
 from charlm.backends.device import autocast, changes, peak_memory, versions
 from charlm.config.schema import Config, to_toml
 from charlm.errors import CheckpointError, DataError, DivergedError
-from charlm.evaluation.surprisal import Score, evaluate
+from charlm.evaluation.surprisal import evaluate
+from charlm.evaluation.tally import Score
 from charlm.runs.checkpoint import Checkpoint
 from charlm.runs.directory import RunDirectory
 from charlm.sampling.generate import Generation, bits_per_character
@@ -87,7 +88,7 @@ class Trainer:
             evaluation_due = self._evaluation_due() or stopped_by not in ("", "signal")
             if (
                 log_due or checkpoint_due or evaluation_due or stopped_by
-            ):  # only now wait for the device
+            ):  # only now is it waited for
                 self._refuse_divergence(norm)
             progress.seconds += time.perf_counter() - began
             if log_due:

@@ -86,9 +86,7 @@ class Trainer:
             checkpoint_due = progress.step % config.checkpoint_every == 0
             # One on schedule is made even when asked to stop: a resumed run cannot make it up.
             evaluation_due = self._evaluation_due() or stopped_by not in ("", "signal")
-            if (
-                log_due or checkpoint_due or evaluation_due or stopped_by
-            ):  # only now is it waited for
+            if log_due or checkpoint_due or evaluation_due or stopped_by:  # it waits only now
                 self._refuse_divergence(norm)
             progress.seconds += time.perf_counter() - began
             if log_due:

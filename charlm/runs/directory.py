@@ -217,7 +217,7 @@ class RunDirectory:
             return self._numbered(int(which))
         if which not in ("best", "latest"):
             raise UsageError(
-                f"--checkpoint {which} is none", "name best, latest or a step's number"
+                f"--checkpoint {which} is no checkpoint", "name best, latest or a step's number"
             )
         for pointer in ("best", "latest") if which == "best" else ("latest",):
             try:

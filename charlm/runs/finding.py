@@ -56,7 +56,7 @@ def claim_path(name: str) -> Path:
             f"cannot make a run directory in {root.absolute()}: {error.strerror}",
             "go to a folder that you can write to, or name one (--run, --out)",
         ) from None
-    raise AssertionError("count ends never")
+    raise AssertionError("count() is endless")
 
 
 def _counts(path: Path, name: str, *, begun: bool) -> bool:

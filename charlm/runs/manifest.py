@@ -89,7 +89,7 @@ def damaged(folder: Path, what: str) -> CheckpointError:
     others = sorted(
         other.name for other in folder.parent.glob("step-*") if other.is_dir() and other != folder
     )
-    advice = "use a copy of it"
+    advice = "put back a copy of the run, or train it again"
     if others:
         advice = f"another checkpoint of this run is {folder.parent / others[-1]}"
     return CheckpointError(f"damaged checkpoint {folder}: {what}", advice)

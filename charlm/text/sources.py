@@ -105,7 +105,7 @@ def _files_below(path: Path, unit: str) -> list[Path]:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(
-            f"there is no file or folder {path}", "check the path given to --data"
+            f"there is no file or folder {path}", "put the text there, or name another: --data PATH"
         ) from None
     except (OSError, ValueError) as error:  # a name that is too long, or has a NUL in it
         said = getattr(error, "strerror", None) or error

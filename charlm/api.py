@@ -23,6 +23,7 @@ from charlm.backends.device import exact_float32, resolve_device, use_threads
 from charlm.config.messages import sentence
 from charlm.config.schema import SampleConfig
 from charlm.errors import DataError, UsageError
+from charlm.evaluation.adaptation import AdaptiveReader, adaptive_reader
 from charlm.evaluation.mixture import Mixture
 from charlm.evaluation.ngram import ngram_of
 from charlm.evaluation.scoring import Scored, corpus_of, score_text
@@ -130,6 +131,16 @@ class Loaded:
             folders.add(loaded.checkpoint.folder.absolute())
             models[str(other)] = loaded.model
         return Mixed(self, models, ngram)
+
+    def adaptive(self) -> AdaptiveReader:
+        """Return what reads a text and goes on learning from it, at a pace chosen on the run's
+        train split.
+
+        Raises: DataError where the run's text has changed.
+        """
+        encoded = corpus_of(self.checkpoint, "adapt a run whose text is as it was")
+        split = encoded.train
+        return adaptive_reader(self.model, encoded.symbols[split.start : split.stop])
 
     def _name(self) -> str:
         """Name the run, or the checkpoint that was copied out of one; from here, if it is below."""

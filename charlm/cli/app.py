@@ -169,6 +169,9 @@ def score(
         ),
     ] = 0,
     others: With = None,
+    adapt: Annotated[
+        bool, typer.Option("--adapt", help="Go on learning from what has been read.")
+    ] = False,
     per_character: Annotated[
         bool, typer.Option("--per-character", help="A line a symbol: its bits, a tab, the symbol.")
     ] = False,
@@ -187,6 +190,7 @@ def score(
         split,
         window=window,
         others=others or [],
+        adapt=adapt,
         which=which,
         device=device or "cpu",
         threads=threads,

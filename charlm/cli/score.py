@@ -9,6 +9,8 @@ import torch
 
 from charlm import api
 from charlm.errors import UsageError
+from charlm.evaluation.adaptation import AdaptiveReader
+from charlm.evaluation.mixture import Mixture
 from charlm.evaluation.scoring import (
     corpus_of,
     network,
@@ -18,6 +20,7 @@ from charlm.evaluation.scoring import (
     size_of,
     summary,
 )
+from charlm.evaluation.surprisal import Reader
 from charlm.runs.finding import is_run
 from charlm.terminal import console
 from charlm.terminal import score as terminal
@@ -32,6 +35,7 @@ def score(
     *,
     window: int,
     others: Sequence[str],
+    adapt: bool,
     which: str,
     device: str,
     threads: int | None,
@@ -51,8 +55,7 @@ def score(
         raise UsageError("give a FILE or a --split, one of them", "charlm score RUN my.txt")
     loaded = api.load(run, which=which, device=device)
     vocabulary = loaded.vocabulary
-    mixture = loaded.mixed_with(others).mixture() if others else None
-    read = mixture or network(loaded.model)
+    read = _reader(loaded, window, others, adapt=adapt)
     each = partial(terminal.surprisal_lines, vocabulary) if per_character else _nothing
     with terminal.ScoringProgress(size_of(file) if file else None) as progress:
         if file is not None:
@@ -68,11 +71,22 @@ def score(
             )
     if per_character:
         return
-    powers = mixture.mean_powers() if mixture else {}
+    powers = read.mean_powers() if isinstance(read, Mixture) else {}
+    pace = read.pace if isinstance(read, AdaptiveReader) else None
     if as_json:
-        console.print_json(summary(result, window, powers))
+        console.print_json(summary(result, window, powers, adapted=adapt))
     else:
-        terminal.scored(result, vocabulary, window, powers)
+        terminal.scored(result, vocabulary, window, powers, pace)
+
+
+def _reader(loaded: api.Loaded, window: int, others: Sequence[str], *, adapt: bool) -> Reader:
+    """Return what reads the text: the model alone, with others, or as it goes on learning."""
+    if adapt and (window or others):
+        other = "--window" if window else "--with"
+        raise UsageError(f"--adapt and {other} go one at a time", "leave one of them out")
+    if adapt:
+        return loaded.adaptive()
+    return loaded.mixed_with(others).mixture() if others else network(loaded.model)
 
 
 def _nothing(*_: object) -> None:

@@ -9,18 +9,27 @@ Symbols: T the length of a window.
 
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from charlm.backends.step import Computation
+from charlm.backends.choice import built_kernels
+from charlm.backends.step import Computation, NativeComputation, TorchComputation
+from charlm.evaluation.surprisal import WARM_UP
 from charlm.models.recurrent import CharModel
 from charlm.text.symbols import SymbolSource
 
 Squares = list[Tensor]
 """The mean square of every weight's gradient over the windows of a text, in their order."""
+
+SQUARED_ON, TUNED_ON = 20_000, 10_000
+"""Symbols, the last of the train split."""
+RATES, DECAYS = (1e-4, 3e-4, 1e-3), (0.0, 3e-3)
+"""What is tried: every rate with `Pace.decay`, then the other decays with the best rate."""
+DAMPING = 1e-3
+"""What is added to each root of a mean square, in units of their mean."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +41,7 @@ class Pace:
     """
 
     window: int = 8
-    rate: float = 1e-4
+    rate: float = 3e-4
     decay: float = 1e-3
 
 
@@ -41,29 +50,24 @@ class AdaptiveReader:
 
         w <- w - rate g / (sqrt(s) + e) + decay r (w_0 - w);   r = sqrt(s) / mean(sqrt(s))
 
-    g is the window's gradient, s its mean square on the train split, w_0 the trained weights.
+    g is the window's gradient, s its mean square on the train split, w_0 the trained weights. Every
+    call goes on with the state and the weights that the last one ended with.
 
-    make: makes what computes a model. squares: see `mean_squares`. start: continues where another
-    call has ended if it begins where that one stopped; else states and weights start anew.
+    squares: see `mean_squares`.
 
-    Source: Krause et al. 2018 (arXiv 1709.07432), equation 5, with the norm of a whole model.
+    Source: Krause et al. 2018 (arXiv 1709.07432), section 4.
     """
 
-    def __init__(
-        self,
-        model: CharModel,
-        make: Callable[[CharModel], Computation],
-        squares: Squares,
-        pace: Pace,
-    ) -> None:
-        self.model = copy.deepcopy(model).requires_grad_(True)
-        self._computation, self._pace = make(self.model), pace
+    def __init__(self, model: CharModel, squares: Squares, pace: Pace) -> None:
+        self.model, self.pace = learning_copy(model), pace
+        self._computation = computation_of(self.model)
         self._trained = [p.detach().clone() for p in self.model.parameters()]
         roots = [s.sqrt() for s in squares]
         mean = float(sum(root.sum() for root in roots) / sum(root.numel() for root in roots))
-        self._steps = [pace.rate / (root + 1e-3 * mean) for root in roots]
+        self._steps = [pace.rate / (root + DAMPING * mean) for root in roots]
         self._pulls = [(pace.decay * root / mean).clamp(max=1.0) for root in roots]
         self._states = self.model.initial_states(1)
+        self._is_warm = False
 
     def __call__(
         self,
@@ -79,13 +83,23 @@ class AdaptiveReader:
         V = self.model.vocabulary_size
         first = max(start, 1)
         found[: first - start] = float(np.log(V))
-        for given, targets, at in _windows(symbols, first, stop, self._pace.window):
+        if not self._is_warm:
+            self._warm_up(symbols, first)
+        for given, targets, at in _windows(self.model, symbols, first, stop, self.pace.window):
             losses, _ = self._computation.surprisals(given, targets, self._states)
-            found[at - start : at - start + len(losses)] = losses.squeeze(1)
+            found[at - start : at - start + len(losses)] = losses.squeeze(1).cpu()
             _, self._states = self._computation.loss_and_gradients(given, targets, self._states)
             self._update()
             advanced(len(losses))
         return found
+
+    def _warm_up(self, symbols: SymbolSource, stop: int) -> None:
+        """Read what stands before the first symbol that counts."""
+        for given, targets, _ in _windows(
+            self.model, symbols, max(1, stop - WARM_UP), stop, WARM_UP
+        ):
+            _, self._states = self._computation.surprisals(given, targets, self._states)
+        self._is_warm = True
 
     @torch.no_grad()
     def _update(self) -> None:
@@ -96,6 +110,37 @@ class AdaptiveReader:
             weight.lerp_(trained, pull)
 
 
+def adaptive_reader(model: CharModel, train: SymbolSource) -> AdaptiveReader:
+    """Return a reader whose pace is the best of a few on the end of the train split.
+
+    Nothing of the text to be scored is used. train: the symbols of the train split.
+    """
+    end = np.asarray(train[max(0, len(train) - SQUARED_ON) :])
+    pace = Pace()
+    squares = mean_squares(computation_of(learning_copy(model)), end, pace.window)
+    tuned_on = end[-TUNED_ON:]
+
+    def cost(tried: Pace) -> float:
+        reader = AdaptiveReader(model, squares, tried)
+        total = reader(tuned_on, 0, len(tuned_on)).sum().item()
+        return total if np.isfinite(total) else np.inf
+
+    pace = min((replace(pace, rate=rate) for rate in RATES), key=cost)
+    pace = min((pace, *(replace(pace, decay=decay) for decay in DECAYS)), key=cost)
+    return AdaptiveReader(model, squares, pace)
+
+
+def learning_copy(model: CharModel) -> CharModel:
+    """Return a copy of a model whose weights may have gradients."""
+    return copy.deepcopy(model).requires_grad_(True)
+
+
+def computation_of(model: CharModel) -> Computation:
+    """Return what computes a model here: the native kernels where they are built, else torch."""
+    kernels = built_kernels(model)
+    return NativeComputation(model, kernels) if kernels else TorchComputation(model)
+
+
 def mean_squares(computation: Computation, symbols: SymbolSource, window: int) -> Squares:
     """Return the mean square of each weight's gradient over the windows of a text.
 
@@ -104,7 +149,7 @@ def mean_squares(computation: Computation, symbols: SymbolSource, window: int) -
     parameters = list(computation.model.parameters())
     sums = [torch.zeros_like(p) for p in parameters]
     states, count = computation.model.initial_states(1), 0
-    for given, targets, _ in _windows(symbols, 1, len(symbols), window):
+    for given, targets, _ in _windows(computation.model, symbols, 1, len(symbols), window):
         _, states = computation.loss_and_gradients(given, targets, states)
         gradients = [p.grad for p in parameters if p.grad is not None]
         torch._foreach_addcmul_(sums, gradients, gradients)
@@ -114,11 +159,13 @@ def mean_squares(computation: Computation, symbols: SymbolSource, window: int) -
 
 
 def _windows(
-    symbols: SymbolSource, start: int, stop: int, length: int
+    model: CharModel, symbols: SymbolSource, start: int, stop: int, length: int
 ) -> Iterator[tuple[Tensor, Tensor, int]]:
-    """Yield windows of symbols and of those that follow, [T, 1] each, and where they begin."""
+    """Yield windows of symbols and of those that follow, [T, 1] each on the model's device, and
+    where they begin."""
+    device = model.head.weight.device
     for at in range(start, stop, length):
         end = min(at + length, stop)
         read = np.asarray(symbols[at - 1 : end]).astype(np.int64)
-        pair = torch.from_numpy(read).unsqueeze(1)
+        pair = torch.from_numpy(read).unsqueeze(1).to(device)
         yield pair[:-1], pair[1:], at

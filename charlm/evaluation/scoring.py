@@ -43,8 +43,10 @@ class Scored:
     surprisals: Tensor
 
 
-def summary(score: Score, window: int, mixture: Mapping[str, float]) -> dict[str, Any]:
-    """Return what `score --json` prints. mixture: the weights of what was averaged, by name."""
+def summary(
+    score: Score, window: int, mixture: Mapping[str, float], *, adapted: bool
+) -> dict[str, Any]:
+    """Return what `score --json` prints. mixture: the power of each of its models, by name."""
     return {
         "characters": score.characters,
         "bytes": score.bytes,
@@ -54,7 +56,7 @@ def summary(score: Score, window: int, mixture: Mapping[str, float]) -> dict[str
         "perplexity": score.perplexity,
         "unknown_characters": score.unknown,
         "protocol": "window" if window else "stateful",
-        "adapted": False,
+        "adapted": adapted,
         "mixture": dict(mixture),
     }
 

@@ -8,15 +8,22 @@ from typing import Any
 
 from torch import Tensor
 
+from charlm.evaluation.adaptation import Pace
 from charlm.evaluation.tally import Score
 from charlm.terminal.console import as_json, print_result, print_status
 from charlm.terminal.training import SECONDS_BETWEEN_LINES, bar
 from charlm.text.vocabulary import Symbols, Vocabulary
 
 
-def scored(score: Score, vocabulary: Vocabulary, window: int, powers: Mapping[str, float]) -> None:
-    """Print how well a text is predicted, by which protocol, by what mixture, if it is one, and
-    what the unknown cost."""
+def scored(
+    score: Score,
+    vocabulary: Vocabulary,
+    window: int,
+    powers: Mapping[str, float],
+    pace: Pace | None,
+) -> None:
+    """Print how well a text is predicted, by which protocol, by what mixture, if it is one, how
+    fast the model adapted, if it did, and what the unknown cost."""
     protocol = f"windows of {window}" if window else "stateful"
     print_result(
         f"{score.bits_per_character:.4f} bits per character, {score.bits_per_byte:.4f} per byte"
@@ -25,6 +32,11 @@ def scored(score: Score, vocabulary: Vocabulary, window: int, powers: Mapping[st
         f"{score.characters:,} characters, {score.loss:.4f} nats a symbol, "
         f"perplexity {score.perplexity:.3f}, protocol: {protocol}"
     )
+    if pace:
+        print_result(
+            f"adapted: learning from every {pace.window} symbols once they were read, rate "
+            f"{pace.rate:g}, decay {pace.decay:g}; no score of the trained weights"
+        )
     if powers:
         shown = ", ".join(f"{name}^{power:.2f}" for name, power in powers.items())
         print_result(f"a mixture, by powers learned from what was read before: {shown}")

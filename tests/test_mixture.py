@@ -12,6 +12,7 @@ from conftest import TINY, new_cache, words
 import charlm
 from charlm.__main__ import run
 from charlm.errors import CheckpointError
+from charlm.evaluation import mixture
 from charlm.evaluation.mixture import BLOCK, DAMPING, RATE, Mixture, ngram_distributions
 from charlm.models.ngram import NGram
 from charlm.runs import ngram_file
@@ -236,3 +237,16 @@ def test_mixture_writes_with_equal_powers_where_the_text_is_gone(
     out, err = capsys.readouterr()
     assert len(out) >= 20
     assert "same power" in err
+
+
+@pytest.mark.parametrize("window", [0, 5])
+def test_text_is_mixed_in_parts_like_the_whole(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, window: int
+) -> None:
+    loaded = charlm.load(folder / "seed-0")
+    text = loaded.vocabulary.encode(words(200))
+    whole = loaded.mixed_with(["ngram"]).mixture()(text, 0, len(text), window=window)
+    monkeypatch.setattr(mixture, "PROBABILITIES_AT_ONCE", 16 * 20 * len(loaded.vocabulary))
+    parts = loaded.mixed_with(["ngram"]).mixture()(text, 0, len(text), window=window)
+    # Where the powers are updated moves by one symbol, and a part is warmed up on 192 symbols.
+    assert parts.mean().item() == pytest.approx(whole.mean().item(), abs=0.005)

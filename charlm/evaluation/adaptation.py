@@ -55,7 +55,7 @@ class AdaptiveReader:
 
     squares: see `mean_squares`.
 
-    Source: Krause et al. 2018 (arXiv 1709.07432), section 4.
+    Source: Krause et al. 2018 (arXiv 1709.07432), dynamic evaluation with an RMS global prior.
     """
 
     def __init__(self, model: CharModel, squares: Squares, pace: Pace) -> None:

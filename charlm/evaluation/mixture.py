@@ -67,8 +67,9 @@ class Mixture:
         result = torch.empty(stop - start)
         step = max(1, PROBABILITIES_AT_ONCE // self._models[0].vocabulary_size)
         step = max(window, step // max(window, 1) * max(window, 1))  # whole windows
-        for begin in range(start, stop, step):
-            end = min(begin + step, stop)
+        begin, end = start, start
+        while end < stop:
+            begin, end = end, min(end + step + (end == 0), stop)  # the first follows nothing
             logs, cases = self._predictions(symbols, begin, end, window, advanced)
             targets = np.asarray(symbols[begin:end]).astype(np.int64)
             result[begin - start : end - start] = torch.from_numpy(

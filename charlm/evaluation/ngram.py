@@ -11,7 +11,7 @@ from charlm.runs import ngram_file
 from charlm.runs.checkpoint import Checkpoint
 
 MOST_SYMBOLS = 20_000_000
-"""Counting reads so many, the last of the train split: 20 seconds and 4 GB."""
+"""Counting reads so many, the last of the train split. 8 million take 13 seconds and 640 MB."""
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,7 @@
 """Training that begins with the weights of another run."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -88,7 +89,7 @@ def test_run_that_was_started_from_another_resumes_to_the_same_bits(folder: Path
     assert run(command) == 0
     last = folder / "new" / "checkpoints" / "step-00000040" / "model.safetensors"
     whole = last.read_bytes()
-    layers = choose_layers(None, command[9::2], {"data.path": "new.txt", "train.init": "old"})
+    layers = choose_layers(None, command[9::2], {"data.path": "new.txt", "train.start_from": "old"})
     trainer, directory = begin(resolve_run(layers), folder / "stopped")
     for event in trainer.train(directory):
         if isinstance(event, Saved):
@@ -96,6 +97,7 @@ def test_run_that_was_started_from_another_resumes_to_the_same_bits(folder: Path
     directory.unlock()
     assert trainer.learner.step < 40
     command[command.index("new")] = "stopped"
+    shutil.rmtree(folder / "old")  # of no use any more
     assert run([*command, "--resume"]) == 0
     last = folder / "stopped" / "checkpoints" / "step-00000040" / "model.safetensors"
     assert last.read_bytes() == whole
@@ -136,4 +138,6 @@ def test_other_shape_is_refused_with_the_reason(
 
 def test_missing_run_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*NEXT[:4], "nowhere", "--run", "new"]) == 2
-    assert "there is no run nowhere" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "there is no run" in error
+    assert "nowhere" in error

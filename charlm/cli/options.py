@@ -54,6 +54,6 @@ def flags(
         "data.path": path,
         "train.device": device,
         "train.threads": threads,
-        "train.init": init,
+        "train.start_from": init,
     }
     return {key: value for key, value in found.items() if value is not None}

@@ -94,14 +94,6 @@ class ConfigLayers:
                 break
         return replace(self, layers=tuple(layers))
 
-    def value(self, section: str, key: str) -> Any:
-        """Return a value as it was set last, not validated; None where it was not."""
-        for layer in reversed(self.layers):
-            table = layer.values.get(section)
-            if isinstance(table, dict) and key in table:
-                return table[key]
-        return None
-
     def below_changes(self, layer: ConfigSource) -> "ConfigLayers":
         """Return the layers with another one, below `--set` and the flags."""
         return replace(self, layers=(*self.layers[:-2], layer, *self.layers[-2:]))

@@ -131,7 +131,7 @@ class TrainConfig(Section):
     state_reset: Annotated[Fraction, PER_CELL] = 0.05
     """How often a lane starts a window from the zero state, so that a cold start is learned too."""
     seed: Annotated[int, between(0, 2**32 - 1)] = 0
-    init: str = ""
+    start_from: str = ""
     """A run whose best weights training starts from, or a checkpoint of one; "": drawn anew."""
     eval_every: Annotated[int, between(1, 10**9), RESUMABLE] = 250
     checkpoint_every: Annotated[int, between(1, 10**9), RESUMABLE] = 250

@@ -50,13 +50,7 @@ def choose_layers(
     found, flags = name_text(source, flags)
     if found == source and found in loading.presets() and Path(found).exists():
         log.info(f"{found} is read as the preset; for the file of that name: --data {found}")
-    layers = loading.load(found, changes, flags)
-    init = layers.value("train", "init")
-    return (
-        layers.below_changes(warm_start.shape_of(init))
-        if isinstance(init, str) and init
-        else layers
-    )
+    return loading.load(found, changes, flags)
 
 
 def name_text(
@@ -90,7 +84,7 @@ def resolve_run(layers: ConfigLayers, *, keep: bool = True) -> ResolvedRun:
     Raises: ConfigError, DataError.
     """
     name = run_name(layers)
-    layers = _with_absolute_paths(layers)
+    layers = _with_shape(_with_absolute_paths(layers))
     text = corpus.survey(layers.resolve().config.data, keep=keep)
     resolved = layers.resolve(text.characters)
     encoded = corpus.prepare(resolved.config.data, text, keep=keep)
@@ -118,7 +112,7 @@ def begin(resolved: ResolvedRun, path: Path | None = None) -> tuple[Trainer, Run
 def _new_trainer(config: Config, encoded: Corpus) -> Trainer:
     """Return a trainer at step 0."""
     trainer = Trainer(config, encoded)
-    if config.train.init:
+    if config.train.start_from:
         warm_start.start_from(trainer.learner, config, encoded.vocabulary)
     return trainer
 
@@ -256,7 +250,9 @@ def unlike_run(layers: ConfigLayers, resumed: Resumed) -> list[str]:
     """List the keys in which a configuration differs from the run that was resumed."""
     characters = sum(split.characters for split in resumed.trainer.corpus.splits.values())
     config = _with_absolute_paths(layers).resolve(characters).config
-    return differing_keys(config, resumed.config)
+    differing = differing_keys(config, resumed.config)
+    taken_over = warm_start.TAKEN_OVER if config.train.start_from else set()
+    return [key for key in differing if key not in taken_over]
 
 
 def _with_absolute_paths(layers: ConfigLayers) -> ConfigLayers:
@@ -266,10 +262,15 @@ def _with_absolute_paths(layers: ConfigLayers) -> ConfigLayers:
         sources.absolute(path) if isinstance(path, str) else [sources.absolute(p) for p in path]
     )
     layers = layers.with_value("data", "path", absolute)
-    init = layers.value("train", "init")
-    if isinstance(init, str) and init:
-        layers = layers.with_value("train", "init", str(Path(init).absolute()))
+    if start := layers.resolve().config.train.start_from:
+        layers = layers.with_value("train", "start_from", str(Path(start).absolute()))
     return layers
+
+
+def _with_shape(layers: ConfigLayers) -> ConfigLayers:
+    """Give the model the shape of the run that it starts from, if there is one."""
+    start = layers.resolve().config.train.start_from
+    return layers.below_changes(warm_start.shape_of(start)) if start else layers
 
 
 def run_name(layers: ConfigLayers) -> str:

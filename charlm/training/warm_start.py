@@ -17,6 +17,9 @@ from charlm.training.learner import Learner
 
 SHAPE = sorted(key.removeprefix("model.") for key in marked(Mark.SHAPE))
 
+TAKEN_OVER = {"data.unit", "data.normalize", *marked(Mark.SHAPE)}
+"""Keys that a model has from the run that it starts from."""
+
 log = logging.getLogger(__name__)
 
 
@@ -36,20 +39,20 @@ def shape_of(run: str) -> ConfigSource:
 
 @torch.no_grad()
 def start_from(learner: Learner, config: Config, vocabulary: Vocabulary) -> None:
-    """Give a learner at step 0 the weights of the run `config.train.init`.
+    """Give a learner at step 0 the weights of the run `config.train.start_from`.
 
     What belongs to a symbol goes to the same symbol of `vocabulary`. A symbol that the run does not
     know keeps the weights that were drawn for it, with the least bias of all known ones.
 
     Raises: UsageError where the two models differ in shape; as `checkpoint.read`.
     """
-    saved = read(config.train.init)
+    saved = read(config.train.start_from)
     own, theirs = _shape(config.model), _shape(saved.config.model)
     own["unit"], theirs["unit"] = vocabulary.unit, saved.vocabulary.unit
     if unlike := [key for key in own if own[key] != theirs[key]]:
         differences = ", ".join(f"{key} = {theirs[key]!r}, not {own[key]!r}" for key in unlike)
         raise UsageError(
-            f"the run {config.train.init} has {differences}",
+            f"the run {config.train.start_from} has {differences}",
             "leave these keys out: they are taken from the run",
         )
     rows = _rows(saved.vocabulary, vocabulary)

@@ -31,6 +31,7 @@ CHANGED: dict[str, Any] = {
     "train.adam_betas": [0.5, 0.9],
     "train.backend": "torch",
     "train.device": "cpu",
+    "train.start_from": "elsewhere",
     "train.steps": 20,
 }
 

@@ -117,6 +117,8 @@ class Loaded:
         own, ngram = self._name(), None
         models, folders = {own: self.model}, {self.checkpoint.folder.absolute()}
         for other in others:
+            if other == "ngram" and ngram is not None:
+                raise UsageError("ngram is named twice", "name it once")
             if other == "ngram":
                 ngram = ngram_of(self.checkpoint)
                 continue

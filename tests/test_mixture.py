@@ -180,6 +180,8 @@ def test_counts_that_no_text_has_are_refused(tmp_path: Path) -> None:
         (1, "contexts", 0, 3),
         (1, "contexts", 0, -1),
         (1, "counts", 0, 0),
+        (1, "counts", 0, 2**62),
+        (1, "grams", 1, 2**63 - 1),
         (2, "grams", 0, -5),
     ):
         model = NGram.of(text, 3, order=3)

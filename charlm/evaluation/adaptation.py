@@ -34,7 +34,7 @@ DAMPING = 1e-3
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast a model adapts.
+    """Says how fast a model adapts.
 
     window: T, symbols between two updates. rate: of the steps. decay: how far each update pulls
     the weights back to the trained ones.

@@ -28,7 +28,7 @@ RATE, DAMPING = 0.1, 0.01
 """Of Adagrad: the learning rate, and what each sum of squares begins with. On tinyshakespeare 0.02
 and 0.3 are worse by 0.004 and 0.001 nats."""
 PROBABILITIES_AT_ONCE = 1 << 25
-"""That are held for each predictor: 128 MB."""
+"""Probabilities held for each predictor at a time: 128 MB."""
 
 
 class Mixture:

@@ -7,6 +7,7 @@ small to share.
 
 import copy
 import math
+from abc import ABC, abstractmethod
 from typing import Protocol
 
 import torch
@@ -105,15 +106,15 @@ class NativeEngine:
         )
 
 
-class StepwiseEngine:
+class StepwiseEngine(ABC):
     """Writes by reading each symbol that it has written. See `Engine`."""
 
     chunk_size = 1
     _logits: Tensor
 
+    @abstractmethod
     def read(self, symbols: Tensor) -> Tensor:
         """Read one more symbol in every text, into `_logits`; return them."""
-        raise NotImplementedError
 
     @torch.inference_mode()
     def write(

@@ -102,6 +102,15 @@ def test_adaptation_is_reported_apart_and_learns_another_text(
     assert "no score of the trained weights" in capsys.readouterr().out
 
 
+def test_the_text_that_the_pace_is_chosen_on_is_not_scored(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["score", "one", "--split", "train", "--adapt"]) == 2
+    error = capsys.readouterr().err
+    assert "train split" in error
+    assert error.count("help: ") == 1
+
+
 @pytest.mark.parametrize("other", [["--window", "8"], ["--with", "ngram"]])
 def test_what_does_not_go_together_is_refused(
     capsys: pytest.CaptureFixture[str], other: list[str]

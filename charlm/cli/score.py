@@ -55,7 +55,7 @@ def score(
         raise UsageError("give a FILE or a --split, one of them", "charlm score RUN my.txt")
     loaded = api.load(run, which=which, device=device)
     vocabulary = loaded.vocabulary
-    read = _reader(loaded, window, others, adapt=adapt)
+    read = _reader(loaded, split, window, others, adapt=adapt)
     each = partial(terminal.surprisal_lines, vocabulary) if per_character else _nothing
     with terminal.ScoringProgress(size_of(file) if file else None) as progress:
         if file is not None:
@@ -79,12 +79,20 @@ def score(
         terminal.scored(result, vocabulary, window, powers, pace)
 
 
-def _reader(loaded: api.Loaded, window: int, others: Sequence[str], *, adapt: bool) -> Reader:
+def _reader(
+    loaded: api.Loaded, split: str | None, window: int, others: Sequence[str], *, adapt: bool
+) -> Reader:
     """Return what reads the text: the model alone, with others, or as it goes on learning."""
     if adapt and (window or others):
         other = "--window" if window else "--with"
         raise UsageError(f"--adapt and {other} go one at a time", "leave one of them out")
+    if adapt and split == "train":
+        raise UsageError(
+            "--adapt chooses its pace on the train split, so it cannot be judged there",
+            "score val, test or a file",
+        )
     if adapt:
+        console.print_status("choosing how fast to adapt, on the run's train split")
         return loaded.adaptive()
     return loaded.mixed_with(others).mixture() if others else network(loaded.model)
 

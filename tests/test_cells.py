@@ -169,6 +169,21 @@ def test_initialization_fills_every_block_within_its_bounds(
             torch.testing.assert_close(block @ block.T, torch.eye(H), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("scheme", ["orthogonal", "uniform"])
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_input_weights_have_the_deviation_asked_for_and_nothing_else_changes(
+    name: str, options: dict[str, str], scheme: str
+) -> None:
+    cells = [CELLS[name](50, 60, **options) for _ in range(2)]  # type: ignore[arg-type]
+    plain, scaled = cells
+    plain.reset_parameters(scheme, torch.Generator().manual_seed(0))
+    scaled.reset_parameters(scheme, torch.Generator().manual_seed(0), 3.0)
+    for own, other in zip(plain.weights()[1:], scaled.weights()[1:], strict=True):
+        assert torch.equal(own, other)
+    # Of at least 3,000 normal draws: the deviation's own is 1.3 %.
+    assert scaled.weight_ih.std().item() == pytest.approx(3.0, rel=0.065)
+
+
 def test_lstm_opens_its_forget_gate_and_no_other() -> None:
     cell = CELLS["lstm"](I, H)
     cell.reset_parameters("orthogonal", torch.Generator().manual_seed(0))

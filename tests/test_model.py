@@ -2,9 +2,10 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from charlm.backends.step import TorchComputation
-from charlm.cells import CELLS
+from charlm.cells import CELLS, GatedCell
 from charlm.config.schema import ModelConfig
 from charlm.errors import CheckpointError
 from charlm.models import dropout
@@ -55,6 +56,34 @@ def test_embedding_size_zero_is_one_hot_input() -> None:
     (cell,) = model.cells
     x = model.vectors(torch.tensor([7]))
     torch.testing.assert_close(cell.project(x)[0], cell.weight_ih[:, 7] + cell.bias_ih)
+
+
+@pytest.mark.parametrize("embedding_size", [0, 4, 90])
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_gate_hears_its_input_alike_whatever_the_embedding(
+    cell: str, embedding_size: int
+) -> None:
+    model = made(cell=cell, embedding_size=embedding_size, hidden_size=400, input_scale=1.5)
+    first, second = model.layers()
+    assert isinstance(first, GatedCell)
+    assert isinstance(second, GatedCell)
+    assert second.weight_ih.std().item() == pytest.approx(1.5 / 20, rel=0.02)  # of 400 inputs
+    shares = F.linear(model.vectors(torch.arange(V)), first.weight_ih).detach()
+    # The embedding is drawn too: a mean square of its elements beside 1 is the draw's, not the
+    # weights'. With 4 inputs, 1,600 normal draws a gate: 4 % are 2 standard deviations and a half.
+    drawn = 1.0
+    if model.embedding is not None:
+        drawn = model.embedding.weight.square().mean().sqrt().item()
+    for gate in shares.chunk(len(first.gates), -1):
+        assert gate.square().mean().sqrt().item() == pytest.approx(1.5 * drawn, rel=0.05)
+
+
+def test_input_scale_zero_leaves_the_input_to_the_scheme() -> None:
+    plain, xavier = made(input_scale=0.0), made(input_scale=0.0, initialization="xavier")
+    for model in (plain, xavier):
+        weight = model.layers()[0].weight_ih
+        assert isinstance(weight, torch.Tensor)
+        assert weight.abs().max() <= (6 / (H + E)) ** 0.5
 
 
 def test_initial_weights_belong_to_the_seed_and_not_to_the_moment() -> None:

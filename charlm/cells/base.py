@@ -63,10 +63,14 @@ class Cell(nn.Module, ABC):
         return self.unroll(x, state)
 
     @torch.no_grad()
-    def reset_parameters(self, scheme: str, generator: torch.Generator) -> None:
+    def reset_parameters(
+        self, scheme: str, generator: torch.Generator, input_std: float | None = None
+    ) -> None:
         """Fill every matrix by the scheme, and every vector with zeros.
 
         scheme: "orthogonal", "xavier", "kaiming", or "uniform" (everything within 1/sqrt(H)).
+        input_std: for cells that have weights for the input alone: their standard deviation, in
+            place of what the scheme says of them.
 
         Source: Saxe et al. 2014 (orthogonal), Glorot and Bengio 2010, He et al. 2015.
         """
@@ -137,25 +141,30 @@ class GatedCell(Cell):
         return self.bias_ih + self.bias_hh, None
 
     @torch.no_grad()
-    def reset_parameters(self, scheme: str, generator: torch.Generator) -> None:
+    def reset_parameters(
+        self, scheme: str, generator: torch.Generator, input_std: float | None = None
+    ) -> None:
         """Fill the parameters, gate block by gate block; biases start at zero.
 
         scheme: "orthogonal" (recurrent blocks; input blocks xavier), "xavier", "kaiming", or
             "uniform" (everything within 1/sqrt(H), torch's own default).
+        input_std: draw W_ih from a normal distribution of this deviation, whatever the scheme.
 
         Source: as `Cell.reset_parameters`.
         """
         if scheme == "uniform":
             super().reset_parameters(scheme, generator)
-            return
-        for weight in (self.weight_ih, self.weight_hh):
-            recurrent = weight is self.weight_hh
-            for block in weight.chunk(len(self.gates)):
-                own = "xavier" if scheme == "orthogonal" and not recurrent else scheme
-                fill_matrix_(block, own, generator)
-        for bias in (self.bias_ih, self.bias_hh):
-            if bias is not None:
-                bias.zero_()
+        else:
+            for weight in (self.weight_ih, self.weight_hh):
+                recurrent = weight is self.weight_hh
+                for block in weight.chunk(len(self.gates)):
+                    own = "xavier" if scheme == "orthogonal" and not recurrent else scheme
+                    fill_matrix_(block, own, generator)
+            for bias in (self.bias_ih, self.bias_hh):
+                if bias is not None:
+                    bias.zero_()
+        if input_std is not None:
+            nn.init.normal_(self.weight_ih, std=input_std, generator=generator)
 
 
 def uniform_(parameter: Tensor, hidden_size: int, generator: torch.Generator) -> None:

@@ -48,11 +48,13 @@ class LSTM(GatedCell):
         return run_fused(self, torch.lstm, x, state)
 
     @torch.no_grad()
-    def reset_parameters(self, scheme: str, generator: torch.Generator) -> None:
+    def reset_parameters(
+        self, scheme: str, generator: torch.Generator, input_std: float | None = None
+    ) -> None:
         """Fill the parameters, then open the forget gate, so that memory lasts from the first step.
 
         Source: Jozefowicz et al. 2015, section 2.2.
         """
-        super().reset_parameters(scheme, generator)
+        super().reset_parameters(scheme, generator, input_std)
         if self.bias_ih is not None:
             self.bias_ih[self.hidden_size : 2 * self.hidden_size] += self.forget_bias

@@ -81,6 +81,10 @@ class ModelConfig(Section):
     initialization: Annotated[Literal["orthogonal", "xavier", "kaiming", "uniform"], PER_CELL] = (
         "orthogonal"
     )
+    input_scale: Annotated[float, between(0, 100), PER_CELL] = 2.0
+    """The standard deviation of the input's share of every gate, W_ih x, before training, whatever
+    the cell and the size of the embedding; 0: as `initialization` has it. An LSTM whose input
+    starts small learns slowly."""
     forget_bias: Annotated[float, between(-10, 10), PER_CELL] = 1.0
 
     @field_validator("cell")

@@ -85,12 +85,21 @@ class CharModel(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self, seed: int) -> None:
-        """Draw the initial weights of a seed (on the CPU, so alike on every device)."""
+        """Draw the initial weights of a seed (on the CPU, so alike on every device).
+
+        The input's share of every gate, W_ih x, starts with the standard deviation `input_scale`:
+        an embedding's E elements have a variance of 1 each, of a one-hot vector a single element
+        is 1. What upper layers read is taken for vectors of variance 1, which it does not reach.
+        """
         generator = torch.Generator().manual_seed(seed)
         if self.embedding is not None:
             nn.init.normal_(self.embedding.weight, generator=generator)
-        for cell in self.layers():
-            cell.reset_parameters(self.config.initialization, generator)
+        scale = self.config.input_scale
+        for number, cell in enumerate(self.layers()):
+            one_hot = number == 0 and self.embedding is None
+            size = 1 if one_hot else cell.input_size
+            std = scale / math.sqrt(size) if scale else None
+            cell.reset_parameters(self.config.initialization, generator, std)
         bound = 1 / math.sqrt(self.config.hidden_size)
         nn.init.uniform_(self.head.weight, -bound, bound, generator=generator)
         nn.init.zeros_(self.head.bias)

@@ -485,7 +485,7 @@ def test_compare_prints_the_verdict_and_writes_the_page(shell: Shell) -> None:
         shell, "rnn", "lstm", "gru:reset_gate=before", "--seeds", 3, "--out", folder, "--json"
     )
     assert again.code == 0, again.err
-    assert again.err.count("found finished") == 9
+    assert again.err.count("found finished") == 9 + len(stored["longer"])
     found = json.loads(again.out)
     assert [row["bits_per_character"] for row in found["rows"]] == [
         row["bits_per_character"] for row in stored["rows"]
@@ -512,16 +512,18 @@ def test_compare_on_other_terms(shell: Shell, match: str) -> None:
         assert (shell.folder / "there" / path / "summary.json").stat().st_mtime_ns == written
 
 
-def test_compare_searches_rates_when_asked(shell: Shell) -> None:
+def test_compare_searches_rates_and_dropouts_when_asked(shell: Shell) -> None:
     result = compare(shell, "rnn", "lstm", "--tune", "--json")
     assert result.code == 0, result.err
     found = json.loads(result.out)
-    assert len(found["tuning"]) == 8
+    assert len(found["tuning"]) >= 2 * 6
     for row in found["rows"]:
         tried = [one for one in found["tuning"] if one["label"] == row["cell"]]
         best = min(tried, key=lambda one: one["bits_per_character"])
-        assert row["learning_rate"] == best["learning_rate"]
-    assert "The search for learning rates" in Path(found["report"]).read_text(encoding="utf-8")
+        assert (row["learning_rate"], row["dropout"]) == (best["learning_rate"], best["dropout"])
+    assert "The search for learning rates and dropout" in Path(found["report"]).read_text(
+        encoding="utf-8"
+    )
 
 
 @pytest.mark.parametrize(

@@ -12,20 +12,18 @@ import torch
 from conftest import CELLS, carried_out, planned, words
 
 from charlm import api
-from charlm.compare import runs, time_budget, tune
+from charlm.compare import time_budget
 from charlm.compare.baselines import baselines
-from charlm.compare.comparison import Compared, Comparison, Stage
+from charlm.compare.comparison import RUNS, Compared, Comparison, Stage
 from charlm.compare.plan import (
-    PlannedRun,
     matched_width,
     parameters,
     planned_runs,
     recurrent_parameters,
 )
-from charlm.compare.runs import Advanced, Begun, Diverged
+from charlm.compare.runs import Advanced, Begun
 from charlm.compare.step_cost import measure_steps
 from charlm.compare.table import differences
-from charlm.compare.tune import TuningRun
 from charlm.config.schema import ModelConfig
 from charlm.errors import CharlmError, CheckpointError, DataError, DivergedError, UsageError
 from charlm.inspect.gradients import gradient_by_lag
@@ -135,40 +133,6 @@ def test_time_gives_every_cell_the_same_seconds(text_file: Path) -> None:
     assert {train.seconds for train in entries.values()} == {2.0}
 
 
-def test_search_is_alike_for_every_cell_and_takes_the_best(text_file: Path, tmp_path: Path) -> None:
-    given = planned(text_file, ["rnn", "gru"], "train.learning_rate=0.01", tune=True)
-    searched = tune.tuning_runs(given, tmp_path, {"rnn": 1.0, "gru": 1.0})
-    by_cell = {
-        label: [
-            (
-                planned_run.config.train.learning_rate,
-                planned_run.steps,
-                planned_run.config.train.seed,
-            )
-            for planned_run in searched
-            if planned_run.entry.label == label
-        ]
-        for label in ("rnn", "gru")
-    }
-    assert by_cell["rnn"] == by_cell["gru"]
-    assert [rate for rate, _, _ in by_cell["rnn"]] == pytest.approx([0.0025, 0.005, 0.01, 0.02])
-    assert {seed for _, _, seed in by_cell["rnn"]}.isdisjoint(given.seeds)
-    more = planned(text_file, ["rnn", "gru"], "train.learning_rate=0.01", tune=True, seeds=5)
-    again = tune.tuning_runs(more, tmp_path, {"rnn": 1.0, "gru": 1.0})
-    assert [planned_run.config for planned_run in again] == [
-        planned_run.config for planned_run in searched
-    ]
-    tried = [
-        TuningRun("rnn", 0.005, 2.0),
-        TuningRun("rnn", 0.01, 1.9),
-        TuningRun("rnn", 0.02, None),
-    ]
-    tried += [TuningRun("gru", 0.005, 1.5), TuningRun("gru", 0.01, 1.9)]
-    rates = [entry.config.train.learning_rate for entry in tune.tuned(given, tried).entries]
-    assert rates == [0.01, 0.005]
-    assert tune.at_the_edge(given, tried) == ["gru"]
-
-
 # ---- runs ---------------------------------------------------------------------------------------
 
 
@@ -183,16 +147,43 @@ def test_runs_are_ordinary_runs(finished: tuple[Path, Path, Any]) -> None:
             assert loaded.model.config.hidden_size == row["hidden_size"]
 
 
+def compared(events: list[Any]) -> list[Begun]:
+    """Select the beginnings of the runs that are compared, not those of longer ones."""
+    begun = [event for event in events if isinstance(event, Begun)]
+    return [event for event in begun if event.planned.path.parent.name == RUNS]
+
+
 def test_finished_runs_are_reused(finished: tuple[Path, Path, Any], tmp_path: Path) -> None:
     text, folder, before = finished
     copy = shutil.copytree(folder, tmp_path / "copy")
     result, events = carried_out(planned(text, CELLS), copy)
-    assert [e.reused for e in events if isinstance(e, Begun)] == [True] * 6
+    assert [e.reused for e in events if isinstance(e, Begun)] == [True] * (
+        6 + len(before["longer"])
+    )
     assert not any(isinstance(event, Advanced) for event in events)
     for was, now in zip(before["rows"], result["rows"], strict=True):
         same = ("bits_per_character", "test_bits_per_character", "seconds", "parameters")
         assert {key: was[key] for key in same} == {key: now[key] for key in same}
     assert result["samples"] == before["samples"]
+
+
+def test_best_cell_trains_longer_where_counting_beats_all(
+    finished: tuple[Path, Path, Any],
+) -> None:
+    _, folder, result = finished
+    ngram = result["baselines"]["ngram"]
+    best = min(result["rows"], key=lambda row: min(row["bits_per_character"]["values"]))
+    assert min(best["bits_per_character"]["values"]) > ngram  # 12 steps
+    assert [one["times"] for one in result["longer"]] == [2, 4]
+    for one in result["longer"]:
+        run = folder / "longer" / f"{best['cell']}-times{one['times']}"
+        summary = json.loads((run / "summary.json").read_text())
+        assert one["cell"] == best["cell"]
+        assert one["steps"] == summary["steps"] == one["times"] * best["steps"]
+        assert one["bits_per_character"] == summary["best"]["bits_per_character"]
+        assert one["beats"] == (one["bits_per_character"] < ngram)
+    said = f"{best['cell']} reaches {result['longer'][-1]['bits_per_character']:.3f} bits after 4"
+    assert any(said in sentence for sentence in result["verdict"])
 
 
 def test_more_seeds_and_cells_reuse_what_is_there(
@@ -201,7 +192,7 @@ def test_more_seeds_and_cells_reuse_what_is_there(
     text, folder, _ = finished
     copy = shutil.copytree(folder, tmp_path / "copy")
     _, events = carried_out(planned(text, ["lstm", "rnn:nonlinearity=relu"], seeds=3), copy)
-    begun = {e.planned.name: e.reused for e in events if isinstance(e, Begun)}
+    begun = {e.planned.name: e.reused for e in compared(events)}
     assert [name for name, reused in begun.items() if reused] == ["lstm, seed 0", "lstm, seed 1"]
     assert len(begun) == 6
 
@@ -314,29 +305,6 @@ def test_diverged_run_ends_the_comparison_and_keeps_the_others(
     with pytest.raises(DivergedError, match="seed 0: training diverged"):
         carried_out(given, tmp_path / "c")
     assert (tmp_path / "c" / "runs" / "lstm-seed0" / "summary.json").is_file()
-
-
-def test_search_goes_on_after_a_rate_that_diverges(text_file: Path, tmp_path: Path) -> None:
-    wild = "rnn:nonlinearity=relu,train.learning_rate=0.01,train.clip_norm=0,train.warmup_steps=0"
-    given = planned(text_file, [wild], "train.steps=40", seeds=1, tune=True)
-    planned_runs = tune.tuning_runs(given, tmp_path, {wild: 0.01})
-    hot = [
-        PlannedRun(
-            planned_run.entry,
-            planned_run.config.model_copy(update={"train": train}),
-            planned_run.path,
-            0.01,
-        )
-        for planned_run in planned_runs[:1]
-        for train in [
-            planned_run.config.train.model_copy(update={"learning_rate": 10.0, "steps": 300})
-        ]
-    ]
-    events = list(runs.Runner(given.corpus).run([*hot, planned_runs[1]], tolerant=True))
-    assert any(isinstance(event, Diverged) for event in events)
-    bits = [one.bits_per_character for one in tune.results([*hot, planned_runs[1]])]
-    assert bits[0] is None
-    assert bits[1] is not None
 
 
 # ---- results ------------------------------------------------------------------------------------
@@ -456,7 +424,7 @@ def test_time_stays_agreed_when_a_cell_is_added(text_file: Path, tmp_path: Path)
     pair = planned(text_file, ["rnn", "lstm"], match="time", seeds=1)
     first, _ = carried_out(pair, folder)
     more, events = carried_out(planned(text_file, CELLS, match="time", seeds=1), folder)
-    assert [e.reused for e in events if isinstance(e, Begun)] == [True, True, False]
+    assert [e.reused for e in compared(events)] == [True, True, False]
     assert [row["steps"] for row in more["rows"][:2]] == [row["steps"] for row in first["rows"]]
     with pytest.raises(UsageError, match=r"was begun with train\.steps = 12, not 13"):
         carried_out(planned(text_file, CELLS, "train.steps=13", match="time", seeds=1), folder)

@@ -219,7 +219,7 @@ def compare(
     seeds: Annotated[int, typer.Option(min=1, max=1000, help="Runs of each cell.")] = 5,
     tune: Annotated[
         bool,
-        typer.Option("--tune", help="First look for each cell's learning rate, alike for all."),
+        typer.Option("--tune", help="First look for each cell's learning rate and dropout, alike."),
     ] = False,
     out: Annotated[
         Path | None,

@@ -1,7 +1,7 @@
 """What the lecture claims, each judged from the runs just made: it holds, it does not, or these
 runs do not show it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from statistics import fmean, geometric_mean
 from typing import Any
@@ -74,7 +74,8 @@ class Findings:
     def unlike_at_same_width(self, *cells: str) -> str:
         """Name what keeps cells from being compared where the width is what they share."""
         entries = [entry for cell in cells if (entry := self.entry(cell))]
-        return _unlike(*entries) if self.plan.match == "hidden" else ""
+        searched = {"dropout"} if self.plan.tune else set[str]()
+        return _unlike(*entries, but=searched) if self.plan.match == "hidden" else ""
 
     def gradients(self, cell: str, *, trained: bool) -> list[float] | None:
         """Return the gradient of every seed, `LAG` steps back, in the order of the seeds."""
@@ -244,9 +245,9 @@ def _pair_of_same_width(findings: Findings, text: str) -> tuple[StepCost, StepCo
     return findings.costs[gru.label], findings.costs[lstm.label]
 
 
-def _unlike(*entries: Entry) -> str:
+def _unlike(*entries: Entry, but: Set[str] = frozenset()) -> str:
     """Name the first key of [model], options of single cells aside, in which entries differ."""
-    own = {"cell", *(key for cell in CELLS.values() for key in cell.options)}
+    own = {"cell", *but, *(key for cell in CELLS.values() for key in cell.options)}
     for key in entries[0].config.model.model_dump(exclude=own):
         if len({getattr(entry.config.model, key) for entry in entries}) > 1:
             return key

@@ -1,7 +1,7 @@
 """A comparison from its plan to its result."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,10 +11,11 @@ from pydantic import Field, TypeAdapter
 
 from charlm import __version__
 from charlm.backends.device import versions
-from charlm.compare import time_budget, tune
+from charlm.compare import longer, time_budget, tune
 from charlm.compare.analysis import RunAnalysis, analyse, load_best, prompt_from, writing_speeds
 from charlm.compare.baselines import Baselines, baselines
 from charlm.compare.cache import cached
+from charlm.compare.longer import LongerRun
 from charlm.compare.plan import Plan, PlannedRun, planned_runs
 from charlm.compare.result import Result, make_result
 from charlm.compare.reuse import summary
@@ -24,7 +25,7 @@ from charlm.config.schema import to_toml
 from charlm.errors import CharlmError, UsageError
 from charlm.files import json_bytes, replace
 
-RESULT, RUNS, TUNING = "compare.json", "runs", "tune"
+RESULT, RUNS, TUNING, LONGER = "compare.json", "runs", "tune", "longer"
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 STEPS = TypeAdapter(list[tuple[list[Positive], Annotated[int, Field(ge=0)] | None]])
@@ -45,6 +46,13 @@ class Compared:
     """The comparison has ended."""
 
     result: Result
+
+
+Events = Iterator[Stage | RunnerEvent | Compared]
+
+
+class _Stopped(Exception):  # noqa: N818 (no error)
+    """`stop` was called: what is finished stays for the next time."""
 
 
 class Comparison:
@@ -78,7 +86,7 @@ class Comparison:
         """Ask `run` to end after the step under way (safe in a signal handler)."""
         self._runner.stop()
 
-    def run(self, command: str = "") -> Iterator[Stage | RunnerEvent | Compared]:
+    def run(self, command: str = "") -> Events:
         """Measure, train, judge; ends without `Compared` if `stop` was called.
 
         command: what the user gave, for the report.
@@ -95,15 +103,16 @@ class Comparison:
             ) from None
         try:
             yield from self._run(command)
+        except _Stopped:
+            return
         except OSError as error:
             raise self._cannot_write(error) from None
         finally:
             self._lock.release()
 
-    def _run(self, command: str) -> Iterator[Stage | RunnerEvent | Compared]:
+    def _run(self, command: str) -> Events:
         began = time.perf_counter()
         plan: Plan = self.plan
-        tried: list[tune.TuningRun] = []
         yield Stage("measuring a few steps of every cell")
         costs = self._step_costs(plan)
         seconds_a_step = {e.label: costs[to_toml(e.config)].seconds_a_step for e in plan.entries}
@@ -111,40 +120,73 @@ class Comparison:
             plan = time_budget.with_timing(
                 plan, time_budget.agreed(plan, self.path, seconds_a_step)
             )
+        tried: list[tune.Trial] = []
         if plan.tune:
-            searched = tune.tuning_runs(plan, self.path / TUNING, seconds_a_step)
-            yield Stage(f"looking for learning rates: {len(searched)} short runs")
-            yield from self._runner.run(searched, tolerant=True)
-            if self.was_stopped():
-                return
-            tried = tune.results(searched)
-            plan = tune.tuned(plan, tried)
+            yield from self._search(plan, seconds_a_step, tried)
+        edges, plan = tune.at_the_edge(plan, tried), tune.tuned(plan, tried)
         planned = planned_runs(plan, self.path / RUNS, seconds_a_step)
-        yield Stage(f"training {len(planned)} runs")
-        yield from self._runner.run(planned)
-        if self.was_stopped():
-            return
-        yield Stage("looking at what was learned")
+        yield from self._train(f"training {len(planned)} runs", planned)
+        yield from self._stage("looking at what was learned")
         prompt = prompt_from(plan.corpus)
         analyses = self._analyses(planned, plan, prompt)
-        if self.was_stopped():
-            return
-        yield Stage("counting and compressing, for the baselines")
+        yield from self._stage("counting and compressing, for the baselines")
         known = self._baselines(plan)
-        if self.was_stopped():
-            return
-        result = make_result(plan, analyses, costs, known, prompt)
+        beyond: list[LongerRun] = []
+        yield from self._beat(known, plan, analyses, seconds_a_step, beyond)
+        result = make_result(plan, analyses, costs, known, beyond, prompt)
         result["tuning"] = [asdict(one) for one in tried]
-        result["notes"] += [
-            f"{label}: the best learning rate is the lowest or highest that was tried"
-            for label in tune.at_the_edge(plan, tried)
-        ]
+        result["notes"] += edges
         result["command"] = command
         result["seconds"] = {
             "training": round(sum(one.summary["seconds"] for one in analyses), 3),
             "last_call": round(time.perf_counter() - began, 3),
         }
         yield Compared(result)
+
+    def _stage(self, doing: str) -> Events:
+        """Begin another part of the work. Raises: _Stopped once `stop` was called."""
+        if self.was_stopped():
+            raise _Stopped
+        yield Stage(doing)
+
+    def _train(self, doing: str, planned: list[PlannedRun], *, tolerant: bool = False) -> Events:
+        yield from self._stage(doing)
+        yield from self._runner.run(planned, tolerant=tolerant)
+        if self.was_stopped():
+            raise _Stopped
+
+    def _search(
+        self, plan: Plan, seconds_a_step: Mapping[str, float], tried: list[tune.Trial]
+    ) -> Events:
+        """Search every cell's learning rate and dropout; fill `tried`."""
+        while searched := tune.next_runs(plan, tried, self.path / TUNING, seconds_a_step):
+            doing = f"looking for learning rates and dropout: {len(searched)} runs"
+            yield from self._train(doing, searched, tolerant=True)
+            tried += tune.results(searched)
+
+    def _beat(
+        self,
+        known: Baselines,
+        plan: Plan,
+        analyses: Sequence[RunAnalysis],
+        seconds_a_step: Mapping[str, float],
+        found: list[LongerRun],
+    ) -> Events:
+        """Train the best cell longer until it beats the n-gram model's bits; fill `found`."""
+        if self.was_stopped():
+            raise _Stopped
+        ngram = known.bits["validation"]["ngram"]
+        label, bits = longer.best_cell(analyses)
+        for times in longer.TIMES:
+            if bits < ngram:
+                return
+            run = longer.longer_run(plan, label, times, self.path / LONGER, seconds_a_step[label])
+            doing = f"no network beats counting, {ngram:.3f} bits: {label} trains {run.note}"
+            yield from self._train(doing, [run], tolerant=True)
+            if not (run.path / "summary.json").is_file():
+                return  # it has diverged
+            found.append(longer.outcome(run, times, ngram))
+            bits = found[-1].bits_per_character
 
     def write(self, result: Result) -> None:
         """Write compare.json. Raises: CharlmError where it cannot be written."""

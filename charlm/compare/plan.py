@@ -61,8 +61,9 @@ class Entry:
         train = self.config.train.model_copy(update=values)
         return replace(self, config=self.config.model_copy(update={"train": train}))
 
-    def with_width(self, hidden_size: int) -> "Entry":
-        model = self.config.model.model_copy(update={"hidden_size": hidden_size})
+    def with_model(self, **values: object) -> "Entry":
+        """Return the entry with other values in [model]."""
+        model = self.config.model.model_copy(update=values)
         return replace(self, config=self.config.model_copy(update={"model": model}))
 
 
@@ -201,7 +202,7 @@ def _matched(entry: Entry, target: int, vocabulary_size: int, match: Match) -> E
             f"{entry.label} has a width of its own, which --match parameters would change",
             "leave it out, or use --match hidden",
         )
-    return entry.with_width(matched_width(entry.config.model, vocabulary_size, target))
+    return entry.with_model(hidden_size=matched_width(entry.config.model, vocabulary_size, target))
 
 
 def _different(cells: Iterable[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ from charlm.backends.device import versions
 from charlm.compare.analysis import RunAnalysis
 from charlm.compare.baselines import MOST_SYMBOLS, Baselines
 from charlm.compare.claims import Findings, judge
+from charlm.compare.curves import describe, mean_curve
+from charlm.compare.longer import LongerRun
 from charlm.compare.plan import Plan
 from charlm.compare.statistics import ENOUGH
 from charlm.compare.step_cost import StepCost
-from charlm.compare.table import Row, differences, rows, verdict
+from charlm.compare.table import Row, differences, rows, runs_of, verdict
 from charlm.config.schema import to_toml
 
 Result = dict[str, Any]
@@ -24,16 +27,24 @@ def make_result(
     analyses: Sequence[RunAnalysis],
     costs: Mapping[str, StepCost],
     known: Baselines,
+    longer: Sequence[LongerRun],
     prompt: str,
 ) -> Result:
-    """Put the findings together. costs: of the steps, by configuration in TOML."""
+    """Put the findings together.
+
+    costs: of the steps, by configuration in TOML. longer: runs of the best cell, where none of the
+    others has beaten the n-gram model.
+    """
     table = rows(plan, analyses)
     at_same_width = {e.label: costs[to_toml(e.config)] for e in plan.same_width}
     found = differences(table)
+    curves = [mean_curve(e.label, runs_of(e.label, plan, analyses)) for e in plan.entries]
     first = plan.seeds[0]
     return {
         "match": plan.match,
-        "verdict": verdict(table, found, known, at_same_width),
+        "verdict": verdict(table, found, known, longer, at_same_width),
+        "longer": [asdict(one) for one in longer],
+        "curves": describe(curves),
         "rows": table,
         "differences": found,
         "baselines": known.bits["validation"],

@@ -6,6 +6,8 @@ from typing import Any
 
 from charlm.compare.analysis import RunAnalysis
 from charlm.compare.baselines import Baselines
+from charlm.compare.curves import mean_curve
+from charlm.compare.longer import LongerRun, sentence
 from charlm.compare.plan import Plan
 from charlm.compare.statistics import Interval, deviation, difference, ratio
 from charlm.compare.step_cost import StepCost
@@ -18,8 +20,8 @@ def rows(plan: Plan, analyses: Sequence[RunAnalysis]) -> list[Row]:
 
     Values over seeds are in the order of the plan's seeds, so that rows compare pair by pair.
     """
-    groups = {e.label: _of(e.label, plan, analyses) for e in plan.entries}
-    target = max(_mean_curve(group)[-1][1] for group in groups.values())
+    groups = {e.label: runs_of(e.label, plan, analyses) for e in plan.entries}
+    target = max(mean_curve(label, group).bits[-1] for label, group in groups.items())
     return [_row(label, group, target) for label, group in groups.items()]
 
 
@@ -45,11 +47,12 @@ def verdict(
     table: Sequence[Row],
     found: Sequence[dict[str, Any]],
     known: Baselines,
+    longer: Sequence[LongerRun],
     costs: Mapping[str, StepCost],
 ) -> list[str]:
     """Say what came out in a few sentences: who predicts best, what that beats, who is fastest.
 
-    costs: of every cell's steps at the same width, by label.
+    longer: see `make_result`. costs: of every cell's steps at the same width, by label.
     """
     ranked = sorted(table, key=_mean)
     best = ranked[0]
@@ -71,6 +74,8 @@ def verdict(
         f"Counting alone, {_ngram_name(known.ngram_order)} model with {known.ngram_counts:,} "
         f"counts, reaches {ngram:.3f}: {winners}."
     )
+    if said := sentence(longer):
+        sentences.append(said)
     return [*sentences, *_fastest(costs)]
 
 
@@ -134,7 +139,8 @@ def _sentence(one: str, other: str, found: Interval, seeds: int) -> str:
     )
 
 
-def _of(label: str, plan: Plan, analyses: Sequence[RunAnalysis]) -> list[RunAnalysis]:
+def runs_of(label: str, plan: Plan, analyses: Sequence[RunAnalysis]) -> list[RunAnalysis]:
+    """Select a cell's runs, in the order of the seeds."""
     found = [one for one in analyses if one.planned.entry.label == label]
     return sorted(found, key=lambda one: plan.seeds.index(one.planned.config.train.seed))
 
@@ -150,6 +156,7 @@ def _row(label: str, group: Sequence[RunAnalysis], target: float) -> Row:
         "parameters": first.summary["parameters"],
         "recurrent_parameters": first.summary["recurrent_parameters"],
         "learning_rate": first.planned.config.train.learning_rate,
+        "dropout": first.planned.config.model.dropout,
         "steps": first.planned.steps,
         "bits_per_character": _spread(_validation(group)),
         "test_bits_per_character": _spread(tests) if tests else None,
@@ -157,7 +164,7 @@ def _row(label: str, group: Sequence[RunAnalysis], target: float) -> Row:
         "seconds": fmean(one.summary["seconds"] for one in group),
         "seconds_to_weakest": {
             "bits_per_character": target,
-            "mean": _seconds_to(_mean_curve(group), target),
+            "mean": mean_curve(label, group).seconds_to(target),
         },
         "peak_memory_bytes": None if None in peaks else max(peaks),
         "sample_characters_per_second": _median(one.sample_speed for one in group),
@@ -188,29 +195,3 @@ def _validation(group: Sequence[RunAnalysis]) -> list[float]:
 
 def _median(values: Iterable[float]) -> float:
     return round(median(values), 1)
-
-
-def _mean_curve(group: Sequence[RunAnalysis]) -> list[tuple[float, float]]:
-    """Return seconds and bits at every evaluation, the mean over seeds."""
-    columns = zip(*(one.curve for one in group), strict=False)
-    return [
-        (
-            fmean(row["seconds"] for row in column),
-            fmean(row["bits_per_character"] for row in column),
-        )
-        for column in columns
-    ]
-
-
-def _seconds_to(curve: Sequence[tuple[float, float]], target: float) -> float | None:
-    """Return the training seconds until an evaluation was at `target`, on a line between the last
-    one above it and the first one at or below; None if none was."""
-    before: tuple[float, float] | None = None
-    for seconds, bits in curve:
-        if bits <= target:
-            if before is None:
-                return seconds
-            share = (before[1] - target) / (before[1] - bits)
-            return before[0] + share * (seconds - before[0])
-        before = seconds, bits
-    return None

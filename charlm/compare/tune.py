@@ -1,7 +1,9 @@
-"""The search for a learning rate that every cell gets alike: `--tune`.
+"""The search for learning rate and dropout that every cell gets alike: `--tune`.
 
-Each cell tries its own rate times `FACTORS`, for a quarter of the steps, with a seed that the
-comparison itself does not use. The rate with the best validation is taken.
+Each cell tries its own rate times `FACTORS`; then, at the best of them, the dropouts `DROPOUTS`
+beside its own. As long as the best is the lowest or highest that was tried, the next value beyond
+is tried, too. A trial is a run as those that are compared, with a seed that the comparison does not
+use; validation decides.
 """
 
 import math
@@ -13,75 +15,142 @@ from charlm.compare.plan import Entry, Plan, PlannedRun
 from charlm.compare.reuse import summary
 
 FACTORS = (0.25, 0.5, 1.0, 2.0)
-SHARE = 4
-"""A tuning run takes steps / 4."""
+DROPOUTS = (0.0, 0.1, 0.25)
+DROPOUT_STEP = 0.15
+MOST_BEYOND = 3
+"""So many values are tried beyond either end of a list."""
+HIGHEST_RATE, HIGHEST_DROPOUT = 10.0, 0.95
+"""What a configuration may ask for."""
 
 
 @dataclass(frozen=True)
-class TuningRun:
-    """One rate that a cell has tried. bits_per_character: None where it diverged."""
+class Trial:
+    """What a cell has tried. bits_per_character: None where it diverged."""
 
     label: str
     learning_rate: float
+    dropout: float
     bits_per_character: float | None
 
 
-def tuning_runs(plan: Plan, folder: Path, seconds_a_step: Mapping[str, float]) -> list[PlannedRun]:
-    """List the runs of the search."""
+Values = tuple[float, float]
+"""A learning rate and a dropout."""
+
+
+def next_runs(
+    plan: Plan, tried: Sequence[Trial], folder: Path, seconds_a_step: Mapping[str, float]
+) -> list[PlannedRun]:
+    """List the runs that every cell's search needs next; none once all are through.
+
+    seconds_a_step: by label.
+    """
     seed = (plan.seeds[0] - 1) % 2**32  # alike however many seeds are compared
     result = []
     for entry in plan.entries:
-        train = entry.config.train
-        steps = max(1, train.steps // SHARE)
-        for factor in FACTORS:
-            rate = train.learning_rate * factor
-            tried = entry.with_train(
-                learning_rate=min(rate, 10.0),
-                steps=steps,
-                warmup_steps=min(train.warmup_steps, steps // 4),
-                seconds=train.seconds / SHARE,
-                eval_every=steps,
-                checkpoint_every=steps,
-            )
-            path = folder / f"{entry.folder}-rate{rate:g}"
+        for rate, dropout in _next_values(entry, _of(entry, tried)):
+            trial = entry.with_train(learning_rate=rate).with_model(dropout=dropout)
+            path = folder / f"{entry.folder}-rate{rate:g}-dropout{dropout:g}"
+            note = f"rate {rate:g}, dropout {dropout:g}"
             seconds = seconds_a_step[entry.label]
-            result.append(PlannedRun(tried, tried.seeded(seed), path, seconds, f"rate {rate:g}"))
+            result.append(PlannedRun(trial, trial.seeded(seed), path, seconds, note))
     return result
 
 
-def results(searched: Sequence[PlannedRun]) -> list[TuningRun]:
-    """Read what the finished search found. Raises: CheckpointError for a damaged run."""
+def results(searched: Sequence[PlannedRun]) -> list[Trial]:
+    """Read what finished trials found. Raises: CheckpointError for a damaged run."""
     found = []
     for planned in searched:
         diverged = not (planned.path / "summary.json").is_file()
         bits = None if diverged else float(summary(planned)["best"]["bits_per_character"])
-        found.append(TuningRun(planned.entry.label, planned.config.train.learning_rate, bits))
+        rate, dropout = planned.config.train.learning_rate, planned.config.model.dropout
+        found.append(Trial(planned.entry.label, rate, dropout, bits))
     return found
 
 
-def best(entry: Entry, tried: Sequence[TuningRun]) -> float:
-    """Return the rate with the best validation; the entry's own where all diverged."""
-    own = [one for one in tried if one.label == entry.label and one.bits_per_character is not None]
-    if not own:
-        return entry.config.train.learning_rate
-    return min(own, key=_bits).learning_rate
-
-
-def tuned(plan: Plan, tried: Sequence[TuningRun]) -> Plan:
-    """Return the plan with every cell at its best rate."""
-    entries = tuple(e.with_train(learning_rate=best(e, tried)) for e in plan.entries)
-    return replace(plan, entries=entries)
-
-
-def at_the_edge(plan: Plan, tried: Sequence[TuningRun]) -> list[str]:
-    """List the labels of the cells whose best rate is the lowest or highest that was tried."""
-    result = []
+def tuned(plan: Plan, tried: Sequence[Trial]) -> Plan:
+    """Return the plan with every cell at its best; at its own values where all diverged."""
+    entries = []
     for entry in plan.entries:
-        rates = [one.learning_rate for one in tried if one.label == entry.label]
-        if rates and best(entry, tried) in (min(rates), max(rates)):
-            result.append(entry.label)
+        rate, dropout = _best(entry, _of(entry, tried))
+        entries.append(entry.with_train(learning_rate=rate).with_model(dropout=dropout))
+    return replace(plan, entries=tuple(entries))
+
+
+def at_the_edge(plan: Plan, tried: Sequence[Trial]) -> list[str]:
+    """Say of which cells the best rate or dropout is still the lowest or highest tried.
+
+    No dropout at all is not an edge: there is nothing beyond.
+    """
+    said = []
+    for entry in plan.entries:
+        own = _of(entry, tried)
+        rate, dropout = _best(entry, own)
+        rates = [one.learning_rate for one in own if one.dropout == entry.config.model.dropout]
+        dropouts = [one.dropout for one in own if one.learning_rate == rate]
+        for name, value, values, lowest in (
+            ("learning rate", rate, rates, 0.0),
+            ("dropout", dropout, dropouts, min(DROPOUTS)),
+        ):
+            ends = {min(values), max(values)} - {lowest} if values else set()
+            if value in ends:
+                side = "highest" if value == max(values) else "lowest"
+                said.append(f"{entry.label}: the best {name}, {value:g}, is the {side} tried")
+    return said
+
+
+def _next_values(entry: Entry, tried: Sequence[Trial]) -> list[Values]:
+    """List what a cell tries next: rates, and once they are settled, dropouts."""
+    own = entry.config.train.learning_rate, entry.config.model.dropout
+    done = {(one.learning_rate, one.dropout) for one in tried}
+    at_own_dropout = [one for one in tried if one.dropout == own[1]]
+    rates = [min(own[0] * factor, HIGHEST_RATE) for factor in FACTORS]
+    if at_own_dropout:
+        rates += _beyond_rates(rates, at_own_dropout)
+    if missing := [(rate, own[1]) for rate in dict.fromkeys(rates) if (rate, own[1]) not in done]:
+        return missing
+    rate = _best(entry, at_own_dropout)[0]
+    at_best_rate = [one for one in tried if one.learning_rate == rate]
+    dropouts = [*DROPOUTS]
+    if len(at_best_rate) > 1:
+        dropouts += _beyond_dropouts(at_best_rate)
+    return [(rate, dropout) for dropout in dropouts if (rate, dropout) not in done]
+
+
+def _beyond_rates(first: Sequence[float], tried: Sequence[Trial]) -> list[float]:
+    """Return the rates beyond the first ones that were tried, and the next where it is needed."""
+    best = min(tried, key=_bits).learning_rate
+    low, high = min(one.learning_rate for one in tried), max(one.learning_rate for one in tried)
+    ratio = FACTORS[-1] / FACTORS[-2]
+    result = [one.learning_rate for one in tried if one.learning_rate not in first]
+    below, above = sum(r < min(first) for r in result), sum(r > max(first) for r in result)
+    if best == low and below < MOST_BEYOND:
+        result.append(low / ratio)
+    elif best == high and above < MOST_BEYOND and high < HIGHEST_RATE:
+        result.append(min(high * ratio, HIGHEST_RATE))
     return result
 
 
-def _bits(tried: TuningRun) -> float:
+def _beyond_dropouts(tried: Sequence[Trial]) -> list[float]:
+    """Return the next dropout where the best one is the highest tried, else nothing."""
+    highest = max(one.dropout for one in tried)
+    beyond = round(highest + DROPOUT_STEP, 4)
+    most = max(DROPOUTS) + MOST_BEYOND * DROPOUT_STEP
+    wanted = min(tried, key=_bits).dropout == highest and beyond <= min(most, HIGHEST_DROPOUT)
+    return [beyond] if wanted else []
+
+
+def _best(entry: Entry, tried: Sequence[Trial]) -> Values:
+    """Return the values with the best validation; the entry's own where all diverged."""
+    found = [one for one in tried if one.bits_per_character is not None]
+    if not found:
+        return entry.config.train.learning_rate, entry.config.model.dropout
+    best = min(found, key=_bits)
+    return best.learning_rate, best.dropout
+
+
+def _of(entry: Entry, tried: Sequence[Trial]) -> list[Trial]:
+    return [one for one in tried if one.label == entry.label]
+
+
+def _bits(tried: Trial) -> float:
     return math.inf if tried.bits_per_character is None else tried.bits_per_character

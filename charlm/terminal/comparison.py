@@ -107,6 +107,8 @@ def conclude(result: dict[str, Any]) -> None:
         "peak: of the process"
     )
     print_result(_baselines(result))
+    for sentence in result["curves"]["sentences"]:
+        print_result(sentence)
     print_result("")
     print_result("what the lecture claims, judged from these runs")
     for claim in result["claims"]:

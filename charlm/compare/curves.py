@@ -1,0 +1,118 @@
+"""Learning curves of a comparison: who is ahead when, and how far each still falls at its end."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from charlm.compare.analysis import RunAnalysis
+
+LAST_SHARE = 0.2
+"""What counts as the end of a run."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Validation of a cell, the mean over seeds, at every evaluation that all of them reached.
+
+    Units: characters trained; seconds of training; bits a character.
+    """
+
+    label: str
+    characters: list[float]
+    seconds: list[float]
+    bits: list[float]
+
+    def at(self, characters: float) -> float:
+        """Return the bits after so many characters, on a straight line between evaluations; within
+        the curve's ends."""
+        return _interpolated(self.characters, self.bits, characters)
+
+    def seconds_to(self, target: float) -> float | None:
+        """Return the training seconds until the curve was at `target`; None if it never was."""
+        for at, bits in enumerate(self.bits):
+            if bits <= target:
+                if at == 0:
+                    return self.seconds[0]
+                share = (self.bits[at - 1] - target) / (self.bits[at - 1] - bits)
+                return self.seconds[at - 1] + share * (self.seconds[at] - self.seconds[at - 1])
+        return None
+
+    def last_fall(self) -> float | None:
+        """Return by how many bits the curve falls over the last `LAST_SHARE` of the characters;
+        None where it has a single evaluation."""
+        if len(self.bits) < 2:
+            return None
+        return self.at((1 - LAST_SHARE) * self.characters[-1]) - self.bits[-1]
+
+
+def mean_curve(label: str, group: Sequence[RunAnalysis]) -> Curve:
+    """Average the curves of a cell's runs, one a seed."""
+    columns = list(zip(*(one.curve for one in group), strict=False))
+    characters, seconds, bits = (
+        [fmean(row[key] for row in column) for column in columns]
+        for key in ("characters", "seconds", "bits_per_character")
+    )
+    return Curve(label, characters, seconds, bits)
+
+
+def describe(curves: Sequence[Curve]) -> dict[str, Any]:
+    """Return the last falls, the crossings, and sentences that say both."""
+    falls = [{"cell": one.label, "bits_per_character": one.last_fall()} for one in curves]
+    pairs = [(one, other) for at, one in enumerate(curves) for other in curves[at + 1 :]]
+    crossings = [
+        {"cells": [one.label, other.label], "characters": round(where), "ahead": ahead}
+        for one, other in pairs
+        for where, ahead in _crossings(one, other)
+    ]
+    known = [
+        f"{fall['cell']} {fall['bits_per_character']:.3f}"
+        for fall in falls
+        if fall["bits_per_character"] is not None
+    ]
+    sentences = []
+    if known:
+        sentences.append(
+            f"Over the last {100 * LAST_SHARE:.0f} % of the characters, while the learning rate "
+            f"comes down, the curves fall by {', '.join(known)} bits."
+        )
+    for one, other in pairs:
+        if found := _crossings(one, other):
+            places = ", ".join(f"{round(where):,} ({ahead} ahead)" for where, ahead in found)
+            sentences.append(f"{one.label} and {other.label} cross after {places} characters.")
+    if len(curves) > 1 and not crossings:
+        sentences.append("No two curves cross.")
+    return {
+        "last_share": LAST_SHARE,
+        "falls": falls,
+        "crossings": crossings,
+        "sentences": sentences,
+    }
+
+
+def _crossings(one: Curve, other: Curve) -> list[tuple[float, str]]:
+    """Return after how many characters two curves cross, and who is ahead from there on."""
+    end = min(one.characters[-1], other.characters[-1])
+    start = max(one.characters[0], other.characters[0])
+    places = sorted({c for c in (*one.characters, *other.characters) if start <= c <= end})
+    found = []
+    before: tuple[float, float] | None = None  # where one was last ahead or behind, and by how much
+    for place in places:
+        gap = one.at(place) - other.at(place)
+        if gap == 0:
+            continue
+        if before is not None and (before[1] < 0) != (gap < 0):
+            share = before[1] / (before[1] - gap)
+            where = before[0] + share * (place - before[0])
+            found.append((where, one.label if gap < 0 else other.label))
+        before = place, gap
+    return found
+
+
+def _interpolated(x: Sequence[float], y: Sequence[float], at: float) -> float:
+    for (x0, y0), (x1, y1) in zip(
+        zip(x, y, strict=True), zip(x[1:], y[1:], strict=True), strict=False
+    ):
+        if at <= x1:
+            return y0 + (y1 - y0) * max(0.0, (at - x0) / (x1 - x0))
+    return y[-1]

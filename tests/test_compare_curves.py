@@ -1,0 +1,36 @@
+"""Learning curves of a comparison, and how much longer the best cell trains to beat counting."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from charlm.compare.curves import Curve
+from charlm.compare.curves import describe as describe_curves
+
+
+def curve(label: str, bits: Sequence[float]) -> Curve:
+    """Make a curve that is evaluated every 100 characters and every 10 seconds."""
+    places = range(1, len(bits) + 1)
+    return Curve(label, [100.0 * n for n in places], [10.0 * n for n in places], list(bits))
+
+
+def test_curves_cross_where_the_straight_lines_between_evaluations_do() -> None:
+    a, b = curve("a", [4.0, 3.0, 2.0, 1.5]), curve("b", [3.0, 2.5, 2.5, 2.0])
+    found = describe_curves([a, b])
+    # From 0.5 above at 200 characters to 0.5 below at 300.
+    assert found["crossings"] == [{"cells": ["a", "b"], "characters": 250, "ahead": "a"}]
+    assert "a and b cross after 250 (a ahead) characters." in found["sentences"]
+    assert describe_curves([a, a])["sentences"][-1] == "No two curves cross."
+
+
+def test_last_fall_is_that_of_the_last_fifth() -> None:
+    bits = [3.0, 2.0, 1.6, 1.4, 1.1]
+    assert curve("a", bits).last_fall() == pytest.approx(1.4 - 1.1)
+    assert curve("a", [3.0]).last_fall() is None
+
+
+def test_seconds_to_a_target_are_read_from_the_curve() -> None:
+    a = curve("a", [4.0, 3.0, 2.0])
+    assert a.seconds_to(2.5) == pytest.approx(25.0)
+    assert a.seconds_to(5.0) == 10.0
+    assert a.seconds_to(1.0) is None

@@ -8,44 +8,34 @@ Everything that goes wrong on purpose is raised as a `charlm.CharlmError`, whose
 are sentences for people.
 """
 
-import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from charlm.backends.device import exact_float32, resolve_device, use_threads
 from charlm.config.messages import sentence
 from charlm.config.schema import SampleConfig
-from charlm.errors import DataError, UsageError
+from charlm.errors import UsageError
 from charlm.evaluation.adaptation import AdaptiveReader, adaptive_reader
-from charlm.evaluation.mixture import Mixture
 from charlm.evaluation.ngram import ngram_of
-from charlm.evaluation.scoring import Scored, corpus_of, score_text
+from charlm.evaluation.scoring import Scored, score_text
 from charlm.evaluation.tally import Score
-from charlm.models.ngram import NGram
+from charlm.mixed import Mixed, adapted, train_split
 from charlm.models.recurrent import CharModel
 from charlm.runs import checkpoint
 from charlm.runs.checkpoint import Checkpoint
 from charlm.runs.finding import locate
-from charlm.sampling.engine import Engine, make_engine
+from charlm.sampling.engine import Engine
 from charlm.sampling.generate import Generation
-from charlm.sampling.mixture import MixtureEngine
 from charlm.text.vocabulary import Vocabulary
 from charlm.training import setup
 from charlm.training.events import Finished
 
 PathLike = str | os.PathLike[str]
-
-LEARNED_FROM = 100_000
-"""Symbols of the validation split from which the powers of a mixture that writes are learned."""
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -132,7 +122,7 @@ class Loaded:
                 raise UsageError(f"{other} is named twice", "name different runs")
             folders.add(loaded.checkpoint.folder.absolute())
             models[str(other)] = loaded.model
-        return Mixed(self, models, ngram)
+        return Mixed(self.checkpoint, self.vocabulary, models, ngram)
 
     def adaptive(self) -> AdaptiveReader:
         """Return what reads a text and goes on learning from it, at a pace chosen on the run's
@@ -140,9 +130,15 @@ class Loaded:
 
         Raises: DataError where the run's text has changed.
         """
-        encoded = corpus_of(self.checkpoint, "adapt a run whose text is as it was")
-        split = encoded.train
-        return adaptive_reader(self.model, encoded.symbols[split.start : split.stop])
+        return adaptive_reader(self.model, train_split(self.checkpoint))
+
+    def adapted_to(self, text: str) -> "Loaded":
+        """Return this model after it has learned from a text, as `adaptive` does.
+
+        Raises: UsageError for a text from which there is nothing to learn; as `adaptive`.
+        """
+        (model,) = adapted([self.model], self.checkpoint, self.vocabulary.encode(text))
+        return replace(self, model=model)
 
     def _name(self) -> str:
         """Name the run, or the checkpoint that was copied out of one; from here, if it is below."""
@@ -165,41 +161,6 @@ class Loaded:
         Units: surprisals in nats. Raises: as `score`.
         """
         return score_text(self.model, self.vocabulary, text)
-
-
-@dataclass(frozen=True)
-class Mixed:
-    """A trained model and others, whose probabilities are multiplied.
-
-    models: all of them, by the names of their runs. ngram: the n-gram model, if it is one of them.
-    """
-
-    first: Loaded
-    models: Mapping[str, CharModel]
-    ngram: NGram | None
-
-    def mixture(self) -> Mixture:
-        """Return what reads a text, by powers that are learned on the way, from equal ones on."""
-        return Mixture(self.models, self.ngram)
-
-    def learned(self) -> Mixture:
-        """Return the mixture as it is after the run's validation split, or its beginning; as it is
-        at first, with a warning, where that cannot be had."""
-        mixture = self.mixture()
-        try:
-            encoded = corpus_of(self.first.checkpoint, "")
-            split = encoded.splits["validation"]
-            if not len(split):
-                raise DataError("the validation split is empty", "")
-            mixture(encoded.symbols, split.start, min(split.stop, split.start + LEARNED_FROM))
-        except DataError as error:
-            log.warning(f"{error.what}: all models have the same power")
-        return mixture
-
-    def engine(self, powers: NDArray[np.float64], num: int, precision: str = "auto") -> Engine:
-        """Return what writes `num` texts. powers: as of `Mixture.powers`."""
-        engines = [make_engine(model, num, precision) for model in self.models.values()]
-        return MixtureEngine(engines, self.ngram, powers, num, len(self.first.vocabulary))
 
 
 def load(run: PathLike | None = None, *, which: str = "best", device: str = "cpu") -> Loaded:

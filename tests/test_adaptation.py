@@ -111,11 +111,70 @@ def test_the_text_that_the_pace_is_chosen_on_is_not_scored(
     assert error.count("help: ") == 1
 
 
-@pytest.mark.parametrize("other", [["--window", "8"], ["--with", "ngram"]])
-def test_what_does_not_go_together_is_refused(
-    capsys: pytest.CaptureFixture[str], other: list[str]
-) -> None:
-    assert run(["score", "one", "--split", "val", "--adapt", *other]) == 2
+def test_windows_are_not_adapted_to(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["score", "one", "--split", "val", "--adapt", "--window", "8"]) == 2
     error = capsys.readouterr().err
-    assert other[0] in error
+    assert "--window" in error
+    assert error.count("help: ") == 1
+
+
+# ---- together with others -----------------------------------------------------------------------
+
+
+def test_distributions_are_those_that_the_surprisals_come_from(folder: Path) -> None:
+    loaded = charlm.load(folder / "one")
+    text = loaded.vocabulary.encode(words(60))
+    squares = mean_squares(computation(learning_copy(loaded.model)), text, 8)
+    charged = AdaptiveReader(loaded.model, squares, Pace())(text, 0, 200)
+    logs = AdaptiveReader(loaded.model, squares, Pace()).distributions(text, 0, 200)
+    torch.testing.assert_close(logs.exp().sum(-1), torch.ones(200), rtol=0, atol=1e-5)
+    found = -logs[torch.arange(200), torch.from_numpy(text[:200].astype(np.int64))]
+    torch.testing.assert_close(found, charged, rtol=1e-4, atol=1e-4)  # kernels and torch
+
+
+def test_adapted_networks_are_mixed_too(capsys: pytest.CaptureFixture[str]) -> None:
+    found = []
+    for more in ([], ["--adapt"]):
+        assert run(["score", "one", "other.txt", "--json", "--with", "ngram", *more]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert [one["adapted"] for one in found] == [False, True]
+    assert list(found[1]["mixture"]) == ["one", "ngram"]
+    assert found[1]["loss"] < found[0]["loss"] - 0.05
+
+
+# ---- writing ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("more", [[], ["--with", "ngram"]])
+def test_sample_learns_from_its_prompt(
+    capsys: pytest.CaptureFixture[str], folder: Path, more: list[str]
+) -> None:
+    prompt = (folder / "other.txt").read_text(encoding="utf-8")
+    written = []
+    for adapt in ([], ["--adapt"], ["--adapt"]):
+        arguments = ["sample", "one", "--prompt", prompt, "--length", "100", "--seed", "1"]
+        assert run([*arguments, "--temperature", "0.5", "--json", *adapt, *more]) == 0
+        written.append(json.loads(capsys.readouterr().out))
+    assert "adapted" not in written[0]
+    assert written[1]["adapted"] is True
+    assert written[1] == written[2]
+    foxes = [one["samples"][0]["text"].count("fox") for one in written]
+    assert foxes[1] > foxes[0]
+
+
+def test_model_that_was_loaded_stays_as_it_was(folder: Path) -> None:
+    loaded = charlm.load(folder / "one")
+    before = {name: value.clone() for name, value in loaded.model.state_dict().items()}
+    adapted = loaded.adapted_to("the lazy fox; " * 20)
+    assert all(value.equal(before[name]) for name, value in loaded.model.state_dict().items())
+    assert not adapted.model.head.bias.equal(before["head.bias"])
+
+
+@pytest.mark.parametrize("prompt", ["", "t"])
+def test_prompt_from_which_nothing_is_learned_is_refused(
+    capsys: pytest.CaptureFixture[str], prompt: str
+) -> None:
+    assert run(["sample", "one", "--adapt", "--prompt", prompt]) == 2
+    error = capsys.readouterr().err
+    assert "nothing to learn from" in error
     assert error.count("help: ") == 1

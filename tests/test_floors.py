@@ -19,7 +19,7 @@ FLOORS: list[set[str]] = [
     {"models"},
     {"runs", "backends"},
     {"sampling", "evaluation"},
-    {"inspect", "training"},
+    {"inspect", "training", "mixed"},
     {"compare"},
     {"api", "terminal", "reports"},
     {"cli"},

@@ -81,7 +81,7 @@ def test_powers_follow_the_gradient_of_what_was_read() -> None:
     N, V, K = 3 * BLOCK, 7, 2
     logs = [torch.randn(N, V, generator=generator).log_softmax(-1) for _ in range(K)]
     targets = torch.randint(0, V, (N,), generator=generator)
-    mixture = Mixture({"a": None, "b": None})  # type: ignore[dict-item]
+    mixture = Mixture({"a": None, "b": None}, 7)  # type: ignore[dict-item]
     found = mixture.combine(logs, np.zeros(N, np.int64), targets.numpy())
 
     powers, squares = torch.full((K,), 1 / K, dtype=torch.float64), DAMPING
@@ -213,7 +213,7 @@ def test_sample_of_a_mixture_costs_what_the_mixture_says(
     powers = mixed.learned().powers
     for sample in written["samples"]:
         engine = mixed.engine(powers, 1, "float32")
-        symbols = mixed.first.vocabulary.encode("the quick" + sample["text"])
+        symbols = mixed.vocabulary.encode("the quick" + sample["text"])
         bits = 0.0
         for at, symbol in enumerate(symbols[:-1].tolist()):
             logits = engine.read(torch.tensor([symbol]))

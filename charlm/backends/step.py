@@ -30,8 +30,8 @@ class Computation(Protocol):
     def loss_and_gradients(
         self, symbols: Tensor, targets: Tensor, states: States, *, dropout_seed: int | None = None
     ) -> tuple[Tensor, States]:
-        """Return the mean of -ln p(target) and the states after the window, cut from the graph;
-        leave the gradient of every parameter in its `grad`.
+        """Return -ln p of every target, [T, B], and the states after the window, cut from the
+        graph; leave the gradient of their mean by every parameter in its `grad`.
 
         dropout_seed: drops outputs of every layer (between layers and before the head); None:
             nothing is dropped. The gradients are to be used and dropped before the next call.
@@ -77,14 +77,14 @@ class TorchComputation:
     ) -> tuple[Tensor, States]:
         parts = [part for state in states for part in state]
         given = [symbols, targets, *parts, *self._masks(dropout_seed, symbols)]
-        loss, *rest = self._graph(self._flat, given) if self._graph else self._flat(given)
+        losses, *rest = self._graph(self._flat, given) if self._graph else self._flat(given)
         parameters = list(self.model.parameters())
         for parameter, gradient in zip(parameters, rest[-len(parameters) :], strict=True):
             parameter.grad = gradient
         after = self._grouped(rest)
         if self._graph is None:
-            return loss, after
-        return loss.clone(), [tuple(part.clone() for part in state) for state in after]
+            return losses, after
+        return losses.clone(), [tuple(part.clone() for part in state) for state in after]
 
     @torch.no_grad()
     def surprisals(self, symbols: Tensor, targets: Tensor, states: States) -> tuple[Tensor, States]:
@@ -94,16 +94,17 @@ class TorchComputation:
         return losses.view(targets.shape), after
 
     def _flat(self, given: list[Tensor]) -> list[Tensor]:
-        """Return loss, next states and gradients as a flat list, from symbols, targets, states and
-        masks: tensors only, as `CudaGraph` wants them."""
+        """Return losses, next states and gradients as a flat list, from symbols, targets, states
+        and masks: tensors only, as `CudaGraph` wants them."""
         symbols, targets, *rest = given
         states = self._grouped(rest)
         logits, after = self.model(symbols, states, rest[sum(map(len, states)) :])
-        loss = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
-        with torch.autocast(loss.device.type, enabled=False):
-            gradients = torch.autograd.grad(loss, list(self.model.parameters()))
+        flat = logits.float().flatten(0, 1)
+        losses = F.cross_entropy(flat, targets.flatten(), reduction="none").view(targets.shape)
+        with torch.autocast(losses.device.type, enabled=False):
+            gradients = torch.autograd.grad(losses.mean(), list(self.model.parameters()))
         parts = [part.detach() for state in after for part in state]
-        return [loss.detach(), *parts, *_without_shared_storage(gradients)]
+        return [losses.detach(), *parts, *_without_shared_storage(gradients)]
 
     def _grouped(self, parts: list[Tensor]) -> States:
         """Group the first tensors of a list as the states of all layers."""

@@ -12,6 +12,7 @@ from charlm.cli.options import (
     Debug,
     Device,
     Json,
+    Precision,
     Quiet,
     Run,
     Threads,
@@ -122,18 +123,15 @@ def sample(
     num: Annotated[int, typer.Option(min=1, max=10**9, help="Number of samples.")] = 1,
     stop: Annotated[str, typer.Option(help="End before this text.")] = "",
     others: With = None,
+    adapt: Annotated[bool, typer.Option("--adapt", help="Learn from the prompt first.")] = False,
     which: Which = "best",
-    precision: Annotated[
-        Literal["auto", "float32", "bfloat16", "int8"],
-        typer.Option(help="Precision of the weights; int8 is fastest, and a little worse."),
-    ] = "auto",
+    precision: Precision = "auto",
     as_json: Json = False,
     device: Device = None,
     threads: Threads = None,
     debug: Debug = False,
 ) -> None:
-    """Write text with a trained model (on the CPU unless told otherwise: the fastest place for one
-    character)."""
+    """Write text with a trained model (on the CPU unless told otherwise: it is fastest there)."""
     from charlm import api
     from charlm.cli import sample as command
     from charlm.terminal import console
@@ -150,6 +148,7 @@ def sample(
         threads=threads or 1,
         precision=precision,
         others=others or [],
+        adapt=adapt,
         as_json=as_json,
     )
 

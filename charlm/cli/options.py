@@ -1,7 +1,7 @@
 """The options that several commands share."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -41,6 +41,10 @@ With = Annotated[
         metavar="RUN|ngram",
         help="Predict together with another run, or with the text's n-gram model. Repeatable.",
     ),
+]
+Precision = Annotated[
+    Literal["auto", "float32", "bfloat16", "int8"],
+    typer.Option(help="Precision of the weights; int8 is fastest, and a little worse."),
 ]
 Which = Annotated[str, typer.Option("--checkpoint", help="best, latest or a step's number.")]
 

@@ -28,13 +28,21 @@ def sample(
     threads: int,
     precision: str,
     others: Sequence[str],
+    adapt: bool,
     as_json: bool,
 ) -> None:
     """Write text to stdout as it comes, or all samples as JSON. prompt: "-" is read from stdin."""
     prompt = _from_stdin(loaded.vocabulary) if prompt == "-" else prompt
     torch.set_num_threads(threads)
     chosen_seed = secrets.randbelow(2**32) if seed is None else seed
-    make, mixture = _mixing(loaded, others, precision) if others else (None, {})
+    make, report = None, dict[str, Any]()
+    if adapt:
+        console.print_status("learning from the prompt")
+        report["adapted"] = True
+    if others:
+        make, report["mixture"] = _mixing(loaded, others, prompt if adapt else None, precision)
+    elif adapt:
+        loaded = loaded.adapted_to(prompt)
     generation = loaded.generation(
         prompt,
         seed=chosen_seed,
@@ -49,32 +57,37 @@ def sample(
         fate = "read as unknown" if loaded.vocabulary.has_unknown else "left out"
         console.warn(f"not in the vocabulary, so {fate}: {named(unknown)}")
     if as_json:
-        report = _report(loaded, generation, prompt, chosen_seed, precision)
-        console.print_json(report | mixture)
+        console.print_json(_report(loaded, generation, prompt, chosen_seed, precision) | report)
         return
-    writer = console.Writer()
+    _print(generation, prompt)
+    if seed is None:
+        console.print_status(f"(to repeat: --seed {chosen_seed})", "dim")
+
+
+def _print(generation: Generation, prompt: str) -> None:
+    """Print a text as it comes, or several once all are written."""
+    writer, num = console.Writer(), len(generation.samples)
     if num == 1:
         writer.write(prompt)
         for piece in generation:
             writer.write(piece)
         writer.end_line()
-    else:
-        list(generation)
-        for number, one in enumerate(generation.samples, start=1):
-            writer.write(f"--- {number} of {num} ---\n{prompt}{one.text}")
-            writer.end_line()
-    if seed is None:
-        console.print_status(f"(to repeat: --seed {chosen_seed})", "dim")
+        return
+    list(generation)
+    for number, one in enumerate(generation.samples, start=1):
+        writer.write(f"--- {number} of {num} ---\n{prompt}{one.text}")
+        writer.end_line()
 
 
 def _mixing(
-    loaded: Loaded, others: Sequence[str], precision: str
-) -> tuple[Callable[[int], Engine], dict[str, Any]]:
-    """Return what makes an engine of a model and others, and what JSON says of it."""
+    loaded: Loaded, others: Sequence[str], adapted_to: str | None, precision: str
+) -> tuple[Callable[[int], Engine], dict[str, float]]:
+    """Return what makes an engine of a model and others, and the power of each."""
     mixed = loaded.mixed_with(others)
     learned = mixed.learned()
-    make = partial(mixed.engine, learned.powers, precision=precision)
-    return make, {"mixture": learned.mean_powers()}
+    if adapted_to is not None:
+        mixed = mixed.adapted_to(adapted_to)
+    return partial(mixed.engine, learned.powers, precision=precision), learned.mean_powers()
 
 
 def _from_stdin(vocabulary: Vocabulary) -> str:

@@ -82,10 +82,9 @@ def score(
 def _reader(
     loaded: api.Loaded, split: str | None, window: int, others: Sequence[str], *, adapt: bool
 ) -> Reader:
-    """Return what reads the text: the model alone, with others, or as it goes on learning."""
-    if adapt and (window or others):
-        other = "--window" if window else "--with"
-        raise UsageError(f"--adapt and {other} go one at a time", "leave one of them out")
+    """Return what reads the text: the model alone or with others, as it is or as it learns."""
+    if adapt and window:
+        raise UsageError("--adapt and --window go one at a time", "leave one of them out")
     if adapt and split == "train":
         raise UsageError(
             "--adapt chooses its pace on the train split, so it cannot be judged there",
@@ -93,8 +92,9 @@ def _reader(
         )
     if adapt:
         console.print_status("choosing how fast to adapt, on the run's train split")
-        return loaded.adaptive()
-    return loaded.mixed_with(others).mixture() if others else network(loaded.model)
+    if others:
+        return loaded.mixed_with(others).mixture(adaptive=adapt)
+    return loaded.adaptive() if adapt else network(loaded.model)
 
 
 def _nothing(*_: object) -> None:

@@ -8,6 +8,7 @@ Symbols: T the length of a window.
 """
 
 import copy
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -18,7 +19,7 @@ from torch import Tensor
 from charlm.backends.choice import built_kernels
 from charlm.backends.step import Computation, NativeComputation, TorchComputation
 from charlm.evaluation.surprisal import WARM_UP
-from charlm.models.recurrent import CharModel
+from charlm.models.recurrent import CharModel, States
 from charlm.text.symbols import SymbolSource
 
 Squares = list[Tensor]
@@ -79,19 +80,56 @@ class AdaptiveReader:
         advanced: Callable[[int], object] = lambda _: None,
     ) -> Tensor:
         assert not window, "a model that learns as it reads keeps its state"
-        found = torch.empty(stop - start)
+        found = torch.full((stop - start,), math.log(self.model.vocabulary_size))
+
+        def keep(at: int, _: Tensor, __: States, losses: Tensor) -> None:
+            found[at - start : at - start + len(losses)] = losses.squeeze(1).cpu()
+
+        self._read(symbols, start, stop, keep, advanced)
+        return found
+
+    def distributions(
+        self,
+        symbols: SymbolSource,
+        start: int,
+        stop: int,
+        *,
+        window: int = 0,
+        advanced: Callable[[int], object] = lambda _: None,
+    ) -> Tensor:
+        """Read likewise, and return ln p of every symbol at each position. See `Predictor`."""
+        assert not window, "a model that learns as it reads keeps its state"
         V = self.model.vocabulary_size
-        first = max(start, 1)
-        found[: first - start] = float(np.log(V))
+        found = torch.full((stop - start, V), -math.log(V))
+
+        def keep(at: int, given: Tensor, states: States, _: Tensor) -> None:
+            with torch.no_grad():
+                logits, _after = self.model(given, states)
+            place = slice(at - start, at - start + len(given))
+            found[place] = logits.squeeze(1).float().log_softmax(-1).cpu()
+
+        self._read(symbols, start, stop, keep, advanced)
+        return found
+
+    def _read(
+        self,
+        symbols: SymbolSource,
+        start: int,
+        stop: int,
+        keep: Callable[[int, Tensor, States, Tensor], None],
+        advanced: Callable[[int], object],
+    ) -> None:
+        """Read and learn, window by window. keep: is given where a window begins, what is read, the
+        states before it and its surprisals, while the weights are those that predicted it."""
+        first = max(start, 1)  # the first symbol of a text follows nothing
         if not self._is_warm:
             self._warm_up(symbols, first)
         for given, targets, at in _windows(self.model, symbols, first, stop, self.pace.window):
-            losses, _ = self._computation.surprisals(given, targets, self._states)
-            found[at - start : at - start + len(losses)] = losses.squeeze(1).cpu()
-            _, self._states = self._computation.loss_and_gradients(given, targets, self._states)
+            before = self._states
+            losses, self._states = self._computation.loss_and_gradients(given, targets, before)
+            keep(at, given, before, losses)
             self._update()
             advanced(len(losses))
-        return found
 
     def _warm_up(self, symbols: SymbolSource, stop: int) -> None:
         """Read what stands before the first symbol that counts."""

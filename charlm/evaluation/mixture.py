@@ -14,9 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from charlm.evaluation.surprisal import log_distributions
+from charlm.evaluation.surprisal import Predictor
 from charlm.models.ngram import NGram
-from charlm.models.recurrent import CharModel
 from charlm.text.symbols import SymbolSource
 
 Reals = NDArray[np.float64]
@@ -40,15 +39,21 @@ class Mixture:
     Every case of the n-gram model's (how much of the context it knows, see `NGram.cases`) has
     powers of its own. Weighted sums were tried, too: 0.014 nats worse on tinyshakespeare.
 
-    models: by name. ngram: the last of the K, called "ngram", if it is not None.
+    networks: by name. ngram: the last of the K, called "ngram", if it is not None.
 
     Source: Mahoney 2005 (adaptive weighing of context models, logistic mixing), for alphabets;
     Duchi et al. 2011 (Adagrad).
     """
 
-    def __init__(self, models: Mapping[str, CharModel], ngram: NGram | None = None) -> None:
-        self.names = [*models, *(["ngram"] if ngram else [])]
-        self._models, self._ngram = list(models.values()), ngram
+    def __init__(
+        self,
+        networks: Mapping[str, Predictor],
+        vocabulary_size: int,
+        ngram: NGram | None = None,
+    ) -> None:
+        self.names = [*networks, *(["ngram"] if ngram else [])]
+        self._networks, self._ngram = list(networks.values()), ngram
+        self._vocabulary_size = vocabulary_size
         shape = (ngram.case_count if ngram else 1, len(self.names))
         self.powers: Reals = np.full(shape, 1 / len(self.names))
         """By case. Shapes: [cases, K]."""
@@ -65,7 +70,7 @@ class Mixture:
         advanced: Callable[[int], object] = lambda _: None,
     ) -> Tensor:
         result = torch.empty(stop - start)
-        step = max(1, PROBABILITIES_AT_ONCE // self._models[0].vocabulary_size)
+        step = max(1, PROBABILITIES_AT_ONCE // self._vocabulary_size)
         step = max(window, step // max(window, 1) * max(window, 1))  # whole windows
         begin, end = start, start
         while end < stop:
@@ -87,11 +92,9 @@ class Mixture:
     ) -> tuple[list[Tensor], Integers]:
         """Return ln p of every symbol by each model, and the cases. Shapes: [N, V] each; [N]."""
         logs = []
-        for at, model in enumerate(self._models):
+        for at, predict in enumerate(self._networks):
             tell = advanced if at == 0 else _nothing
-            logs.append(
-                log_distributions(model, symbols, start, stop, window=window, advanced=tell)
-            )
+            logs.append(predict(symbols, start, stop, window=window, advanced=tell))
         cases = np.zeros(stop - start, np.int64)
         if self._ngram is not None:
             found, cases = ngram_distributions(self._ngram, symbols, start, stop, window)

@@ -47,6 +47,20 @@ class Reader(Protocol):
     ) -> Tensor: ...
 
 
+class Predictor(Protocol):
+    """Returns ln p of every symbol at each position. Arguments and shapes: `log_distributions`."""
+
+    def __call__(
+        self,
+        symbols: SymbolSource,
+        start: int,
+        stop: int,
+        *,
+        window: int = 0,
+        advanced: Callable[[int], object] = ...,
+    ) -> Tensor: ...
+
+
 def surprisals(
     computation: Computation,
     symbols: SymbolSource,

@@ -54,8 +54,8 @@ class Stack:
     def loss_and_gradients(
         self, symbols: Tensor, targets: Tensor, states: list[State], mask: Mask | None
     ) -> tuple[Tensor, list[State]]:
-        """Return the mean of `surprisals` and the states after the window; leave the gradient of
-        every parameter in its `grad`. The next call uses the gradients' memory.
+        """Return what `surprisals` does; leave the gradient of the mean surprisal by every
+        parameter in its `grad`. The next call uses the gradients' memory.
 
         mask: of dropout, if any.
         """
@@ -74,7 +74,7 @@ class Stack:
                 self._kernels.release(d_output)
                 self._in_use += layers[number].gradient_buffers
             self._backward_embedding(symbols, d)
-        return loss.losses.mean(), [layer.after for layer in layers]
+        return loss.losses, [layer.after for layer in layers]
 
     def _refuse_out_of_bounds(self, symbols: Tensor) -> None:
         """Check symbols before they become indices in C++. Raises: IndexError."""

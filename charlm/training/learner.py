@@ -75,7 +75,7 @@ class Learner:
         inputs, targets = (to_device(w, self.device) for w in self.batches.window(self._window()))
         seed = derived_seed(config.seed, self.step)
         with autocast(self.precision, self.device):
-            loss, self.states = self._training.loss_and_gradients(
+            losses, self.states = self._training.loss_and_gradients(
                 inputs, targets, self._opening_states(seed), dropout_seed=seed
             )
         norm = self.optimizer.step(self.learning_rate(self.step), clip_norm=config.clip_norm)
@@ -86,7 +86,7 @@ class Learner:
                 decay=config.weight_average,
                 step=self.step,
             )
-        self.loss_sum += loss
+        self.loss_sum += losses.mean()
         self.loss_count += 1
         self.step += 1
         return norm

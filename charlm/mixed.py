@@ -1,0 +1,105 @@
+"""Trained models that predict and write together, as they are or as they go on learning."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlm.errors import DataError, UsageError
+from charlm.evaluation.adaptation import adaptive_reader
+from charlm.evaluation.mixture import Mixture
+from charlm.evaluation.scoring import corpus_of
+from charlm.evaluation.surprisal import Predictor, log_distributions
+from charlm.models.ngram import NGram
+from charlm.models.recurrent import CharModel
+from charlm.runs.checkpoint import Checkpoint
+from charlm.sampling.engine import Engine, make_engine
+from charlm.sampling.mixture import MixtureEngine
+from charlm.text.vocabulary import Symbols, Vocabulary
+
+LEARNED_FROM = 100_000
+"""Symbols of the validation split from which the powers of a mixture that writes are learned."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """A trained model and others, whose probabilities are multiplied.
+
+    checkpoint: of the first. models: all of them, by the names of their runs. ngram: the n-gram
+    model, if it is one of them.
+    """
+
+    checkpoint: Checkpoint
+    vocabulary: Vocabulary
+    models: Mapping[str, CharModel]
+    ngram: NGram | None
+
+    def mixture(self, *, adaptive: bool = False) -> Mixture:
+        """Return what reads a text, by powers that are learned on the way, from equal ones on.
+
+        adaptive: the networks go on learning, too, each at a pace chosen on the first one's text.
+
+        Raises: DataError: see `train_split`.
+        """
+        train = train_split(self.checkpoint) if adaptive else None
+        networks: dict[str, Predictor] = {
+            name: partial(log_distributions, model)
+            if train is None
+            else adaptive_reader(model, train).distributions
+            for name, model in self.models.items()
+        }
+        return Mixture(networks, len(self.vocabulary), self.ngram)
+
+    def adapted_to(self, text: str) -> "Mixed":
+        """Return the mixture after its networks have learned from a text. Raises: `adapted`."""
+        models, symbols = list(self.models.values()), self.vocabulary.encode(text)
+        learned = adapted(models, self.checkpoint, symbols)
+        return replace(self, models=dict(zip(self.models, learned, strict=True)))
+
+    def learned(self) -> Mixture:
+        """Return the mixture as it is after the run's validation split, or its beginning; as it is
+        at first, with a warning, where that cannot be had."""
+        mixture = self.mixture()
+        try:
+            encoded = corpus_of(self.checkpoint, "")
+            split = encoded.splits["validation"]
+            if not len(split):
+                raise DataError("the validation split is empty", "")
+            mixture(encoded.symbols, split.start, min(split.stop, split.start + LEARNED_FROM))
+        except DataError as error:
+            log.warning(f"{error.what}: all models have the same power")
+        return mixture
+
+    def engine(self, powers: NDArray[np.float64], num: int, precision: str = "auto") -> Engine:
+        """Return what writes `num` texts. powers: as of `Mixture.powers`."""
+        engines = [make_engine(model, num, precision) for model in self.models.values()]
+        return MixtureEngine(engines, self.ngram, powers, num, len(self.vocabulary))
+
+
+def adapted(models: Sequence[CharModel], of: Checkpoint, text: Symbols) -> list[CharModel]:
+    """Return models after they have learned from a text, at a pace chosen on a run's train split.
+
+    Raises: UsageError where the text has no two symbols; DataError: see `train_split`.
+    """
+    if len(text) < 2:
+        raise UsageError(
+            f"there is nothing to learn from in a prompt of {len(text)} symbols",
+            "give a longer --prompt, or leave --adapt out",
+        )
+    train, result = train_split(of), []
+    for model in models:
+        reader = adaptive_reader(model, train)
+        reader(text, 0, len(text))
+        result.append(reader.model.requires_grad_(False))
+    return result
+
+
+def train_split(of: Checkpoint) -> Symbols:
+    """Read a run's train split anew. Raises: DataError where its text has changed."""
+    encoded = corpus_of(of, "adapt a run whose text is as it was")
+    return np.asarray(encoded.symbols[encoded.train.start : encoded.train.stop])

@@ -12,9 +12,12 @@ from charlm.cli.options import (
     Debug,
     Device,
     Json,
+    Match,
+    Out,
     Precision,
     Quiet,
     Run,
+    Seeds,
     Threads,
     Which,
     With,
@@ -211,21 +214,16 @@ def compare(
     ] = "compare",
     data: Data = None,
     changes: Changes = None,
-    match: Annotated[
-        Literal["parameters", "hidden", "time"],
-        typer.Option(help="What to equalise; hidden is the width."),
-    ] = "parameters",
-    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Runs of each cell.")] = 5,
+    match: Match = "parameters",
+    seeds: Seeds = None,
     tune: Annotated[
         bool,
         typer.Option("--tune", help="First look for each cell's learning rate and dropout, alike."),
     ] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="The directory; finished runs in it are reused.", show_default="runs/compare-<n>"
-        ),
-    ] = None,
+    paper: Annotated[
+        str, typer.Option(metavar="NAME", help="A paper's study: karpathy2015, jozefowicz2015.")
+    ] = "",
+    out: Out = None,
     as_json: Json = False,
     quiet: Quiet = False,
     device: Device = None,
@@ -234,11 +232,15 @@ def compare(
 ) -> None:
     """Compare cells on equal terms: the lecture's claims as measurements, in a page to open."""
     from charlm.cli import compare as command
+    from charlm.cli import study
 
     given = command.Arguments(
         cells or [], config, changes or [], flags(data, device, threads), match, seeds, tune
     )
-    signalled = command.compare(given, out, as_json=as_json, quiet=quiet)
+    if paper:
+        signalled = study.study(paper, given, out, as_json=as_json, quiet=quiet)
+    else:
+        signalled = command.compare(given, out, as_json=as_json, quiet=quiet)
     if signalled:
         raise typer.Exit(128 + signalled)
 

@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from charlm.backends.device import prepare_process, resolve_device
 from charlm.cli.signals import stopping_on_signals
 from charlm.compare.comparison import Compared, Comparison
 from charlm.compare.plan import plan
+from charlm.compare.result import Result
 from charlm.config import loading
 from charlm.reports import comparison as report
 from charlm.runs.finding import claim_path
@@ -17,28 +18,33 @@ from charlm.terminal import comparison as terminal
 from charlm.terminal import console
 from charlm.terminal.run import describe
 
+SEEDS = 5
+"""Runs of each cell, unless told otherwise: fewer show too little of the spread."""
+
 
 @dataclass(frozen=True)
 class Arguments:
-    """What was given to `charlm compare`; see `plan`."""
+    """What was given to `charlm compare`; see `plan`. seeds: None where they were left out."""
 
     cells: Sequence[str]
     config: str
     changes: Sequence[str]
     flags: Mapping[str, Any]
     match: str
-    seeds: int
+    seeds: int | None
     tune: bool
 
-    def command(self) -> str:
-        """Return the command line that repeats the comparison."""
-        words = ["charlm", "compare", *self.cells, "--config", self.config]
+    def command(self, paper: str = "") -> str:
+        """Return the command line that repeats the comparison, or the study of a paper."""
+        words = ["charlm", "compare", *self.cells]
+        words += ["--paper", paper] if paper else ["--config", self.config]
         paths = self.flags.get("data.path", [])
         for path in [paths] if isinstance(paths, str) else paths:
             words += ["--data", path]
         for change in self.changes:
             words += ["--set", change]
-        words += ["--match", self.match, "--seeds", str(self.seeds)]
+        words += [] if paper else ["--match", self.match]
+        words += ["--seeds", str(self.seeds)] if self.seeds is not None else []
         words += ["--tune"] if self.tune else []
         for option, key in (("--device", "train.device"), ("--threads", "train.threads")):
             if key in self.flags:
@@ -49,12 +55,45 @@ class Arguments:
 def compare(given: Arguments, out: Path | None, *, as_json: bool, quiet: bool) -> int:
     """Carry a comparison out, or on; return the number of the signal that ended it."""
     console.show_log(quiet=quiet)
+    given = replace(given, seeds=SEEDS if given.seeds is None else given.seeds)
+    path = out or claim_path("compare")
+    result, signalled = carry_out(given, path, quiet=quiet)
+    if result is None:
+        tell_how_to_go_on(given.command(), path)
+        return signalled
+    if as_json:
+        console.print_json(result)
+    elif not quiet:
+        terminal.conclude(result)
+    return 0
+
+
+def tell_how_to_go_on(command: str, path: Path) -> None:
+    """Print the command that goes on with what was stopped in a folder."""
+    console.print_status(f"stopped; to go on: {command} --out {shlex.quote(str(path))}", "bold")
+
+
+def carry_out(
+    given: Arguments, path: Path, *, budget: int = 0, longer: bool = True, quiet: bool
+) -> tuple[Result | None, int]:
+    """Carry a comparison out in a folder, and write its result and page. Return the result; None,
+    and the number of the signal, where one ended it.
+
+    budget: see `plan`. longer: see `Comparison`.
+    """
     layers = loading.load(given.config, given.changes, given.flags)
-    planned = plan(layers, given.cells, match=given.match, seeds=given.seeds, tune=given.tune)
+    assert given.seeds is not None
+    planned = plan(
+        layers,
+        given.cells,
+        match=given.match,
+        seeds=given.seeds,
+        tune=given.tune,
+        budget=budget,
+    )
     train = planned.entries[0].config.train
     prepare_process(resolve_device(train.device), train.threads)
-    path = out or claim_path("compare")
-    comparison = Comparison(planned, path)
+    comparison = Comparison(planned, path, goes_longer=longer)
     if not quiet:
         describe(planned.corpus)
         console.print_status(f"comparison  {path}")
@@ -69,14 +108,8 @@ def compare(given: Arguments, out: Path | None, *, as_json: bool, quiet: bool) -
             else:
                 progress.show(event)
     if result is None:
-        again = f"{given.command()} --out {shlex.quote(str(path))}"
-        console.print_status(f"stopped; to go on: {again}", "bold")
-        return received[0]
+        return None, received[0]
     result["report"] = str(path / report.PAGE)
     comparison.write(result)
     report.write(result, path)
-    if as_json:
-        console.print_json(result)
-    elif not quiet:
-        terminal.conclude(result)
-    return 0
+    return result, 0

@@ -46,6 +46,19 @@ Precision = Annotated[
     Literal["auto", "float32", "bfloat16", "int8"],
     typer.Option(help="Precision of the weights; int8 is fastest, and a little worse."),
 ]
+Match = Annotated[
+    Literal["parameters", "hidden", "time"],
+    typer.Option(help="What to equalise; hidden is the width."),
+]
+Seeds = Annotated[
+    int | None, typer.Option(min=1, max=1000, help="Runs of each cell.", show_default="5")
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        help="The directory; finished runs in it are reused.", show_default="runs/compare-<n>"
+    ),
+]
 Which = Annotated[str, typer.Option("--checkpoint", help="best, latest or a step's number.")]
 
 

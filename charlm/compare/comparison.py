@@ -58,11 +58,13 @@ class _Stopped(Exception):  # noqa: N818 (no error)
 class Comparison:
     """Carries a plan out in a directory of its own; `run` again to go on where it stopped.
 
+    goes_longer: train the best cell longer where no network beats the n-gram model.
+
     Raises: UsageError where `path` holds something else or cannot be written.
     """
 
-    def __init__(self, plan: Plan, path: Path) -> None:
-        self.plan, self.path = plan, path
+    def __init__(self, plan: Plan, path: Path, *, goes_longer: bool = True) -> None:
+        self.plan, self.path, self._goes_longer = plan, path, goes_longer
         try:
             path.mkdir(parents=True, exist_ok=True)
             if any(path.iterdir()) and not (path / RUNS).is_dir():
@@ -132,7 +134,8 @@ class Comparison:
         yield from self._stage("counting and compressing, for the baselines")
         known = self._baselines(plan)
         beyond: list[LongerRun] = []
-        yield from self._beat(known, plan, analyses, seconds_a_step, beyond)
+        if self._goes_longer:
+            yield from self._beat(known, plan, analyses, seconds_a_step, beyond)
         result = make_result(plan, analyses, costs, known, beyond, prompt)
         result["tuning"] = [asdict(one) for one in tried]
         result["notes"] += edges

@@ -28,6 +28,8 @@ MEASURE = "lstm"
 """The cell whose parameters, at the configuration's width, the others are matched to."""
 TOLERANCE = 0.01
 """The parameters of a cell may be so far from those of the LSTM it is matched to."""
+COARSE = 0.02
+"""And from a number that was asked for: of small networks one more unit is over 1 %."""
 
 
 @dataclass(frozen=True)
@@ -112,10 +114,19 @@ class Plan:
     same_width: tuple[Entry, ...]
 
 
-def plan(layers: ConfigLayers, cells: Sequence[str], *, match: str, seeds: int, tune: bool) -> Plan:
+def plan(
+    layers: ConfigLayers,
+    cells: Sequence[str],
+    *,
+    match: str,
+    seeds: int,
+    tune: bool,
+    budget: int = 0,
+) -> Plan:
     """Find and encode the text, read the cells, choose the widths.
 
-    cells: as `parse_cell` reads them.
+    cells: as `parse_cell` reads them. budget: the parameters of every cell, where they are not
+    those of the configuration's LSTM.
 
     Raises: UsageError (cells, match, a width that cannot be matched), ConfigError, DataError.
     """
@@ -133,22 +144,32 @@ def plan(layers: ConfigLayers, cells: Sequence[str], *, match: str, seeds: int, 
     resolve_device(train.device)  # refused now, not once there is a folder
     symbols, size = measure.corpus.symbols[: split.stop], len(measure.corpus.vocabulary)
     BatchStream(symbols, size, train.batch_size, train.sequence_length)
-    entries = tuple(_entry(layers, spec) for spec in specs)
+    entries = _different_entries(_entry(layers, spec) for spec in specs)
+    if budget:
+        width = matched_width(measure.config.model, size, budget, COARSE)
+        entries = tuple(entry.with_model(hidden_size=width) for entry in entries)
+    matched = entries
+    if chosen != "hidden":
+        target = budget or parameters(measure.config.model, size)
+        tolerance = COARSE if budget else TOLERANCE
+        matched = tuple(_matched(entry, target, size, chosen, tolerance) for entry in entries)
+    first = measure.config.train.seed
+    if first + seeds > 2**32:
+        raise UsageError(f"no {seeds} seeds from {first} on", "use a smaller train.seed")
+    chosen_seeds = tuple(range(first, first + seeds))
+    return Plan(measure.name, chosen, chosen_seeds, tune, measure.corpus, matched, entries)
+
+
+def _different_entries(found: Iterable[Entry]) -> tuple[Entry, ...]:
+    """Return entries. Raises: UsageError where two are the same."""
+    entries = tuple(found)
     for at, entry in enumerate(entries):
         for other in entries[:at]:
             if entry.config == other.config or entry.folder == other.folder:
                 raise UsageError(
                     f"{other.label} and {entry.label} are the same", "name every cell once"
                 )
-    matched = entries
-    if chosen != "hidden":
-        target = parameters(measure.config.model, size)
-        matched = tuple(_matched(entry, target, size, chosen) for entry in entries)
-    first = measure.config.train.seed
-    if first + seeds > 2**32:
-        raise UsageError(f"no {seeds} seeds from {first} on", "use a smaller train.seed")
-    chosen_seeds = tuple(range(first, first + seeds))
-    return Plan(measure.name, chosen, chosen_seeds, tune, measure.corpus, matched, entries)
+    return entries
 
 
 def parameters(model: ModelConfig, vocabulary_size: int) -> int:
@@ -163,8 +184,11 @@ def recurrent_parameters(model: ModelConfig, vocabulary_size: int) -> int:
         return CharModel(model, vocabulary_size).recurrent_parameters()
 
 
-def matched_width(model: ModelConfig, vocabulary_size: int, target: int) -> int:
-    """Return the width at which `model` has as many parameters as `target`, within `TOLERANCE`.
+def matched_width(
+    model: ModelConfig, vocabulary_size: int, target: int, tolerance: float = TOLERANCE
+) -> int:
+    """Return the width at which `model` has as many parameters as `target`, within `TOLERANCE`, or
+    else within `tolerance`.
 
     Of several such widths, the one that the highest power of two divides: kernels are at their
     best there.
@@ -182,19 +206,24 @@ def matched_width(model: ModelConfig, vocabulary_size: int, target: int) -> int:
         middle = (low + high) // 2
         low, high = (middle, high) if count(middle) < target else (low, middle)
     near = range(max(1, low - low // 50), high + high // 50 + 1)
-    fitting = [width for width in near if abs(count(width) - target) <= TOLERANCE * target]
-    if not fitting:
+    apart = {width: abs(count(width) - target) / target for width in near}
+    for allowed in (TOLERANCE, tolerance):
+        if fitting := [width for width in near if apart[width] <= allowed]:
+            break
+    else:
         found = ", ".join(f"{count(width):,} at {width}" for width in (low, high) if width)
         raise UsageError(
-            f"no width gives {model.cell} within {100 * TOLERANCE:g} % of {target:,} parameters: "
+            f"no width gives {model.cell} within {100 * tolerance:g} % of {target:,} parameters: "
             f"{found}",
             "raise model.hidden_size, give the cell a width of its own with --match time "
             "(as in rnn:hidden_size=64), or compare at equal widths: --match hidden",
         )
-    return max(fitting, key=lambda width: (width & -width, -abs(count(width) - target)))
+    return max(fitting, key=lambda width: (width & -width, -apart[width]))
 
 
-def _matched(entry: Entry, target: int, vocabulary_size: int, match: Match) -> Entry:
+def _matched(
+    entry: Entry, target: int, vocabulary_size: int, match: Match, tolerance: float
+) -> Entry:
     if "model.hidden_size" in entry.own:
         if match == "time":
             return entry
@@ -202,7 +231,9 @@ def _matched(entry: Entry, target: int, vocabulary_size: int, match: Match) -> E
             f"{entry.label} has a width of its own, which --match parameters would change",
             "leave it out, or use --match hidden",
         )
-    return entry.with_model(hidden_size=matched_width(entry.config.model, vocabulary_size, target))
+    return entry.with_model(
+        hidden_size=matched_width(entry.config.model, vocabulary_size, target, tolerance)
+    )
 
 
 def _different(cells: Iterable[str]) -> list[str]:

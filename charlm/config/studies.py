@@ -1,0 +1,64 @@
+"""Studies of papers: the terms of several comparisons, and what was published."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+
+from charlm.config.loading import preset_folder
+from charlm.config.messages import nearest, sentence
+from charlm.config.schema import Section, between
+from charlm.errors import ConfigError
+
+Text = Annotated[str, Field(min_length=1, max_length=500)]
+
+
+class Published(Section):
+    """A figure of the paper. Units: nats a character."""
+
+    what: Text
+    nats: Annotated[float, between(0, 100)]
+
+
+class Study(Section):
+    """What `charlm compare --paper NAME` compares: the cells, at every number of parameters and
+    every combination of the values that vary.
+
+    finding: what the paper says. config: the preset with the other terms. vary: lists of values by
+    dotted key.
+    """
+
+    title: Text
+    source: Text
+    finding: Text
+    config: str = "compare"
+    cells: list[str] = Field(min_length=1)
+    parameters: list[Annotated[int, between(1, 10**10)]] = Field(min_length=1)
+    seeds: Annotated[int, between(1, 1000)] = 1
+    vary: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default={})
+    published: list[Published] = Field(default=[])
+
+
+def study_folder() -> Path:
+    """Return `configs/studies/`."""
+    return preset_folder() / "studies"
+
+
+def studies() -> list[str]:
+    return sorted(path.stem for path in study_folder().glob("*.toml"))
+
+
+def read_study(name: str) -> Study:
+    """Read a study. Raises: ConfigError for a name that is none."""
+    if name not in studies():
+        raise ConfigError(
+            f"no study is called {name!r}{nearest(name, studies())}",
+            f"the studies are {', '.join(studies())}",
+        )
+    path = study_folder() / f"{name}.toml"
+    try:
+        return Study.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (ValidationError, ValueError) as error:
+        said = sentence(error) if isinstance(error, ValidationError) else str(error)
+        raise ConfigError(f"{path}: {said}", "mend the study there") from None

@@ -1,0 +1,145 @@
+"""Studies of papers: the same comparison at several sizes, beside what was published."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import TINY, words
+
+from charlm.__main__ import run
+from charlm.compare import plan as planning
+from charlm.compare.study import Group, groups, study_result
+from charlm.config import loading
+from charlm.config.studies import Study, read_study, studies
+from charlm.reports import study as report
+
+SETTINGS = [
+    part
+    for change in [*TINY, "train.steps=4", "train.eval_every=2", "data.split=[0.7,0.2,0.1]"]
+    for part in ("--set", change)
+]
+
+
+@pytest.fixture
+def text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "words.txt").write_text(words(1500), encoding="utf-8")
+    return "words.txt"
+
+
+@pytest.mark.parametrize("name", studies())
+def test_every_study_can_be_planned_at_its_sizes(name: str, text: str) -> None:
+    study = read_study(name)
+    for group in groups(study):
+        layers = loading.load(study.config, group.changes, {"data.path": text})
+        planned = planning.plan(
+            layers,
+            study.cells,
+            match="parameters",
+            seeds=study.seeds,
+            tune=False,
+            budget=group.parameters,
+        )
+        size = len(planned.corpus.vocabulary)
+        for entry in planned.entries:
+            count = planning.parameters(entry.config.model, size)
+            assert count == pytest.approx(group.parameters, rel=planning.COARSE)
+            for key, value in group.values.items():
+                assert getattr(entry.config.model, key.removeprefix("model.")) == value
+
+
+def test_help_names_every_study(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["compare", "--help"]) == 0
+    said = "".join(capsys.readouterr().out.split())
+    assert all(name in said for name in studies())
+
+
+def test_study_is_carried_out_and_goes_on_where_it_stopped(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["compare", "--paper", "jozefowicz2015", "--data", text, *SETTINGS, "--seeds", "1"]
+    assert run([*given, "--out", "study", "--json", "-q"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [group["parameters"] for group in found["groups"]] == [50_000, 150_000]
+    assert [row["cell"] for row in found["groups"][0]["rows"]] == read_study("jozefowicz2015").cells
+    for group in found["groups"]:
+        assert Path("study", group["folder"], "report.html").is_file()
+        assert not Path("study", group["folder"], "longer").exists()
+    assert json.loads(Path("study/study.json").read_text(encoding="utf-8")) == found
+    assert run([*given, "--out", "study"]) == 0
+    out, err = capsys.readouterr()
+    assert err.count("found finished") == 6
+    assert found["finding"] in out
+    assert all(sentence in out for sentence in found["sentences"])
+    assert out.strip().endswith("report: study/study.html")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--paper", "karpaty2015"], "did you mean 'karpathy2015'"),
+        (["rnn", "--paper", "karpathy2015"], "leave CELL... out"),
+        (["--paper", "karpathy2015", "--match", "time"], "leave --match out"),
+    ],
+)
+def test_what_a_study_does_not_take_is_refused(
+    text: str, capsys: pytest.CaptureFixture[str], more: list[str], said: str
+) -> None:
+    assert run(["compare", *more, "--data", text]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("help: ") == 1
+
+
+# ---- what it says -------------------------------------------------------------------------------
+
+
+def outcome(**bits: float) -> dict[str, Any]:
+    rows = [
+        {
+            "cell": cell,
+            **{"hidden_size": 7, "num_layers": 1, "parameters": 9},
+            **{"learning_rate": 0.01, "dropout": 0.0},
+            "bits_per_character": {"mean": value, "std": None, "values": [value]},
+        }
+        for cell, value in bits.items()
+    ]
+    text = {"name": "<b>", "characters": {"train": 5}, "vocabulary_size": 3}
+    return {"baselines": {"ngram": 2.5}, "rows": rows, "seeds": [0], "text": text}
+
+
+STUDY = Study(
+    title="Depth",
+    source="A paper",
+    finding="Deep is better.",
+    cells=["a", "b"],
+    parameters=[10, 20],
+    vary={"model.num_layers": [1, 2]},
+)
+
+
+def found() -> dict[str, Any]:
+    bits = [{"a": 3.0, "b": 2.0}, {"a": 2.9, "b": 2.1}, {"a": 2.5, "b": 2.6}, {"a": 2.6, "b": 2.0}]
+    pairs = zip(groups(STUDY), bits, strict=True)
+    return study_result("depth", STUDY, [(group, outcome(**values)) for group, values in pairs])
+
+
+def test_study_says_who_is_ahead_how_often_and_with_what() -> None:
+    assert groups(STUDY)[1] == Group(10, {"model.num_layers": 2})
+    assert groups(STUDY)[1].name == "10 parameters, num_layers 2"
+    assert found()["sentences"] == [
+        "b predicts better than a in 3 of 4 comparisons, by 0.575 bits a character on average.",
+        "a is best with num_layers 2 (2.900) at 10 parameters; num_layers 1 (2.500) at 20 "
+        "parameters.",
+        "b is best with num_layers 1 (2.000) at 10 parameters; num_layers 2 (2.000) at 20 "
+        "parameters.",
+    ]
+
+
+def test_page_of_a_study_is_escaped_and_links_its_comparisons(tmp_path: Path) -> None:
+    report.write({**found(), "command": "<script>"}, tmp_path)
+    page = (tmp_path / report.PAGE).read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "&lt;b&gt;" in page
+    assert 'href="10-num_layers=2/report.html"' in page

@@ -9,6 +9,7 @@ from conftest import TINY, words
 
 from charlm.__main__ import run
 from charlm.compare import plan as planning
+from charlm.compare.memorization import BITS, LETTERS, TRAIN_SHARE, random_text
 from charlm.compare.study import Group, groups, study_result
 from charlm.config import loading
 from charlm.config.studies import Study, read_study, studies
@@ -32,7 +33,10 @@ def text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_every_study_can_be_planned_at_its_sizes(name: str, text: str) -> None:
     study = read_study(name)
     for group in groups(study):
-        layers = loading.load(study.config, group.changes, {"data.path": text})
+        if study.memorize:
+            drawn = random_text(group.parameters, study.memorize)
+            Path(text).write_text(drawn, encoding="utf-8")
+        layers = loading.load(study.config, group.changes(study), {"data.path": text})
         planned = planning.plan(
             layers,
             study.cells,
@@ -47,6 +51,39 @@ def test_every_study_can_be_planned_at_its_sizes(name: str, text: str) -> None:
             assert count == pytest.approx(group.parameters, rel=planning.COARSE)
             for key, value in group.values.items():
                 assert getattr(entry.config.model, key.removeprefix("model.")) == value
+
+
+def test_study_of_memory_charges_what_is_left_of_a_random_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    more = ["--set", "train.steps=300", "--set", "train.eval_every=300", "--threads", "1"]
+    given = ["compare", "--paper", "collins2017", *more, "--out", "study"]
+    assert run([*given, "--json", "-q"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["unit"] == "bits per parameter"
+    for group in found["groups"]:
+        for row in group["rows"]:
+            (bits,) = row["measured"]["values"]
+            summary_path = Path("study", group["folder"], "runs", f"{row['cell']}-seed0")
+            scored = ["score", str(summary_path), "--split", "train", "--checkpoint", "latest"]
+            assert run([*scored, "--json"]) == 0
+            score = json.loads(capsys.readouterr().out)
+            known = score["characters"] * (4 - score["bits_per_character"])  # 16 letters
+            assert bits == pytest.approx(known / row["parameters"], abs=1e-6)
+            assert -0.5 < bits < 6
+    assert run(given) == 0
+    assert "higher is better" in capsys.readouterr().out
+    page = Path("study", "study.html").read_text(encoding="utf-8")
+    assert "n-gram</th>" not in page
+    assert "5 bits per parameter" in page
+
+
+def test_random_text_is_alike_every_time_and_as_long_as_asked_for() -> None:
+    text = random_text(1000, 6.0)
+    assert text == random_text(1000, 6.0)
+    assert TRAIN_SHARE * len(text) * BITS == pytest.approx(6000, rel=0.01)
+    assert set(text) == set(LETTERS)
 
 
 def test_help_names_every_study(capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,6 +118,7 @@ def test_study_is_carried_out_and_goes_on_where_it_stopped(
         (["--paper", "karpaty2015"], "did you mean 'karpathy2015'"),
         (["rnn", "--paper", "karpathy2015"], "leave CELL... out"),
         (["--paper", "karpathy2015", "--match", "time"], "leave --match out"),
+        (["--paper", "collins2017"], "leave --data out"),
     ],
 )
 def test_what_a_study_does_not_take_is_refused(
@@ -122,7 +160,7 @@ STUDY = Study(
 def found() -> dict[str, Any]:
     bits = [{"a": 3.0, "b": 2.0}, {"a": 2.9, "b": 2.1}, {"a": 2.5, "b": 2.6}, {"a": 2.6, "b": 2.0}]
     pairs = zip(groups(STUDY), bits, strict=True)
-    return study_result("depth", STUDY, [(group, outcome(**values)) for group, values in pairs])
+    return study_result("depth", STUDY, [(group, outcome(**values), {}) for group, values in pairs])
 
 
 def test_study_says_who_is_ahead_how_often_and_with_what() -> None:

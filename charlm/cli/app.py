@@ -221,7 +221,8 @@ def compare(
         typer.Option("--tune", help="First look for each cell's learning rate and dropout, alike."),
     ] = False,
     paper: Annotated[
-        str, typer.Option(metavar="NAME", help="A paper's study: karpathy2015, jozefowicz2015.")
+        str,
+        typer.Option(metavar="NAME", help="A study: karpathy2015, jozefowicz2015, collins2017."),
     ] = "",
     out: Out = None,
     as_json: Json = False,

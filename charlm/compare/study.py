@@ -3,11 +3,12 @@ what they say together."""
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from charlm.compare.table import spread
 from charlm.config.studies import Study
 
 Values = dict[str, Any]
@@ -33,10 +34,13 @@ class Group:
         parts += [f"{key.rpartition('.')[2]}={value}" for key, value in self.values.items()]
         return "-".join(parts).replace("/", "_")
 
-    @property
-    def changes(self) -> list[str]:
-        """What is set on top of the study's configuration."""
-        return [f"{key}={value}" for key, value in self.values.items()]
+    def changes(self, study: Study) -> list[str]:
+        """List what is set on top of the study's configuration."""
+        return [f"{key}={value}" for key, value in {**study.settings, **self.values}.items()]
+
+
+Finished = tuple[Group, dict[str, Any], Mapping[str, Sequence[float]]]
+"""A comparison of a study with its result, and what each cell has memorized, seed by seed."""
 
 
 def groups(study: Study) -> list[Group]:
@@ -48,12 +52,13 @@ def groups(study: Study) -> list[Group]:
     ]
 
 
-def study_result(
-    name: str, study: Study, finished: Sequence[tuple[Group, dict[str, Any]]]
-) -> dict[str, Any]:
+def study_result(name: str, study: Study, finished: Sequence[Finished]) -> dict[str, Any]:
     """Put the results of the comparisons together, as study.json holds them.
 
-    Units: bits and nats a character, on validation.
+    finished: with the result of each, and what `memorized` says of its rows, where that is asked.
+
+    Units: of `measured`, bits a character on validation (in `nats`, too), lower is better; or bits
+        of a random text for each parameter, higher is better.
     """
     found = [
         {
@@ -62,46 +67,53 @@ def study_result(
             "values": group.values,
             "folder": group.folder,
             "ngram": result["baselines"]["ngram"],
-            "rows": [_row(row) for row in result["rows"]],
+            "rows": [_row(row, memorized) for row in result["rows"]],
         }
-        for group, result in finished
+        for group, result, memorized in finished
     ]
+    first = finished[0][1]
     return {
         "study": name,
         "title": study.title,
         "source": study.source,
         "finding": study.finding,
+        "unit": "bits per parameter" if study.memorize else "bits per character",
         "published": [one.model_dump() for one in study.published],
         "cells": study.cells,
-        "seeds": finished[0][1]["seeds"],
-        "text": finished[0][1]["text"],
+        "seeds": first["seeds"],
+        "text": first["text"],
         "groups": found,
-        "sentences": [*_between_cells(study.cells, found), *_within_cells(study, found)],
+        "sentences": [*_between_cells(study, found), *_within_cells(study, found)],
     }
 
 
-def _row(row: dict[str, Any]) -> dict[str, Any]:
+def _row(row: dict[str, Any], memorized: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     kept = ("cell", "hidden_size", "num_layers", "parameters", "learning_rate", "dropout")
-    bits = row["bits_per_character"]
-    nats = bits["mean"] * math.log(2)
-    return {**{key: row[key] for key in kept}, "bits_per_character": bits, "nats": nats}
+    if values := memorized.get(row["cell"]):
+        found = {"measured": spread(values), "nats": None}
+    else:
+        bits = row["bits_per_character"]
+        found = {"measured": bits, "nats": bits["mean"] * math.log(2)}
+    return {**{key: row[key] for key in kept}, **found}
 
 
 def _mean(group: dict[str, Any], cell: str) -> float:
     row = next(row for row in group["rows"] if row["cell"] == cell)
-    return float(row["bits_per_character"]["mean"])
+    return float(row["measured"]["mean"])
 
 
-def _between_cells(cells: Sequence[str], found: Sequence[dict[str, Any]]) -> list[str]:
+def _between_cells(study: Study, found: Sequence[dict[str, Any]]) -> list[str]:
     """Say of every two cells how often one is ahead, and by how much on average."""
-    sentences = []
-    for one, other in itertools.combinations(cells, 2):
-        gaps = [_mean(group, other) - _mean(group, one) for group in found]
+    sentences, sign = [], -1 if study.memorize else 1
+    verb = "remembers more" if study.memorize else "predicts better"
+    unit = "bits a parameter" if study.memorize else "bits a character"
+    for one, other in itertools.combinations(study.cells, 2):
+        gaps = [sign * (_mean(group, other) - _mean(group, one)) for group in found]
         first, second = (one, other) if fmean(gaps) >= 0 else (other, one)
         ahead = sum((gap > 0) == (first == one) for gap in gaps if gap)
         sentences.append(
-            f"{first} predicts better than {second} in {ahead} of {len(gaps)} comparisons, by "
-            f"{abs(fmean(gaps)):.3f} bits a character on average."
+            f"{first} {verb} than {second} in {ahead} of {len(gaps)} comparisons, by "
+            f"{abs(fmean(gaps)):.3f} {unit} on average."
         )
     return sentences
 

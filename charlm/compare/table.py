@@ -158,8 +158,8 @@ def _row(label: str, group: Sequence[RunAnalysis], target: float) -> Row:
         "learning_rate": first.planned.config.train.learning_rate,
         "dropout": first.planned.config.model.dropout,
         "steps": first.planned.steps,
-        "bits_per_character": _spread(_validation(group)),
-        "test_bits_per_character": _spread(tests) if tests else None,
+        "bits_per_character": spread(_validation(group)),
+        "test_bits_per_character": spread(tests) if tests else None,
         "characters_per_second": _median(one.summary["characters_per_second"] for one in group),
         "seconds": fmean(one.summary["seconds"] for one in group),
         "seconds_to_weakest": {
@@ -173,7 +173,7 @@ def _row(label: str, group: Sequence[RunAnalysis], target: float) -> Row:
 
 
 def spread_text(values: dict[str, Any] | None, absent: str = "-") -> str:
-    """Format what `_spread` returned."""
+    """Format what `spread` returned."""
     if values is None:
         return absent
     if values["std"] is None:
@@ -181,7 +181,8 @@ def spread_text(values: dict[str, Any] | None, absent: str = "-") -> str:
     return f"{values['mean']:.3f} ± {values['std']:.3f}"
 
 
-def _spread(values: Sequence[float]) -> dict[str, Any]:
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """Return the mean of values over seeds, their standard deviation, and the values."""
     return {
         "mean": fmean(values),
         "std": deviation(values) if len(values) > 1 else None,

@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -15,18 +15,21 @@ Text = Annotated[str, Field(min_length=1, max_length=500)]
 
 
 class Published(Section):
-    """A figure of the paper. Units: nats a character."""
+    """A figure of the paper."""
 
     what: Text
-    nats: Annotated[float, between(0, 100)]
+    value: Annotated[float, between(0, 100)]
+    unit: Literal["nats", "bits per parameter"]
 
 
 class Study(Section):
     """What `charlm compare --paper NAME` compares: the cells, at every number of parameters and
     every combination of the values that vary.
 
-    finding: what the paper says. config: the preset with the other terms. vary: lists of values by
-    dotted key.
+    finding: what the paper says. config: the preset with the other terms. settings: values in place
+    of the preset's, vary: lists of values, both by dotted key. memorize: bits of random text for
+    each parameter, where the question is how much of it is learned by heart; 0 where it is how well
+    new text is predicted.
     """
 
     title: Text
@@ -36,6 +39,8 @@ class Study(Section):
     cells: list[str] = Field(min_length=1)
     parameters: list[Annotated[int, between(1, 10**10)]] = Field(min_length=1)
     seeds: Annotated[int, between(1, 1000)] = 1
+    memorize: Annotated[float, between(0, 100)] = 0.0
+    settings: dict[str, Any] = Field(default={})
     vary: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default={})
     published: list[Published] = Field(default=[])
 

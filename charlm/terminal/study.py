@@ -15,20 +15,25 @@ def conclude(result: dict[str, Any]) -> None:
     for sentence in result["sentences"]:
         print_result(sentence)
     print_result("")
-    print_result("bits per character on the validation split, lower is better")
+    memory = result["unit"] == "bits per parameter"
+    print_result(
+        "bits of a random text for each parameter, higher is better"
+        if memory
+        else "bits per character on the validation split, lower is better"
+    )
     rows = [
         [
             group["name"],
-            *(spread_text(row["bits_per_character"]) for row in group["rows"]),
-            f"{group['ngram']:.3f}",
+            *(spread_text(row["measured"]) for row in group["rows"]),
+            *([] if memory else [f"{group['ngram']:.3f}"]),
         ]
         for group in result["groups"]
     ]
-    columns = len(result["cells"]) + 1
-    print_columns(["", *result["cells"], "n-gram"], rows, right=range(1, columns + 1))
+    heading = ["", *result["cells"], *([] if memory else ["n-gram"])]
+    print_columns(heading, rows, right=range(1, len(heading)))
     for one in result["published"]:
-        bits = one["nats"] / math.log(2)
-        print_result(f"published: {one['what']}, {one['nats']:.3f} nats, {bits:.3f} bits")
+        bits = f" ({one['value'] / math.log(2):.3f} bits)" if one["unit"] == "nats" else ""
+        print_result(f"published: {one['what']}: {one['value']:g} {one['unit']}{bits}")
     print_result(f"source: {result['source']}")
     print_result("")
     print_result(f"report: {result['report']}", "bold")

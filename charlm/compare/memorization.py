@@ -1,0 +1,47 @@
+"""What a run knows by heart: bits of a random text that its parameters hold.
+
+Nothing in such a text can be predicted, so every bit by which a run's surprisal is below that of a
+uniform guess is stored in it.
+
+Source: Collins et al. 2017 (arXiv 1611.09913), section 2, for labels of random inputs; here the
+text itself is what is to be remembered.
+"""
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from charlm.backends.step import TorchComputation
+from charlm.evaluation.scoring import corpus_of
+from charlm.evaluation.surprisal import evaluate
+from charlm.models.recurrent import CharModel
+from charlm.runs import checkpoint
+from charlm.runs.directory import RunDirectory
+
+LETTERS = "abcdefghijklmnop"
+BITS = math.log2(len(LETTERS))
+"""Of each letter of a random text."""
+TRAIN_SHARE = 0.9
+
+
+def random_text(parameters: int, bits_per_parameter: float) -> str:
+    """Draw a text, alike every time, whose train split holds so many bits for each parameter."""
+    length = math.ceil(parameters * bits_per_parameter / BITS / TRAIN_SHARE)
+    draws = np.random.default_rng(length).integers(len(LETTERS), size=length)
+    return "".join(LETTERS[draw] for draw in draws)
+
+
+def memorized(run: Path) -> float:
+    """Return the bits of its train split that a run's last weights hold, for each parameter.
+
+    Raises: DataError where the text has changed, CheckpointError for a damaged run.
+    """
+    saved = checkpoint.read(RunDirectory(run).find("latest"))
+    model = CharModel.from_weights(saved.config.model, len(saved.vocabulary), saved.weights)
+    corpus = corpus_of(saved, "delete the study's folder, and begin anew")
+    _, score = evaluate(
+        TorchComputation(model), corpus.symbols, vocabulary=saved.vocabulary, split=corpus.train
+    )
+    known = score.characters * (BITS - score.bits_per_character)
+    return known / model.parameter_count()

@@ -49,7 +49,7 @@ class Entry:
 
     @property
     def folder(self) -> str:
-        """Its label as part of a file name."""
+        """Return its label as part of a file name."""
         plain = re.sub(r"[^\w.=-]+", "_", self.label)
         if len(plain) <= LONGEST_FOLDER:
             return plain
@@ -81,18 +81,18 @@ class PlannedRun:
 
     @property
     def name(self) -> str:
-        """What it is called in messages."""
+        """Return what it is called in messages."""
         note = f", {self.note}" if self.note else ""
         return f"{self.entry.label}, seed {self.config.train.seed}{note}"
 
     @property
     def steps(self) -> int:
-        """How many it takes."""
+        """Return how many steps it takes."""
         return self.config.train.steps
 
     @property
     def seconds(self) -> float:
-        """Expected for the whole run."""
+        """Return the seconds that the whole run is expected to take."""
         seconds, budget = self.seconds_a_step * self.steps, self.config.train.seconds
         return min(seconds, budget) if budget else seconds
 

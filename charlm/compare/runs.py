@@ -61,7 +61,7 @@ class Runner:
         self.stopped = False
         self._trainer: Trainer | None = None
         self._drift = 1.0
-        """How much slower the runs are than their steps were beforehand."""
+        """Seconds that the runs take for each second expected of them."""
 
     def stop(self) -> None:
         """Ask `run` to end (safe in a signal handler)."""

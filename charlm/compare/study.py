@@ -23,7 +23,7 @@ class Group:
 
     @property
     def name(self) -> str:
-        """What it is called, as in "50,000 parameters, num_layers 2"."""
+        """Return what it is called, as in "50,000 parameters, num_layers 2"."""
         parts = [f"{self.parameters:,} parameters"]
         parts += [f"{key.rpartition('.')[2]} {value}" for key, value in self.values.items()]
         return ", ".join(parts)

@@ -133,7 +133,8 @@ class TrainConfig(Section):
     weight_average: Annotated[float, Field(ge=0, lt=1), PER_CELL] = 0.0
     """Decay of the running average of the weights that is evaluated and sampled; 0: none."""
     state_reset: Annotated[Fraction, PER_CELL] = 0.05
-    """How often a lane starts a window from the zero state, so that a cold start is learned too."""
+    """The share of windows that a lane starts from the zero state, so that a cold start is learned,
+    too."""
     seed: Annotated[int, between(0, 2**32 - 1)] = 0
     start_from: str = ""
     """A run whose best weights training starts from, or a checkpoint of one; "": drawn anew."""

@@ -1,1 +1,1 @@
-"""How well a model predicts a text."""
+"""How well models predict a text: alone or together, as they are or as they go on learning."""

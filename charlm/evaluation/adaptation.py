@@ -27,7 +27,7 @@ Squares = list[Tensor]
 
 SQUARED_ON, TUNED_ON = 20_000, 10_000
 """Symbols, the last of the train split."""
-RATES, DECAYS = (1e-4, 3e-4, 1e-3), (0.0, 3e-3)
+RATES, DECAYS = (3e-4, 6e-4, 1.2e-3), (0.0, 3e-3)
 """What is tried: every rate with `Pace.decay`, then the other decays with the best rate."""
 DAMPING = 1e-3
 """What is added to each root of a mean square, in units of their mean."""
@@ -41,8 +41,8 @@ class Pace:
     the weights back to the trained ones.
     """
 
-    window: int = 8
-    rate: float = 3e-4
+    window: int = 16
+    rate: float = 6e-4
     decay: float = 1e-3
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from charlm.compare.curves import Curve
 from charlm.compare.curves import describe as describe_curves
+from charlm.compare.longer import LongerRun, sentence
 
 
 def curve(label: str, bits: Sequence[float]) -> Curve:
@@ -34,3 +35,10 @@ def test_seconds_to_a_target_are_read_from_the_curve() -> None:
     assert a.seconds_to(2.5) == pytest.approx(25.0)
     assert a.seconds_to(5.0) == 10.0
     assert a.seconds_to(1.0) is None
+
+
+def test_longer_runs_are_told_by_what_they_reach() -> None:
+    twice, four = LongerRun("gru", 2, 20, 2.4, False), LongerRun("gru", 4, 40, 2.0, True)
+    assert sentence([]) == ""
+    assert sentence([twice, four]) == "With 4 times as many steps gru beats it: 2.000 bits."
+    assert sentence([twice]).startswith("2 times as many steps are not enough")

@@ -66,7 +66,7 @@ def describe(curves: Sequence[Curve]) -> dict[str, Any]:
         for where, ahead in _crossings(one, other)
     ]
     known = [
-        f"{fall['cell']} {fall['bits_per_character']:.3f}"
+        f"{fall['cell']} by {fall['bits_per_character']:.3f}"
         for fall in falls
         if fall["bits_per_character"] is not None
     ]
@@ -74,7 +74,7 @@ def describe(curves: Sequence[Curve]) -> dict[str, Any]:
     if known:
         sentences.append(
             f"Over the last {100 * LAST_SHARE:.0f} % of the characters, while the learning rate "
-            f"comes down, the curves fall by {', '.join(known)} bits."
+            f"comes down, the curves still fall: {', '.join(known)} bits."
         )
     for one, other in pairs:
         if found := _crossings(one, other):

@@ -59,7 +59,8 @@ def sentence(found: Sequence[LongerRun]) -> str:
     if not found:
         return ""
     last = found[-1]
-    reached = f"{last.bits_per_character:.3f} bits after {last.times} times as many steps"
+    more = f"{last.times} times as many steps"
+    reached = f"{last.bits_per_character:.3f} bits"
     if last.beats:
-        return f"{last.cell} beats it with more training: {reached}."
-    return f"More training alone is not enough: {last.cell} reaches {reached}."
+        return f"With {more} {last.cell} beats it: {reached}."
+    return f"{more} are not enough to beat it: {last.cell} reaches {reached}."

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 import charlm
 from charlm.__main__ import run
+from charlm.evaluation import adaptation
 from charlm.evaluation.adaptation import DAMPING, AdaptiveReader, Pace, learning_copy, mean_squares
 from charlm.evaluation.adaptation import computation_of as computation
 
@@ -38,7 +39,11 @@ def inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
 
 
-def test_every_window_is_read_and_then_learned_from_by_the_equations(folder: Path) -> None:
+@pytest.mark.parametrize("longest", [0.5, 100.0])  # every gradient is scaled down, or none
+def test_every_window_is_read_and_then_learned_from_by_the_equations(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, longest: float
+) -> None:
+    monkeypatch.setattr(adaptation, "LONGEST", longest)
     loaded = charlm.load(folder / "one")
     text = loaded.vocabulary.encode(words(20)).astype(np.int64)
     pace = Pace(window=4, rate=3e-3, decay=0.2)
@@ -48,6 +53,7 @@ def test_every_window_is_read_and_then_learned_from_by_the_equations(folder: Pat
     model = learning_copy(loaded.model)
     roots = {n: s.sqrt() for (n, _), s in zip(model.named_parameters(), squares, strict=True)}
     mean = torch.cat([root.flatten() for root in roots.values()]).mean()
+    limit = sum(s.sum().item() for s in squares) ** 0.5
     trained = {n: p.detach().clone() for n, p in model.named_parameters()}
     states, expected = model.initial_states(1), []
     for begin in range(1, len(text), pace.window):
@@ -58,11 +64,13 @@ def test_every_window_is_read_and_then_learned_from_by_the_equations(folder: Pat
         expected += losses.tolist()
         model.zero_grad()
         losses.mean().backward()
+        norm = torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm()
+        share = min(1.0, longest * limit / norm.item())
         states = [tuple(part.detach() for part in state) for state in states]
         with torch.no_grad():
             for name, p in model.named_parameters():
                 assert p.grad is not None
-                p -= pace.rate * p.grad / (roots[name] + DAMPING * mean)
+                p -= pace.rate * share * p.grad / (roots[name] + DAMPING * mean)
                 pull = (pace.decay * roots[name] / mean).clamp(max=1)
                 p += pull * (trained[name] - p)
     assert found[1:].tolist() == pytest.approx(expected, rel=1e-4)  # float32, 30 updates

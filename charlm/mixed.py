@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.errors import DataError, UsageError
-from charlm.evaluation.adaptation import adaptive_reader
+from charlm.evaluation.adaptation import AdaptiveReader, adaptive_reader
 from charlm.evaluation.mixture import Mixture
 from charlm.evaluation.scoring import corpus_of
 from charlm.evaluation.surprisal import Predictor, log_distributions
@@ -39,18 +39,19 @@ class Mixed:
     models: Mapping[str, CharModel]
     ngram: NGram | None
 
-    def mixture(self, *, adaptive: bool = False) -> Mixture:
+    def adaptive(self) -> dict[str, AdaptiveReader]:
+        """Return readers by name that go on learning, each at a pace chosen on the text of the
+        first run. Raises: DataError: see `train_split`."""
+        train = train_split(self.checkpoint)
+        return {name: adaptive_reader(model, train) for name, model in self.models.items()}
+
+    def mixture(self, readers: Mapping[str, AdaptiveReader] | None = None) -> Mixture:
         """Return what reads a text, by powers that are learned on the way, from equal ones on.
 
-        adaptive: the networks go on learning, too, each at a pace chosen on the first one's text.
-
-        Raises: DataError: see `train_split`.
+        readers: of the networks, where they are to go on learning, too.
         """
-        train = train_split(self.checkpoint) if adaptive else None
         networks: dict[str, Predictor] = {
-            name: partial(log_distributions, model)
-            if train is None
-            else adaptive_reader(model, train).distributions
+            name: readers[name].distributions if readers else partial(log_distributions, model)
             for name, model in self.models.items()
         }
         return Mixture(networks, len(self.vocabulary), self.ngram)
@@ -88,8 +89,8 @@ def adapted(models: Sequence[CharModel], of: Checkpoint, text: Symbols) -> list[
     """
     if len(text) < 2:
         raise UsageError(
-            f"there is nothing to learn from in a prompt of {len(text)} symbols",
-            "give a longer --prompt, or leave --adapt out",
+            "there is nothing to learn from: it takes two characters at least",
+            "give a longer prompt, or do not adapt to it",
         )
     train, result = train_split(of), []
     for model in models:

@@ -148,6 +148,10 @@ def test_adapted_networks_are_mixed_too(capsys: pytest.CaptureFixture[str]) -> N
     assert [one["adapted"] for one in found] == [False, True]
     assert list(found[1]["mixture"]) == ["one", "ngram"]
     assert found[1]["loss"] < found[0]["loss"] - 0.05
+    assert run(["score", "one", "other.txt", "--with", "ngram", "--adapt"]) == 0
+    said = capsys.readouterr().out
+    assert "one adapted" in said
+    assert "no score of the trained weights" in said
 
 
 # ---- writing ------------------------------------------------------------------------------------
@@ -157,14 +161,13 @@ def test_adapted_networks_are_mixed_too(capsys: pytest.CaptureFixture[str]) -> N
 def test_sample_learns_from_its_prompt(
     capsys: pytest.CaptureFixture[str], folder: Path, more: list[str]
 ) -> None:
-    prompt = (folder / "other.txt").read_text(encoding="utf-8")
+    prompt = 4 * (folder / "other.txt").read_text(encoding="utf-8")
     written = []
     for adapt in ([], ["--adapt"], ["--adapt"]):
         arguments = ["sample", "one", "--prompt", prompt, "--length", "100", "--seed", "1"]
         assert run([*arguments, "--temperature", "0.5", "--json", *adapt, *more]) == 0
         written.append(json.loads(capsys.readouterr().out))
-    assert "adapted" not in written[0]
-    assert written[1]["adapted"] is True
+    assert [one["adapted"] for one in written] == [False, True, True]
     assert written[1] == written[2]
     foxes = [one["samples"][0]["text"].count("fox") for one in written]
     assert foxes[1] > foxes[0]

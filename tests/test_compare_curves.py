@@ -28,6 +28,10 @@ def test_last_fall_is_that_of_the_last_fifth() -> None:
     bits = [3.0, 2.0, 1.6, 1.4, 1.1]
     assert curve("a", bits).last_fall() == pytest.approx(1.4 - 1.1)
     assert curve("a", [3.0]).last_fall() is None
+    falls, rises = curve("a", bits), curve("b", [3.0, 2.0, 1.6, 1.4, 1.5])
+    said = describe_curves([falls, rises])["sentences"]
+    assert said[0].endswith("these curves still fall: a by 0.300 bits.")
+    assert said[1].endswith("these curves rise again: b by 0.100 bits.")
 
 
 def test_seconds_to_a_target_are_read_from_the_curve() -> None:
@@ -40,5 +44,8 @@ def test_seconds_to_a_target_are_read_from_the_curve() -> None:
 def test_longer_runs_are_told_by_what_they_reach() -> None:
     twice, four = LongerRun("gru", 2, 20, 2.4, False), LongerRun("gru", 4, 40, 2.0, True)
     assert sentence([]) == ""
-    assert sentence([twice, four]) == "With 4 times as many steps gru beats it: 2.000 bits."
+    assert (
+        sentence([twice, four]) == "With 4 times as many steps gru beats it: 2.000 bits (one seed)."
+    )
     assert sentence([twice]).startswith("2 times as many steps are not enough")
+    assert sentence([LongerRun("gru", 2, 20, None, False)]).endswith("gru diverges (one seed).")

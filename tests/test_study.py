@@ -15,9 +15,10 @@ from charlm.config import loading
 from charlm.config.studies import Study, read_study, studies
 from charlm.reports import study as report
 
+SMALL = [change for change in TINY if not change.startswith("model.hidden_size")]
 SETTINGS = [
     part
-    for change in [*TINY, "train.steps=4", "train.eval_every=2", "data.split=[0.7,0.2,0.1]"]
+    for change in [*SMALL, "train.steps=4", "train.eval_every=2", "data.split=[0.7,0.2,0.1]"]
     for part in ("--set", change)
 ]
 
@@ -92,7 +93,7 @@ def test_help_names_every_study(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(name in said for name in studies())
 
 
-def test_study_is_carried_out_and_goes_on_where_it_stopped(
+def test_study_is_carried_out_and_reuses_what_is_finished(
     text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = ["compare", "--paper", "jozefowicz2015", "--data", text, *SETTINGS, "--seeds", "1"]
@@ -118,7 +119,11 @@ def test_study_is_carried_out_and_goes_on_where_it_stopped(
         (["--paper", "karpaty2015"], "did you mean 'karpathy2015'"),
         (["rnn", "--paper", "karpathy2015"], "leave CELL... out"),
         (["--paper", "karpathy2015", "--match", "time"], "leave --match out"),
-        (["--paper", "collins2017"], "leave --data out"),
+        (["--paper", "karpathy2015", "--config", "default"], "leave --config out"),
+        (["--paper", "karpathy2015", "--set", "model.num_layers=2"], "chooses model.num_layers"),
+        (["--paper", "karpathy2015", "--set", "model.hidden_size=2"], "chooses model.hidden_size"),
+        (["--paper", "karpathy2015", "--set", "train.steps=x"], "train.steps"),
+        (["--paper", "collins2017"], "leave --data and data.* out"),
     ],
 )
 def test_what_a_study_does_not_take_is_refused(
@@ -128,6 +133,16 @@ def test_what_a_study_does_not_take_is_refused(
     error = capsys.readouterr().err
     assert said in error
     assert error.count("help: ") == 1
+    assert not Path("runs").exists()
+
+
+def test_study_of_memory_is_not_tuned_for_new_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["compare", "--paper", "collins2017", "--tune"]) == 2
+    assert "leave --tune out" in capsys.readouterr().err
+    assert not Path("runs").exists()
 
 
 # ---- what it says -------------------------------------------------------------------------------
@@ -167,11 +182,14 @@ def test_study_says_who_is_ahead_how_often_and_with_what() -> None:
     assert groups(STUDY)[1] == Group(10, {"model.num_layers": 2})
     assert groups(STUDY)[1].name == "10 parameters, num_layers 2"
     assert found()["sentences"] == [
-        "b predicts better than a in 3 of 4 comparisons, by 0.575 bits a character on average.",
+        "b predicts better on average than a, by 0.575 bits a character; it is ahead in 3 of 4 "
+        "comparisons.",
         "a is best with num_layers 2 (2.900) at 10 parameters; num_layers 1 (2.500) at 20 "
         "parameters.",
         "b is best with num_layers 1 (2.000) at 10 parameters; num_layers 2 (2.000) at 20 "
         "parameters.",
+        "One seed each shows too little of the spread: small differences mean nothing "
+        "(use --seeds 5).",
     ]
 
 

@@ -222,7 +222,10 @@ def compare(
     ] = False,
     paper: Annotated[
         str,
-        typer.Option(metavar="NAME", help="A study: karpathy2015, jozefowicz2015, collins2017."),
+        typer.Option(
+            metavar="NAME",
+            help="Repeat a paper's comparisons: karpathy2015, jozefowicz2015, collins2017.",
+        ),
     ] = "",
     out: Out = None,
     as_json: Json = False,

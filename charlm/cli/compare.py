@@ -9,7 +9,7 @@ from typing import Any
 from charlm.backends.device import prepare_process, resolve_device
 from charlm.cli.signals import stopping_on_signals
 from charlm.compare.comparison import Compared, Comparison
-from charlm.compare.plan import plan
+from charlm.compare.plan import Plan, plan
 from charlm.compare.result import Result
 from charlm.config import loading
 from charlm.reports import comparison as report
@@ -56,16 +56,32 @@ def compare(given: Arguments, out: Path | None, *, as_json: bool, quiet: bool) -
     """Carry a comparison out, or on; return the number of the signal that ended it."""
     console.show_log(quiet=quiet)
     given = replace(given, seeds=SEEDS if given.seeds is None else given.seeds)
-    path = out or claim_path("compare")
-    result, signalled = carry_out(given, path, quiet=quiet)
+    planned = planned_comparison(given)
+    path = out or claim_path("compare")  # only now: what is refused leaves no folder behind
+    result, signalled = carry_out(planned, path, given.command(), quiet=quiet)
     if result is None:
         tell_how_to_go_on(given.command(), path)
         return signalled
+    report.write(result, path)
     if as_json:
         console.print_json(result)
     elif not quiet:
         terminal.conclude(result)
     return 0
+
+
+def planned_comparison(given: Arguments, budget: int = 0) -> Plan:
+    """Plan what was asked for. budget, Raises: see `plan`."""
+    assert given.seeds is not None
+    layers = loading.load(given.config, given.changes, given.flags)
+    return plan(
+        layers,
+        given.cells,
+        match=given.match,
+        seeds=given.seeds,
+        tune=given.tune,
+        budget=budget,
+    )
 
 
 def tell_how_to_go_on(command: str, path: Path) -> None:
@@ -74,23 +90,15 @@ def tell_how_to_go_on(command: str, path: Path) -> None:
 
 
 def carry_out(
-    given: Arguments, path: Path, *, budget: int = 0, longer: bool = True, quiet: bool
+    planned: Plan, path: Path, command: str, *, longer: bool = True, quiet: bool
 ) -> tuple[Result | None, int]:
-    """Carry a comparison out in a folder, and write its result and page. Return the result; None,
-    and the number of the signal, where one ended it.
+    """Carry a comparison out in a folder, and write its result.
 
-    budget: see `plan`. longer: see `Comparison`.
+    command: what repeats it. longer: see `Comparison`.
+
+    Returns: the result, None where a signal ended the work before; and that signal's number, 0
+        where there was none.
     """
-    layers = loading.load(given.config, given.changes, given.flags)
-    assert given.seeds is not None
-    planned = plan(
-        layers,
-        given.cells,
-        match=given.match,
-        seeds=given.seeds,
-        tune=given.tune,
-        budget=budget,
-    )
     train = planned.entries[0].config.train
     prepare_process(resolve_device(train.device), train.threads)
     comparison = Comparison(planned, path, goes_longer=longer)
@@ -102,14 +110,12 @@ def carry_out(
         stopping_on_signals(comparison.stop) as received,
         terminal.ComparisonProgress(quiet=quiet) as progress,
     ):
-        for event in comparison.run(given.command()):
+        for event in comparison.run(command):
             if isinstance(event, Compared):
                 result = event.result
             else:
                 progress.show(event)
-    if result is None:
-        return None, received[0]
-    result["report"] = str(path / report.PAGE)
-    comparison.write(result)
-    report.write(result, path)
-    return result, 0
+    if result is not None:
+        result["report"] = str(path / report.PAGE)
+        comparison.write(result)
+    return result, received[0] if received else 0

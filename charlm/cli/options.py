@@ -51,12 +51,14 @@ Match = Annotated[
     typer.Option(help="What to equalise; hidden is the width."),
 ]
 Seeds = Annotated[
-    int | None, typer.Option(min=1, max=1000, help="Runs of each cell.", show_default="5")
+    int | None,
+    typer.Option(min=1, max=1000, help="Runs of each cell.", show_default="5, or the study's"),
 ]
 Out = Annotated[
     Path | None,
     typer.Option(
-        help="The directory; finished runs in it are reused.", show_default="runs/compare-<n>"
+        help="The directory; finished runs in it are reused.",
+        show_default="runs/<compare or NAME>-<n>",
     ),
 ]
 Which = Annotated[str, typer.Option("--checkpoint", help="best, latest or a step's number.")]

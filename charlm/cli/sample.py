@@ -35,10 +35,9 @@ def sample(
     prompt = _from_stdin(loaded.vocabulary) if prompt == "-" else prompt
     torch.set_num_threads(threads)
     chosen_seed = secrets.randbelow(2**32) if seed is None else seed
-    make, report = None, dict[str, Any]()
+    make, report = None, dict[str, Any](adapted=adapt)
     if adapt:
-        console.print_status("learning from the prompt")
-        report["adapted"] = True
+        console.print_status("choosing how fast to learn, on the run's train split; then learning")
     if others:
         make, report["mixture"] = _mixing(loaded, others, prompt if adapt else None, precision)
     elif adapt:

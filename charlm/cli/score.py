@@ -9,7 +9,7 @@ import torch
 
 from charlm import api
 from charlm.errors import UsageError
-from charlm.evaluation.adaptation import AdaptiveReader
+from charlm.evaluation.adaptation import Pace
 from charlm.evaluation.mixture import Mixture
 from charlm.evaluation.scoring import (
     corpus_of,
@@ -55,7 +55,7 @@ def score(
         raise UsageError("give a FILE or a --split, one of them", "charlm score RUN my.txt")
     loaded = api.load(run, which=which, device=device)
     vocabulary = loaded.vocabulary
-    read = _reader(loaded, split, window, others, adapt=adapt)
+    read, paces = _reader(loaded, split, window, others, adapt=adapt)
     each = partial(terminal.surprisal_lines, vocabulary) if per_character else _nothing
     with terminal.ScoringProgress(size_of(file) if file else None) as progress:
         if file is not None:
@@ -72,17 +72,17 @@ def score(
     if per_character:
         return
     powers = read.mean_powers() if isinstance(read, Mixture) else {}
-    pace = read.pace if isinstance(read, AdaptiveReader) else None
     if as_json:
         console.print_json(summary(result, window, powers, adapted=adapt))
     else:
-        terminal.scored(result, vocabulary, window, powers, pace)
+        terminal.scored(result, vocabulary, window, powers, paces)
 
 
 def _reader(
     loaded: api.Loaded, split: str | None, window: int, others: Sequence[str], *, adapt: bool
-) -> Reader:
-    """Return what reads the text: the model alone or with others, as it is or as it learns."""
+) -> tuple[Reader, dict[str, Pace]]:
+    """Return what reads the text, the model alone or with others, and the pace of those that go on
+    learning."""
     if adapt and window:
         raise UsageError("--adapt and --window go one at a time", "leave one of them out")
     if adapt and split == "train":
@@ -93,8 +93,13 @@ def _reader(
     if adapt:
         console.print_status("choosing how fast to adapt, on the run's train split")
     if others:
-        return loaded.mixed_with(others).mixture(adaptive=adapt)
-    return loaded.adaptive() if adapt else network(loaded.model)
+        mixed = loaded.mixed_with(others)
+        readers = mixed.adaptive() if adapt else {}
+        return mixed.mixture(readers), {name: one.pace for name, one in readers.items()}
+    if adapt:
+        reader = loaded.adaptive()
+        return reader, {"the model": reader.pace}
+    return network(loaded.model), {}
 
 
 def _nothing(*_: object) -> None:

@@ -1,5 +1,6 @@
 """A comparison from its plan to its result."""
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -134,6 +135,8 @@ class Comparison:
         yield from self._stage("counting and compressing, for the baselines")
         known = self._baselines(plan)
         beyond: list[LongerRun] = []
+        if self.was_stopped():
+            raise _Stopped
         if self._goes_longer:
             yield from self._beat(known, plan, analyses, seconds_a_step, beyond)
         result = make_result(plan, analyses, costs, known, beyond, prompt)
@@ -176,20 +179,16 @@ class Comparison:
         found: list[LongerRun],
     ) -> Events:
         """Train the best cell longer until it beats the n-gram model's bits; fill `found`."""
-        if self.was_stopped():
-            raise _Stopped
         ngram = known.bits["validation"]["ngram"]
-        label, bits = longer.best_cell(analyses)
+        label, bits = longer.best_cell(plan, analyses)
         for times in longer.TIMES:
             if bits < ngram:
                 return
             run = longer.longer_run(plan, label, times, self.path / LONGER, seconds_a_step[label])
             doing = f"no network beats counting, {ngram:.3f} bits: {label} trains {run.note}"
             yield from self._train(doing, [run], tolerant=True)
-            if not (run.path / "summary.json").is_file():
-                return  # it has diverged
             found.append(longer.outcome(run, times, ngram))
-            bits = found[-1].bits_per_character
+            bits = found[-1].bits_per_character or math.inf  # None: it has diverged
 
     def write(self, result: Result) -> None:
         """Write compare.json. Raises: CharlmError where it cannot be written."""

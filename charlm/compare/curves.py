@@ -58,24 +58,25 @@ def mean_curve(label: str, group: Sequence[RunAnalysis]) -> Curve:
 
 def describe(curves: Sequence[Curve]) -> dict[str, Any]:
     """Return the last falls, the crossings, and sentences that say both."""
-    falls = [{"cell": one.label, "bits_per_character": one.last_fall()} for one in curves]
+    falls = {one.label: one.last_fall() for one in curves}
     pairs = [(one, other) for at, one in enumerate(curves) for other in curves[at + 1 :]]
     crossings = [
         {"cells": [one.label, other.label], "characters": round(where), "ahead": ahead}
         for one, other in pairs
         for where, ahead in _crossings(one, other)
     ]
-    known = [
-        f"{fall['cell']} by {fall['bits_per_character']:.3f}"
-        for fall in falls
-        if fall["bits_per_character"] is not None
-    ]
     sentences = []
-    if known:
-        sentences.append(
-            f"Over the last {100 * LAST_SHARE:.0f} % of the characters, while the learning rate "
-            f"comes down, the curves still fall: {', '.join(known)} bits."
-        )
+    for verb, sign in (("still fall", 1), ("rise again", -1)):
+        known = [
+            f"{label} by {abs(fall):.3f}"
+            for label, fall in falls.items()
+            if fall is not None and sign * fall > 0
+        ]
+        if known:
+            sentences.append(
+                f"Over the last {100 * LAST_SHARE:.0f} % of the characters, while the learning "
+                f"rate comes down, these curves {verb}: {', '.join(known)} bits."
+            )
     for one, other in pairs:
         if found := _crossings(one, other):
             places = ", ".join(f"{round(where):,} ({ahead} ahead)" for where, ahead in found)
@@ -84,7 +85,7 @@ def describe(curves: Sequence[Curve]) -> dict[str, Any]:
         sentences.append("No two curves cross.")
     return {
         "last_share": LAST_SHARE,
-        "falls": falls,
+        "falls": [{"cell": label, "bits_per_character": fall} for label, fall in falls.items()],
         "crossings": crossings,
         "sentences": sentences,
     }

@@ -4,6 +4,7 @@ best one must train to beat it. Measured, not extrapolated."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from charlm.compare.analysis import RunAnalysis
 from charlm.compare.plan import Plan, PlannedRun
@@ -15,19 +16,30 @@ TIMES = (2, 4)
 
 @dataclass(frozen=True)
 class LongerRun:
-    """A run of the best cell, `times` as long as those compared. beats: the n-gram model."""
+    """A run of the best cell, `times` as long as those compared.
+
+    bits_per_character: None where it diverged. beats: the n-gram model.
+    """
 
     cell: str
     times: int
     steps: int
-    bits_per_character: float
+    bits_per_character: float | None
     beats: bool
 
 
-def best_cell(analyses: Sequence[RunAnalysis]) -> tuple[str, float]:
-    """Return the label of the run with the best validation, and its bits."""
-    best = min(analyses, key=lambda one: float(one.summary["best"]["bits_per_character"]))
-    return best.planned.entry.label, float(best.summary["best"]["bits_per_character"])
+def best_cell(plan: Plan, analyses: Sequence[RunAnalysis]) -> tuple[str, float]:
+    """Return the label of the cell with the best validation, the mean over seeds, and its bits."""
+    means = {
+        entry.label: fmean(
+            one.summary["best"]["bits_per_character"]
+            for one in analyses
+            if one.planned.entry.label == entry.label
+        )
+        for entry in plan.entries
+    }
+    best = min(means, key=lambda label: means[label])
+    return best, means[best]
 
 
 def longer_run(
@@ -48,10 +60,13 @@ def longer_run(
 
 
 def outcome(planned: PlannedRun, times: int, ngram_bits: float) -> LongerRun:
-    """Read a finished run. Raises: CheckpointError: damaged."""
+    """Read a run that has ended. Raises: CheckpointError: damaged."""
+    label = planned.entry.label
+    if not (planned.path / "summary.json").is_file():
+        return LongerRun(label, times, planned.steps, None, False)
     told = summary(planned)
     bits = float(told["best"]["bits_per_character"])
-    return LongerRun(planned.entry.label, times, told["steps"], bits, bits < ngram_bits)
+    return LongerRun(label, times, told["steps"], bits, bits < ngram_bits)
 
 
 def sentence(found: Sequence[LongerRun]) -> str:
@@ -60,7 +75,9 @@ def sentence(found: Sequence[LongerRun]) -> str:
         return ""
     last = found[-1]
     more = f"{last.times} times as many steps"
-    reached = f"{last.bits_per_character:.3f} bits"
+    if last.bits_per_character is None:
+        return f"With {more} {last.cell} diverges (one seed)."
+    reached = f"{last.bits_per_character:.3f} bits (one seed)"
     if last.beats:
         return f"With {more} {last.cell} beats it: {reached}."
     return f"{more} are not enough to beat it: {last.cell} reaches {reached}."

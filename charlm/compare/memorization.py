@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from charlm.backends.step import TorchComputation
-from charlm.evaluation.scoring import corpus_of
 from charlm.evaluation.surprisal import evaluate
+from charlm.files import replace
 from charlm.models.recurrent import CharModel
 from charlm.runs import checkpoint
 from charlm.runs.directory import RunDirectory
+from charlm.text.corpus import Corpus
 
 LETTERS = "abcdefghijklmnop"
 BITS = math.log2(len(LETTERS))
@@ -32,14 +33,30 @@ def random_text(parameters: int, bits_per_parameter: float) -> str:
     return "".join(LETTERS[draw] for draw in draws)
 
 
-def memorized(run: Path) -> float:
-    """Return the bits of its train split that a run's last weights hold, for each parameter.
+def write_random_text(folder: Path, parameters: int, bits_per_parameter: float) -> Path:
+    """Write the text that networks of so many parameters learn by heart, where it is not there;
+    return its path."""
+    content = random_text(parameters, bits_per_parameter).encode()
+    path = folder / f"random-{len(content)}.txt"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not path.is_file() or path.read_bytes() != content:
+        replace(path, content)
+    return path
 
-    Raises: DataError where the text has changed, CheckpointError for a damaged run.
+
+def random_settings() -> list[str]:
+    """List what is set so that nine tenths of a random text are trained on."""
+    rest = round(1 - TRAIN_SHARE, 6)
+    return [f"data.split=[{TRAIN_SHARE},{rest},0.0]", "data.held_out_limit=0"]
+
+
+def memorized(run: Path, corpus: Corpus) -> float:
+    """Return the bits of the train split that a run's last weights hold, for each parameter.
+
+    Raises: CheckpointError for a damaged run.
     """
     saved = checkpoint.read(RunDirectory(run).find("latest"))
     model = CharModel.from_weights(saved.config.model, len(saved.vocabulary), saved.weights)
-    corpus = corpus_of(saved, "delete the study's folder, and begin anew")
     _, score = evaluate(
         TorchComputation(model), corpus.symbols, vocabulary=saved.vocabulary, split=corpus.train
     )

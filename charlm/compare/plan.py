@@ -103,6 +103,7 @@ class Plan:
 
     entries: with the widths they are compared at. same_width: the entries at the width of the
     configuration (their own, where they have one), for what the lecture says of equal widths.
+    budget: see `plan`.
     """
 
     name: str
@@ -112,6 +113,7 @@ class Plan:
     corpus: Corpus
     entries: tuple[Entry, ...]
     same_width: tuple[Entry, ...]
+    budget: int = 0
 
 
 def plan(
@@ -157,7 +159,8 @@ def plan(
     if first + seeds > 2**32:
         raise UsageError(f"no {seeds} seeds from {first} on", "use a smaller train.seed")
     chosen_seeds = tuple(range(first, first + seeds))
-    return Plan(measure.name, chosen, chosen_seeds, tune, measure.corpus, matched, entries)
+    corpus = measure.corpus
+    return Plan(measure.name, chosen, chosen_seeds, tune, corpus, matched, entries, budget)
 
 
 def _different_entries(found: Iterable[Entry]) -> tuple[Entry, ...]:

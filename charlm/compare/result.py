@@ -42,6 +42,7 @@ def make_result(
     first = plan.seeds[0]
     return {
         "match": plan.match,
+        "budget": plan.budget or None,
         "verdict": verdict(table, found, known, longer, at_same_width),
         "longer": [asdict(one) for one in longer],
         "curves": describe(curves),
@@ -66,12 +67,15 @@ def make_result(
         },
         "config": {e.label: to_toml(e.config) for e in plan.entries},
         "versions": {"charlm": __version__, **versions()},
-        "machine": {
-            "processor": _processor(),
-            **{key: analyses[0].summary[key] for key in ("device", "precision", "threads")},
-        },
+        "machine": _machine(analyses[0]),
         "notes": _notes(plan, table),
     }
+
+
+def _machine(one: RunAnalysis) -> dict[str, Any]:
+    """Return what computed a run."""
+    computed = {key: one.summary[key] for key in ("device", "precision", "threads")}
+    return {"processor": _processor(), **computed}
 
 
 def _text(plan: Plan) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from charlm.compare.statistics import ENOUGH
 from charlm.compare.table import spread
 from charlm.config.studies import Study
 
@@ -30,6 +31,7 @@ class Group:
 
     @property
     def folder(self) -> str:
+        """Return its name as part of a path."""
         parts = [str(self.parameters)]
         parts += [f"{key.rpartition('.')[2]}={value}" for key, value in self.values.items()]
         return "-".join(parts).replace("/", "_")
@@ -81,9 +83,13 @@ def study_result(name: str, study: Study, finished: Sequence[Finished]) -> dict[
         "published": [one.model_dump() for one in study.published],
         "cells": study.cells,
         "seeds": first["seeds"],
-        "text": first["text"],
+        "text": None if study.memorize else first["text"],
         "groups": found,
-        "sentences": [*_between_cells(study, found), *_within_cells(study, found)],
+        "sentences": [
+            *_between_cells(study, found),
+            *_within_cells(study, found),
+            *_caution(len(first["seeds"])),
+        ],
     }
 
 
@@ -105,17 +111,25 @@ def _mean(group: dict[str, Any], cell: str) -> float:
 def _between_cells(study: Study, found: Sequence[dict[str, Any]]) -> list[str]:
     """Say of every two cells how often one is ahead, and by how much on average."""
     sentences, sign = [], -1 if study.memorize else 1
-    verb = "remembers more" if study.memorize else "predicts better"
+    verb = "remembers more on average" if study.memorize else "predicts better on average"
     unit = "bits a parameter" if study.memorize else "bits a character"
     for one, other in itertools.combinations(study.cells, 2):
         gaps = [sign * (_mean(group, other) - _mean(group, one)) for group in found]
         first, second = (one, other) if fmean(gaps) >= 0 else (other, one)
         ahead = sum((gap > 0) == (first == one) for gap in gaps if gap)
         sentences.append(
-            f"{first} {verb} than {second} in {ahead} of {len(gaps)} comparisons, by "
-            f"{abs(fmean(gaps)):.3f} {unit} on average."
+            f"{first} {verb} than {second}, by {abs(fmean(gaps)):.3f} {unit}; "
+            f"it is ahead in {ahead} of {len(gaps)} comparisons."
         )
     return sentences
+
+
+def _caution(seeds: int) -> list[str]:
+    """Say so where there are too few seeds to tell small differences from chance."""
+    if seeds >= ENOUGH:
+        return []
+    count = "One seed each shows" if seeds == 1 else f"{seeds} seeds each show"
+    return [f"{count} too little of the spread: small differences mean nothing (use --seeds 5)."]
 
 
 def _within_cells(study: Study, found: Sequence[dict[str, Any]]) -> list[str]:
@@ -125,7 +139,7 @@ def _within_cells(study: Study, found: Sequence[dict[str, Any]]) -> list[str]:
         places = []
         for parameters in study.parameters:
             own = [group for group in found if group["parameters"] == parameters]
-            best = min(own, key=lambda group: _mean(group, cell))
+            best = (max if study.memorize else min)(own, key=lambda group: _mean(group, cell))
             values = ", ".join(f"{k.rpartition('.')[2]} {v}" for k, v in best["values"].items())
             places.append(f"{values} ({_mean(best, cell):.3f}) at {parameters:,} parameters")
         sentences.append(f"{cell} is best with {'; '.join(places)}.")

@@ -1,9 +1,10 @@
 """The search for learning rate and dropout that every cell gets alike: `--tune`.
 
 Each cell tries its own rate times `FACTORS`; then, at the best of them, the dropouts `DROPOUTS`
-beside its own. As long as the best is the lowest or highest that was tried, the next value beyond
-is tried, too. A trial is a run as those that are compared, with a seed that the comparison does not
-use; validation decides.
+beside its own (but where all train for the same time, because a step with dropout takes longer).
+As long as the best is the lowest or highest that was tried, the next value beyond is tried, too. A
+trial is a run as those that are compared, with a seed that the comparison does not use; validation
+decides.
 """
 
 import math
@@ -47,7 +48,8 @@ def next_runs(
     seed = (plan.seeds[0] - 1) % 2**32  # alike however many seeds are compared
     result = []
     for entry in plan.entries:
-        for rate, dropout in _next_values(entry, _of(entry, tried)):
+        dropouts = DROPOUTS if plan.match != "time" else ()
+        for rate, dropout in _next_values(entry, _of(entry, tried), dropouts):
             trial = entry.with_train(learning_rate=rate).with_model(dropout=dropout)
             path = folder / f"{entry.folder}-rate{rate:g}-dropout{dropout:g}"
             note = f"rate {rate:g}, dropout {dropout:g}"
@@ -98,7 +100,9 @@ def at_the_edge(plan: Plan, tried: Sequence[Trial]) -> list[str]:
     return said
 
 
-def _next_values(entry: Entry, tried: Sequence[Trial]) -> list[Values]:
+def _next_values(
+    entry: Entry, tried: Sequence[Trial], first_dropouts: Sequence[float]
+) -> list[Values]:
     """List what a cell tries next: rates, and once they are settled, dropouts."""
     own = entry.config.train.learning_rate, entry.config.model.dropout
     done = {(one.learning_rate, one.dropout) for one in tried}
@@ -110,8 +114,8 @@ def _next_values(entry: Entry, tried: Sequence[Trial]) -> list[Values]:
         return missing
     rate = _best(entry, at_own_dropout)[0]
     at_best_rate = [one for one in tried if one.learning_rate == rate]
-    dropouts = [*DROPOUTS]
-    if len(at_best_rate) > 1:
+    dropouts = [*first_dropouts]
+    if len(at_best_rate) > 1 and dropouts:
         dropouts += _beyond_dropouts(at_best_rate)
     return [(rate, dropout) for dropout in dropouts if (rate, dropout) not in done]
 

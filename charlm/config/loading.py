@@ -15,6 +15,8 @@ MAX_FILE_BYTES = 1_000_000
 """A configuration larger than this is not a configuration."""
 
 RUN = "the run's config.toml"
+EARLIER = {("model", "input_scale"): 0.0}
+"""What versions did whose configurations lack a key; today's default is another."""
 
 
 def preset_folder() -> Path:
@@ -67,9 +69,7 @@ def on_top_of(
     text: str, settings: Sequence[str] = (), flags: Mapping[str, Any] | None = None
 ) -> ConfigLayers:
     """Read a run's own configuration (as `to_toml` wrote it), with changes on top."""
-    return ConfigLayers(
-        RUN, (ConfigSource(RUN, _parse(text, RUN), text), *_changes(settings, flags))
-    )
+    return ConfigLayers(RUN, (_written(text, RUN), *_changes(settings, flags)))
 
 
 def _changes(
@@ -85,9 +85,16 @@ def _changes(
 
 def from_toml(text: str, origin: str) -> Config:
     """Read a resolved configuration, as `to_toml` wrote it."""
-    return (
-        ConfigLayers(origin, (ConfigSource(origin, _parse(text, origin), text),)).resolve().config
-    )
+    return ConfigLayers(origin, (_written(text, origin),)).resolve().config
+
+
+def _written(text: str, origin: str) -> ConfigSource:
+    """Read what `to_toml` of this version or an earlier one wrote."""
+    values = _parse(text, origin)
+    for (section, key), before in EARLIER.items():
+        if isinstance(table := values.get(section), dict):
+            table.setdefault(key, before)
+    return ConfigSource(origin, values, text)
 
 
 def _preset_layer(name: str) -> ConfigSource:

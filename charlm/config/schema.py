@@ -83,8 +83,9 @@ class ModelConfig(Section):
     )
     input_scale: Annotated[float, between(0, 100), PER_CELL] = 2.0
     """The standard deviation of the input's share of every gate, W_ih x, before training, whatever
-    the cell and the size of the embedding; 0: as `initialization` has it. An LSTM whose input
-    starts small learns slowly."""
+    the size of the embedding; 0: as `initialization` has it, which otherwise is about W_hh alone.
+    An LSTM whose input starts small learns slowly. (Upper layers begin with less: what they read
+    is taken to have variance 1. A cell without weights for its input alone does not heed it.)"""
     forget_bias: Annotated[float, between(-10, 10), PER_CELL] = 1.0
 
     @field_validator("cell")

@@ -20,10 +20,10 @@ def scored(
     vocabulary: Vocabulary,
     window: int,
     powers: Mapping[str, float],
-    pace: Pace | None,
+    paces: Mapping[str, Pace],
 ) -> None:
-    """Print how well a text is predicted, by which protocol, by what mixture, if it is one, how
-    fast the model adapted, if it did, and what the unknown cost."""
+    """Print how well a text is predicted, by which protocol, by what mixture, if it is one, which
+    models adapted and how fast, and what the unknown cost."""
     protocol = f"windows of {window}" if window else "stateful"
     print_result(
         f"{score.bits_per_character:.4f} bits per character, {score.bits_per_byte:.4f} per byte"
@@ -32,9 +32,9 @@ def scored(
         f"{score.characters:,} characters, {score.loss:.4f} nats a symbol, "
         f"perplexity {score.perplexity:.3f}, protocol: {protocol}"
     )
-    if pace:
+    for name, pace in paces.items():
         print_result(
-            f"adapted: learning from every {pace.window} symbols once they were read, rate "
+            f"{name} adapted: learning from every {pace.window} symbols once they were read, rate "
             f"{pace.rate:g}, decay {pace.decay:g}; no score of the trained weights"
         )
     if powers:

@@ -116,7 +116,7 @@ def test_train_resumes_the_latest_run(shell: Shell) -> None:
     longer = shell("train", "--resume", "--run", "mine", "--set", "train.steps=18", "--json")
     assert json.loads(longer.out)["steps"] == 18
     assert "cannot change" in shell.refused(
-        2, "train", "--resume", "--run", "mine", "--set", "model.cell=lstm"
+        2, "train", "--resume", "--run", "mine", "--set", "model.cell=rnn"
     )
 
 

@@ -122,7 +122,7 @@ def test_run_without_a_checkpoint_begins_anew_with_those_weights(folder: Path) -
     ("change", "said"),
     [
         ("model.hidden_size=24", "hidden_size"),
-        ("model.cell=lstm", "cell"),
+        ("model.cell=gru", "cell"),
         ("data.unit=byte", "unit"),
     ],
 )

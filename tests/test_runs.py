@@ -68,7 +68,7 @@ def test_runs_are_listed_newest_first_with_their_state(
     assert own == {
         "run": "runs/names-1",
         "text": "names.txt",
-        "cell": "gru",
+        "cell": "lstm",
         "parameters": summary["parameters"],
         "steps": 12,
         "bits_per_character": summary["best"]["bits_per_character"],
@@ -170,7 +170,7 @@ def test_what_really_changes_is_still_refused_and_named(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["train", "names.txt", *SETTINGS, "-q"]) == 0
-    changed = [*SETTINGS, "--set", "model.cell=lstm", "--set", "train.log_every=3"]
+    changed = [*SETTINGS, "--set", "model.cell=rnn", "--set", "train.log_every=3"]
     assert run(["train", "names.txt", *changed, "--resume"]) == 2
     assert "error: model.cell cannot change" in capsys.readouterr().err
 
@@ -214,7 +214,7 @@ def test_a_run_of_version_0_1_0_still_loads_and_goes_on(folder: Path) -> None:
     list(resumed.trainer.train(resumed.run))
     resumed.run.unlock()
     whole = ["train.steps=12", "train.eval_every=4", "train.final_learning_rate=1.0"]
-    more = ["model.cell=lstm", "train.backend=torch"]
+    more = ["model.cell=lstm", "model.input_scale=0", "train.backend=torch"]  # as it was then
     trained = api.train("hello", set=[*whole, *more])
     found = api.load("old", which="latest").checkpoint.weights
     for name, value in api.load(trained["run"], which="latest").checkpoint.weights.items():

@@ -424,7 +424,7 @@ def small_disk(desk: Desk) -> Iterator[Path]:
 def test_run_that_fills_a_disk_goes_on_when_there_is_room(desk: Desk, small_disk: Path) -> None:
     # A checkpoint of about 130 kB: the first fits, the second does not.
     argv = ["train", "--data", "words.txt", "--quiet"]
-    argv += options("train.backend=torch", "model.hidden_size=48")
+    argv += options("train.backend=torch", "model.cell=gru", "model.hidden_size=48")
     desk.done([*argv, "--run", "run"])
     whole = final_weights(desk.folder, desk.done(["runs", "."]))
     on_disk = [*argv, "--run", str(small_disk / "run")]

@@ -167,6 +167,22 @@ def test_finished_runs_are_reused(finished: tuple[Path, Path, Any], tmp_path: Pa
     assert result["samples"] == before["samples"]
 
 
+def test_comparison_stopped_before_a_first_evaluation_goes_on(
+    finished: tuple[Path, Path, Any], tmp_path: Path
+) -> None:
+    text, _, uninterrupted = finished
+    never = ("train.eval_every=12", "train.checkpoint_every=12")
+    comparison = Comparison(planned(text, ["lstm"], *never, seeds=1), tmp_path / "compared")
+    for event in comparison.run():
+        if isinstance(event, Advanced):
+            comparison.stop()
+    stopped = tmp_path / "compared" / "runs" / "lstm-seed0" / "summary.json"
+    assert json.loads(stopped.read_text())["best"] is None
+    result, _ = carried_out(planned(text, ["lstm"], *never, seeds=1), tmp_path / "compared")
+    assert result["rows"][0]["steps"] == uninterrupted["rows"][1]["steps"] == 12
+    assert json.loads(stopped.read_text())["stopped_by"] == "steps"
+
+
 def test_best_cell_trains_longer_where_counting_beats_all(
     finished: tuple[Path, Path, Any],
 ) -> None:

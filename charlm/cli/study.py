@@ -28,6 +28,8 @@ def study(name: str, given: Arguments, out: Path | None, *, as_json: bool, quiet
     _refuse_other_terms(name, found, given)
     seeds = found.seeds if given.seeds is None else given.seeds
     terms = replace(given, cells=found.cells, config=found.config, seeds=seeds)
+    if out is not None and out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file", "give a folder to --out")
     planned, command = groups(found), given.command(paper=name)
     with tempfile.TemporaryDirectory() as nowhere:  # what is refused leaves no folder behind
         _plan(terms, planned[0], found, Path(nowhere))
@@ -74,7 +76,8 @@ def _refuse_other_terms(name: str, study: Study, given: Arguments) -> None:
     for change in given.changes:
         if change.partition("=")[0].strip() in own:
             raise UsageError(f"--paper {name} chooses {change.partition('=')[0]}", "leave it out")
-    if study.memorize and ("data.path" in given.flags or "data." in "".join(given.changes)):
+    sets_data = any(change.strip().startswith("data.") for change in given.changes)
+    if study.memorize and ("data.path" in given.flags or sets_data):
         raise UsageError(
             f"--paper {name} is about random text, which it draws",
             "leave --data and data.* out",

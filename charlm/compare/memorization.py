@@ -22,7 +22,7 @@ from charlm.text.corpus import Corpus
 
 LETTERS = "abcdefghijklmnop"
 BITS = math.log2(len(LETTERS))
-"""Of each letter of a random text."""
+"""What each letter of a random text carries."""
 TRAIN_SHARE = 0.9
 
 

@@ -123,7 +123,7 @@ def _notes(plan: Plan, table: Sequence[Row]) -> list[str]:
     if not plan.tune:
         notes.append(
             "learning rate and dropout are those of the configuration; a cell may be better with "
-            "others (on tinyshakespeare an RNN by 0.09 bits): --tune lets each search its own"
+            "others: --tune lets each search its own"
         )
     if len(plan.seeds) < ENOUGH:
         notes.append(

@@ -21,9 +21,23 @@ WITHOUT_EFFECT = {"data.path", "data.sha256", "train.sample_every", "train.sampl
 def summary(planned: PlannedRun) -> dict[str, Any]:
     """Return what `train --json` printed for a finished run. Raises: CheckpointError: damaged."""
     try:
-        found: dict[str, Any] = json.loads(read_regular(planned.path / "summary.json"))
+        found = _told(planned)
         float(found["best"]["bits_per_character"])
         return {key: found[key] for key in SUMMARY_KEYS}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _damaged(planned, "summary.json", error) from None
+
+
+def _told(planned: PlannedRun) -> dict[str, Any]:
+    """Read a run's summary; `best` is null where it was stopped before its first evaluation."""
+    found: dict[str, Any] = json.loads(read_regular(planned.path / "summary.json"))
+    return found
+
+
+def _was_stopped(planned: PlannedRun) -> bool:
+    """Tell whether a signal ended a run. Raises: CheckpointError: damaged."""
+    try:
+        return bool(_told(planned)["stopped_by"] == "signal")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(planned, "summary.json", error) from None
 
@@ -87,11 +101,9 @@ def finished_state(planned: PlannedRun, corpus: Corpus) -> dict[str, Any] | None
         raise CheckpointError(error.what, f"delete {planned.path}; that run is made anew") from None
     if state.get("corpus") != corpus.fingerprint:
         raise _refusal(planned, "it was trained on another text")
-    if not (planned.path / "summary.json").is_file():
+    if not (planned.path / "summary.json").is_file() or _was_stopped(planned):
         return None
     told, progress = summary(planned), state["progress"]
-    if told["stopped_by"] == "signal":
-        return None
     there = (state["step"], progress["best"], progress["best"]["step"])
     if (told["steps"], told["best"], best) != there:
         raise _damaged(planned, "summary.json", ValueError("it is not what the checkpoint says"))

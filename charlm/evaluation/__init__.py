@@ -1,1 +1,1 @@
-"""How well models predict a text: alone or together, as they are or as they go on learning."""
+"""Measure how well models predict a text, alone or together, as they are or as they learn."""

@@ -104,7 +104,7 @@ class Loaded:
 
         Raises: UsageError (named twice, of another vocabulary), DataError, CheckpointError.
         """
-        own, ngram = self._name(), None
+        own, ngram = self.name, None
         models, folders = {own: self.model}, {self.checkpoint.folder.absolute()}
         for other in others:
             if other == "ngram" and ngram is not None:
@@ -140,8 +140,9 @@ class Loaded:
         (model,) = adapted([self.model], self.checkpoint, self.vocabulary.encode(text))
         return replace(self, model=model)
 
-    def _name(self) -> str:
-        """Name the run, or the checkpoint that was copied out of one; from here, if it is below."""
+    @property
+    def name(self) -> str:
+        """The run, or the checkpoint that was copied out of one; from here, if it is below."""
         folder, here = self.checkpoint.folder.absolute(), Path.cwd()
         path = folder.parent.parent if folder.parent.name == "checkpoints" else folder
         return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -110,6 +110,12 @@ def built_kernels(model: CharModel) -> Kernels | None:
     return kernels if kernels and kernels.supports(model.layers()) else None
 
 
+def computation_of(model: CharModel) -> Computation:
+    """Return what computes a model here: the native kernels where they are built, else torch."""
+    kernels = built_kernels(model)
+    return NativeComputation(model, kernels) if kernels else TorchComputation(model)
+
+
 @cache
 def load_library() -> ctypes.CDLL:
     """Return the library, built if need be. Raises: UnavailableError."""

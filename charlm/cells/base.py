@@ -86,14 +86,16 @@ class Cell(nn.Module, ABC):
 class GatedCell(Cell):
     """A layer with torch's parameters: gate blocks of H rows, one below the other.
 
-    `advance` holds the equations, given the input's share of every gate, which `project` computes
-    for a whole sequence at once.
+    `activations` and `advance` hold the equations, given the input's share of every gate, which
+    `project` computes for a whole sequence at once.
 
     Shapes: weight_ih [G*H, I], weight_hh [G*H, H], bias_ih and bias_hh [G*H], or None.
     """
 
     gates: ClassVar[tuple[str, ...]]
     """The gate blocks, in the order in which they stand in the parameters."""
+    letters: ClassVar[tuple[str, ...]]
+    """What the equations call each of them."""
 
     def __init__(self, input_size: int, hidden_size: int, *, bias: bool = True) -> None:
         super().__init__(input_size, hidden_size, bias=bias)
@@ -104,8 +106,13 @@ class GatedCell(Cell):
         self.bias_hh = nn.Parameter(torch.empty(rows)) if bias else None
 
     @abstractmethod
+    def activations(self, projected: Tensor, state: State) -> tuple[Tensor, ...]:
+        """Return the value of every gate for one symbol, [B, H] each: the first half of the
+        equations. Shapes: as `advance`."""
+
+    @abstractmethod
     def advance(self, projected: Tensor, state: State) -> State:
-        """Return the state after one symbol: the equations.
+        """Return the state after one symbol: the equations, from `activations` on.
 
         Shapes: projected [B, G*H], the result of `project`; state: [B, H] each.
         """

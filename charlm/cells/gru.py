@@ -33,6 +33,7 @@ class GRU(GatedCell):
     """
 
     gates: ClassVar = ("reset", "update", "candidate")
+    letters: ClassVar = ("r", "z", "n")
     options: ClassVar = ("reset_gate",)
 
     def __init__(
@@ -57,7 +58,7 @@ class GRU(GatedCell):
         merged[:gates] += self.bias_hh[:gates]
         return merged, self.bias_hh[gates:]
 
-    def advance(self, projected: Tensor, state: State) -> State:
+    def activations(self, projected: Tensor, state: State) -> tuple[Tensor, ...]:
         (h,) = state
         x_r, x_z, x_n = projected.chunk(3, -1)
         if self.reset_gate == "before":
@@ -67,11 +68,16 @@ class GRU(GatedCell):
             b_gates, b_candidate = (None, None) if bias is None else (bias[:gates], bias[gates:])
             h_r, h_z = F.linear(h, w_gates, b_gates).chunk(2, -1)
             r, z = torch.sigmoid(x_r + h_r), torch.sigmoid(x_z + h_z)
-            n = torch.tanh(x_n + F.linear(r * h, w_candidate, b_candidate))
-            return ((1 - z) * h + z * n,)
+            return r, z, torch.tanh(x_n + F.linear(r * h, w_candidate, b_candidate))
         h_r, h_z, h_n = F.linear(h, self.weight_hh, self.bias_hh).chunk(3, -1)
         r, z = torch.sigmoid(x_r + h_r), torch.sigmoid(x_z + h_z)
-        n = torch.tanh(x_n + r * h_n)
+        return r, z, torch.tanh(x_n + r * h_n)
+
+    def advance(self, projected: Tensor, state: State) -> State:
+        (h,) = state
+        _, z, n = self.activations(projected, state)
+        if self.reset_gate == "before":
+            return ((1 - z) * h + z * n,)
         return (z * h + (1 - z) * n,)
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:

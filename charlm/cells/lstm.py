@@ -25,6 +25,7 @@ class LSTM(GatedCell):
     """
 
     gates: ClassVar = ("input", "forget", "candidate", "output")
+    letters: ClassVar = ("i", "f", "g", "o")
     state_parts: ClassVar = ("h", "c")
     options: ClassVar = ("forget_bias",)
 
@@ -34,12 +35,14 @@ class LSTM(GatedCell):
         super().__init__(input_size, hidden_size, bias=bias)
         self.forget_bias = forget_bias
 
-    def advance(self, projected: Tensor, state: State) -> State:
-        h, c = state
+    def activations(self, projected: Tensor, state: State) -> tuple[Tensor, ...]:
+        h, _ = state
         a_i, a_f, a_g, a_o = (projected + F.linear(h, self.weight_hh, self.bias_hh)).chunk(4, -1)
-        i, f, o = torch.sigmoid(a_i), torch.sigmoid(a_f), torch.sigmoid(a_o)
-        g = torch.tanh(a_g)
-        c = f * c + i * g
+        return torch.sigmoid(a_i), torch.sigmoid(a_f), torch.tanh(a_g), torch.sigmoid(a_o)
+
+    def advance(self, projected: Tensor, state: State) -> State:
+        i, f, g, o = self.activations(projected, state)
+        c = f * state[1] + i * g
         return o * torch.tanh(c), c
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:

@@ -19,6 +19,7 @@ class RNN(GatedCell):
     """
 
     gates: ClassVar = ("hidden",)
+    letters: ClassVar = ("h",)
     options: ClassVar = ("nonlinearity",)
 
     def __init__(
@@ -32,10 +33,13 @@ class RNN(GatedCell):
         super().__init__(input_size, hidden_size, bias=bias)
         self.nonlinearity = nonlinearity
 
-    def advance(self, projected: Tensor, state: State) -> State:
+    def activations(self, projected: Tensor, state: State) -> tuple[Tensor, ...]:
         (h,) = state
         a = projected + F.linear(h, self.weight_hh, self.bias_hh)
         return (torch.tanh(a) if self.nonlinearity == "tanh" else torch.relu(a),)
+
+    def advance(self, projected: Tensor, state: State) -> State:
+        return self.activations(projected, state)
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         operator = torch.rnn_tanh if self.nonlinearity == "tanh" else torch.rnn_relu

@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from charlm.cli import analysis  # noqa: F401 (its commands)
 from charlm.cli.app import app
 from charlm.cli.options import Debugging
 from charlm.errors import CharlmError, UsageError, from_system

@@ -64,6 +64,18 @@ Out = Annotated[
 Which = Annotated[str, typer.Option("--checkpoint", help="best, latest or a step's number.")]
 
 
+def refuse_no_file(path: Path | None) -> None:
+    """Check early that a file can be written where one is asked for. Raises: UsageError."""
+    from charlm.errors import UsageError
+
+    if path is None:
+        return
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is no file to be replaced", "name another file")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"there is no folder {path.parent}", "make it, or name another file")
+
+
 def flags(
     data: list[str] | None, device: str | None, threads: int | None, init: str | None = None
 ) -> dict[str, Any]:

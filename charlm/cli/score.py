@@ -2,16 +2,23 @@
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from charlm import api
+from charlm.cli.options import refuse_no_file
 from charlm.errors import UsageError
 from charlm.evaluation.adaptation import Pace
+from charlm.evaluation.alternatives import Alternatives
 from charlm.evaluation.mixture import Mixture
 from charlm.evaluation.scoring import (
+    Segments,
     corpus_of,
     network,
     pieces_of,
@@ -20,11 +27,14 @@ from charlm.evaluation.scoring import (
     size_of,
     summary,
 )
-from charlm.evaluation.surprisal import Reader
+from charlm.evaluation.surprisal import Predictor, Reader, log_distributions
 from charlm.runs.finding import is_run
 from charlm.terminal import console
 from charlm.terminal import score as terminal
+from charlm.text.vocabulary import Symbols, Vocabulary
 
+MOST_SHOWN = 1_000_000
+"""Symbols on the pages of a scored text; what stands behind them counts, too."""
 SPLITS = {"val": "validation", "validation": "validation", "test": "test", "train": "train"}
 
 
@@ -40,9 +50,10 @@ def score(
     device: str,
     threads: int | None,
     per_character: bool,
+    html: Path | None,
     as_json: bool,
 ) -> None:
-    """Score a file or a split of the run's own data."""
+    """Score a file or a split of the run's own data. html: write a page of it, too."""
     console.show_log(quiet=True)
     if threads:
         torch.set_num_threads(threads)
@@ -53,10 +64,18 @@ def score(
         raise UsageError(f"{run} is a text and {file} a run: the run comes first", right)
     if (file is None) == (split is None):
         raise UsageError("give a FILE or a --split, one of them", "charlm score RUN my.txt")
+    refuse_no_file(html)
     loaded = api.load(run, which=which, device=device)
     vocabulary = loaded.vocabulary
-    read, paces = _reader(loaded, split, window, others, adapt=adapt)
-    each = partial(terminal.surprisal_lines, vocabulary) if per_character else _nothing
+    reading = _reading(loaded, split, window, others, adapt=adapt)
+    read, page = reading.read, None
+    if html is not None:
+        page = _Page(Alternatives(reading.predict, len(vocabulary), MOST_SHOWN))
+        read = page.alternatives
+    listen = [page.keep] if page else []
+    if per_character:
+        listen.append(partial(terminal.surprisal_lines, vocabulary))
+    each = partial(_tell_all, listen)
     with terminal.ScoringProgress(size_of(file) if file else None) as progress:
         if file is not None:
             pieces = pieces_of(file, vocabulary)
@@ -69,20 +88,62 @@ def score(
             result = score_split(
                 read, encoded, SPLITS[split], window, each=each, advanced=progress.advanced
             )
+    powers = reading.mixture.mean_powers() if reading.mixture else {}
+    told = summary(result, window, powers, adapted=adapt)
+    if html is not None and page is not None:
+        names = list(powers) or [loaded.name]
+        written = page.write(vocabulary, names, told, html)
+        console.print_status(f"page  {', '.join(map(str, written))}")
     if per_character:
         return
-    powers = read.mean_powers() if isinstance(read, Mixture) else {}
     if as_json:
-        console.print_json(summary(result, window, powers, adapted=adapt))
+        console.print_json(told)
     else:
-        terminal.scored(result, vocabulary, window, powers, paces)
+        terminal.scored(result, vocabulary, window, powers, reading.paces)
 
 
-def _reader(
+@dataclass(frozen=True)
+class _Reading:
+    """What reads the text, as surprisals or as whole distributions; the mixture, if it is one; the
+    pace of each model that goes on learning, by name."""
+
+    read: Reader
+    predict: Predictor
+    mixture: Mixture | None = None
+    paces: dict[str, Pace] = field(default_factory=dict)
+
+
+@dataclass
+class _Page:
+    """Collects what the page of a scored text shows: the first `MOST_SHOWN` symbols."""
+
+    alternatives: Alternatives
+    _symbols: list[Symbols] = field(default_factory=list)
+    _nats: list[Tensor] = field(default_factory=list)
+
+    def keep(self, symbols: Symbols, nats: Tensor) -> None:
+        """Take a segment."""
+        left = MOST_SHOWN - sum(map(len, self._symbols))
+        self._symbols.append(symbols[:left])
+        self._nats.append(nats[:left])
+
+    def write(
+        self, vocabulary: Vocabulary, names: Sequence[str], result: dict[str, Any], path: Path
+    ) -> list[Path]:
+        """Write the page of all that was taken; return it and the pages that go on from it."""
+        from charlm.reports import surprisal as report  # here: jinja2 takes a moment
+
+        bits = report.in_bits(torch.cat(self._nats).numpy())
+        symbols = np.concatenate(self._symbols)
+        found = self.alternatives.found()
+        text = report.ScoredText(vocabulary, names, result, symbols, bits, *found)
+        return report.write(text, path.absolute())
+
+
+def _reading(
     loaded: api.Loaded, split: str | None, window: int, others: Sequence[str], *, adapt: bool
-) -> tuple[Reader, dict[str, Pace]]:
-    """Return what reads the text, the model alone or with others, and the pace of those that go on
-    learning."""
+) -> _Reading:
+    """Return what reads the text: the model alone or with others."""
     if adapt and window:
         raise UsageError("--adapt and --window go one at a time", "leave one of them out")
     if adapt and split == "train":
@@ -95,12 +156,16 @@ def _reader(
     if others:
         mixed = loaded.mixed_with(others)
         readers = mixed.adaptive() if adapt else {}
-        return mixed.mixture(readers), {name: one.pace for name, one in readers.items()}
+        mixture = mixed.mixture(readers)
+        paces = {name: one.pace for name, one in readers.items()}
+        return _Reading(mixture, mixture.distributions, mixture, paces)
     if adapt:
         reader = loaded.adaptive()
-        return reader, {"the model": reader.pace}
-    return network(loaded.model), {}
+        return _Reading(reader, reader.distributions, paces={"the model": reader.pace})
+    return _Reading(network(loaded.model), partial(log_distributions, loaded.model))
 
 
-def _nothing(*_: object) -> None:
-    """Take a segment, and leave it."""
+def _tell_all(listeners: Sequence[Segments], symbols: Symbols, nats: Tensor) -> None:
+    """Give a segment to all that listen."""
+    for listener in listeners:
+        listener(symbols, nats)

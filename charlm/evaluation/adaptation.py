@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from charlm.backends.choice import built_kernels
-from charlm.backends.step import Computation, NativeComputation, TorchComputation
+from charlm.backends.choice import computation_of
+from charlm.backends.step import Computation
 from charlm.evaluation.surprisal import WARM_UP
 from charlm.models.recurrent import CharModel, States
 from charlm.text.symbols import SymbolSource
@@ -179,12 +179,6 @@ def adaptive_reader(model: CharModel, train: SymbolSource) -> AdaptiveReader:
 def learning_copy(model: CharModel) -> CharModel:
     """Return a copy of a model whose weights may have gradients."""
     return copy.deepcopy(model).requires_grad_(True)
-
-
-def computation_of(model: CharModel) -> Computation:
-    """Return what computes a model here: the native kernels where they are built, else torch."""
-    kernels = built_kernels(model)
-    return NativeComputation(model, kernels) if kernels else TorchComputation(model)
 
 
 def mean_squares(computation: Computation, symbols: SymbolSource, window: int) -> Squares:

@@ -7,7 +7,7 @@ are alike for every symbol that might follow, and what is predicted sums to one.
 Symbols: N positions, K predictors, V vocabulary size, n the order of the n-gram model.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -70,17 +70,44 @@ class Mixture:
         advanced: Callable[[int], object] = lambda _: None,
     ) -> Tensor:
         result = torch.empty(stop - start)
-        step = max(1, PROBABILITIES_AT_ONCE // self._vocabulary_size)
-        step = max(window, step // max(window, 1) * max(window, 1))  # whole windows
-        begin, end = start, start
-        while end < stop:
-            begin, end = end, min(end + step + (end == 0), stop)  # the first follows nothing
-            logs, cases = self._predictions(symbols, begin, end, window, advanced)
+        for begin, end, logs, cases in self._pieces(symbols, start, stop, window, advanced):
             targets = np.asarray(symbols[begin:end]).astype(np.int64)
             result[begin - start : end - start] = torch.from_numpy(
                 self.combine(logs, cases, targets)
             )
         return result
+
+    def distributions(
+        self,
+        symbols: SymbolSource,
+        start: int,
+        stop: int,
+        *,
+        window: int = 0,
+        advanced: Callable[[int], object] = lambda _: None,
+    ) -> Tensor:
+        """Read likewise, and return ln p of every symbol at each position. See `Predictor`."""
+        result = torch.empty(stop - start, self._vocabulary_size)
+        for begin, end, logs, cases in self._pieces(symbols, start, stop, window, advanced):
+            targets = np.asarray(symbols[begin:end]).astype(np.int64)
+            self.combine(logs, cases, targets, result[begin - start : end - start])
+        return result
+
+    def _pieces(
+        self,
+        symbols: SymbolSource,
+        start: int,
+        stop: int,
+        window: int,
+        advanced: Callable[[int], object],
+    ) -> Iterator[tuple[int, int, list[Tensor], Integers]]:
+        """Yield pieces of a text of bearable size, with what each model predicts of them."""
+        step = max(1, PROBABILITIES_AT_ONCE // self._vocabulary_size)
+        step = max(window, step // max(window, 1) * max(window, 1))  # whole windows
+        begin, end = start, start
+        while end < stop:
+            begin, end = end, min(end + step + (end == 0), stop)  # the first follows nothing
+            yield begin, end, *self._predictions(symbols, begin, end, window, advanced)
 
     def _predictions(
         self,
@@ -101,10 +128,18 @@ class Mixture:
             logs.append(found)
         return logs, cases
 
-    def combine(self, logs: list[Tensor], cases: Integers, targets: Integers) -> Reals:
+    def combine(
+        self,
+        logs: list[Tensor],
+        cases: Integers,
+        targets: Integers,
+        out: Tensor | None = None,
+    ) -> Reals:
         """Return the surprisals of the mixture, and learn the powers on the way.
 
-        Shapes: logs [N, V] each, ln p; cases and targets [N]; the result [N].
+        out: filled with ln p of every symbol, if it is given.
+
+        Shapes: logs and out [N, V] each, ln p; cases and targets [N]; the result [N].
         """
         result = np.empty(len(targets))
         for begin in range(0, len(targets), BLOCK):
@@ -118,6 +153,8 @@ class Mixture:
             sums = chances.sum(axis=1)
             rows = np.arange(len(target))
             result[block] = np.log(sums) - mixed[rows, target]
+            if out is not None:
+                out[block] = torch.from_numpy(mixed - np.log(sums)[:, None])
             expected = np.einsum("nv,nvk->nk", chances / sums[:, None], stacked)
             gradient = expected - stacked[rows, target]
             np.add.at(self._squares, case, gradient**2)

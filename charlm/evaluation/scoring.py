@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from charlm.backends.step import TorchComputation
+from charlm.backends.choice import computation_of
 from charlm.errors import DataError
 from charlm.evaluation.surprisal import WARM_UP, Reader, surprisals
 from charlm.evaluation.tally import Score, Tally, opening_size
@@ -74,8 +74,8 @@ def score_text(
 
 
 def network(model: CharModel) -> Reader:
-    """Return what reads a text by a model, in float32."""
-    return partial(surprisals, TorchComputation(model))
+    """Return what reads a text by a model, in float32: by the kernels where they are built."""
+    return partial(surprisals, computation_of(model))
 
 
 def score_pieces(

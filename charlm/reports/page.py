@@ -1,10 +1,14 @@
 """Pages: templates filled in with everything escaped, and written whole or not at all."""
 
+import base64
+import hashlib
 import math
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from charlm.compare.table import spread_text
 from charlm.errors import CharlmError
@@ -27,12 +31,20 @@ def render(template: str, **values: Any) -> str:
     return environment.get_template(template).render(**values)
 
 
+def script(name: str) -> tuple[Markup, str]:
+    """Return one of charlm's own scripts for a page, and the digest by which the page allows this
+    script and no other."""
+    source = files("charlm.reports").joinpath("templates", name).read_text("utf-8")
+    digest = base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+    return Markup(source), f"sha256-{digest}"  # noqa: S704 (our own)
+
+
 def write_page(path: Path, page: str) -> None:
     """Write a page. Raises: CharlmError where it cannot be written."""
     try:
         replace(path, page.encode("utf-8", "replace"))
     except OSError as error:
         raise CharlmError(
-            f"cannot write the report to {path.parent}: {error.strerror}",
-            "make room and run the same command again: finished runs are reused",
+            f"cannot write {path}: {error.strerror}",
+            "make room, or name another place, and run the same command again",
         ) from None

@@ -1,0 +1,68 @@
+"""What a model would rather have read: the most probable symbols at every place of a text.
+
+Symbols: N places, V vocabulary size, K alternatives.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from charlm.evaluation.surprisal import Predictor
+from charlm.text.symbols import SymbolSource
+
+ALTERNATIVES = 5
+LOGS_AT_ONCE = 1 << 24
+"""Logarithms of probabilities that are held at a time: 64 MB."""
+
+
+@dataclass
+class Alternatives:
+    """Reads a text by a predictor, and keeps the most probable symbols of each place. See `Reader`.
+
+    most: places that are kept; what is read behind them is scored all the same.
+    """
+
+    predict: Predictor
+    vocabulary_size: int
+    most: int
+    _symbols: list[NDArray[np.uint32]] = field(default_factory=list)
+    _chances: list[NDArray[np.float32]] = field(default_factory=list)
+    _kept: int = 0
+
+    def __call__(
+        self,
+        symbols: SymbolSource,
+        start: int,
+        stop: int,
+        *,
+        window: int = 0,
+        advanced: Callable[[int], object] = lambda _: None,
+    ) -> Tensor:
+        step = max(1, LOGS_AT_ONCE // self.vocabulary_size)
+        step = max(window, step // max(window, 1) * max(window, 1))  # whole windows
+        found, begin, end = [], start, start
+        while end < stop:
+            begin, end = end, min(end + step + (end == 0), stop)  # the first follows nothing
+            logs = self.predict(symbols, begin, end, window=window, advanced=advanced)
+            targets = torch.from_numpy(np.asarray(symbols[begin:end]).astype(np.int64))
+            found.append(-logs.gather(1, targets.unsqueeze(1)).squeeze(1))
+            self._keep(logs)
+        return torch.cat(found)
+
+    def _keep(self, logs: Tensor) -> None:
+        logs = logs[: max(0, self.most - self._kept)]
+        values, indices = logs.topk(min(ALTERNATIVES, self.vocabulary_size), dim=1)
+        self._symbols.append(indices.numpy().astype(np.uint32))
+        self._chances.append(values.exp().numpy())
+        self._kept += len(logs)
+
+    def found(self) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
+        """Return the symbols of each place, most probable first, and their probabilities.
+
+        Shapes: [N, K] each.
+        """
+        return np.concatenate(self._symbols), np.concatenate(self._chances)

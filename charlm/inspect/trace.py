@@ -1,0 +1,111 @@
+"""What happens inside a model while it reads: every gate and every state, by the equations.
+
+Symbols: T time, B lanes, V vocabulary size, H hidden size.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from charlm.cells import Cell, GatedCell, State
+from charlm.models.recurrent import CharModel, States
+from charlm.text.symbols import SymbolSource
+
+Reals = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Arrays by layer and name, over a text.
+
+    characters: the text, a string a symbol. layers: what was seen in each layer, first layer
+    first, by the letter of the equations.
+
+    Shapes: [T, H] each (a part of a state that is no vector: [T, ...]).
+    """
+
+    characters: list[str]
+    layers: list[dict[str, Reals]]
+
+    def only(self, wanted: Sequence[str]) -> "Trace":
+        """Return the trace of some names alone."""
+        return Trace(
+            self.characters, [{k: v for k, v in one.items() if k in wanted} for one in self.layers]
+        )
+
+
+def gate_letters(cell: Cell) -> tuple[str, ...]:
+    """Name a cell's gates as the equations do; none where it says nothing of gates."""
+    return cell.letters if isinstance(cell, GatedCell) else ()
+
+
+def letters(cell: Cell) -> tuple[str, ...]:
+    """Name all that a trace holds of a cell: gates, then parts of the state, none twice."""
+    return tuple(dict.fromkeys([*gate_letters(cell), *cell.state_parts]))
+
+
+def look(cell: Cell, x: Tensor, state: State) -> tuple[dict[str, Tensor], State]:
+    """Return every gate's value at one symbol, by letter, with the state after it.
+
+    Shapes: x [B, I]; the state as `Cell.initial_state`.
+    """
+    seen: dict[str, Tensor] = {}
+    if isinstance(cell, GatedCell):
+        projected = cell.project(x)
+        values = cell.activations(projected, state)
+        seen = dict(zip(cell.letters, values, strict=True))
+        after = cell.advance(projected, state)
+    else:
+        after = cell.step(x, state)
+    return seen | dict(zip(cell.state_parts, after, strict=True)), after
+
+
+@torch.inference_mode()
+def walk(model: CharModel, symbols: Tensor, states: States) -> Iterator[list[dict[str, Tensor]]]:
+    """Read symbols by the equations; yield what is seen in each layer after each of them.
+
+    `states` is brought up to date on the way. Shapes: symbols [T, B] (int64), on the model's
+    device; what is seen: [B, H] each.
+    """
+    for x in model.vectors(symbols).unbind(0):
+        given, layers = x, []
+        for number, cell in enumerate(model.layers()):
+            seen, states[number] = look(cell, given, states[number])
+            given = states[number][0]
+            layers.append(seen)
+        yield layers
+
+
+def trace(model: CharModel, symbols: SymbolSource, characters: list[str]) -> Trace:
+    """Read a text from the initial state; return every gate and state after each of its symbols.
+
+    characters: the symbols as strings.
+    """
+    device = model.head.weight.device
+    given = torch.from_numpy(np.asarray(symbols[:]).astype(np.int64)).unsqueeze(1).to(device)
+    found: list[dict[str, list[Tensor]]] = [
+        {letter: [] for letter in letters(cell)} for cell in model.layers()
+    ]
+    for seen in walk(model, given, model.initial_states(1)):
+        for kept, layer in zip(found, seen, strict=True):
+            for letter, value in layer.items():
+                kept[letter].append(value[0])
+    return Trace(characters, [{k: stacked(v) for k, v in one.items()} for one in found])
+
+
+def stacked(values: Sequence[Tensor]) -> Reals:
+    """Join the values at all symbols into one array, on the CPU."""
+    joined: Reals = torch.stack(list(values)).float().cpu().numpy()
+    return joined
+
+
+def as_lists(layers: Sequence[Mapping[str, Reals]]) -> list[dict[str, list[list[float]]]]:
+    """Return arrays by layer as JSON holds them, four digits behind the point."""
+    return [
+        {name: np.round(value.astype(np.float64), 4).tolist() for name, value in layer.items()}
+        for layer in layers
+    ]

@@ -8,13 +8,17 @@ Everything that goes wrong on purpose is raised as a `charlm.CharlmError`, whose
 are sentences for people.
 """
 
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
 from pydantic import ValidationError
+from torch import nn
 
 from charlm.backends.device import exact_float32, resolve_device, use_threads
 from charlm.config.messages import sentence
@@ -24,7 +28,12 @@ from charlm.evaluation.adaptation import AdaptiveReader, adaptive_reader
 from charlm.evaluation.ngram import ngram_of
 from charlm.evaluation.scoring import Scored, score_text
 from charlm.evaluation.tally import Score
+from charlm.inspect.excerpt import characters
+from charlm.inspect.gates import gates_of, refuse_length
+from charlm.inspect.influence import influence
+from charlm.inspect.trace import Table, Trace, gate_letters
 from charlm.mixed import Mixed, adapted, train_split
+from charlm.models.modules import to_torch
 from charlm.models.recurrent import CharModel
 from charlm.runs import checkpoint
 from charlm.runs.checkpoint import Checkpoint
@@ -34,6 +43,9 @@ from charlm.sampling.generate import Generation
 from charlm.text.vocabulary import Vocabulary
 from charlm.training import setup
 from charlm.training.events import Finished
+
+if TYPE_CHECKING:
+    from charlm.reports.inspection.views import Inspection
 
 PathLike = str | os.PathLike[str]
 
@@ -147,6 +159,68 @@ class Loaded:
         path = folder.parent.parent if folder.parent.name == "checkpoints" else folder
         return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
+    def states(self, text: str) -> Trace:
+        """Return every part of the state of each layer over a text, read from the initial state.
+
+        Shapes: [T, H] each. Raises: UsageError for an empty text, or one that is too long.
+        """
+        return self._trace(text, [p for cell in self.model.layers() for p in cell.state_parts])
+
+    def gates(self, text: str) -> Trace:
+        """Return the value of every gate over a text, by the letters of the equations: i, f, g, o
+        of an LSTM; r, z, n of a GRU.
+
+        Shapes, Raises: as `states`; UsageError for a cell without gates.
+        """
+        letters = [letter for cell in self.model.layers() for letter in gate_letters(cell)]
+        if set(letters) <= {"h"}:
+            raise UsageError(
+                f"a {self.model.config.cell} has no gates", "its states: loaded.states(text)"
+            )
+        return self._trace(text, letters)
+
+    def _trace(self, text: str, letters: Sequence[str]) -> Trace:
+        return gates_of(self.model, self.vocabulary, text).only(letters)
+
+    def logits(self, text: str) -> Table:
+        """Return the logits of what follows each symbol of a text, read from the initial state.
+
+        Shapes: [T, V]; the columns are the symbols. Raises: as `states`.
+        """
+        refuse_length(text)
+        symbols = self.vocabulary.encode(text)
+        given = torch.from_numpy(symbols.astype(np.int64)).unsqueeze(1)
+        with torch.inference_mode():
+            found, _ = self.model(
+                given.to(self.model.head.weight.device), self.model.initial_states(1)
+            )
+        every = [self.vocabulary.symbol(index) for index in range(len(self.vocabulary))]
+        return Table(characters(self.vocabulary, symbols), every, found.squeeze(1).cpu().numpy())
+
+    def gradients(self, text: str) -> Table:
+        """Return how much each symbol of a text drove the prediction of each later one: row t,
+        column s. See `charlm.inspect.influence.influence`.
+
+        Shapes: [T, T]. Raises: UsageError for a text that is too short or long.
+        """
+        symbols = self.vocabulary.encode(text)
+        read = characters(self.vocabulary, symbols)
+        return Table(read, read, influence(self.model, symbols))
+
+    def to_torch(self) -> nn.RNNBase:
+        """Return the cells as an `nn.LSTM`, `nn.GRU` or `nn.RNN`. See `models.modules.to_torch`."""
+        return to_torch(self.model)
+
+    def inspect(self) -> "Inspection":
+        """Return what looks into the model, a method a view, as `charlm inspect` does: a view has
+        `data`, and `pictures` whose `figure()` is one of matplotlib's.
+
+        >>> loaded.inspect().gates("Once upon").pictures[0].figure()      # doctest: +SKIP
+        """
+        from charlm.reports.inspection.views import Inspection  # here: it brings in matplotlib
+
+        return Inspection(Path(self.name).name, self.checkpoint, self.model, self.vocabulary)
+
     def score(self, text: str) -> Score:
         """Return how well the model predicts a text, in float32, reading it statefully.
 
@@ -156,12 +230,29 @@ class Loaded:
         """
         return self.surprisals(text).score
 
-    def surprisals(self, text: str) -> Scored:
-        """Return `score` with the surprisal of every symbol. Shapes: symbols, surprisals [N].
+    def surprisals(self, text: str) -> "ShownScore":
+        """Return `score` with the surprisal of every symbol, which a notebook shows as coloured
+        text. Shapes: symbols, surprisals [N].
 
         Units: surprisals in nats. Raises: as `score`.
         """
-        return score_text(self.model, self.vocabulary, text)
+        found = score_text(self.model, self.vocabulary, text)
+        return ShownScore(found.score, found.symbols, found.surprisals, self.vocabulary)
+
+
+@dataclass(frozen=True)
+class ShownScore(Scored):
+    """A scored text that a notebook shows coloured by surprisal."""
+
+    vocabulary: Vocabulary
+
+    def _repr_html_(self) -> str:
+        """Return the text as HTML, everything in it escaped."""
+        from charlm.reports.view import Coloured, notebook_html  # here: as above
+
+        bits = self.surprisals.numpy() / math.log(2)
+        about = f"{self.score.bits_per_character:.3f} bits per character"
+        return notebook_html(Coloured(about, characters(self.vocabulary, self.symbols), bits / 8))
 
 
 def load(run: PathLike | None = None, *, which: str = "best", device: str = "cpu") -> Loaded:

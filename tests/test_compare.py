@@ -585,8 +585,10 @@ def test_gradient_by_lag_is_what_a_nudge_does(cell: str, layers: int) -> None:
                 for u in range(6)
             ]
             # central differences in float64: relative error of about 1e-9
-            assert found[name][lag] == pytest.approx(math.hypot(*slopes), rel=1e-6, abs=1e-12)
-    assert all(len(values) == lags + 1 for values in found.values())
+            assert found[name].means()[lag] == pytest.approx(
+                math.hypot(*slopes), rel=1e-6, abs=1e-12
+            )
+    assert all(one.norms.shape == (lags + 1, 1) for one in found.values())
 
 
 def test_gradient_of_a_short_text_is_refused() -> None:

@@ -21,7 +21,8 @@ FLOORS: list[set[str]] = [
     {"sampling", "evaluation"},
     {"inspect", "training", "mixed"},
     {"compare"},
-    {"api", "terminal", "reports"},
+    {"terminal", "reports"},
+    {"api"},
     {"cli"},
     {"__main__"},
 ]

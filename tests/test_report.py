@@ -10,7 +10,8 @@ import pytest
 from browser import Tags, browse, looked_at, needs_browser
 
 from charlm.reports import comparison
-from charlm.reports.figures import COLOURS, pictures
+from charlm.reports.figures import pictures
+from charlm.reports.picture import COLOURS
 
 
 @pytest.fixture(scope="session")

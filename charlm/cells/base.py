@@ -47,6 +47,13 @@ class Cell(nn.Module, ABC):
         zeros = next(self.parameters()).new_zeros(lanes, self.hidden_size)
         return tuple(zeros.clone() for _ in self.state_parts)
 
+    def hold(self, x: Tensor, before: State, after: State, unit: int, value: float) -> State:
+        """Return the state after one symbol with the memory of a unit at `value`: its h, where the
+        cell has no other. Arguments: of `step`, and what it returned."""
+        h = after[0].clone()
+        h[:, unit] = value
+        return h, *after[1:]
+
     def unroll(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """Compute a sequence by the equations, one symbol after another. Shapes: as `forward`."""
         outputs = []

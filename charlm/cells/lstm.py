@@ -1,5 +1,6 @@
 """The long short-term memory cell."""
 
+import math
 from typing import ClassVar
 
 import torch
@@ -44,6 +45,14 @@ class LSTM(GatedCell):
         i, f, g, o = self.activations(projected, state)
         c = f * state[1] + i * g
         return o * torch.tanh(c), c
+
+    def hold(self, x: Tensor, before: State, after: State, unit: int, value: float) -> State:
+        """Return the state with the unit's c at `value`, and its h what the output gate shows."""
+        o = self.activations(self.project(x), before)[3]
+        h, c = (part.clone() for part in after)
+        c[:, unit] = value
+        h[:, unit] = o[:, unit] * math.tanh(value)
+        return h, c
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         if onednn_refuses(x):

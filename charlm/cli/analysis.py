@@ -1,4 +1,4 @@
-"""The command line of what tells about models: compare, runs, bench."""
+"""The command line of what tells about models: compare, inspect, runs, bench."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,8 +15,10 @@ from charlm.cli.options import (
     Match,
     Out,
     Quiet,
+    Run,
     Seeds,
     Threads,
+    Which,
     flags,
 )
 
@@ -67,6 +69,55 @@ def compare(
         signalled = command.compare(given, out, as_json=as_json, quiet=quiet)
     if signalled:
         raise typer.Exit(128 + signalled)
+
+
+@app.command(short_help="Look into a trained model.")
+def inspect(
+    run: Run = None,
+    gates: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Every gate and state over a text; - reads stdin."),
+    ] = None,
+    units: Annotated[
+        bool, typer.Option("--units", help="Units that follow a property of the text.")
+    ] = False,
+    gradients: Annotated[
+        bool, typer.Option("--gradients", help="How far the gradient reaches back, and why.")
+    ] = False,
+    context: Annotated[
+        bool, typer.Option("--context", help="How much of the past is used, and what of it.")
+    ] = False,
+    errors: Annotated[
+        bool, typer.Option("--errors", help="What the remaining loss is made of.")
+    ] = False,
+    memorization: Annotated[
+        bool,
+        typer.Option("--memorization", help="What its own text shares with its training text."),
+    ] = False,
+    bptt: Annotated[
+        bool, typer.Option("--bptt", help="Truncated against full backpropagation through time.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="The directory.", show_default="inspect/ in the run")
+    ] = None,
+    which: Which = "best",
+    as_json: Json = False,
+    device: Device = None,
+    threads: Threads = None,
+    debug: Debug = False,
+) -> None:
+    """Look into a trained model: what is in it and, for each option, a page of what it does."""
+    from charlm.cli import inspect as command
+
+    command.inspect(
+        run,
+        command.Wanted(gates, units, gradients, context, errors, memorization, bptt),
+        out,
+        which=which,
+        device=device or "cpu",
+        threads=threads,
+        as_json=as_json,
+    )
 
 
 @app.command(short_help="List the runs of a folder.")

@@ -127,6 +127,15 @@ def sample(
     stop: Annotated[str, typer.Option(help="End before this text.")] = "",
     others: With = None,
     adapt: Annotated[bool, typer.Option("--adapt", help="Learn from the prompt first.")] = False,
+    clamps: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--clamp", metavar="LAYER.UNIT=VALUE", help="Hold a unit at a value. Repeatable."
+        ),
+    ] = None,
+    check_copies: Annotated[
+        bool, typer.Option("--check-copies", help="Tell what stands in the training text, too.")
+    ] = False,
     which: Which = "best",
     precision: Precision = "auto",
     as_json: Json = False,
@@ -152,6 +161,8 @@ def sample(
         precision=precision,
         others=others or [],
         adapt=adapt,
+        clamps=clamps or [],
+        check_copies=check_copies,
         as_json=as_json,
     )
 

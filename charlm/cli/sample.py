@@ -6,13 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from charlm.api import Loaded
 from charlm.errors import UsageError
+from charlm.inspect.copies import Copied, copies_data, shared_spans
+from charlm.inspect.excerpt import characters, own_text
+from charlm.sampling.clamp import ClampedEngine, parse_clamps
 from charlm.sampling.engine import Engine, choose_precision
 from charlm.sampling.generate import Generation, bits_per_character
 from charlm.terminal import console
+from charlm.terminal import sample as terminal
 from charlm.text.display import named
 from charlm.text.vocabulary import Vocabulary
 
@@ -29,9 +34,13 @@ def sample(
     precision: str,
     others: Sequence[str],
     adapt: bool,
+    clamps: Sequence[str],
+    check_copies: bool,
     as_json: bool,
 ) -> None:
     """Write text to stdout as it comes, or all samples as JSON. prompt: "-" is read from stdin."""
+    if clamps and others:
+        raise UsageError("--clamp and --with go one at a time", "leave one of them out")
     prompt = _from_stdin(loaded.vocabulary) if prompt == "-" else prompt
     torch.set_num_threads(threads)
     chosen_seed = secrets.randbelow(2**32) if seed is None else seed
@@ -42,6 +51,10 @@ def sample(
         make, report["mixture"] = _mixing(loaded, others, prompt if adapt else None, precision)
     elif adapt:
         loaded = loaded.adapted_to(prompt)
+    if clamps:
+        held = parse_clamps(clamps, loaded.model)
+        make = partial(ClampedEngine, loaded.model, held)
+        report["clamped"] = list(clamps)
     generation = loaded.generation(
         prompt,
         seed=chosen_seed,
@@ -56,9 +69,15 @@ def sample(
         fate = "read as unknown" if loaded.vocabulary.has_unknown else "left out"
         console.warn(f"not in the vocabulary, so {fate}: {named(unknown)}")
     if as_json:
-        console.print_json(_report(loaded, generation, prompt, chosen_seed, precision) | report)
+        told = _report(loaded, generation, prompt, chosen_seed, precision) | report
+        if check_copies:
+            for one, found in zip(told["samples"], _copies(loaded, generation), strict=True):
+                one["copied"] = copies_data(found)
+        console.print_json(told)
         return
     _print(generation, prompt)
+    if check_copies:
+        terminal.copies(_copies(loaded, generation))
     if seed is None:
         console.print_status(f"(to repeat: --seed {chosen_seed})", "dim")
 
@@ -87,6 +106,19 @@ def _mixing(
     if adapted_to is not None:
         mixed = mixed.adapted_to(adapted_to)
     return partial(mixed.engine, learned.powers, precision=precision), learned.mean_powers()
+
+
+def _copies(loaded: Loaded, generation: Generation) -> list[Copied]:
+    """Find what each text shares with the run's train split. Raises: DataError: it has changed."""
+    console.print_status("looking for what the train split holds, too")
+    train = own_text(loaded.checkpoint)
+    split = train.symbols[train.train.start : train.train.stop]
+    found = []
+    for number, one in enumerate(generation.samples, start=1):
+        symbols = np.array(one.indices, loaded.vocabulary.dtype)
+        letters = characters(loaded.vocabulary, symbols)
+        found.append(Copied(f"sample {number}", letters, shared_spans(symbols, split)))
+    return found
 
 
 def _from_stdin(vocabulary: Vocabulary) -> str:

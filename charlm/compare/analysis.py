@@ -138,7 +138,8 @@ def _test_bits(planned: PlannedRun, model: CharModel, corpus: Corpus) -> float |
 def _gradients(model: CharModel, corpus: Corpus) -> Gradients:
     split = corpus.splits["validation"]
     try:
-        found = gradient_by_lag(model, corpus.symbols, split.start, split.stop)
+        by_lag = gradient_by_lag(model, corpus.symbols, split.start, split.stop)
+        found = {part: one.means() for part, one in by_lag.items()}
     except DataError:
         return {}
     if not all(math.isfinite(value) for values in found.values() for value in values):

@@ -1,10 +1,13 @@
-"""What goes on inside a model, read only: how much gradient reaches back through time.
+"""How much gradient reaches back through time.
 
 Symbols: T time, B lanes, H hidden size.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -15,6 +18,27 @@ from charlm.text.symbols import SymbolSource
 
 LAGS = 64
 LANES = 64
+QUARTILES = (0.25, 0.5, 0.75)
+
+
+@dataclass(frozen=True)
+class ByLag:
+    """The norms |d loss_t / d s_{t-k}| of one part s of the state, over the units of all layers.
+
+    Shapes: [lags + 1, B], k = 0 first.
+    """
+
+    norms: NDArray[np.float64]
+
+    def means(self) -> list[float]:
+        """Return the mean over the places, by lag."""
+        found: list[float] = self.norms.mean(1).tolist()
+        return found
+
+    def summary(self) -> dict[str, list[float] | list[list[float]]]:
+        """Return the median and both quartiles over the places, by lag."""
+        low, median, high = np.quantile(self.norms, QUARTILES, axis=1)
+        return {"median": median.tolist(), "quartiles": [low.tolist(), high.tolist()]}
 
 
 def gradient_by_lag(
@@ -25,14 +49,14 @@ def gradient_by_lag(
     *,
     lags: int = LAGS,
     lanes: int = LANES,
-) -> dict[str, list[float]]:
+) -> dict[str, ByLag]:
     """Measure how much the loss at t depends on the state k steps before: |d loss_t / d h_{t-k}|.
 
-    The norm is taken over the units of all layers and its mean over up to `lanes` places t, spread
-    evenly over `symbols[start:stop]`; the model has read the text before each of them. By the
-    equations, in the model's own precision, so it holds for every cell alike.
+    Up to `lanes` places t are spread evenly over `symbols[start:stop]`; the model has read the text
+    before each of them. By the equations, in the model's own precision, so it holds for every cell
+    alike.
 
-    Returns, by part of the state ("h"; "c" for an LSTM), the values for k = 0, 1, ... `lags`.
+    Returns, by part of the state ("h"; "c" for an LSTM), the norms for k = 0, 1, ... `lags`.
 
     Raises: DataError where no place in the stretch has `lags` + 1 symbols before it.
     """
@@ -51,13 +75,12 @@ def gradient_by_lag(
         places = targets - np.arange(begin, end, -1)[:, None]
         return torch.from_numpy(symbols[places.clip(0)].astype(np.int64)).to(device)
 
-    with torch.no_grad():
-        before = min(WARM_UP, int(targets[0]) - steps)
-        states = model.initial_states(len(targets))
-        if before:
-            _, states = model(read(steps + before, steps), states)
+    before = min(WARM_UP, int(targets[0]) - steps)
+    states = warmed_up(model, read(steps + before, steps)) if before else None
     with torch.enable_grad():
-        trail = _unrolled(model, model.vectors(read(steps, 0)), _detached(states))
+        trail = unrolled(
+            model, model.vectors(read(steps, 0)), states or model.initial_states(len(targets))
+        )
         logits = model.head(trail[-1][-1][0])
         goal = torch.from_numpy(symbols[targets].astype(np.int64)).to(device)
         loss = F.cross_entropy(logits, goal, reduction="sum")  # the lanes do not touch each other
@@ -65,11 +88,18 @@ def gradient_by_lag(
         for part, name in enumerate(model.layers()[0].state_parts):
             wanted = [state[part] for states in reversed(trail) for state in states]
             gradients = torch.autograd.grad(loss, wanted, retain_graph=True, allow_unused=True)
-            result[name] = _mean_norms(gradients, wanted, len(model.layers()))
+            result[name] = ByLag(_norms(gradients, wanted, len(model.layers())))
     return result
 
 
-def _unrolled(model: CharModel, x: Tensor, states: States) -> list[States]:
+def warmed_up(model: CharModel, symbols: Tensor) -> States:
+    """Return the states after some text, cut from the graph. Shapes: symbols [T, B]."""
+    with torch.no_grad():
+        _, states = model(symbols, model.initial_states(symbols.shape[1]))
+    return [tuple(part.detach() for part in state) for state in states]
+
+
+def unrolled(model: CharModel, x: Tensor, states: States) -> list[States]:
     """Compute the states after every symbol, with their graph. Shapes: x [T, B, E]."""
     # Frozen weights leave nothing to differentiate: let the graph begin at the first states.
     states = [tuple(part.requires_grad_() for part in state) for state in states]
@@ -85,21 +115,14 @@ def _unrolled(model: CharModel, x: Tensor, states: States) -> list[States]:
     return trail
 
 
-def _mean_norms(
+def _norms(
     gradients: tuple[Tensor | None, ...], wanted: list[Tensor], layers: int
-) -> list[float]:
-    """Return the gradients' norms over the units of all layers, averaged over the lanes, by lag."""
+) -> NDArray[np.float64]:
+    """Return the gradients' norms over the units of all layers. Shapes: [lags + 1, B]."""
     there = [
         torch.zeros_like(w) if g is None else g for g, w in zip(gradients, wanted, strict=True)
     ]
     stacked = torch.stack(there).double()
-    by_lag = stacked.view(
-        -1, layers, stacked.shape[1], stacked[0, 0].numel()
-    )  # [lags + 1, L, B, units]
-    means: list[float] = by_lag.square().sum((1, 3)).sqrt().mean(1).tolist()
-    return means
-
-
-def _detached(states: States) -> States:
-    """Cut states from the graph that made them."""
-    return [tuple(part.detach() for part in state) for state in states]
+    by_lag = stacked.view(-1, layers, stacked.shape[1], stacked[0, 0].numel())
+    norms: NDArray[np.float64] = by_lag.square().sum((1, 3)).sqrt().cpu().numpy()
+    return norms

@@ -5,6 +5,7 @@ Symbols: T time, B lanes, V vocabulary size, H hidden size.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,6 +37,15 @@ class Trace:
         return Trace(
             self.characters, [{k: v for k, v in one.items() if k in wanted} for one in self.layers]
         )
+
+
+@dataclass(frozen=True)
+class Table:
+    """Values by row and column. rows, columns: what each of them stands for."""
+
+    rows: list[str]
+    columns: list[str]
+    values: NDArray[Any]
 
 
 def gate_letters(cell: Cell) -> tuple[str, ...]:

@@ -1,13 +1,10 @@
 """The learning curves of several runs as one picture."""
 
 from collections.abc import Sequence
-from functools import cache
 
 from matplotlib.axes import Axes
-from matplotlib.font_manager import FontProperties, findfont
-from matplotlib.ft2font import FT2Font
 
-from charlm.reports.figures import Picture, short, style_of
+from charlm.reports.picture import Picture, drawable, on_axes, short, style_of
 from charlm.runs.listing import ListedRun
 
 LONGEST_NAME = 40
@@ -25,7 +22,7 @@ def learning_curves(runs: Sequence[ListedRun]) -> bytes:
         f"{_name(lowest)} reaches the lowest bits per character, {bits:.3f}",
         "Validation, at every evaluation.",
         f"Line chart: validation bits per character of {len(runs)} runs.",
-        lambda axes, ink: _draw(axes, runs),
+        on_axes(lambda axes, ink: _draw(axes, runs)),
         size=(7.2, 4.4),
     ).png()
 
@@ -45,18 +42,12 @@ def _draw(axes: Axes, runs: Sequence[ListedRun]) -> None:
 
 
 def _name(run: ListedRun) -> str:
-    """Return a run's name as a figure can show it: short, without what the font has no picture of.
+    """Return a run's name as a figure can show it, and short.
 
     A label that begins with an underscore would be left out of the legend.
     """
-    pictures = _font().get_charmap()
-    shown = "".join(c if ord(c) in pictures else "\ufffd" for c in run.run)
+    shown = drawable(run.run)
     if len(shown) > LONGEST_NAME:
         shown = f"{shown[: LONGEST_NAME - 3]}..."
     shown = shown.replace("$", r"\$")  # else the start of a formula
     return f" {shown}" if shown.startswith("_") else shown
-
-
-@cache
-def _font() -> FT2Font:
-    return FT2Font(findfont(FontProperties()))

@@ -1,83 +1,14 @@
-"""The figures of a comparison: as SVG that takes the page's colours, and as PNG.
+"""The figures of a comparison, each drawn from the result alone (`compare.json`)."""
 
-Each is drawn from the result alone (`compare.json`). Lines differ in colour, style and marker, so
-that no reader depends on one of them.
-"""
-
-import io
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from html import escape
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from charlm.cells import CELLS
+from charlm.reports.picture import GREY, MARKERS, Picture, colour_of, on_axes, short, style_of
 
 Result = dict[str, Any]
-
-SIZE = (4.6, 3.2)
-"""Inches: on a phone the letters stay as large as the text around them."""
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b8649a", "#a07800", "#3c8fc4")
-"""Told apart by colour-blind readers, at a contrast of 3 or more on white and on black.
-Source: Okabe and Ito 2008, the last three a little darker."""
-OTHERS = "#595959"
-STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
-MARKERS = ("o", "s", "^", "D", "v", "P")
-INK, GREY = "#1a1a1a", "#767676"
-PAGE_INK = "#012345"
-"""Stands for the page's own text colour until the SVG is written."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure, not yet drawn. alternative: what it shows, for those who cannot see it."""
-
-    name: str
-    title: str
-    caption: str
-    alternative: str
-    draw: Callable[[Axes, str], None]
-    size: tuple[float, float] = SIZE
-
-    def svg(self) -> str:
-        """Draw an `<svg>` element for the page: no fixed text colour, no background, no links."""
-        target = io.StringIO()
-        settings = {"svg.fonttype": "none", "svg.hashsalt": self.name}
-        with rc_context(settings):  # type: ignore[arg-type]
-            self._figure(PAGE_INK).savefig(target, format="svg", transparent=True)
-        return _for_page(target.getvalue(), self.name, self.title, self.alternative)
-
-    def png(self) -> bytes:
-        """Draw a PNG, with the title in it."""
-        target = io.BytesIO()
-        figure = self._figure(INK)
-        figure.suptitle(self.title, fontsize=10.5, x=0.01, ha="left", fontweight="bold")
-        figure.savefig(target, format="png", dpi=200, facecolor="white")
-        return target.getvalue()
-
-    def _figure(self, ink: str) -> Figure:
-        settings = {
-            "font.size": 10.0,
-            "font.family": "sans-serif",
-            "text.parse_math": False,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "grid.alpha": 0.25,
-            "grid.color": GREY,
-            **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor"), ink),
-            **dict.fromkeys(("xtick.color", "ytick.color"), ink),
-            "legend.frameon": False,
-        }
-        with rc_context(settings):  # type: ignore[arg-type]
-            figure = Figure(figsize=self.size, layout="constrained")
-            self.draw(figure.add_subplot(), ink)
-        return figure
 
 
 def pictures(result: Result) -> list[Picture]:
@@ -92,14 +23,14 @@ def pictures(result: Result) -> list[Picture]:
             "Validation loss, the mean over seeds, as far as all of them went; the band spans "
             "them. Dashed: counting alone.",
             f"Line chart: validation loss falls with the characters read; {finals}.",
-            lambda axes, ink: _curves(axes, ink, result, "characters"),
+            on_axes(lambda axes, ink: _curves(axes, ink, result, "characters")),
         ),
         Picture(
             "curves-seconds",
             "Bits per character against seconds of training",
             "The same runs, by the time that training took on this machine.",
             f"Line chart: validation loss falls with the seconds of training; {finals}.",
-            lambda axes, ink: _curves(axes, ink, result, "seconds"),
+            on_axes(lambda axes, ink: _curves(axes, ink, result, "seconds")),
         ),
         Picture(
             "quality-speed",
@@ -112,7 +43,7 @@ def pictures(result: Result) -> list[Picture]:
                 for row in result["rows"]
             )
             + ".",
-            lambda axes, ink: _quality_against_speed(axes, ink, result),
+            on_axes(lambda axes, ink: _quality_against_speed(axes, ink, result)),
         ),
     ]
     for key, when in (
@@ -136,7 +67,7 @@ def _gradient_picture(result: Result, key: str, when: str) -> Picture:
         "Norm of d loss(t) / d h(t-k) against k, the geometric mean over seeds. Thin dotted: the "
         "cell state c, where there is one.",
         f"Line chart on a logarithmic scale: the gradient shrinks with the steps back: {ends}.",
-        lambda axes, ink: _gradient(axes, result, key),
+        on_axes(lambda axes, ink: _gradient(axes, result, key)),
     )
 
 
@@ -221,39 +152,3 @@ def _by_lag(result: Result, key: str, cell: str, part: str) -> Sequence[float]:
 
 def _cells(result: Result) -> list[str]:
     return [row["cell"] for row in result["rows"]]
-
-
-def colour_of(cell: str) -> str:
-    """Return the colour that belongs to a cell, whatever its settings, in every figure."""
-    known, name = list(CELLS), cell.partition(":")[0]
-    return COLOURS[known.index(name) % len(COLOURS)] if name in known else OTHERS
-
-
-def style_of(cell: str, at: int) -> dict[str, Any]:
-    """Return how a line is drawn: its cell's colour, and the style and marker of its place."""
-    return {
-        "color": colour_of(cell),
-        "linestyle": STYLES[at % len(STYLES)],
-        "marker": MARKERS[at % len(MARKERS)],
-        "linewidth": 1.6,
-    }
-
-
-def short(value: float) -> str:
-    """Format a large number as 2.5M or 300k."""
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:g}{unit}"
-    return f"{value:g}"
-
-
-def _for_page(svg: str, name: str, title: str, alternative: str) -> str:
-    """Return the `<svg>` element alone, its ids unlike those of other figures, and described."""
-    body = svg[svg.index("<svg") :].replace(PAGE_INK, "currentColor")
-    body = re.sub(r"<metadata>.*?</metadata>\s*", "", body, flags=re.DOTALL)
-    body = re.sub(r'\bid="', f'id="{name}-', body)
-    body = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", body)
-    head, rest = body.split(">", 1)
-    head = re.sub(r'\s(width|height)="[^"]*"', "", head)
-    described = f"<title>{escape(title)}</title><desc>{escape(alternative)}</desc>"
-    return f'{head} role="img" aria-label="{escape(title)}">{described}{rest}'

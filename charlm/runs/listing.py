@@ -15,9 +15,8 @@ from filelock import FileLock, Timeout
 from charlm.errors import CheckpointError, UsageError
 from charlm.files import read_regular
 from charlm.runs.manifest import MODEL, MOST_OF_CONFIG, STATE, TRAINING, read_manifest, verified
+from charlm.runs.metrics import UNEXPECTED, read_metrics
 
-UNEXPECTED = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
-"""What reading a file that holds something else may raise."""
 State = Literal["finished", "stopped", "damaged", "running"]
 
 
@@ -178,12 +177,10 @@ def _finite(value: Any) -> Any:
 def _curve(path: Path) -> list[dict[str, Any]]:
     """Read the evaluations of a run; a torn line is left out."""
     rows = []
-    with contextlib.suppress(OSError):
-        for line in read_regular(path / "metrics.jsonl").decode("utf-8", "replace").split("\n"):
-            with contextlib.suppress(*UNEXPECTED):
-                row = json.loads(line)
-                if row["kind"] == "eval":
-                    rows.append({key: _finite(row[key]) for key in CURVE_KEYS})
+    for row in read_metrics(path):
+        with contextlib.suppress(*UNEXPECTED):
+            if row["kind"] == "eval":
+                rows.append({key: _finite(row[key]) for key in CURVE_KEYS})
     return rows
 
 

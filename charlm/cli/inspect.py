@@ -1,0 +1,115 @@
+"""`charlm inspect`."""
+
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from charlm import api
+from charlm.config.schema import to_toml
+from charlm.errors import UsageError
+from charlm.inspect.gates import refuse_length
+from charlm.reports import influence
+from charlm.reports import view as pages
+from charlm.reports.inspection.views import Inspection
+from charlm.reports.view import View
+from charlm.terminal import console
+from charlm.terminal import view as terminal
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be looked at. gates: the text, None for not at all."""
+
+    gates: str | None
+    units: bool
+    gradients: bool
+    context: bool
+    errors: bool
+    memorization: bool
+    bptt: bool
+
+    def words(self) -> list[str]:
+        """Return the options, as on the command line."""
+        named = [f"--{name}" for name in OTHERS if getattr(self, name)]
+        return ([] if self.gates is None else ["--gates", self.gates]) + named
+
+
+OTHERS = ("units", "gradients", "context", "errors", "memorization", "bptt")
+
+
+def inspect(
+    run: Path | None,
+    wanted: Wanted,
+    out: Path | None,
+    *,
+    which: str,
+    device: str,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Measure, print and write a page for each view that is wanted; else of what the run is."""
+    console.show_log(quiet=True)
+    if threads:
+        torch.set_num_threads(threads)
+    if wanted.gates == "-":
+        wanted = Wanted(sys.stdin.read(10_000_000), *(getattr(wanted, name) for name in OTHERS))
+    if wanted.gates is not None:
+        refuse_length(wanted.gates)  # before anything is loaded
+    if out is not None and out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is no folder", "name another --out")
+    loaded = api.load(run, which=which, device=device)
+    folder = loaded.checkpoint.folder
+    home = folder.parent.parent if folder.parent.name == "checkpoints" else folder
+    target = out or home / "inspect"
+    look = Inspection(home.name, loaded.checkpoint, loaded.model, loaded.vocabulary)
+    printed: dict[str, Any] = {}
+    for key, make in _views(look, wanted, home):
+        if key != "overview":
+            console.print_status(f"looking at {key}", "dim")
+        view = make()
+        command = _command(loaded.name, key, wanted)
+        path = pages.write(view, target, command)
+        printed[key] = view.data
+        if not as_json:
+            terminal.show(view)
+        console.print_status(f"page  {path}")
+        if key == "gradients":
+            found = influence.write(look.name, *look.influence(), target)
+            console.print_status(f"page  {found}")
+    if as_json:
+        console.print_json(printed)
+
+
+def _views(
+    look: Inspection, wanted: Wanted, home: Path
+) -> Iterator[tuple[str, Callable[[], View]]]:
+    """Yield the name of each view that is wanted and what makes it, in a fixed order."""
+    if not wanted.words():
+        config = to_toml(look.checkpoint.config)
+        yield "overview", lambda: look.overview(home, config)
+    text = wanted.gates
+    if text is not None:
+        yield "gates", lambda: look.gates(text)
+    makers = {
+        "units": look.units,
+        "gradients": look.gradients,
+        "context": look.context,
+        "errors": look.errors,
+        "memorization": look.memorization,
+        "bptt": look.truncation,
+    }
+    yield from ((name, make) for name, make in makers.items() if getattr(wanted, name))
+
+
+def _command(run: str, key: str, wanted: Wanted) -> str:
+    words = ["charlm", "inspect", run]
+    if key == "gates" and wanted.gates is not None:
+        words += ["--gates", wanted.gates]
+    elif key != "overview":
+        words.append(f"--{key}")
+    return shlex.join(words)

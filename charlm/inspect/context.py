@@ -1,0 +1,97 @@
+"""How much of the past a model uses, and what of it: order, or only presence.
+
+Symbols: N places, K lengths of context.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from charlm.backends.choice import computation_of
+from charlm.backends.step import Computation
+from charlm.errors import DataError
+from charlm.inspect.excerpt import Excerpt
+from charlm.models.recurrent import CharModel
+
+Reals = NDArray[np.float64]
+
+LENGTHS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+FAR = 256
+"""Symbols of context in the test of order and presence."""
+PLACES = 256
+"""Places of the text that are predicted, the same ones for every length."""
+AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class ContextUse:
+    """Surprisals in nats at the same places by what the model was given. Shapes: [K, N] each.
+
+    near: the last k symbols and nothing before. shuffled: those, and before them the rest of
+    `FAR` symbols in a random order. replaced: the rest is text from elsewhere.
+    """
+
+    lengths: list[int]
+    near: Reals
+    far_lengths: list[int]
+    shuffled: Reals
+    replaced: Reals
+
+
+def context_use(model: CharModel, excerpt: Excerpt, train: np.ndarray) -> ContextUse:
+    """Measure what is lost when a model sees less of the past, or sees it in disorder.
+
+    train: symbols to replace the far context with. Raises: DataError for a short text.
+    """
+    least = LENGTHS[5] + 1
+    if len(excerpt) <= least:
+        raise DataError(
+            f"the validation split has {len(excerpt):,} symbols, {least + 1:,} are needed",
+            "train on a longer text",
+        )
+    longest = max(k for k in LENGTHS if k < excerpt.stop and k <= len(excerpt) // 2)
+    lengths = [k for k in LENGTHS if k <= longest]
+    first = max(excerpt.start, longest)
+    places = np.unique(np.linspace(first, excerpt.stop - 1, PLACES).astype(np.int64))
+    computation = computation_of(model)
+    rows = excerpt.source[places - np.arange(longest, -1, -1)[:, None]].astype(np.int64)
+    near = np.stack([_surprisals(computation, rows[longest - k :]) for k in lengths])
+    far = min(FAR, longest)
+    far_lengths = [k for k in lengths if k <= far]
+    generator = np.random.default_rng(0)
+    shuffled, replaced = [], []
+    for k in far_lengths:
+        own = rows[longest - far :].copy()
+        own[: far - k] = generator.permuted(own[: far - k], axis=0)
+        shuffled.append(_surprisals(computation, own))
+        other = rows[longest - far :].copy()
+        begins = generator.integers(0, max(1, len(train) - far), len(places))
+        other[: far - k] = train[(begins + np.arange(far - k)[:, None]) % len(train)]
+        replaced.append(_surprisals(computation, other))
+    return ContextUse(lengths, near, far_lengths, np.stack(shuffled), np.stack(replaced))
+
+
+def _surprisals(computation: Computation, rows: np.ndarray) -> Reals:
+    """Return -ln p of the last symbol of each column, read from the initial state.
+
+    With nothing before it a symbol is predicted from the initial state itself.
+
+    Shapes: rows [k + 1, N]; the result [N].
+    """
+    model = computation.model
+    found = []
+    for begin in range(0, rows.shape[1], AT_ONCE):
+        given = torch.from_numpy(rows[:, begin : begin + AT_ONCE]).to(model.head.weight.device)
+        states = model.initial_states(given.shape[1])
+        if len(given) == 1:
+            with torch.inference_mode():
+                logs = model.head(states[-1][0]).float().log_softmax(-1)
+            found.append(-logs.gather(1, given.T).squeeze(1))
+            continue
+        with torch.inference_mode():
+            losses, _ = computation.surprisals(given[:-1], given[1:], states)
+        found.append(losses[-1].clone())
+    joined: Reals = torch.cat(found).double().cpu().numpy()
+    return joined

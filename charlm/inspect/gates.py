@@ -1,0 +1,121 @@
+"""Gates and states of a model while it reads: how far open, how often stuck, how to order them.
+
+Symbols: T time, H hidden size.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from charlm.errors import UsageError
+from charlm.inspect.excerpt import Excerpt, characters
+from charlm.inspect.trace import Reals, Trace, gate_letters, trace, walk
+from charlm.models.recurrent import CharModel
+from charlm.text.symbols import SymbolSource
+from charlm.text.vocabulary import Vocabulary
+
+LONGEST = 2_000
+"""Symbols: more would be less than a pixel each."""
+SHUT, OPEN = 0.1, 0.9
+"""A sigmoid gate below or above is saturated to the left or right.
+Source: Karpathy, Johnson and Fei-Fei 2015, section 4.2."""
+LANES, STEPS = 32, 128
+"""How much of the validation text saturation is measured on, behind a warm-up as long."""
+
+
+@dataclass(frozen=True)
+class Saturation:
+    """The shares of the time that each unit's gate spends shut and open. Shapes: [H] each."""
+
+    layer: int
+    gate: str
+    shut: Reals
+    open: Reals
+
+
+def gates_of(model: CharModel, vocabulary: Vocabulary, text: str) -> Trace:
+    """Return every gate and state of each layer over a text, read from the initial state.
+
+    Raises: UsageError for an empty text, or one that is too long.
+    """
+    refuse_length(text)
+    symbols = vocabulary.encode(text)
+    if not len(symbols):
+        raise UsageError("the text has no character that the model knows", "give another text")
+    return trace(model, symbols, characters(vocabulary, symbols))
+
+
+def refuse_length(text: str, most: int = LONGEST) -> None:
+    """Check the length of a text to be drawn. Raises: UsageError."""
+    if not text:
+        raise UsageError("the text is empty", "give at least one character")
+    if len(text) > most:
+        raise UsageError(
+            f"the text has {len(text):,} characters, at most {most:,} can be drawn",
+            "give a piece of it",
+        )
+
+
+def saturation(model: CharModel, excerpt: Excerpt) -> list[Saturation]:
+    """Measure how much of the time the sigmoid gates are shut and open, reading validation text.
+
+    An empty list for a cell without such gates.
+    """
+    gates = [sigmoid_gates(cell_letters) for cell_letters in map(gate_letters, model.layers())]
+    if not any(gates):
+        return []
+    lanes = max(1, min(LANES, len(excerpt) // (2 * STEPS)))
+    given = lanes_of(excerpt.source, excerpt.start, excerpt.stop, lanes, 2 * STEPS)
+    device = model.head.weight.device
+    shut: dict[tuple[int, str], torch.Tensor] = {}
+    opened: dict[tuple[int, str], torch.Tensor] = {}
+    counted = 0
+    states = model.initial_states(lanes)
+    for step, seen in enumerate(walk(model, given.to(device), states)):
+        if step < len(given) // 2:
+            continue
+        counted += lanes
+        for layer, own in enumerate(gates):
+            for gate in own:
+                value = seen[layer][gate]
+                at = layer, gate
+                shut[at] = shut.get(at, 0) + (value < SHUT).sum(0)
+                opened[at] = opened.get(at, 0) + (value > OPEN).sum(0)
+    return [Saturation(*at, _share(shut[at], counted), _share(opened[at], counted)) for at in shut]
+
+
+def sigmoid_gates(cell_letters: tuple[str, ...]) -> list[str]:
+    """Name the gates that open and shut: all but the candidates, which are tanh."""
+    return [letter for letter in cell_letters if letter in ("i", "f", "o", "r", "z")]
+
+
+def lanes_of(source: SymbolSource, start: int, stop: int, lanes: int, steps: int) -> torch.Tensor:
+    """Take stretches spread evenly over a text. Shapes: [T, B], int64."""
+    steps = min(steps, stop - start)
+    begins = np.linspace(start, stop - steps, lanes).astype(np.int64)
+    places = begins + np.arange(steps)[:, None]
+    return torch.from_numpy(source[places].astype(np.int64))
+
+
+def ordered(values: Reals) -> np.ndarray:
+    """Return an order of units in which those that behave alike stand together.
+
+    By the angle of each unit in the plane of the two strongest patterns over time, so that units
+    of opposite sign are half a turn apart. Shapes: values [T, H]; the order [H].
+    """
+    centred = values.astype(np.float64) - values.mean(0)
+    if min(centred.shape) < 2:
+        return np.arange(values.shape[1])
+    _, strengths, patterns = np.linalg.svd(centred, full_matrices=False)
+    plane = patterns[:2] * strengths[:2, None]
+    angles = np.arctan2(plane[1], plane[0])
+    turn = np.sort(angles)
+    gaps = np.diff(turn, append=turn[0] + 2 * np.pi)
+    cut = turn[(int(gaps.argmax()) + 1) % len(turn)]  # begin behind the widest gap
+    return np.argsort((angles - cut) % (2 * np.pi), kind="stable")
+
+
+def _share(counts: torch.Tensor, of: int) -> Reals:
+    found: Reals = (counts.double() / of).float().cpu().numpy()
+    return found

@@ -1,0 +1,58 @@
+"""Which earlier characters drove a prediction.
+
+Symbols: N places of a text, E what a cell reads of a symbol.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from charlm.errors import UsageError
+from charlm.inspect.gradients import unrolled
+from charlm.models.recurrent import CharModel
+from charlm.text.symbols import SymbolSource
+
+LONGEST = 400
+"""Symbols: every place is asked about every other before it."""
+AT_ONCE = 50
+"""Places that are asked at a time, a lane each."""
+
+
+def influence(model: CharModel, symbols: SymbolSource) -> NDArray[np.float64]:
+    """Return how much symbol s drove the prediction of the symbol at t: the gradient of
+    ln p(symbol t) by the vector of symbol s, times that vector.
+
+    The text is read from the initial state. Positive: it made the symbol that came more likely.
+    (To the first order: what the loss would lose if the vector shrank.)
+
+    Shapes: [N, N], row t, column s; 0 for s >= t.
+
+    Raises: UsageError for a text of one symbol, or one that is too long.
+
+    Source: Shrikumar et al. 2016 (arXiv 1605.01713), gradient times input.
+    """
+    given = np.asarray(symbols[:]).astype(np.int64)
+    count = len(given)
+    if not 2 <= count <= LONGEST:
+        raise UsageError(
+            f"the text has {count:,} symbols; it takes 2 to {LONGEST:,}", "give another piece"
+        )
+    device = model.head.weight.device
+    vectors = model.vectors(torch.from_numpy(given).to(device)).detach()
+    result = np.zeros((count, count))
+    for first in range(1, count, AT_ONCE):
+        targets = torch.arange(first, min(first + AT_ONCE, count), device=device)
+        lanes = len(targets)
+        steps = int(targets[-1])
+        with torch.enable_grad():
+            x = vectors[:steps].unsqueeze(1).expand(-1, lanes, -1).clone().requires_grad_()
+            trail = unrolled(model, x, model.initial_states(lanes))
+            tops = torch.stack([states[-1][0] for states in trail])
+            seen = tops[targets - 1, torch.arange(lanes, device=device)]
+            goal = torch.from_numpy(given).to(device)[targets]
+            gain = -F.cross_entropy(model.head(seen), goal, reduction="sum")
+            (gradient,) = torch.autograd.grad(gain, x)
+        drove = (gradient * x.detach()).sum(-1).double().cpu().numpy()  # [steps, lanes]
+        result[first : first + lanes, :steps] = drove.T
+    return np.tril(result, -1)

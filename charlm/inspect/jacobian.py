@@ -1,0 +1,73 @@
+"""What a symbol does to the state: the recurrent Jacobian, d state_t / d state_{t-1}, taken apart.
+
+Symbols: S the size of a layer's state, all its parts together.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from charlm.cells import Cell, State
+from charlm.errors import DataError
+from charlm.evaluation.surprisal import WARM_UP
+from charlm.inspect.gradients import warmed_up
+from charlm.models.recurrent import CharModel
+from charlm.text.symbols import SymbolSource
+
+PLACES = 16
+"""Places of a text that are looked at."""
+
+
+def singular_values(
+    model: CharModel, symbols: SymbolSource, start: int, stop: int
+) -> list[NDArray[np.float64]]:
+    """Return the singular values of each layer's recurrent Jacobian at places spread evenly over a
+    text, which the model has read up to there.
+
+    What lies in a direction whose value is below 1 is forgotten; above 1 it grows. The state is all
+    its parts, of an LSTM h and c together.
+
+    Shapes: [places, S] each, largest first.
+
+    Raises: DataError for a text that is too short.
+    """
+    first = max(start, WARM_UP + 1)
+    if stop <= first:
+        raise DataError(f"{stop:,} symbols are too few", f"use more than {WARM_UP + 1:,}")
+    places = np.unique(np.linspace(first, stop - 1, PLACES).astype(np.int64))
+    rows = places - np.arange(WARM_UP, -1, -1)[:, None]
+    read = torch.from_numpy(symbols[rows].astype(np.int64)).to(model.head.weight.device)
+    states = warmed_up(model, read[:-1])
+    given, found = model.vectors(read[-1]).detach(), []
+    for cell, state in zip(model.layers(), states, strict=True):
+        values = []
+        for lane in range(len(places)):
+            own = tuple(part[lane : lane + 1] for part in state)
+            matrix = jacobian(cell, given[lane : lane + 1], own)
+            values.append(torch.linalg.svdvals(matrix.double()).cpu().numpy())
+        found.append(np.stack(values))
+        with torch.no_grad():
+            given = cell.step(given, state)[0]
+    return found
+
+
+def jacobian(cell: Cell, x: Tensor, state: State) -> Tensor:
+    """Return d state_t / d state_{t-1} of a cell at one symbol.
+
+    Lane i of a batch of S copies answers for row i, so that one backward pass gives all rows.
+
+    Shapes: x [1, I]; state of one lane; the result [S, S].
+    """
+    flat = torch.cat([part.flatten(1) for part in state], dim=1).detach()
+    sizes, size = [part[0].numel() for part in state], flat.shape[1]
+    with torch.enable_grad():
+        copies = flat.expand(size, size).clone().requires_grad_()
+        before = tuple(
+            piece.view(size, *part.shape[1:])
+            for piece, part in zip(torch.split(copies, sizes, dim=1), state, strict=True)
+        )
+        after = cell.step(x.expand(size, -1), before)
+        joined = torch.cat([part.flatten(1) for part in after], dim=1)
+        (rows,) = torch.autograd.grad(joined.diagonal().sum(), copies)
+    return rows

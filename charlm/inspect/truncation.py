@@ -1,0 +1,149 @@
+"""What truncated backpropagation through time leaves out, and what it costs in training.
+
+Symbols: T steps that the gradient goes back, N symbols of a stretch, B stretches.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from charlm.backends.choice import computation_of
+from charlm.config.schema import Config
+from charlm.errors import DataError
+from charlm.evaluation.adaptation import learning_copy
+from charlm.evaluation.surprisal import WARM_UP, evaluate
+from charlm.inspect.excerpt import Excerpt
+from charlm.inspect.gates import lanes_of
+from charlm.models.recurrent import CharModel
+from charlm.text.corpus import Corpus
+from charlm.training.learner import Learner
+
+STRETCH = 512
+"""Symbols over which the full gradient goes back."""
+ROUNDS, LANES = 4, 8
+"""Gradients that are compared, and the stretches that each is the mean over."""
+WINDOWS = (8, 32, 128)
+"""Values of T that are trained with."""
+CHARACTERS, LANES_TRAINED = 500_000, 16
+"""Of training at equal characters; at equal updates all take as many as the longest T then does."""
+WIDTH = 96
+
+
+@dataclass(frozen=True)
+class TruncationError:
+    """How far the gradient cut after T steps is from the full one, the mean over the rounds.
+
+    cosine: of the angle between them. norm: of the truncated one, in units of the full one's.
+    """
+
+    steps: int
+    cosine: float
+    norm: float
+
+
+@dataclass(frozen=True)
+class TrainedAt:
+    """A small model trained with windows of T. loss: on validation, in nats a symbol."""
+
+    steps: int
+    updates: int
+    characters: int
+    seconds: float
+    loss: float
+
+
+def truncation_errors(model: CharModel, excerpt: Excerpt) -> list[TruncationError]:
+    """Compare truncated gradients with the full one over stretches of real text.
+
+    Both are of the same loss, that of all N symbols; the truncated one is the sum over windows of
+    T, each from the state that the last one ended with. Raises: DataError for a short text.
+    """
+    needed = WARM_UP + STRETCH + 1
+    if len(excerpt) < needed:
+        raise DataError(
+            f"the validation split has {len(excerpt):,} symbols, {needed:,} are needed",
+            "train on a longer text",
+        )
+    computation = computation_of(learning_copy(model))
+    device = model.head.weight.device
+    read = lanes_of(excerpt.source, excerpt.start, excerpt.stop, ROUNDS * LANES, needed).to(device)
+    lengths = [2**n for n in range(STRETCH.bit_length()) if 2**n <= STRETCH]
+    found: dict[int, list[tuple[float, float]]] = {length: [] for length in lengths}
+
+    def gradient(symbols: Tensor, length: int) -> Tensor:
+        states = computation.model.initial_states(LANES)
+        with torch.no_grad():
+            _, states = computation.surprisals(symbols[:WARM_UP], symbols[1 : WARM_UP + 1], states)
+        total = torch.zeros(computation.model.parameter_count(), device=device, dtype=torch.float64)
+        for begin in range(WARM_UP, len(symbols) - 1, length):
+            window = symbols[begin : begin + length + 1]
+            states = [tuple(part.clone() for part in state) for state in states]
+            _, states = computation.loss_and_gradients(window[:-1], window[1:], states)
+            parts = [p.grad.flatten() for p in computation.model.parameters() if p.grad is not None]
+            total += torch.cat(parts).double() * (len(window) - 1) / STRETCH
+        return total
+
+    for number in range(ROUNDS):
+        own = read[:, number::ROUNDS]
+        full = gradient(own, STRETCH)
+        for length in lengths:
+            cut = gradient(own, length)
+            cosine = float(torch.dot(cut, full) / (cut.norm() * full.norm()))
+            found[length].append((cosine, float(cut.norm() / full.norm())))
+    return [
+        TruncationError(length, *np.mean(values, axis=0).tolist())
+        for length, values in found.items()
+    ]
+
+
+def trained_at(config: Config, corpus: Corpus) -> Iterator[tuple[str, TrainedAt]]:
+    """Train small models of a run's cell with windows of different T, all else alike; yield what
+    is alike ("updates" or "characters") and the outcome.
+
+    The text, its order and the cell are the run's; the width and the length of training are small.
+    """
+    per_update = {T: LANES_TRAINED * T for T in WINDOWS}
+    updates = CHARACTERS // per_update[max(WINDOWS)]
+    for alike in ("updates", "characters"):
+        for T in WINDOWS:
+            steps = updates if alike == "updates" else CHARACTERS // per_update[T]
+            if alike == "characters" and max(WINDOWS) == T:
+                continue  # the same run as above
+            yield alike, _trained(config, corpus, T, steps)
+
+
+def _trained(config: Config, corpus: Corpus, length: int, steps: int) -> TrainedAt:
+    model = config.model.model_copy(
+        update={"hidden_size": WIDTH, "num_layers": 1, "embedding_size": 32, "dropout": 0.0}
+    )
+    train = config.train.model_copy(
+        update={
+            "batch_size": LANES_TRAINED,
+            "sequence_length": length,
+            "steps": steps,
+            "learning_rate": 0.01,
+            "warmup_steps": min(50, steps // 10),
+            "weight_average": 0.99,
+            "device": "cpu",
+        }
+    )
+    own = Config(data=config.data, model=model, train=train)
+    learner = Learner(
+        own,
+        corpus.symbols[corpus.train.start : corpus.train.stop],
+        len(corpus.vocabulary),
+        may_compile=False,
+    )
+    began = time.perf_counter()
+    for _ in range(steps):
+        learner.take_step()
+    seconds = time.perf_counter() - began
+    split = corpus.splits["validation"]
+    _, score = evaluate(
+        learner.evaluation, corpus.symbols, vocabulary=corpus.vocabulary, split=split
+    )
+    return TrainedAt(length, steps, steps * LANES_TRAINED * length, seconds, score.loss)

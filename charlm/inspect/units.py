@@ -1,0 +1,132 @@
+"""Units that mean something: which of them follows which property of the text.
+
+Symbols: N places, U units, F features.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlm.inspect.excerpt import Excerpt
+from charlm.inspect.features import features
+from charlm.inspect.gates import lanes_of
+from charlm.inspect.trace import Reals, walk
+from charlm.models.recurrent import CharModel
+
+LANES, STEPS, WARM_UP = 32, 1_024, 128
+"""How much is read: lanes side by side, and what each reads before it counts."""
+LEAST = 4 * WARM_UP
+"""Symbols of validation text, at least."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A unit and the property that it follows.
+
+    state: the part of the state, such as "h" or "c". score: the correlation on one half of the
+    places, where the unit was chosen. held_out: on the other half. low, high: its 5th and 95th
+    percentile.
+    """
+
+    layer: int
+    state: str
+    unit: int
+    feature: str
+    score: float
+    held_out: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Read:
+    """What all units did over a text. Shapes: values [N, U]; labels: (layer, state, unit) each."""
+
+    characters: list[str]
+    values: Reals
+    labels: list[tuple[int, str, int]]
+
+
+def read_units(model: CharModel, excerpt: Excerpt) -> tuple[list[Read], dict[str, Reals]]:
+    """Read two halves of validation text; return what all units did in each, and the features of
+    both, one half behind the other."""
+    lanes = max(2, min(LANES, len(excerpt) // (2 * WARM_UP)))
+    given = lanes_of(excerpt.source, excerpt.start, excerpt.stop, lanes, WARM_UP + STEPS)
+    warm_up = min(WARM_UP, len(given) // 2)
+    kept: list[Reals] = []
+    labels: list[tuple[int, str, int]] = []
+    states = model.initial_states(lanes)
+    for step, seen in enumerate(walk(model, given.to(model.head.weight.device), states)):
+        if step < warm_up:
+            continue
+        parts = [
+            (layer, name, value)
+            for layer, (cell, own) in enumerate(zip(model.layers(), seen, strict=True))
+            for name, value in own.items()
+            if name in cell.state_parts and value.dim() == 2
+        ]
+        if not labels:
+            labels = [(at, name, unit) for at, name, v in parts for unit in range(v.shape[1])]
+        kept.append(np.concatenate([v.float().cpu().numpy() for _, _, v in parts], axis=1))
+    values = np.stack(kept)  # [T, B, U]
+    table = [excerpt.vocabulary.symbol(index) for index in range(len(excerpt.vocabulary))]
+    texts = [[table[i] for i in given[:, lane].tolist()] for lane in range(lanes)]
+    found: dict[str, list[Reals]] = {}
+    for text in texts:  # a feature may look at what stands before the places that count
+        for name, own in features(text).items():
+            found.setdefault(name, []).append(own[warm_up:])
+    half = lanes // 2
+    halves = [
+        Read(
+            [c for text in texts[part] for c in text[warm_up:]],
+            values[:, part].transpose(1, 0, 2).reshape(-1, values.shape[2]),
+            labels,
+        )
+        for part in (slice(0, half), slice(half, lanes))
+    ]
+    return halves, {name: np.concatenate(own) for name, own in found.items()}
+
+
+def best_units(halves: list[Read], asked: dict[str, Reals]) -> list[Unit]:
+    """Return the unit that follows each feature best, by the size of the correlation that is left
+    on the held-out half, best first."""
+    first, second = halves
+    cut = len(first.characters)
+    chosen: list[Unit] = []
+    names = [n for n, v in asked.items() if v[:cut].std() > 0 and v[cut:].std() > 0]
+    wanted = (
+        np.stack([asked[name] for name in names], axis=1) if names else np.empty((0, 0), np.float32)
+    )
+    if not names:
+        return []
+    found = correlations(first.values, wanted[:cut])
+    check = correlations(second.values, wanted[cut:])
+    for at, name in enumerate(names):
+        best = int(np.abs(found[:, at]).argmax())
+        layer, state, unit = first.labels[best]
+        low, high = np.quantile(first.values[:, best], (0.05, 0.95))
+        chosen.append(
+            Unit(
+                *(layer, state, unit, name),
+                *(float(found[best, at]), float(check[best, at])),
+                *(float(low), float(high)),
+            )
+        )
+    return sorted(chosen, key=lambda one: -abs(one.held_out))
+
+
+def correlations(values: Reals, wanted: Reals) -> NDArray[np.float64]:
+    """Return Pearson's correlation of every unit with every feature; 0 where one never moves.
+
+    Shapes: [N, U] and [N, F] -> [U, F].
+    """
+    a, b = _standard(values), _standard(wanted)
+    result: NDArray[np.float64] = a.T @ b / len(a)
+    return result
+
+
+def _standard(values: np.ndarray) -> NDArray[np.float64]:
+    centred = values.astype(np.float64) - values.mean(0, dtype=np.float64)
+    spread = centred.std(0)
+    return np.where(spread > 1e-9, centred / np.maximum(spread, 1e-9), 0.0)

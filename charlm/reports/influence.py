@@ -1,0 +1,54 @@
+"""The page of what drove each prediction: choose a character, and those before it are coloured."""
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlm.reports.page import render, script, write_page
+from charlm.text.display import visible
+
+PAGE = "influence.html"
+
+
+def write(name: str, characters: Sequence[str], drove: NDArray[np.float64], folder: Path) -> Path:
+    """Write `influence.html`; return its path.
+
+    drove: how much symbol s drove the prediction of symbol t, row t, column s, [N, N].
+
+    Raises: CharlmError where it cannot be written.
+    """
+    size = np.abs(drove)
+    largest = size.max(1, keepdims=True)
+    scaled = np.rint(127 * drove / np.maximum(largest, 1e-12)).astype(np.int8)
+    source, digest = script("influence.js")
+    page = render(
+        "influence.html.j2",
+        title=title(drove),
+        name=name,
+        data={
+            "characters": ["\u21b5\n" if c == "\n" else visible(c) for c in characters],
+            "drove": base64.b64encode(scaled.tobytes()).decode(),
+        },
+        script=source,
+        digest=digest,
+    )
+    write_page(folder / PAGE, page)
+    return folder / PAGE
+
+
+def title(drove: NDArray[np.float64]) -> str:
+    """Say in a sentence how far back most of the influence comes from."""
+    count = len(drove)
+    distance = np.subtract.outer(np.arange(count), np.arange(count))
+    size = np.abs(drove)
+    shares = [float(size[distance == lag].sum()) for lag in range(1, count)]
+    running = np.cumsum(shares) / max(sum(shares), 1e-12)
+    half = 1 + int(np.searchsorted(running, 0.5))
+    most = 1 + int(np.searchsorted(running, 0.9))
+    return (
+        f"Half of what drives a prediction comes from the last {half} characters, "
+        f"nine tenths from the last {most}"
+    )

@@ -1,0 +1,167 @@
+"""How much of the past is used, and whether brackets get closed."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from charlm.inspect.brackets import ByDistance
+from charlm.inspect.context import ContextUse
+from charlm.reports.picture import COLOURS, MARKERS, STYLES, Picture, on_axes
+from charlm.reports.view import Block, Section, Table, View
+
+USED = 0.01
+"""Bits a character: a context that gains less than this is as good as none."""
+
+
+def context_view(name: str, use: ContextUse, closed: Sequence[ByDistance], pairs: int) -> View:
+    """Show what the model gains from each length of context, in order or not, and how well it
+    closes brackets. pairs: found in the text."""
+    bits = _bits(use.near)
+    reach = _enough(use.lengths, bits)
+    shuffled = _bits(use.shuffled)
+    order = _enough(use.far_lengths, shuffled)
+    sentences = [
+        f"Given only the last {reach} characters it is within {USED} bits of what it reaches with "
+        f"{use.lengths[-1]:,}.",
+        f"In disorder, what lies further back than {order} characters does it neither good nor harm"
+        f" beyond {USED} bits.",
+        _early(use, bits),
+    ]
+    sections = [
+        Section("How much of the past", [_near(use, bits), _table(use, bits)]),
+        Section("Order, or only presence", [_far(use), _far_table(use)]),
+        Section("Closing what was opened", _brackets(closed, pairs)),
+    ]
+    return View(
+        "context",
+        f"{name} uses the last {reach} characters; older ones are worth less than {USED} bits",
+        sentences,
+        sections,
+        {
+            "characters": use.lengths,
+            "bits_per_character": bits.round(4).tolist(),
+            "far_characters": use.far_lengths,
+            "far_shuffled": shuffled.round(4).tolist(),
+            "far_replaced": _bits(use.replaced).round(4).tolist(),
+            "closing": [asdict(row) for row in closed],
+        },
+        about=f"{use.near.shape[1]} places of the validation text, the same ones everywhere; each "
+        "is "
+        "predicted after reading so many characters from the initial state.",
+    )
+
+
+def _bits(nats: NDArray[np.float64]) -> NDArray[np.float64]:
+    means: NDArray[np.float64] = nats.mean(1) / math.log(2)
+    return means
+
+
+def _enough(lengths: Sequence[int], bits: NDArray[np.float64]) -> int:
+    """Return the shortest context from which on nothing longer gains or loses `USED` bits."""
+    far = np.abs(bits - bits[-1]) > USED
+    last = int(np.flatnonzero(far)[-1]) + 1 if far.any() else 0
+    return lengths[min(last, len(lengths) - 1)]
+
+
+def _early(use: ContextUse, bits: NDArray[np.float64]) -> str:
+    if len(bits) < 3:
+        return "The text is too short to say more."
+    half = len(bits) // 2
+    gained, all_of = bits[half] - bits[-1], bits[0] - bits[-1]
+    return (
+        f"Of the {all_of:.2f} bits that context gains, {gained:.2f} come from further back than "
+        f"{use.lengths[half]} characters: how hard early time steps are to reach, in this model."
+    )
+
+
+def _near(use: ContextUse, bits: NDArray[np.float64]) -> Picture:
+    def draw(axes: Axes, ink: str) -> None:
+        at = range(len(bits))
+        error = use.near.std(1) / math.sqrt(use.near.shape[1]) / math.log(2)
+        axes.errorbar(at, bits, yerr=error, color=COLOURS[0], marker="o", markersize=4, capsize=2)
+        axes.set_xticks(list(at), [f"{k}" for k in use.lengths], fontsize=8)
+        axes.set_xlabel("characters of context")
+        axes.set_ylabel("bits per character")
+
+    return Picture(
+        "context-length",
+        f"Nothing is gained beyond {_enough(use.lengths, bits)} characters of context",
+        "Bars: the standard error over places.",
+        "Line chart: bits per character fall with the length of the context.",
+        on_axes(draw),
+    )
+
+
+def _table(use: ContextUse, bits: NDArray[np.float64]) -> Table:
+    rows = [
+        (f"{k:,}", f"{value:.3f}", f"{value - bits[-1]:+.3f}")
+        for k, value in zip(use.lengths, bits, strict=True)
+    ]
+    return Table(("characters of context", "bits per character", "against the longest"), rows)
+
+
+def _far(use: ContextUse) -> Picture:
+    far = use.far_lengths[-1]
+    lines = {"in a random order": use.shuffled, "text from elsewhere": use.replaced}
+
+    def draw(axes: Axes, ink: str) -> None:
+        at = range(len(use.far_lengths))
+        near = use.near[: len(use.far_lengths)]
+        for number, (label, nats) in enumerate({**lines, "nothing": near}.items()):
+            axes.plot(
+                at, _bits(nats), color=COLOURS[number], linestyle=STYLES[number],
+                marker=MARKERS[number], markersize=4, label=f"before them: {label}",
+            )  # fmt: skip
+        axes.set_xticks(list(at), [f"{k}" for k in use.far_lengths], fontsize=8)
+        axes.set_xlabel("last characters that are left as they are")
+        axes.set_ylabel("bits per character")
+        axes.legend(loc="upper right", fontsize=8)
+
+    order = _enough(use.far_lengths, _bits(use.shuffled))
+    return Picture(
+        "context-order",
+        f"Order matters for the last {order} characters",
+        f"The last k characters as they are; what stands before them, {far} in all, is put into a "
+        "random order, exchanged for a piece of the train split, or left out.",
+        "Line chart: bits per character against how many of the last characters are intact.",
+        on_axes(draw),
+    )
+
+
+def _far_table(use: ContextUse) -> Table:
+    near = _bits(use.near[: len(use.far_lengths)])
+    rows = [
+        (f"{k}", *(f"{value:.3f}" for value in values))
+        for k, *values in zip(
+            use.far_lengths, near, _bits(use.shuffled), _bits(use.replaced), strict=True
+        )
+    ]
+    heading = ("intact characters", "nothing before", "random order before", "other text before")
+    return Table(heading, rows, "Bits per character.")
+
+
+def _brackets(closed: Sequence[ByDistance], pairs: int) -> list[Block]:
+    if not closed:
+        return [
+            f"The validation text closes {pairs} brackets or quotes: too few to say anything. A "
+            "text "
+            "with many, such as a program, shows it."
+        ]
+    rows = [
+        (
+            f"{row.least} to {row.most}",
+            f"{row.count:,}",
+            f"{100 * row.model:.0f} %",
+            f"{100 * row.ngram:.0f} %",
+        )
+        for row in closed
+    ]
+    heading = ("characters since it was opened", "pairs", "model", "n-gram model")
+    about = (
+        "Share of the closing brackets and quotes that each found most probable where they came."
+    )
+    return [Table(heading, rows, about)]

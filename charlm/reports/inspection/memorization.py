@@ -1,0 +1,61 @@
+"""What a model's own text shares with the text it was trained on."""
+
+import numpy as np
+
+from charlm.inspect.copies import LISTED, LONG, SEED, Copied, apart, copies_data
+from charlm.reports.view import Coloured, Section, Table, View
+
+SHOWN = 1_500
+"""Characters of the sample that are coloured."""
+
+
+def memorization_view(name: str, written: Copied, beside: Copied) -> View:
+    """Show what a sample shares with train. beside: validation text of the same length, which shows
+    what any text of this kind shares with it."""
+    longest = written.spans[0].length if written.spans else 0
+    if longest >= LONG:
+        title = f"{name} has copied: its longest span from train has {longest:,} characters"
+    elif longest:
+        title = f"{name} writes its own text: the longest span it shares with train has {longest}"
+    else:
+        title = f"{name} writes its own text: it shares no {SEED} characters with train"
+    sections = [
+        Section("The longest spans", [_table(written)] if written.spans else ["There are none."]),
+        Section("The sample", [_coloured(written)]),
+    ]
+    return View(
+        "memorization",
+        title,
+        [
+            f"{100 * written.share():.1f} % of the sample lies in spans of {SEED} or more "
+            "characters "
+            f"that train holds, {100 * beside.share():.1f} % of validation text does.",
+            f"In spans of {LONG} or more: {100 * written.share(LONG):.1f} % and "
+            f"{100 * beside.share(LONG):.1f} %.",
+        ],
+        sections,
+        copies_data(written) | {"validation_share": round(beside.share(), 4)},
+        about=f"A sample of {len(written.characters):,} characters at temperature 1.",
+    )
+
+
+def _table(found: Copied) -> Table:
+    rows = [
+        (
+            f"{span.length}",
+            f"{span.start:,}",
+            f"{span.place:,}",
+            found.text_of(span).replace("\n", "\u21b5"),
+        )
+        for span in apart(list(found.spans), LISTED)
+    ]
+    heading = ("characters", "in the sample at", "in train at", "text")
+    return Table(heading, rows, "Longest first; none overlaps another.", is_text=True)
+
+
+def _coloured(found: Copied) -> Coloured:
+    values = np.zeros(len(found.characters))
+    for span in reversed(found.spans):
+        values[span.start : span.start + span.length] = min(1.0, span.length / LONG)
+    about = f"The deeper the colour, the longer the span; full colour from {LONG} characters on."
+    return Coloured(about, found.characters[:SHOWN], values[:SHOWN])

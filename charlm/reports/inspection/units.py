@@ -1,0 +1,94 @@
+"""Units that follow a property of the text, with the text coloured by each."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+import numpy as np
+
+from charlm.inspect.units import Read, Unit
+from charlm.reports.view import Block, Coloured, Section, Table, View, Written
+
+SHOWN = 500
+"""Characters of the text that are coloured."""
+CLEAR = 0.6
+"""From this correlation on, held out, a unit may be said to follow a property."""
+
+
+def units_view(
+    name: str,
+    found: Sequence[Unit],
+    held_out: Read,
+    clamped: Mapping[Unit, tuple[str, str, str]],
+) -> View:
+    """Show the best unit of every feature.
+
+    clamped: what the model writes with a unit held low, left alone and held high.
+    """
+    clear = [unit for unit in found if abs(unit.held_out) >= CLEAR]
+    if found:
+        best = found[0]
+        title = (
+            f"{name}: unit {best.unit} of layer {best.layer} follows {best.feature!r}, "
+            f"correlation {best.held_out:+.2f}"
+        )
+    else:
+        title = f"{name}: no property of the text varies in it"
+    sections = [Section("The best unit for each property", [_table(found)])] if found else []
+    for unit in found[:6]:
+        sections.append(Section(_heading(unit), _blocks(unit, held_out, clamped.get(unit))))
+    return View(
+        "units",
+        title,
+        [
+            f"{len(clear)} of {len(found)} properties have a unit that follows them at {CLEAR} or "
+            "more.",
+            "Each unit was chosen on one half of the places and is judged on the other.",
+        ],
+        sections,
+        [asdict(unit) for unit in found],
+        about="Correlations of each unit's value with a property of the text at the same "
+        "character, on "
+        "validation text. What is best among many units is partly luck: hence the held-out half.",
+    )
+
+
+def _heading(unit: Unit) -> str:
+    return f"{unit.feature}: layer {unit.layer}, {unit.state}, unit {unit.unit}"
+
+
+def _table(found: Sequence[Unit]) -> Table:
+    rows = [
+        (
+            unit.feature,
+            f"{unit.layer}.{unit.unit} ({unit.state})",
+            f"{unit.score:+.3f}",
+            f"{unit.held_out:+.3f}",
+            f"{unit.low:+.2f} to {unit.high:+.2f}",
+        )
+        for unit in found
+    ]
+    heading = ("property", "unit", "correlation", "held out", "its values, 5 to 95 %")
+    return Table(heading, rows)
+
+
+def _blocks(unit: Unit, read: Read, texts: tuple[str, str, str] | None) -> list[Block]:
+    column = read.labels.index((unit.layer, unit.state, unit.unit))
+    values = read.values[:SHOWN, column].astype(np.float64)
+    centre = read.values[:, column].mean()
+    scale = np.quantile(np.abs(read.values[:, column] - centre), 0.98) + 1e-9
+    blocks: list[Block] = [
+        Coloured(
+            "Held-out text: orange above the unit's mean, blue below.",
+            read.characters[:SHOWN],
+            (values - centre) / scale,
+        )
+    ]
+    if texts:
+        low, free, high = texts
+        blocks += [
+            Written(f"Writing with the unit held at {unit.low:+.2f}", low),
+            Written("Writing with the unit left alone, same seed", free),
+            Written(f"Writing with the unit held at {unit.high:+.2f}", high),
+            f"Again: charlm sample --clamp {unit.layer}.{unit.unit}={unit.high:.2f} --seed 0",
+        ]
+    return blocks

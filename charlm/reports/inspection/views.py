@@ -1,0 +1,214 @@
+"""A trained model looked into: each method measures, and returns what is shown of it."""
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from charlm.backends.choice import computation_of
+from charlm.errors import DataError
+from charlm.evaluation.mixture import ngram_distributions
+from charlm.evaluation.ngram import ngram_of
+from charlm.evaluation.surprisal import log_distributions, surprisals
+from charlm.inspect import brackets, context, gates, gradients, jacobian, losses
+from charlm.inspect import toy as scalar
+from charlm.inspect import truncation as cut
+from charlm.inspect import units as following
+from charlm.inspect.copies import Copied, shared_spans
+from charlm.inspect.excerpt import Excerpt, characters, own_text, validation
+from charlm.inspect.influence import influence
+from charlm.models.ngram import NGram
+from charlm.models.recurrent import CharModel
+from charlm.reports.inspection.context import context_view
+from charlm.reports.inspection.errors import errors_view
+from charlm.reports.inspection.gates import gates_view
+from charlm.reports.inspection.gradients import gradients_view
+from charlm.reports.inspection.memorization import memorization_view
+from charlm.reports.inspection.overview import overview
+from charlm.reports.inspection.truncation import truncation_view
+from charlm.reports.inspection.units import units_view
+from charlm.reports.view import View
+from charlm.runs.checkpoint import Checkpoint
+from charlm.runs.metrics import read_metrics
+from charlm.sampling.clamp import Clamp, ClampedEngine
+from charlm.sampling.generate import Generation
+from charlm.text.corpus import Corpus
+from charlm.text.vocabulary import Symbols, Vocabulary
+
+READ = 50_000
+"""Symbols of the validation split that views of the loss read."""
+LAGS = 200
+SCHEMES = ("orthogonal", "xavier", "kaiming", "uniform")
+FACTORS = (0.5, 0.9, 1.0, 1.1, 1.5)
+"""Values of b in the lecture's scalar example."""
+WRITTEN, HELD = 10_000, 400
+"""Symbols of the sample whose copies are looked for, and of one with a unit held."""
+INFLUENCED = 300
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Looks into a model with the text of its own run.
+
+    Raises, in every method that reads the run's text: DataError where it has changed, or has too
+    little that the model was not trained on.
+    """
+
+    name: str
+    checkpoint: Checkpoint
+    model: CharModel
+    vocabulary: Vocabulary
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The run's text."""
+        return own_text(self.checkpoint)
+
+    @cached_property
+    def ngram(self) -> NGram:
+        """The n-gram model of the run's train split."""
+        return ngram_of(self.checkpoint)
+
+    @cached_property
+    def train(self) -> Symbols:
+        """The symbols of the train split."""
+        return np.asarray(self.corpus.symbols[self.corpus.train.start : self.corpus.train.stop])
+
+    def held_out(self, least: int) -> Excerpt:
+        """Return the validation split. Raises: DataError where it is shorter than `least`."""
+        return validation(self.corpus, least)
+
+    def overview(self, run: Path, config: str) -> View:
+        """Show what the run is. config: as TOML. Where its text is gone or too short, its gates are
+        left out."""
+        try:
+            saturated = gates.saturation(self.model, self.held_out(2 * gates.STEPS))
+        except DataError:
+            saturated = []
+        weights = self.model.state_dict()
+        return overview(self.name, config, self.vocabulary, weights, read_metrics(run), saturated)
+
+    def gates(self, text: str) -> View:
+        """Show every gate and state over a text. Raises: UsageError: see `gates_of`."""
+        found = gates.gates_of(self.model, self.vocabulary, text)
+        saturated = gates.saturation(self.model, self.held_out(2 * gates.STEPS))
+        config = self.model.config
+        form = config.reset_gate if config.cell == "gru" else None
+        return gates_view(self.name, found, saturated, form)
+
+    def units(self) -> View:
+        """Show which units follow a property of the text, and what holding the best ones does."""
+        halves, asked = following.read_units(self.model, self.held_out(following.LEAST))
+        found = following.best_units(halves, asked)
+        clamped = {unit: self._held(unit) for unit in found[:3]}
+        return units_view(self.name, found, halves[1], clamped)
+
+    def _held(self, unit: following.Unit) -> tuple[str, str, str]:
+        """Write with a unit held low, left alone and held high."""
+        low, free, high = (
+            self._written(HELD, [] if value is None else [Clamp(unit.layer, unit.unit, value)])
+            for value in (unit.low, None, unit.high)
+        )
+        return low, free, high
+
+    def _written(self, length: int, clamps: list[Clamp]) -> str:
+        config = self.checkpoint.config.sample.model_copy(
+            update={"length": length, "temperature": 0.8}
+        )
+        generation = Generation(
+            self.model,
+            self.vocabulary,
+            config,
+            make=lambda num: ClampedEngine(self.model, clamps, num),
+            threads=torch.get_num_threads(),
+        )
+        return "".join(generation)
+
+    def gradients(self) -> View:
+        """Show how far the gradient reaches back, and why."""
+        own = self.held_out(LAGS + 2)
+        place = own.source, own.start, own.stop
+        trained = gradients.gradient_by_lag(self.model, *place, lags=LAGS)
+        by_scheme = {
+            scheme: gradients.gradient_by_lag(self._fresh(scheme), *place, lags=LAGS)
+            for scheme in SCHEMES
+        }
+        fresh = by_scheme[self.model.config.initialization]
+        values = jacobian.singular_values(self.model, *place)
+        toy = scalar.toy(list(FACTORS), 60)
+        return gradients_view(self.name, trained, fresh, by_scheme, values, FACTORS, toy)
+
+    def _fresh(self, scheme: str) -> CharModel:
+        config = self.model.config.model_copy(update={"initialization": scheme})
+        model = CharModel(config, len(self.vocabulary))
+        model.reset_parameters(self.checkpoint.config.train.seed)
+        return model.requires_grad_(False).to(self.model.head.weight.device)
+
+    def influence(self) -> tuple[list[str], NDArray[np.float64]]:
+        """Return the beginning of the validation text, and which of its characters drove which
+        prediction; see `charlm.inspect.influence.influence`."""
+        own = self.held_out(2).head(INFLUENCED)
+        return own.characters(), influence(self.model, own.symbols())
+
+    def context(self) -> View:
+        """Show how much of the past is used, and whether brackets get closed."""
+        own = self.held_out(context.LENGTHS[5] + 2)
+        use = context.context_use(self.model, own, self.train)
+        piece = own.head(READ)
+        found = brackets.closings(piece.characters())
+        rows = []
+        if len(found.places):
+            rows = brackets.by_distance(found, piece, *self._favourites(piece, found.places))
+        return context_view(self.name, use, rows, len(found.places))
+
+    def _favourites(
+        self, piece: Excerpt, places: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return what the model and the n-gram model find most probable at places of a text."""
+        logs = log_distributions(self.model, piece.source, piece.start, piece.stop)
+        counted, _ = ngram_distributions(self.ngram, piece.source, piece.start, piece.stop)
+        both = [one[torch.from_numpy(places)].argmax(1).numpy() for one in (logs, counted)]
+        return both[0], both[1]
+
+    def errors(self) -> View:
+        """Show what the remaining loss is made of."""
+        own = self.held_out(1_000).head(READ)
+        nats = surprisals(computation_of(self.model), own.source, own.start, own.stop)
+        counted, _ = ngram_distributions(self.ngram, own.source, own.start, own.stop)
+        targets = torch.from_numpy(own.symbols().astype(np.int64)).unsqueeze(1)
+        ngram_nats = -counted.gather(1, targets).squeeze(1)
+        text = characters(self.vocabulary, self.train)
+        known = Counter("".join(text[a:b]) for a, b in losses.words_of(text))
+        costs = nats.double().numpy()
+        causes = losses.decompose(own.characters(), costs, ngram_nats.double().numpy(), known)
+        return errors_view(self.name, causes, float(costs.mean()) / math.log(2), len(own))
+
+    def memorization(self) -> View:
+        """Show what the model's own text shares with the text it was trained on."""
+        config = self.checkpoint.config.sample.model_copy(
+            update={"length": WRITTEN, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
+        )
+        generation = Generation(self.model, self.vocabulary, config)
+        list(generation)
+        symbols = np.array(generation.samples[0].indices, self.vocabulary.dtype)
+        beside = self.held_out(1).head(WRITTEN)
+        return memorization_view(
+            self.name,
+            Copied(
+                "sample", characters(self.vocabulary, symbols), shared_spans(symbols, self.train)
+            ),
+            Copied("validation", beside.characters(), shared_spans(beside.symbols(), self.train)),
+        )
+
+    def truncation(self) -> View:
+        """Show what truncated backpropagation leaves out, and what its length does to training."""
+        own = self.held_out(1)
+        errors = cut.truncation_errors(self.model, own)
+        trained = list(cut.trained_at(self.checkpoint.config, self.corpus))
+        length = self.checkpoint.config.train.sequence_length
+        return truncation_view(self.name, errors, trained, length)

@@ -1,0 +1,143 @@
+"""A figure: as SVG that takes the page's colours, and as PNG with its message in it.
+
+Lines differ in colour, style and marker, so that no reader depends on one of them.
+"""
+
+import io
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from html import escape
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont
+from matplotlib.ft2font import FT2Font
+from matplotlib.ticker import NullFormatter
+
+from charlm.cells import CELLS
+
+SIZE = (4.6, 3.2)
+"""Inches: on a phone the letters stay as large as the text around them."""
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b8649a", "#a07800", "#3c8fc4")
+"""Told apart by colour-blind readers, at a contrast of 3 or more on white and on black.
+Source: Okabe and Ito 2008, the last three a little darker."""
+OTHERS = "#595959"
+STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
+MARKERS = ("o", "s", "^", "D", "v", "P")
+INK, GREY = "#1a1a1a", "#767676"
+PAGE_INK = "#012345"
+"""Stands for the page's own text colour until the SVG is written."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure, not yet drawn.
+
+    title: its message. alternative: what it shows, for those who cannot see it. draw: is given the
+    figure and the colour of its text.
+    """
+
+    name: str
+    title: str
+    caption: str
+    alternative: str
+    draw: Callable[[Figure, str], None]
+    size: tuple[float, float] = SIZE
+
+    def svg(self) -> str:
+        """Draw an `<svg>` element for the page: no fixed text colour, no background, no links."""
+        target = io.StringIO()
+        settings = {"svg.fonttype": "none", "svg.hashsalt": self.name}
+        with rc_context(settings):  # type: ignore[arg-type]
+            self.figure(PAGE_INK).savefig(target, format="svg", transparent=True)
+        return _for_page(target.getvalue(), self.name, self.title, self.alternative)
+
+    def png(self) -> bytes:
+        """Draw a PNG, with the title in it."""
+        target = io.BytesIO()
+        figure = self.figure()
+        figure.suptitle(self.title, fontsize=10.5, x=0.01, ha="left", fontweight="bold")
+        figure.savefig(target, format="png", dpi=200, facecolor="white")
+        return target.getvalue()
+
+    def figure(self, ink: str = INK) -> Figure:
+        """Draw it, as one of matplotlib's. ink: the colour of its text."""
+        settings = {
+            "font.size": 10.0,
+            "font.family": "sans-serif",
+            "text.parse_math": False,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.alpha": 0.25,
+            "grid.color": GREY,
+            **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor"), ink),
+            **dict.fromkeys(("xtick.color", "ytick.color"), ink),
+            "legend.frameon": False,
+        }
+        with rc_context(settings):  # type: ignore[arg-type]
+            figure = Figure(figsize=self.size, layout="constrained")
+            self.draw(figure, ink)
+        return figure
+
+
+def on_axes(draw: Callable[[Axes, str], None]) -> Callable[[Figure, str], None]:
+    """Return what draws a figure of a single diagram."""
+    return lambda figure, ink: draw(figure.add_subplot(), ink)
+
+
+def colour_of(cell: str) -> str:
+    """Return the colour that belongs to a cell, whatever its settings, in every figure."""
+    known, name = list(CELLS), cell.partition(":")[0]
+    return COLOURS[known.index(name) % len(COLOURS)] if name in known else OTHERS
+
+
+def style_of(cell: str, at: int) -> dict[str, Any]:
+    """Return how a line is drawn: its cell's colour, and the style and marker of its place."""
+    return {
+        "color": colour_of(cell),
+        "linestyle": STYLES[at % len(STYLES)],
+        "marker": MARKERS[at % len(MARKERS)],
+        "linewidth": 1.6,
+    }
+
+
+def short(value: float) -> str:
+    """Format a large number as 2.5M or 300k."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:g}{unit}"
+    return f"{value:g}"
+
+
+def _for_page(svg: str, name: str, title: str, alternative: str) -> str:
+    """Return the `<svg>` element alone, its ids unlike those of other figures, and described."""
+    body = svg[svg.index("<svg") :].replace(PAGE_INK, "currentColor")
+    body = re.sub(r"<metadata>.*?</metadata>\s*", "", body, flags=re.DOTALL)
+    body = re.sub(r'\bid="', f'id="{name}-', body)
+    body = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", body)
+    head, rest = body.split(">", 1)
+    head = re.sub(r'\s(width|height)="[^"]*"', "", head)
+    described = f"<title>{escape(title)}</title><desc>{escape(alternative)}</desc>"
+    return f'{head} role="img" aria-label="{escape(title)}">{described}{rest}'
+
+
+def drawable(text: str) -> str:
+    """Replace what the figures' font has no picture of."""
+    known = _font().get_charmap()
+    return "".join(c if ord(c) in known else "\ufffd" for c in text)
+
+
+@cache
+def _font() -> FT2Font:
+    return FT2Font(findfont(FontProperties()))
+
+
+def plain_log(axes: Axes) -> None:
+    """Label a logarithmic axis with plain numbers."""
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())

@@ -1,0 +1,21 @@
+"""What is told of written texts beside the texts."""
+
+from collections.abc import Sequence
+
+from charlm.inspect.copies import LISTED, LONG, SEED, Copied, apart
+from charlm.terminal.console import print_status
+
+
+def copies(found: Sequence[Copied]) -> None:
+    """Print what each text shares with train: the share of it, and its longest spans."""
+    for one in found:
+        if not one.spans:
+            print_status(f"{one.label} shares no {SEED} characters with train")
+            continue
+        print_status(
+            f"{one.label}: {100 * one.share():.1f} % in spans of {SEED} or more characters that "
+            "train "
+            f"holds, {100 * one.share(LONG):.1f} % in spans of {LONG} or more"
+        )
+        for span in apart(list(one.spans), LISTED)[:3]:
+            print_status(f"  {span.length} at {span.place:,} of train: {one.text_of(span)}", "dim")

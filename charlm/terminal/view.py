@@ -1,0 +1,32 @@
+"""A view of a model on the terminal: what was found, then its tables."""
+
+from charlm.reports.view import Section, Table, View
+from charlm.terminal.console import print_columns, print_result, print_status
+
+LONGEST = 40
+"""Rows of a table that are printed; the page has them all."""
+
+
+def show(view: View) -> None:
+    """Print a view's message, sentences and tables."""
+    print_result(view.title, "bold")
+    for sentence in view.sentences:
+        print_result(sentence)
+    for section in view.sections:
+        _tables(section)
+    print_result("")
+
+
+def _tables(section: Section) -> None:
+    for block in section.blocks:
+        if not isinstance(block, Table):
+            continue
+        print_result("")
+        title = ": ".join(part for part in (section.title, block.about) if part)
+        if title:
+            print_result(title, "dim")
+        rows = block.rows[:LONGEST]
+        right = () if block.is_text else range(1, len(block.heading))
+        print_columns(block.heading, rows, right=right)
+        if len(block.rows) > LONGEST:
+            print_status(f"and {len(block.rows) - LONGEST} more rows, on the page")

@@ -8,7 +8,6 @@ Everything that goes wrong on purpose is raised as a `charlm.CharlmError`, whose
 are sentences for people.
 """
 
-import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +25,7 @@ from charlm.config.schema import SampleConfig
 from charlm.errors import UsageError
 from charlm.evaluation.adaptation import AdaptiveReader, adaptive_reader
 from charlm.evaluation.ngram import ngram_of
-from charlm.evaluation.scoring import Scored, score_text
+from charlm.evaluation.scoring import score_text
 from charlm.evaluation.tally import Score
 from charlm.inspect.excerpt import characters
 from charlm.inspect.gates import gates_of, refuse_length
@@ -35,6 +34,7 @@ from charlm.inspect.trace import Table, Trace, gate_letters
 from charlm.mixed import Mixed, adapted, train_split
 from charlm.models.modules import to_torch
 from charlm.models.recurrent import CharModel
+from charlm.notebook import ShownScore
 from charlm.runs import checkpoint
 from charlm.runs.checkpoint import Checkpoint
 from charlm.runs.finding import locate
@@ -230,7 +230,7 @@ class Loaded:
         """
         return self.surprisals(text).score
 
-    def surprisals(self, text: str) -> "ShownScore":
+    def surprisals(self, text: str) -> ShownScore:
         """Return `score` with the surprisal of every symbol, which a notebook shows as coloured
         text. Shapes: symbols, surprisals [N].
 
@@ -238,21 +238,6 @@ class Loaded:
         """
         found = score_text(self.model, self.vocabulary, text)
         return ShownScore(found.score, found.symbols, found.surprisals, self.vocabulary)
-
-
-@dataclass(frozen=True)
-class ShownScore(Scored):
-    """A scored text that a notebook shows coloured by surprisal."""
-
-    vocabulary: Vocabulary
-
-    def _repr_html_(self) -> str:
-        """Return the text as HTML, everything in it escaped."""
-        from charlm.reports.view import Coloured, notebook_html  # here: as above
-
-        bits = self.surprisals.numpy() / math.log(2)
-        about = f"{self.score.bits_per_character:.3f} bits per character"
-        return notebook_html(Coloured(about, characters(self.vocabulary, self.symbols), bits / 8))
 
 
 def load(run: PathLike | None = None, *, which: str = "best", device: str = "cpu") -> Loaded:

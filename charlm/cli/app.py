@@ -11,6 +11,7 @@ import typer
 from charlm import __version__
 from charlm.cli.options import (
     Changes,
+    Clamps,
     Data,
     Debug,
     Device,
@@ -18,6 +19,7 @@ from charlm.cli.options import (
     Precision,
     Quiet,
     Run,
+    Seed,
     Threads,
     Which,
     With,
@@ -119,20 +121,12 @@ def sample(
     top_p: Annotated[
         float | None, typer.Option(help="Only the most probable symbols that reach P together.")
     ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(min=0, max=2**63 - 1, help="The same seed gives the same text."),
-    ] = None,
+    seed: Seed = None,
     num: Annotated[int, typer.Option(min=1, max=10**9, help="Number of samples.")] = 1,
     stop: Annotated[str, typer.Option(help="End before this text.")] = "",
     others: With = None,
     adapt: Annotated[bool, typer.Option("--adapt", help="Learn from the prompt first.")] = False,
-    clamps: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--clamp", metavar="LAYER.UNIT=VALUE", help="Hold a unit at a value. Repeatable."
-        ),
-    ] = None,
+    clamps: Clamps = None,
     check_copies: Annotated[
         bool, typer.Option("--check-copies", help="Tell what stands in the training text, too.")
     ] = False,
@@ -159,9 +153,7 @@ def sample(
         stop=stop,
         threads=threads or 1,
         precision=precision,
-        others=others or [],
-        adapt=adapt,
-        clamps=clamps or [],
+        writers=command.Writers(others or [], adapt, clamps or []),
         check_copies=check_copies,
         as_json=as_json,
     )

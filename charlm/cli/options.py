@@ -42,6 +42,14 @@ With = Annotated[
         help="Predict together with another run, or with the text's n-gram model. Repeatable.",
     ),
 ]
+Clamps = Annotated[
+    list[str] | None,
+    typer.Option("--clamp", metavar="LAYER.UNIT=VALUE", help="Hold a unit at a value. Repeatable."),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(min=0, max=2**63 - 1, help="The same seed gives the same text."),
+]
 Precision = Annotated[
     Literal["auto", "float32", "bfloat16", "int8"],
     typer.Option(help="Precision of the weights; int8 is fastest, and a little worse."),

@@ -3,6 +3,7 @@
 import secrets
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -32,29 +33,15 @@ def sample(
     stop: str,
     threads: int,
     precision: str,
-    others: Sequence[str],
-    adapt: bool,
-    clamps: Sequence[str],
+    writers: "Writers",
     check_copies: bool,
     as_json: bool,
 ) -> None:
     """Write text to stdout as it comes, or all samples as JSON. prompt: "-" is read from stdin."""
-    if clamps and others:
-        raise UsageError("--clamp and --with go one at a time", "leave one of them out")
     prompt = _from_stdin(loaded.vocabulary) if prompt == "-" else prompt
     torch.set_num_threads(threads)
     chosen_seed = secrets.randbelow(2**32) if seed is None else seed
-    make, report = None, dict[str, Any](adapted=adapt)
-    if adapt:
-        console.print_status("choosing how fast to learn, on the run's train split; then learning")
-    if others:
-        make, report["mixture"] = _mixing(loaded, others, prompt if adapt else None, precision)
-    elif adapt:
-        loaded = loaded.adapted_to(prompt)
-    if clamps:
-        held = parse_clamps(clamps, loaded.model)
-        make = partial(ClampedEngine, loaded.model, held)
-        report["clamped"] = list(clamps)
+    loaded, make, report = writers.prepare(loaded, prompt, precision)
     generation = loaded.generation(
         prompt,
         seed=chosen_seed,
@@ -80,6 +67,36 @@ def sample(
         terminal.copies(_copies(loaded, generation))
     if seed is None:
         console.print_status(f"(to repeat: --seed {chosen_seed})", "dim")
+
+
+@dataclass(frozen=True)
+class Writers:
+    """What writes: the model alone or with others, adapted to the prompt, with units held."""
+
+    others: Sequence[str]
+    adapt: bool
+    clamps: Sequence[str]
+
+    def prepare(
+        self, loaded: Loaded, prompt: str, precision: str
+    ) -> tuple[Loaded, Callable[[int], Engine] | None, dict[str, Any]]:
+        """Return the model, what makes an engine where it is not the model alone, and what is told
+        of both. Raises: UsageError for what does not go together."""
+        if self.clamps and self.others:
+            raise UsageError("--clamp and --with go one at a time", "leave one of them out")
+        make, report = None, dict[str, Any](adapted=self.adapt)
+        if self.adapt:
+            console.print_status("choosing how fast to learn, on the run's train split")
+        if self.others:
+            adapted_to = prompt if self.adapt else None
+            make, report["mixture"] = _mixing(loaded, self.others, adapted_to, precision)
+        elif self.adapt:
+            loaded = loaded.adapted_to(prompt)
+        if self.clamps:
+            held = parse_clamps(self.clamps, loaded.model)
+            make = partial(ClampedEngine, loaded.model, held)
+            report["clamped"] = list(self.clamps)
+        return loaded, make, report
 
 
 def _print(generation: Generation, prompt: str) -> None:

@@ -57,13 +57,7 @@ def score(
     console.show_log(quiet=True)
     if threads:
         torch.set_num_threads(threads)
-    if run is not None and file is None and split is None and not run.is_dir():
-        run, file = None, str(run)  # a single argument that is no run is the text
-    if run is not None and file is not None and run.is_file() and is_run(Path(file)):
-        right = shlex.join(["charlm", "score", file, str(run)])
-        raise UsageError(f"{run} is a text and {file} a run: the run comes first", right)
-    if (file is None) == (split is None):
-        raise UsageError("give a FILE or a --split, one of them", "charlm score RUN my.txt")
+    run, file = _told_apart(run, file, split)
     refuse_no_file(html)
     loaded = api.load(run, which=which, device=device)
     vocabulary = loaded.vocabulary
@@ -72,10 +66,8 @@ def score(
     if html is not None:
         page = _Page(Alternatives(reading.predict, len(vocabulary), MOST_SHOWN))
         read = page.alternatives
-    listen = [page.keep] if page else []
-    if per_character:
-        listen.append(partial(terminal.surprisal_lines, vocabulary))
-    each = partial(_tell_all, listen)
+    lines = [partial(terminal.surprisal_lines, vocabulary)] if per_character else []
+    each = partial(_tell_all, [*([page.keep] if page else []), *lines])
     with terminal.ScoringProgress(size_of(file) if file else None) as progress:
         if file is not None:
             pieces = pieces_of(file, vocabulary)
@@ -91,15 +83,27 @@ def score(
     powers = reading.mixture.mean_powers() if reading.mixture else {}
     told = summary(result, window, powers, adapted=adapt)
     if html is not None and page is not None:
-        names = list(powers) or [loaded.name]
-        written = page.write(vocabulary, names, told, html)
-        console.print_status(f"page  {', '.join(map(str, written))}")
+        page.write(vocabulary, list(powers) or [loaded.name], told, html)
     if per_character:
         return
     if as_json:
         console.print_json(told)
     else:
         terminal.scored(result, vocabulary, window, powers, reading.paces)
+
+
+def _told_apart(
+    run: Path | None, file: str | None, split: str | None
+) -> tuple[Path | None, str | None]:
+    """Return the run and the text that were meant. Raises: UsageError where that is not clear."""
+    if run is not None and file is None and split is None and not run.is_dir():
+        run, file = None, str(run)  # a single argument that is no run is the text
+    if run is not None and file is not None and run.is_file() and is_run(Path(file)):
+        right = shlex.join(["charlm", "score", file, str(run)])
+        raise UsageError(f"{run} is a text and {file} a run: the run comes first", right)
+    if (file is None) == (split is None):
+        raise UsageError("give a FILE or a --split, one of them", "charlm score RUN my.txt")
+    return run, file
 
 
 @dataclass(frozen=True)
@@ -129,15 +133,16 @@ class _Page:
 
     def write(
         self, vocabulary: Vocabulary, names: Sequence[str], result: dict[str, Any], path: Path
-    ) -> list[Path]:
-        """Write the page of all that was taken; return it and the pages that go on from it."""
+    ) -> None:
+        """Write the page of all that was taken, and pages that go on from it; name them."""
         from charlm.reports import surprisal as report  # here: jinja2 takes a moment
 
         bits = report.in_bits(torch.cat(self._nats).numpy())
         symbols = np.concatenate(self._symbols)
         found = self.alternatives.found()
         text = report.ScoredText(vocabulary, names, result, symbols, bits, *found)
-        return report.write(text, path.absolute())
+        written = report.write(text, path.absolute())
+        console.print_status(f"page  {', '.join(map(str, written))}")
 
 
 def _reading(

@@ -28,6 +28,7 @@ from charlm.evaluation.scoring import (
     summary,
 )
 from charlm.evaluation.surprisal import Predictor, Reader, log_distributions
+from charlm.evaluation.tally import Score
 from charlm.runs.finding import is_run
 from charlm.terminal import console
 from charlm.terminal import score as terminal
@@ -68,18 +69,7 @@ def score(
         read = page.alternatives
     lines = [partial(terminal.surprisal_lines, vocabulary)] if per_character else []
     each = partial(_tell_all, [*([page.keep] if page else []), *lines])
-    with terminal.ScoringProgress(size_of(file) if file else None) as progress:
-        if file is not None:
-            pieces = pieces_of(file, vocabulary)
-            result = score_pieces(
-                read, vocabulary, pieces, window, each=each, advanced=progress.advanced
-            )
-        else:
-            assert split is not None
-            encoded = corpus_of(loaded.checkpoint, "score the file itself")
-            result = score_split(
-                read, encoded, SPLITS[split], window, each=each, advanced=progress.advanced
-            )
+    result = _scored(loaded, read, file, split, window, each)
     powers = reading.mixture.mean_powers() if reading.mixture else {}
     told = summary(result, window, powers, adapted=adapt)
     if html is not None and page is not None:
@@ -104,6 +94,25 @@ def _told_apart(
     if (file is None) == (split is None):
         raise UsageError("give a FILE or a --split, one of them", "charlm score RUN my.txt")
     return run, file
+
+
+def _scored(
+    loaded: api.Loaded,
+    read: Reader,
+    file: str | None,
+    split: str | None,
+    window: int,
+    each: Segments,
+) -> Score:
+    """Score the file or the split, and show how far it is."""
+    with terminal.ScoringProgress(size_of(file) if file else None) as progress:
+        tell = progress.advanced
+        if file is not None:
+            pieces = pieces_of(file, loaded.vocabulary)
+            return score_pieces(read, loaded.vocabulary, pieces, window, each=each, advanced=tell)
+        assert split is not None
+        encoded = corpus_of(loaded.checkpoint, "score the file itself")
+        return score_split(read, encoded, SPLITS[split], window, each=each, advanced=tell)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from charlm.backends.cuda_graph import CudaGraph
 from charlm.backends.device import to_device
 from charlm.models import dropout
 from charlm.models.recurrent import CharModel, States
+from charlm.native.head import SoftTargets
 from charlm.native.interface import Kernels
 from charlm.native.stack import Stack
 
@@ -28,14 +29,25 @@ class Computation(Protocol):
     model: CharModel
 
     def loss_and_gradients(
-        self, symbols: Tensor, targets: Tensor, states: States, *, dropout_seed: int | None = None
+        self,
+        symbols: Tensor,
+        targets: Tensor,
+        states: States,
+        *,
+        dropout_seed: int | None = None,
+        soft: SoftTargets | None = None,
     ) -> tuple[Tensor, States]:
         """Return -ln p of every target, [T, B], and the states after the window, cut from the
         graph; leave the gradient of their mean by every parameter in its `grad`.
 
         dropout_seed: drops outputs of every layer (between layers and before the head); None:
-            nothing is dropped. The gradients are to be used and dropped before the next call.
+            nothing is dropped. soft: what is learned beside the targets, in the gradients only.
+            The gradients are to be used and dropped before the next call.
         """
+        ...
+
+    def log_probabilities(self, symbols: Tensor, states: States) -> tuple[Tensor, States]:
+        """Return ln p of every symbol after each, [T, B, V], and the states after them."""
         ...
 
     def surprisals(self, symbols: Tensor, targets: Tensor, states: States) -> tuple[Tensor, States]:
@@ -51,12 +63,21 @@ class NativeComputation:
         self._stack = Stack(kernels, model.embedding, model.layers(), model.head)
 
     def loss_and_gradients(
-        self, symbols: Tensor, targets: Tensor, states: States, *, dropout_seed: int | None = None
+        self,
+        symbols: Tensor,
+        targets: Tensor,
+        states: States,
+        *,
+        dropout_seed: int | None = None,
+        soft: SoftTargets | None = None,
     ) -> tuple[Tensor, States]:
         mask, rate = None, self.model.config.dropout
         if dropout_seed is not None and rate > 0:
             mask = partial(dropout.random_bytes, dropout_seed), dropout.threshold(rate)
-        return self._stack.loss_and_gradients(symbols, targets, states, mask)
+        return self._stack.loss_and_gradients(symbols, targets, states, mask, soft)
+
+    def log_probabilities(self, symbols: Tensor, states: States) -> tuple[Tensor, States]:
+        return self._stack.log_probabilities(symbols, states)
 
     def surprisals(self, symbols: Tensor, targets: Tensor, states: States) -> tuple[Tensor, States]:
         return self._stack.surprisals(symbols, targets, states)
@@ -73,11 +94,21 @@ class TorchComputation:
         self._graph = CudaGraph() if records_graph else None
 
     def loss_and_gradients(
-        self, symbols: Tensor, targets: Tensor, states: States, *, dropout_seed: int | None = None
+        self,
+        symbols: Tensor,
+        targets: Tensor,
+        states: States,
+        *,
+        dropout_seed: int | None = None,
+        soft: SoftTargets | None = None,
     ) -> tuple[Tensor, States]:
         parts = [part for state in states for part in state]
         given = [symbols, targets, *parts, *self._masks(dropout_seed, symbols)]
-        losses, *rest = self._graph(self._flat, given) if self._graph else self._flat(given)
+        flat = self._flat
+        if soft is not None:
+            given.append(soft.probabilities)
+            flat = partial(self._flat, soft_weight=soft.weight)
+        losses, *rest = self._graph(flat, given) if self._graph else flat(given)
         parameters = list(self.model.parameters())
         for parameter, gradient in zip(parameters, rest[-len(parameters) :], strict=True):
             parameter.grad = gradient
@@ -87,22 +118,33 @@ class TorchComputation:
         return losses.clone(), [tuple(part.clone() for part in state) for state in after]
 
     @torch.no_grad()
+    def log_probabilities(self, symbols: Tensor, states: States) -> tuple[Tensor, States]:
+        logits, after = self.model(symbols, states)
+        return logits.float().log_softmax(-1), after
+
+    @torch.no_grad()
     def surprisals(self, symbols: Tensor, targets: Tensor, states: States) -> tuple[Tensor, States]:
         outputs, after = self.model.outputs(symbols, states)
         logits = self.model.head(outputs).float().flatten(0, 1)
         losses = F.cross_entropy(logits, targets.flatten(), reduction="none")
         return losses.view(targets.shape), after
 
-    def _flat(self, given: list[Tensor]) -> list[Tensor]:
-        """Return losses, next states and gradients as a flat list, from symbols, targets, states
-        and masks: tensors only, as `CudaGraph` wants them."""
+    def _flat(self, given: list[Tensor], soft_weight: float = 0.0) -> list[Tensor]:
+        """Return losses, next states and gradients as a flat list, from symbols, targets, states,
+        masks and, where they have a weight, soft targets: tensors only, as `CudaGraph` wants
+        them."""
         symbols, targets, *rest = given
+        probabilities = rest.pop() if soft_weight else None
         states = self._grouped(rest)
         logits, after = self.model(symbols, states, rest[sum(map(len, states)) :])
         flat = logits.float().flatten(0, 1)
         losses = F.cross_entropy(flat, targets.flatten(), reduction="none").view(targets.shape)
         with torch.autocast(losses.device.type, enabled=False):
-            gradients = torch.autograd.grad(losses.mean(), list(self.model.parameters()))
+            mean = losses.mean()
+            if probabilities is not None:
+                crossed = -(probabilities.flatten(0, 1) * flat.log_softmax(-1)).sum(-1).mean()
+                mean = (1 - soft_weight) * mean + soft_weight * crossed
+            gradients = torch.autograd.grad(mean, list(self.model.parameters()))
         parts = [part.detach() for state in after for part in state]
         return [losses.detach(), *parts, *_without_shared_storage(gradients)]
 

@@ -83,6 +83,12 @@ def train(
     init: Annotated[
         str | None, typer.Option(metavar="RUN", help="Start from the weights of another run.")
     ] = None,
+    teachers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--teacher", metavar="RUN", help="Learn a run's predictions, too. Repeatable."
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Resolve, count, estimate; write nothing.")
     ] = False,
@@ -96,7 +102,7 @@ def train(
     from charlm.cli import train as command
     from charlm.errors import UsageError
 
-    given = command.Arguments(config, changes or [], flags(data, device, threads, init))
+    given = command.Arguments(config, changes or [], flags(data, device, threads, init, teachers))
     if resume and dry_run:
         raise UsageError("--resume and --dry-run go one at a time", "leave one of them out")
     if dry_run:

@@ -85,7 +85,11 @@ def refuse_no_file(path: Path | None) -> None:
 
 
 def flags(
-    data: list[str] | None, device: str | None, threads: int | None, init: str | None = None
+    data: list[str] | None,
+    device: str | None,
+    threads: int | None,
+    init: str | None = None,
+    teachers: list[str] | None = None,
 ) -> dict[str, Any]:
     """Return the options that stand for a key of the configuration, where they were given."""
     path = (data[0] if len(data) == 1 else data) if data else None
@@ -94,5 +98,6 @@ def flags(
         "train.device": device,
         "train.threads": threads,
         "train.start_from": init,
+        "train.teachers": teachers,
     }
     return {key: value for key, value in found.items() if value is not None}

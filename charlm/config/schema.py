@@ -139,6 +139,10 @@ class TrainConfig(Section):
     seed: Annotated[int, between(0, 2**32 - 1)] = 0
     start_from: str = ""
     """A run whose best weights training starts from, or a checkpoint of one; "": drawn anew."""
+    teachers: list[str] = []
+    """Runs on the same text, or checkpoints of such, whose predictions are learned beside it."""
+    teacher_weight: Fraction = 0.5
+    """The share of the loss that is theirs; the rest is the text's."""
     eval_every: Annotated[int, between(1, 10**9), RESUMABLE] = 250
     checkpoint_every: Annotated[int, between(1, 10**9), RESUMABLE] = 250
     log_every: Annotated[int, between(1, 10**6), RESUMABLE] = 10

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from charlm.backends.choice import computation_of
 from charlm.backends.step import Computation
 from charlm.evaluation.tally import Score, Tally, opening_size
 from charlm.models.recurrent import CharModel, States
@@ -100,7 +101,7 @@ def log_distributions(
     V = model.vocabulary_size
     result = torch.full((stop - start, V), -math.log(V))
     lanes = max(1, min(LANES, (stop - start) // (2 * WARM_UP)))  # not more warm-up than text
-    _fill(result, _Distributions(model), symbols, start, window, lanes, advanced)
+    _fill(result, _Distributions(computation_of(model)), symbols, start, window, lanes, advanced)
     return result
 
 
@@ -119,11 +120,14 @@ class _Predicts(Protocol):
 class _Distributions:
     """Computes ln p of every symbol in the place of each target's surprisal: [T, B, V]."""
 
-    model: CharModel
+    computation: Computation
+
+    @property
+    def model(self) -> CharModel:
+        return self.computation.model
 
     def surprisals(self, symbols: Tensor, targets: Tensor, states: States) -> tuple[Tensor, States]:
-        logits, after = self.model(symbols, states)
-        return logits.float().log_softmax(-1), after
+        return self.computation.log_probabilities(symbols, states)
 
 
 def _fill(

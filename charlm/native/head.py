@@ -3,12 +3,28 @@
 Symbols: H hidden size (padded to whole vectors), V vocabulary size.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from charlm.native.interface import TYPES, Kernels
 from charlm.native.products import rows_product, weight_gradient
+
+
+@dataclass(frozen=True)
+class SoftTargets:
+    """What is to be predicted beside the symbols that came, with `weight` of the whole.
+
+        loss = (1 - weight) (-ln p(target)) - weight sum_s q(s) ln p(s)
+
+    Shapes: probabilities q [T, B, V]. Source: Hinton et al. 2015 (arXiv 1503.02531), temperature 1.
+    """
+
+    probabilities: Tensor
+    weight: float
+
 
 NEVER = -1e30
 """The logit of what pads the last vector of the vocabulary."""
@@ -25,7 +41,7 @@ class HeadLoss:
     def __init__(
         self, kernels: Kernels, head: nn.Linear, x: Tensor, targets: Tensor, *, training: bool
     ) -> None:
-        self._kernels, self._head, self._x = kernels, head, x
+        self._kernels, self._head, self._x, self._targets = kernels, head, x, targets
         below, beside = -len(head.bias) % kernels.width, x.shape[-1] - head.in_features
         padded = F.pad(head.weight, (0, beside, 0, below))
         biases = F.pad(head.bias, (0, below), value=NEVER)
@@ -46,10 +62,18 @@ class HeadLoss:
         )  # fmt: skip
         kernels.release(forward_weights)
 
-    def backward(self) -> Tensor:
-        """Fill the head's gradients of the mean of `losses`; return that of x, as a buffer."""
+    def backward(self, soft: SoftTargets | None = None) -> Tensor:
+        """Fill the head's gradients of the mean of `losses`; return that of x, as a buffer.
+
+        soft: what is learned beside the targets.
+        """
         kernels, head, gradient = self._kernels, self._head, self._gradient
         assert gradient is not None
+        if soft is not None:  # the gradient by the logits is (p - target) / count, row by row
+            share, count = soft.weight / len(gradient), len(gradient)
+            probabilities = soft.probabilities.reshape(count, -1)
+            gradient[:, : probabilities.shape[1]] -= share * probabilities
+            gradient[torch.arange(count), self._targets.flatten()] += share
         assert self._backward_weights is not None
         rows = self._x.view(len(gradient), -1)
         d_weight = torch.empty(gradient.shape[1], rows.shape[1])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from charlm.cells import Cell, GatedCell, State
-from charlm.native.head import HeadLoss
+from charlm.native.head import HeadLoss, SoftTargets
 from charlm.native.interface import Kernels
 from charlm.native.products import autocast_type, drop
 from charlm.native.window import LayerPass
@@ -51,13 +51,30 @@ class Stack:
             return losses, [layer.after for layer in layers]
 
     @torch.no_grad()
+    def log_probabilities(self, symbols: Tensor, states: list[State]) -> tuple[Tensor, list[State]]:
+        """Return ln p of every symbol after each, [T, B, V], and the states after them."""
+        precision = autocast_type()
+        with torch.autocast("cpu", enabled=False):
+            layers, x, _ = self._forward(symbols, states, None, precision, training=False)
+            outputs = x[..., : self._head.in_features].float()
+            logits = F.linear(outputs, self._head.weight, self._head.bias)
+            for layer in layers:
+                layer.release()
+            return logits.log_softmax(-1), [layer.after for layer in layers]
+
+    @torch.no_grad()
     def loss_and_gradients(
-        self, symbols: Tensor, targets: Tensor, states: list[State], mask: Mask | None
+        self,
+        symbols: Tensor,
+        targets: Tensor,
+        states: list[State],
+        mask: Mask | None,
+        soft: SoftTargets | None = None,
     ) -> tuple[Tensor, list[State]]:
         """Return what `surprisals` does; leave the gradient of the mean surprisal by every
         parameter in its `grad`. The next call uses the gradients' memory.
 
-        mask: of dropout, if any.
+        mask: of dropout, if any. soft: what is learned beside the targets.
         """
         precision = autocast_type()
         in_use, self._in_use = self._in_use, []
@@ -66,7 +83,7 @@ class Stack:
             layers, x, draws = self._forward(symbols, states, mask, precision, training=True)
             self._refuse_out_of_bounds(targets)
             loss = HeadLoss(self._kernels, self._head, x, targets, training=True)
-            d = loss.backward()
+            d = loss.backward(soft)
             for number in reversed(range(len(layers))):
                 if mask is not None:
                     drop(self._kernels, d, draws[number], mask[1], d)

@@ -13,11 +13,15 @@ from charlm.backends.choice import choose_backend
 from charlm.backends.device import autocast, resolve_device, resolve_precision, to_device
 from charlm.config.schema import Config
 from charlm.models.recurrent import CharModel, States
+from charlm.native.head import SoftTargets
 from charlm.text.batches import BatchStream
+from charlm.text.corpus import Corpus
 from charlm.text.symbols import SymbolSource
+from charlm.training import teachers
 from charlm.training.footprint import refuse_too_large
 from charlm.training.optimizer import AdamW, update_average
 from charlm.training.schedule import learning_rate
+from charlm.training.teachers import Teachers
 
 Tensors = dict[str, Tensor]
 
@@ -25,7 +29,8 @@ Tensors = dict[str, Tensor]
 class Learner:
     """Model, optimizer, lanes and the states that are carried from window to window.
 
-    symbols: the train split. may_compile: see `choose_backend`.
+    symbols: the train split. may_compile: see `choose_backend`. teachers: what is learned beside
+    the text, with `train.teacher_weight`.
 
     Raises: UsageError (no such device or backend), DataError (text too short).
     """
@@ -37,8 +42,9 @@ class Learner:
         vocabulary_size: int,
         *,
         may_compile: bool = True,
+        teachers: Teachers | None = None,
     ) -> None:
-        self.config = config.train
+        self.config, self.teachers = config.train, teachers
         self.device = resolve_device(self.config.device)
         self.precision = resolve_precision(self.config, self.device)
         self.batches = BatchStream(
@@ -76,7 +82,11 @@ class Learner:
         seed = derived_seed(config.seed, self.step)
         with autocast(self.precision, self.device):
             losses, self.states = self._training.loss_and_gradients(
-                inputs, targets, self._opening_states(seed), dropout_seed=seed
+                inputs,
+                targets,
+                self._opening_states(seed),
+                dropout_seed=seed,
+                soft=self._soft_targets(inputs),
             )
         norm = self.optimizer.step(self.learning_rate(self.step), clip_norm=config.clip_norm)
         if self.eval_model is not self.model:
@@ -90,6 +100,14 @@ class Learner:
         self.loss_count += 1
         self.step += 1
         return norm
+
+    def _soft_targets(self, inputs: Tensor) -> SoftTargets | None:
+        """Return what the teachers predict after each symbol of the next window."""
+        if self.teachers is None:
+            return None
+        if self._window() == 0:
+            self.teachers.start_over()
+        return SoftTargets(self.teachers.probabilities(inputs), self.config.teacher_weight)
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate at `step`, counted from 0."""
@@ -147,6 +165,8 @@ class Learner:
             tensors |= {f"state.{layer}.{part}": value for part, value in enumerate(state)}
         if self.eval_model is not self.model:
             tensors |= {f"weights.{name}": v for name, v in self.model.state_dict().items()}
+        if self.teachers is not None:
+            tensors |= {f"teacher.{name}": v for name, v in self.teachers.state().items()}
         tensors["loss_sum"] = self.loss_sum
         return tensors
 
@@ -163,10 +183,30 @@ class Learner:
         if self.eval_model is not self.model:
             self.model.load_state_dict(_below("weights.", tensors))
         self.optimizer.load(_below("optimizer.", tensors))
+        if self.teachers is not None:
+            self.teachers.load(_below("teacher.", tensors))
         self.states = [
             tuple(tensors[f"state.{layer}.{part}"].to(self.device) for part in range(len(state)))
             for layer, state in enumerate(self.states)
         ]
+
+
+def learner_of(config: Config, corpus: Corpus, *, may_compile: bool = True) -> Learner:
+    """Return a learner at step 0 of a text's train split, with its teachers.
+
+    Raises: as `Learner` and `teachers.read`.
+    """
+    train, split = config.train, corpus.train
+    runs = teachers.read(
+        train.teachers, corpus.vocabulary, train.batch_size, resolve_device(train.device)
+    )
+    return Learner(
+        config,
+        corpus.symbols[split.start : split.stop],
+        len(corpus.vocabulary),
+        may_compile=may_compile,
+        teachers=runs,
+    )
 
 
 def refuse_unlike(found: Tensors, expected: Tensors) -> None:

@@ -264,6 +264,9 @@ def _with_absolute_paths(layers: ConfigLayers) -> ConfigLayers:
     layers = layers.with_value("data", "path", absolute)
     if start := layers.resolve().config.train.start_from:
         layers = layers.with_value("train", "start_from", str(Path(start).absolute()))
+    if runs := layers.resolve().config.train.teachers:
+        absolute = [str(Path(run).absolute()) for run in runs]
+        layers = layers.with_value("train", "teachers", absolute)
     return layers
 
 

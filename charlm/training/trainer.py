@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,9 @@ from charlm.sampling.generate import Generation, bits_per_character
 from charlm.text.corpus import Corpus
 from charlm.training.divergence import advice, rewind_to_good, spoilt
 from charlm.training.events import Evaluated, Event, Finished, Sampled, Saved, Trained
-from charlm.training.learner import Learner, derived_seed
+from charlm.training.learner import derived_seed, learner_of
 from charlm.training.state import TrainingState
+from charlm.training.teachers import refuse_other
 
 LN2 = math.log(2)
 CHECKS_PER_EVALUATION = 10
@@ -46,15 +48,10 @@ class Trainer:
 
     def __init__(self, config: Config, corpus: Corpus, *, may_compile: bool = True) -> None:
         self.config, self.corpus = config, corpus
-        self.learner = self._fresh_learner(may_compile=may_compile)
+        self.learner = learner_of(config, corpus, may_compile=may_compile)
         self.characters_per_symbol = corpus.train.characters / len(corpus.train)
         self.progress = TrainingState()
         self._stop_asked = False
-
-    def _fresh_learner(self, *, may_compile: bool = True) -> Learner:
-        corpus, split = self.corpus, self.corpus.train
-        symbols = corpus.symbols[split.start : split.stop]
-        return Learner(self.config, symbols, len(corpus.vocabulary), may_compile=may_compile)
 
     def stop(self) -> None:
         """Ask `train` to end after the step under way (safe in a signal handler)."""
@@ -71,7 +68,7 @@ class Trainer:
         try:
             yield from self._train(run)
         except DivergedError as error:
-            good = rewind_to_good(run, self._fresh_learner)
+            good = rewind_to_good(run, partial(learner_of, self.config, self.corpus))
             raise DivergedError(error.what, advice(run, good=good)) from None
 
     def _train(self, run: RunDirectory) -> Iterator[Event]:
@@ -259,6 +256,8 @@ class Trainer:
             "config": to_toml(self.config),
             "vocabulary": self.corpus.vocabulary.to_json(),
         }
+        if self.learner.teachers is not None:
+            state["teachers"] = self.learner.teachers.digests
         return run.save(
             self.progress.step,
             weights={n: v.cpu() for n, v in self.learner.eval_model.state_dict().items()},
@@ -279,6 +278,7 @@ class Trainer:
                 f"{self.config.data.path}",
                 "name the text that it was trained on, or train anew",
             )
+        refuse_other(self.learner.teachers, state.get("teachers"))
         tensors = checkpoint.training()
         try:
             self.progress = TrainingState.from_json(state["progress"])

@@ -1,0 +1,100 @@
+"""Trained runs whose predictions a model learns beside the text: knowledge distillation.
+
+Symbols: T time, B lanes, V vocabulary size.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from charlm.backends.choice import computation_of
+from charlm.errors import DataError, UsageError
+from charlm.models.recurrent import CharModel, States
+from charlm.runs import checkpoint
+from charlm.runs.finding import locate
+from charlm.runs.manifest import MODEL, promised, read_manifest
+from charlm.text.vocabulary import Vocabulary
+
+Tensors = dict[str, Tensor]
+
+
+class Teachers:
+    """Reads what the learner reads, and predicts by the mean of the runs' probabilities.
+
+    digests: the SHA-256 of each one's weights.
+    """
+
+    def __init__(self, models: Sequence[CharModel], digests: Sequence[str], lanes: int) -> None:
+        self._computations = [computation_of(model) for model in models]
+        self._lanes, self.digests = lanes, list(digests)
+        self._states: list[States] = []
+        self.start_over()
+
+    def start_over(self) -> None:
+        """Go back to the initial states, as the lanes begin anew."""
+        self._states = [one.model.initial_states(self._lanes) for one in self._computations]
+
+    def probabilities(self, symbols: Tensor) -> Tensor:
+        """Read a window; return p of every symbol after each. Shapes: [T, B] -> [T, B, V]."""
+        mean: Tensor | None = None
+        for at, one in enumerate(self._computations):
+            logs, self._states[at] = one.log_probabilities(symbols, self._states[at])
+            mean = logs.exp_() if mean is None else mean.add_(logs.exp_())
+        assert mean is not None
+        return mean.div_(len(self._computations))
+
+    def state(self) -> Tensors:
+        """Return the tensors that a resumed run needs."""
+        return {
+            f"{number}.{layer}.{part}": value
+            for number, states in enumerate(self._states)
+            for layer, state in enumerate(states)
+            for part, value in enumerate(state)
+        }
+
+    def load(self, tensors: Tensors) -> None:
+        """Take over what `state` returned."""
+        self._states = [
+            [
+                tuple(
+                    tensors[f"{number}.{layer}.{part}"].to(value.device)
+                    for part, value in enumerate(state)
+                )
+                for layer, state in enumerate(states)
+            ]
+            for number, states in enumerate(self._states)
+        ]
+
+
+def read(
+    runs: Sequence[str], vocabulary: Vocabulary, lanes: int, device: torch.device
+) -> Teachers | None:
+    """Read the best checkpoints of runs, or the ones that are named; None for no runs.
+
+    Raises: UsageError where one reads other symbols; as `checkpoint.read`.
+    """
+    models, digests = [], []
+    for run in runs:
+        found, folder = locate(Path(run))
+        saved = checkpoint.read(folder or found.find("best"))
+        if saved.vocabulary != vocabulary:
+            raise UsageError(
+                f"the teacher {run} reads other symbols than this text has",
+                "teach with runs that were trained on the same text, cut in the same way",
+            )
+        model = CharModel.from_weights(saved.config.model, len(vocabulary), saved.weights)
+        models.append(model.to(device))
+        digests.append(promised(saved.folder, read_manifest(saved.folder), MODEL)[1])
+    return Teachers(models, digests, lanes) if models else None
+
+
+def refuse_other(teachers: Teachers | None, digests: object) -> None:
+    """Check on resuming that the teachers are those of before. Raises: DataError."""
+    own = teachers.digests if teachers else []
+    if own != (digests or []):
+        raise DataError(
+            "the teachers of this run are not what they were: one has been trained further",
+            "name the checkpoint that it was (runs/NAME/checkpoints/step-N), or train anew",
+        )

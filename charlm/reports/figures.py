@@ -16,25 +16,29 @@ def pictures(result: Result) -> list[Picture]:
     finals = ", ".join(
         f"{row['cell']} at {row['bits_per_character']['mean']:.3f}" for row in result["rows"]
     )
+    best = min(result["rows"], key=lambda row: row["bits_per_character"]["mean"])
+    fastest = max(result["rows"], key=lambda row: row["characters_per_second"])
     drawn = [
         Picture(
             "curves-characters",
-            "Bits per character against characters read",
-            "Validation loss, the mean over seeds, as far as all of them went; the band spans "
+            f"{best['cell']} ends lowest, at {best['bits_per_character']['mean']:.3f} bits",
+            "Bits per character on validation, the mean over seeds, as far as all of them went; "
+            "the band spans "
             "them. Dashed: counting alone.",
             f"Line chart: validation loss falls with the characters read; {finals}.",
             on_axes(lambda axes, ink: _curves(axes, ink, result, "characters")),
         ),
         Picture(
             "curves-seconds",
-            "Bits per character against seconds of training",
+            _first_by_the_clock(result),
             "The same runs, by the time that training took on this machine.",
             f"Line chart: validation loss falls with the seconds of training; {finals}.",
             on_axes(lambda axes, ink: _curves(axes, ink, result, "seconds")),
         ),
         Picture(
             "quality-speed",
-            "Quality against speed",
+            f"{best['cell']} predicts best"
+            + (" and trains fastest" if fastest is best else f", {fastest['cell']} trains fastest"),
             "Lower and further right is better. Bars: the standard deviation over seeds.",
             "Scatter chart: "
             + "; ".join(
@@ -61,14 +65,42 @@ def _gradient_picture(result: Result, key: str, when: str) -> Picture:
         f"{_by_lag(result, key, cell, 'h')[-1]:.1e} at the last"
         for cell in _cells(result)
     )
+    lags = len(_by_lag(result, key, _cells(result)[0], "h")) - 1
+    furthest = max(_cells(result), key=lambda cell: _by_lag(result, key, cell, "h")[-1])
     return Picture(
         key.replace("_", "-"),
-        f"How much gradient reaches back, {when}",
+        f"{when.capitalize()}, most gradient reaches {lags} steps back in {furthest}",
         "Norm of d loss(t) / d h(t-k) against k, the geometric mean over seeds. Thin dotted: the "
         "cell state c, where there is one.",
         f"Line chart on a logarithmic scale: the gradient shrinks with the steps back: {ends}.",
         on_axes(lambda axes, ink: _gradient(axes, result, key)),
     )
+
+
+def _first_by_the_clock(result: Result) -> str:
+    """Say which cell is ahead when the first of them has ended."""
+    curves = {
+        cell: [run["curve"] for run in result["runs"] if run["cell"] == cell]
+        for cell in _cells(result)
+    }
+    end = min(curve[-1]["seconds"] for own in curves.values() for curve in own)
+
+    def bits(own: list[list[dict[str, float]]]) -> float:
+        return float(
+            np.mean(
+                [
+                    np.interp(
+                        end,
+                        [row["seconds"] for row in curve],
+                        [row["bits_per_character"] for row in curve],
+                    )
+                    for curve in own
+                ]
+            )
+        )
+
+    ahead = min(curves, key=lambda cell: bits(curves[cell]))
+    return f"After {end:.3g} seconds of training {ahead} is ahead"
 
 
 # ---- drawing ------------------------------------------------------------------------------------

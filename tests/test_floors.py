@@ -23,7 +23,7 @@ FLOORS: list[set[str]] = [
     {"inspect"},
     {"compare"},
     {"reports"},
-    {"terminal"},
+    {"terminal", "lecture"},
     {"notebook"},
     {"api"},
     {"cli"},

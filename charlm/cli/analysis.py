@@ -1,7 +1,7 @@
-"""The command line of what tells about models: compare, inspect, runs, bench."""
+"""The command line of what tells about models: compare, inspect, lecture, runs, bench."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -118,6 +118,24 @@ def inspect(
         threads=threads,
         as_json=as_json,
     )
+
+
+@app.command(short_help="Measure what the lecture claims, on a page.")
+def lecture(
+    data: Annotated[
+        str, typer.Option(help="A text to train on.", show_default="Python's standard library")
+    ] = "",
+    out: Annotated[Path, typer.Option(help="The directory of the page.")] = Path("lecture"),
+    language: Annotated[Literal["en", "ko"], typer.Option(help="The language of the page.")] = "en",
+    as_json: Json = False,
+    quiet: Quiet = False,
+    threads: Threads = None,
+    debug: Debug = False,
+) -> None:
+    """Measure every claim of the lecture notes on this machine: a page, in two to three minutes."""
+    from charlm.cli import lecture as command
+
+    command.lecture(data, out, language, threads=threads, as_json=as_json, quiet=quiet)
 
 
 @app.command(short_help="List the runs of a folder.")

@@ -49,16 +49,33 @@ class Written:
     text: str
 
 
-Block = Picture | Table | Coloured | Written | str
+@dataclass(frozen=True)
+class Equation:
+    """Lines of an equation."""
+
+    lines: str
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line that shows more. about: what it is for."""
+
+    about: str
+    line: str
+
+
+Block = Picture | Table | Coloured | Written | Equation | Command | str
 """What a section is made of; a string is a paragraph."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page under a title of its own."""
+    """A part of a page under a title of its own. holds: whether what the title claims is true, if
+    it claims anything."""
 
     title: str
     blocks: Sequence[Block]
+    holds: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +88,9 @@ class View:
     sections: Sequence[Section]
     data: Any
     about: str = ""
+    language: str = "en"
+    again: str = "To make it again"
+    """The heading above the command that makes the page."""
     pictures: list[Picture] = field(init=False, default_factory=list)
     """All figures, in order."""
 
@@ -79,30 +99,30 @@ class View:
         self.pictures.extend(block for block in blocks if isinstance(block, Picture))
 
 
-def write(view: View, folder: Path, made_by: str) -> Path:
-    """Write a view's page and its figures as PNG into a folder; return the page.
+def write(view: View, folder: Path, made_by: str, *, pngs: bool = True) -> Path:
+    """Write a view's page into a folder, its figures too where `pngs`; return the page.
 
     made_by: the command that makes it again. Raises: CharlmError where one cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for picture in view.pictures:
+        for picture in view.pictures if pngs else ():
             replace(folder / f"{picture.name}.png", picture.png())
     except OSError as error:
         raise CharlmError(
             f"cannot write to {folder}: {error.strerror}", "make room, or name another --out"
         ) from None
     path = folder / f"{view.name}.html"
-    write_page(path, html(view, made_by))
+    write_page(path, html(view, made_by, pngs=pngs))
     return path
 
 
-def html(view: View, made_by: str) -> str:
+def html(view: View, made_by: str, *, pngs: bool = True) -> str:
     """Make the page. All text in it is escaped; only the figures are taken as they are."""
     sections = [
-        (section.title, [_for_page(block) for block in section.blocks]) for section in view.sections
+        (section, [_for_page(block) for block in section.blocks]) for section in view.sections
     ]
-    return render("view.html.j2", view=view, sections=sections, made_by=made_by)
+    return render("view.html.j2", view=view, sections=sections, made_by=made_by, pngs=pngs)
 
 
 def _for_page(block: Block) -> tuple[str, Any]:

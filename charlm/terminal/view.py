@@ -1,6 +1,6 @@
 """A view of a model on the terminal: what was found, then its tables."""
 
-from charlm.reports.view import Section, Table, View
+from charlm.reports.view import Command, Equation, Section, Table, View
 from charlm.terminal.console import print_columns, print_result, print_status
 
 LONGEST = 40
@@ -17,6 +17,27 @@ def show(view: View) -> None:
     print_result("")
 
 
+def show_all(view: View) -> None:
+    """Print a view whole: every section with its verdict, tables, equations and words."""
+    print_result(view.title, "bold")
+    for line in (view.about, *view.sentences):
+        print_result(line)
+    for section in view.sections:
+        mark = {True: "\u2713 ", False: "\u2717 ", None: ""}[section.holds]
+        print_result("")
+        print_result(mark + section.title, "bold")
+        for block in section.blocks:
+            if isinstance(block, str):
+                print_result(block)
+            elif isinstance(block, Equation):
+                for line in block.lines.splitlines():
+                    print_result(f"    {line}")
+            elif isinstance(block, Command):
+                print_result(f"{block.about} {block.line}", "dim")
+            elif isinstance(block, Table):
+                _table(block)
+
+
 def _tables(section: Section) -> None:
     for block in section.blocks:
         if not isinstance(block, Table):
@@ -25,8 +46,12 @@ def _tables(section: Section) -> None:
         title = ": ".join(part for part in (section.title, block.about) if part)
         if title:
             print_result(title, "dim")
-        rows = block.rows[:LONGEST]
-        right = () if block.is_text else range(1, len(block.heading))
-        print_columns(block.heading, rows, right=right)
-        if len(block.rows) > LONGEST:
-            print_status(f"and {len(block.rows) - LONGEST} more rows, on the page")
+        _table(block)
+
+
+def _table(block: Table) -> None:
+    rows = block.rows[:LONGEST]
+    right = () if block.is_text else range(1, len(block.heading))
+    print_columns(block.heading, rows, right=right)
+    if len(block.rows) > LONGEST:
+        print_status(f"and {len(block.rows) - LONGEST} more rows, on the page")

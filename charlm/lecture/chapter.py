@@ -1,0 +1,71 @@
+"""A chapter of the lecture: a claim or question, what was measured of it, and where to see more."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from charlm.reports.view import Block, Command, Equation, Section
+
+LANGUAGES = ("en", "ko")
+
+
+class Words:
+    """The lecture's words in a language, by chapter and name."""
+
+    def __init__(self, language: str) -> None:
+        source = files("charlm.lecture").joinpath("words", f"{language}.toml")
+        self._chapters = tomllib.loads(source.read_text("utf-8"))
+        self.language = language
+
+    def text(self, chapter: str, name: str, values: Mapping[str, Any] | None = None) -> str:
+        """Return a sentence, with values in it."""
+        found: str = self._chapters[chapter][name]
+        return found.format_map(values or {})
+
+    def paragraphs(self, chapter: str, values: Mapping[str, Any]) -> list[str]:
+        """Return what a chapter says beneath its figures."""
+        return [text.format_map(values) for text in self._chapters[chapter]["says"]]
+
+    def everything(self) -> str:
+        """Return all sentences as one text."""
+        pieces: list[str] = []
+        for chapter in self._chapters.values():
+            for value in chapter.values():
+                pieces += value if isinstance(value, list) else [value]
+        return "\n".join(pieces)
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """What was measured. key: of its words. holds: whether the claim does; None for no claim.
+
+    equation: lines. figures: shown before the words. values: stand in the words and in JSON. more:
+    the command that shows more.
+    """
+
+    key: str
+    figures: Sequence[Block]
+    values: Mapping[str, Any]
+    holds: bool | None = None
+    equation: str = ""
+    more: str = ""
+
+    def section(self, words: Words) -> Section:
+        """Return the chapter as a part of the page, figures first."""
+        blocks: list[Block] = [Equation(self.equation)] if self.equation else []
+        blocks += self.figures
+        blocks += words.paragraphs(self.key, self.values)
+        if self.more:
+            blocks.append(Command(words.text("page", "more"), self.more))
+        return Section(words.text(self.key, "title", self.values), blocks, self.holds)
+
+    def as_json(self, words: Words) -> dict[str, Any]:
+        """Return what `lecture --json` prints of it."""
+        return {
+            "chapter": self.key,
+            "title": words.text(self.key, "title", self.values),
+            "holds": self.holds,
+            "values": dict(self.values),
+        }

@@ -1,0 +1,64 @@
+"""The lecture: all chapters in the order of the notes, as one view."""
+
+import time
+from collections.abc import Callable, Iterator
+
+from charlm.lecture import lighter, memory, practice, recurrence
+from charlm.lecture.chapter import Chapter, Words
+from charlm.lecture.lab import Lab
+from charlm.reports.view import View
+
+CHAPTERS: list[Callable[[Lab, Words], Chapter]] = [
+    recurrence.same_function,
+    recurrence.kinds,
+    recurrence.hello,
+    recurrence.zero_centred,
+    recurrence.truncated,
+    recurrence.vanishing_toy,
+    recurrence.vanishing,
+    memory.gates,
+    memory.keep_or_erase,
+    memory.belt,
+    lighter.two_forms,
+    lighter.one_three_four,
+    lighter.faster,
+    lighter.as_good,
+    memory.addition,
+    practice.parameters,
+    practice.shapes,
+    practice.output_and_last,
+    practice.initialisation,
+    practice.early_steps,
+    practice.packing,
+    practice.vocabulary,
+    practice.korean,
+]
+
+
+def chapters(lab: Lab, words: Words) -> Iterator[Chapter]:
+    """Measure the chapters one after another. Raises: DataError for a text that is too short."""
+    for make in CHAPTERS:
+        yield make(lab, words)
+
+
+def lecture(lab: Lab, words: Words, began: float) -> View:
+    """Measure everything, and return it as a page. began: by `time.perf_counter`."""
+    found = list(chapters(lab, words))
+    judged = [chapter.holds for chapter in found if chapter.holds is not None]
+    values = {
+        "holds": sum(judged),
+        "claims": len(judged),
+        "parameters": lab.trained["lstm"].parameters,
+        "text": lab.name or words.text("page", "library"),
+        "seconds": time.perf_counter() - began,
+    }
+    return View(
+        "lecture",
+        words.text("page", "title", values),
+        [words.text("page", "first")],
+        [chapter.section(words) for chapter in found],
+        [chapter.as_json(words) for chapter in found],
+        about=words.text("page", "about", values),
+        language=words.language,
+        again=words.text("page", "again"),
+    )

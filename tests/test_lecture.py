@@ -1,0 +1,125 @@
+"""The lecture: every claim measured, in both languages, on a page that needs nothing else."""
+
+import json
+import re
+import string
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import Tags, browse, needs_browser
+from conftest import words as some_words
+
+from charlm.lecture import lab as laboratory
+from charlm.lecture.chapter import LANGUAGES, Words
+from charlm.lecture.lab import Lab
+from charlm.lecture.page import CHAPTERS, chapters
+from charlm.reports import view as pages
+
+
+def catalogue(language: str) -> dict[str, Any]:
+    source = files("charlm.lecture").joinpath("words", f"{language}.toml")
+    return tomllib.loads(source.read_text("utf-8"))
+
+
+def fields(text: str) -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+
+
+def test_languages_say_the_same() -> None:
+    english, korean = (catalogue(language) for language in LANGUAGES)
+    assert {key: set(own) for key, own in english.items()} == {
+        key: set(own) for key, own in korean.items()
+    }
+    for key, own in english.items():
+        for name, text in own.items():
+            one, other = (
+                " ".join(found) if isinstance(found, list) else found
+                for found in (text, korean[key][name])
+            )
+            assert fields(one) == fields(other), (key, name)
+            assert one.count(" | ") == other.count(" | "), (key, name)
+
+
+@pytest.fixture(scope="session")
+def measured(tmp_path_factory: pytest.TempPathFactory, kernels_folder: Path) -> Any:
+    """All chapters, from models that have hardly been trained."""
+    from conftest import new_cache
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHARLM_CACHE", new_cache(tmp_path_factory, kernels_folder))
+        patch.setattr(laboratory, "STEPS", 40)
+        patch.setattr(laboratory, "SHORT", 10)
+        patch.setattr(laboratory, "WIDTH", 32)
+        path = tmp_path_factory.mktemp("lecture") / "words.txt"
+        path.write_text(some_words(12_000), encoding="utf-8")
+        lab, english = Lab(str(path)), Words("en")
+        return lab, {chapter.key: chapter for chapter in chapters(lab, english)}
+
+
+ALWAYS = [
+    "same_function",
+    "hello",
+    "vanishing_toy",
+    "gates",
+    "keep_or_erase",
+    "addition",
+    "two_forms",
+    "one_three_four",
+    "output_and_last",
+    "packing",
+]
+"""What is true of the equations, however little was trained."""
+
+
+def test_claims_about_the_equations_hold(measured: Any) -> None:
+    _, found = measured
+    assert len(found) == len(CHAPTERS)
+    assert {key for key in ALWAYS if found[key].holds is not True} == set()
+    assert found["one_three_four"].values["lstm"] == 4
+    assert found["hello"].values["after"] == 4
+
+
+def test_shapes_are_those_of_pytorchs_documentation(measured: Any) -> None:
+    _, found = measured
+    rows = found["shapes"].figures[0].rows
+    assert rows[0][1:] == ("[7, 5]", "[2, 4]", "[2, 4]", "[7, 4]", "[2, 4]", "[2, 4]")
+    assert rows[3][1:5] == ("[3, 7, 5]", "[4, 3, 4]", "[4, 3, 4]", "[3, 7, 8]")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_page_needs_nothing_from_elsewhere(measured: Any, language: str, tmp_path: Path) -> None:
+    _, found = measured
+    said = Words(language)
+    view = pages.View(
+        "lecture",
+        "title",
+        [],
+        [chapter.section(said) for chapter in found.values()],
+        [chapter.as_json(said) for chapter in found.values()],
+        language=language,
+    )
+    json.dumps(view.data)
+    path = pages.write(view, tmp_path, "charlm lecture", pngs=False)
+    page = path.read_text(encoding="utf-8")
+    assert f'<html lang="{language}">' in page
+    assert len(page) < 3_000_000
+    tags = Tags(page)
+    assert not tags.mistakes
+    assert not tags.stack
+    assert not any(tag in ("script", "iframe", "img", "object") for tag, _ in tags.tags)
+    assert not re.search(r"url\((?!#)|@import", page)
+    assert not list(tmp_path.glob("*.png"))
+
+
+@needs_browser
+def test_browser_has_nothing_to_complain_about(measured: Any, tmp_path: Path) -> None:
+    _, found = measured
+    sections = [chapter.section(Words("ko")) for chapter in found.values()]
+    view = pages.View("lecture", "t", [], sections, {}, language="ko")
+    path = pages.write(view, tmp_path, "charlm lecture", pngs=False)
+    dom, log = browse(path.as_uri(), tmp_path, "--dump-dom")
+    assert "CONSOLE" not in log, log
+    assert dom.count("<figure") == 7

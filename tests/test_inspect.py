@@ -276,6 +276,18 @@ def test_unit_that_follows_a_feature_is_found() -> None:
     assert found.held_out < -0.98
 
 
+def test_halves_share_no_place() -> None:
+    vocabulary = Vocabulary("char", "none", tuple(range(97, 97 + SIZE)), has_unknown=False)
+    text = np.arange(300) % SIZE
+    text[:150], text[150:] = text[:150] % 4, text[150:] % 4 + 5  # so that each half is told apart
+    own = excerpt.Excerpt(vocabulary, text.astype(np.uint8), 0, 300)
+    halves, asked = units.read_units(model_of("gru").float(), own)
+    first, second = (set(half.characters) for half in halves)
+    assert not first & second
+    size = sum(len(half.characters) for half in halves)
+    assert all(len(values) == size for values in asked.values())
+
+
 def test_correlations_are_pearsons() -> None:
     generator = np.random.default_rng(1)
     a = generator.standard_normal((50, 3)).astype(np.float32)

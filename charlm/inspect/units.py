@@ -16,7 +16,7 @@ from charlm.models.recurrent import CharModel
 
 LANES, STEPS, WARM_UP = 32, 1_024, 128
 """How much is read: lanes side by side, and what each reads before it counts."""
-LEAST = 4 * WARM_UP
+LEAST = 100
 """Symbols of validation text, at least."""
 
 
@@ -52,7 +52,8 @@ def read_units(model: CharModel, excerpt: Excerpt) -> tuple[list[Read], dict[str
     """Read two halves of validation text; return what all units did in each, and the features of
     both, one half behind the other."""
     lanes = max(2, min(LANES, len(excerpt) // (2 * WARM_UP)))
-    given = lanes_of(excerpt.source, excerpt.start, excerpt.stop, lanes, WARM_UP + STEPS)
+    steps = min(WARM_UP + STEPS, len(excerpt) // lanes)  # apart, so that one half is held out
+    given = lanes_of(excerpt.source, excerpt.start, excerpt.stop, lanes, steps)
     warm_up = min(WARM_UP, len(given) // 2)
     kept: list[Reals] = []
     labels: list[tuple[int, str, int]] = []

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import CELLS, TINY, charlm, words
+from conftest import CELLS, TINY, Command, charlm, words
 
 import charlm as package
 from charlm.cells import CELLS as KNOWN
@@ -392,29 +392,43 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+@pytest.fixture
+def there(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the run is."""
+    monkeypatch.chdir(run.parent)
+
+
+@pytest.fixture(autouse=True)
+def _less_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(truncation, "CHARACTERS", 20_000)
+
+
 VIEWS = ["units", "gradients", "context", "errors", "memorization", "bptt"]
 
 
+@pytest.mark.usefixtures("there")
 @pytest.mark.parametrize("view", VIEWS)
-def test_view_is_printed_and_written(run: Path, view: str) -> None:
-    done = charlm("inspect", "run", f"--{view}", "--json", cwd=run.parent)
+def test_view_is_printed_and_written(run: Path, view: str, command: Command) -> None:
+    done = command("inspect", "run", f"--{view}", "--json")
     assert done.returncode == 0, done.stderr
     assert list(json.loads(done.stdout)) == [view]
     page = (run / "inspect" / f"{view}.html").read_text(encoding="utf-8")
     assert f"charlm inspect run --{view}" in page
 
 
-def test_inspect_without_options_tells_what_the_run_is(run: Path) -> None:
-    done = charlm("inspect", "run", cwd=run.parent)
+@pytest.mark.usefixtures("there")
+def test_inspect_without_options_tells_what_the_run_is(run: Path, command: Command) -> None:
+    done = command("inspect", "run")
     assert done.returncode == 0, done.stderr
     assert "cells.0.weight_hh" in done.stdout
-    told = json.loads(charlm("inspect", "run", "--json", cwd=run.parent).stdout)["overview"]
+    told = json.loads(command("inspect", "run", "--json").stdout)["overview"]
     assert told["parameters"] == sum(one["size"] for one in told["tensors"])
     assert {one["gate"] for one in told["saturation"]} == {"i", "f", "o"}
 
 
-def test_gates_json_has_the_contracts_shape(run: Path) -> None:
-    done = charlm("inspect", "run", "--gates", "a lazy fox", "--json", cwd=run.parent)
+@pytest.mark.usefixtures("there")
+def test_gates_json_has_the_contracts_shape(run: Path, command: Command) -> None:
+    done = command("inspect", "run", "--gates", "a lazy fox", "--json")
     told = json.loads(done.stdout)["gates"]
     assert told["characters"] == list("a lazy fox")
     (layer,) = told["layers"]
@@ -422,8 +436,9 @@ def test_gates_json_has_the_contracts_shape(run: Path) -> None:
     assert np.array(layer["f"]).shape == (10, 12)
 
 
-def test_gradients_json_has_the_contracts_shape(run: Path) -> None:
-    done = charlm("inspect", "run", "--gradients", "--json", cwd=run.parent)
+@pytest.mark.usefixtures("there")
+def test_gradients_json_has_the_contracts_shape(run: Path, command: Command) -> None:
+    done = command("inspect", "run", "--gradients", "--json")
     told = json.loads(done.stdout)["gradients"]
     assert told["lags"] == list(range(201))
     for part in (told["h"], told["c"], told["fresh"]["h"]):
@@ -433,6 +448,7 @@ def test_gradients_json_has_the_contracts_shape(run: Path) -> None:
     assert (run / "inspect" / "influence.html").exists()
 
 
+@pytest.mark.usefixtures("there")
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -442,29 +458,31 @@ def test_gradients_json_has_the_contracts_shape(run: Path) -> None:
     ],
 )
 def test_bad_input_is_refused_before_anything_is_read(
-    run: Path, options: list[str], says: str
+    run: Path, options: list[str], says: str, command: Command
 ) -> None:
-    done = charlm("inspect", "run", *options, cwd=run.parent)
+    done = command("inspect", "run", *options)
     assert done.returncode == 2
     assert says in done.stderr
 
 
-def test_sample_tells_its_copies(run: Path) -> None:
+@pytest.mark.usefixtures("there")
+def test_sample_tells_its_copies(run: Path, command: Command) -> None:
     given = ("sample", "run", "--length", "40", "--seed", "1", "--check-copies")
-    done = charlm(*given, "--json", cwd=run.parent)
+    done = command(*given, "--json")
     assert done.returncode == 0, done.stderr
     (one,) = json.loads(done.stdout)["samples"]
     assert one["copied"]["characters"] == len(one["text"])
-    assert "train" in charlm(*given, cwd=run.parent).stderr
+    assert "train" in command(*given).stderr
 
 
-def test_sample_with_a_clamped_unit_is_another_text(run: Path) -> None:
+@pytest.mark.usefixtures("there")
+def test_sample_with_a_clamped_unit_is_another_text(run: Path, command: Command) -> None:
     given = ("sample", "run", "--length", "60", "--seed", "1")
-    free = charlm(*given, cwd=run.parent).stdout
-    held = charlm(*given, "--clamp", "0.3=9", cwd=run.parent)
+    free = command(*given).stdout
+    held = command(*given, "--clamp", "0.3=9")
     assert held.returncode == 0, held.stderr
     assert held.stdout != free
-    refused = charlm(*given, "--clamp", "0.3=9", "--with", "ngram", cwd=run.parent)
+    refused = command(*given, "--clamp", "0.3=9", "--with", "ngram")
     assert refused.returncode == 2
     assert "--clamp and --with go one at a time" in refused.stderr
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, charlm, words
+from conftest import TINY, Command, words
 from torch.nn import functional as F
 
 from charlm.backends.choice import load_library
@@ -62,15 +62,12 @@ def test_gradients_are_those_of_the_mixed_loss(kind: str, cell: str) -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command) -> Path:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "words.txt").write_text(words(1500), encoding="utf-8")
     for seed in ("0", "1"):
-        done = charlm(
-            *("train", "words.txt", "--run", f"teacher-{seed}", "-q", *SETTINGS),
-            *("--set", f"train.seed={seed}"),
-            cwd=tmp_path,
-        )
-        assert done.returncode == 0, done.stderr
+        given = ["train", "words.txt", "--run", f"teacher-{seed}", "-q", *SETTINGS]
+        assert command(*given, "--set", f"train.seed={seed}").returncode == 0
     return tmp_path
 
 
@@ -85,9 +82,8 @@ def weights(run: Path) -> dict[str, np.ndarray]:
     return load_file(run / "checkpoints" / latest / "model.safetensors")
 
 
-def test_taught_run_resumes_bit_for_bit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(folder)
-    whole = charlm(*NEXT, "--run", "whole", cwd=folder)
+def test_taught_run_resumes_bit_for_bit(folder: Path, command: Command) -> None:
+    whole = command(*NEXT, "--run", "whole")
     assert whole.returncode == 0, whole.stderr
     changes = [*SETTINGS[1::2], "train.seed=2"]
     flags = {"data.path": "words.txt", "train.teachers": ["teacher-0", "teacher-1"]}
@@ -105,19 +101,18 @@ def test_taught_run_resumes_bit_for_bit(folder: Path, monkeypatch: pytest.Monkey
         assert (value == weights(folder / "cut")[name]).all()
 
 
-def test_taught_run_learns_something_else(folder: Path) -> None:
+def test_taught_run_learns_something_else(folder: Path, command: Command) -> None:
     for name, given in (("taught", NEXT), ("alone", NEXT[: -len(TEACHERS)])):
-        done = charlm(*given, "--run", name, cwd=folder)
+        done = command(*given, "--run", name)
         assert done.returncode == 0, done.stderr
     alone = weights(folder / "alone")
     assert any((v != alone[name]).any() for name, v in weights(folder / "taught").items())
 
 
-def test_teacher_of_another_text_is_refused(folder: Path) -> None:
+def test_teacher_of_another_text_is_refused(folder: Path, command: Command) -> None:
     (folder / "other.txt").write_text("0123456789 \n" * 500, encoding="utf-8")
-    done = charlm(
-        *("train", "other.txt", "--run", "student", "-q", *SETTINGS, "--teacher", "teacher-0"),
-        cwd=folder,
+    done = command(
+        *("train", "other.txt", "--run", "student", "-q", *SETTINGS, "--teacher", "teacher-0")
     )
     assert done.returncode == 2
     assert "the teacher" in done.stderr
@@ -125,18 +120,17 @@ def test_teacher_of_another_text_is_refused(folder: Path) -> None:
     assert not (folder / "student").exists()
 
 
-def test_teacher_that_was_trained_further_is_refused_on_resuming(folder: Path) -> None:
-    done = charlm(*NEXT, "--run", "student", cwd=folder)
+def test_teacher_that_was_trained_further_is_refused_on_resuming(
+    folder: Path, command: Command
+) -> None:
+    done = command(*NEXT, "--run", "student")
     assert done.returncode == 0, done.stderr
     state = next((folder / "student" / "checkpoints").glob("step-*/state.json"))
     assert len(json.loads(state.read_text(encoding="utf-8"))["teachers"]) == 2
-    further = charlm(
-        *("train", "--resume", "--run", "teacher-1", "-q", "--set", "train.steps=200"),
-        cwd=folder,
+    further = command(
+        *("train", "--resume", "--run", "teacher-1", "-q", "--set", "train.steps=200")
     )
     assert further.returncode == 0, further.stderr
-    again = charlm(
-        *("train", "--resume", "--run", "student", "-q", "--set", "train.steps=80"), cwd=folder
-    )
+    again = command(*("train", "--resume", "--run", "student", "-q", "--set", "train.steps=80"))
     assert again.returncode == 2, again.stderr
     assert "not what they were" in again.stderr

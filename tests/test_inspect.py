@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from browser import browse, looked_at, needs_browser
 from conftest import CELLS, TINY, Command, charlm, words
 
 import charlm as package
@@ -32,9 +33,12 @@ from charlm.inspect import (
     units,
 )
 from charlm.inspect import jacobian as jacobians
+from charlm.inspect import probe as probes
 from charlm.inspect.influence import influence
 from charlm.models.modules import to_torch
 from charlm.models.recurrent import CharModel
+from charlm.reports import influence as influence_page
+from charlm.reports import view as pages
 from charlm.sampling.clamp import ClampedEngine, parse_clamps
 from charlm.text.vocabulary import Vocabulary
 
@@ -323,6 +327,60 @@ def test_clamp_of_what_is_not_there_is_refused(given: str) -> None:
         parse_clamps([given], model_of("lstm"))
 
 
+# ---- probe --------------------------------------------------------------------------------------
+
+
+def test_probe_reads_a_label_that_the_state_holds() -> None:
+    model = model_of("gru", layers=1).float()
+    vocabulary = Vocabulary("char", "none", tuple(range(97, 97 + SIZE)), has_unknown=False)
+    generator = np.random.default_rng(0)
+    labelled = []
+    for _ in range(200):
+        letters = "".join(chr(97 + s) for s in generator.integers(0, 4, generator.integers(1, 9)))
+        good = generator.random() < 0.5
+        labelled.append(("good" if good else "bad", letters + ("e" if good else "f")))
+    found = probes.probe(model, vocabulary, labelled)
+    assert found.labels == ("bad", "good")
+    assert found.accuracy > 0.95  # the last letter is the label
+    assert found.unit_accuracy > found.majority
+    lied = [(label, text) for (label, _), (_, text) in pairwise(labelled)]
+    assert probes.probe(model, vocabulary, lied).accuracy < 0.65
+
+
+def test_final_states_are_those_of_reading_each_text_alone() -> None:
+    model = model_of("lstm").float()
+    vocabulary = Vocabulary("char", "none", tuple(range(97, 97 + SIZE)), has_unknown=False)
+    texts = ["abc", "d", "aabbccdd", "hg"]
+    found, names = probes.final_states(model, vocabulary, texts)
+    assert len(names) == found.shape[1] == 2 * 2 * 6
+    for row, text in zip(found, texts, strict=True):
+        seen = trace.trace(model, vocabulary.encode(text), list(text))
+        wanted = np.concatenate(
+            [seen.layers[layer][part][-1] for layer in range(2) for part in ("h", "c")]
+        )
+        assert np.allclose(row, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("no tab here\n", "has no tab"),
+        ("a\tx\n" * 50, "with 1 labels"),
+        ("a\tx\nb\ty\n", "2 lines"),
+    ],
+)
+def test_labels_that_cannot_be_probed_are_refused(content: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "lines.tsv").write_text(content, encoding="utf-8")
+    vocabulary = Vocabulary("char", "none", tuple(range(97, 97 + SIZE)), has_unknown=False)
+
+    def probed() -> probes.Probe:
+        labelled = probes.read_labelled(tmp_path / "lines.tsv")
+        return probes.probe(model_of("rnn"), vocabulary, labelled)
+
+    with pytest.raises(CharlmError, match=says):
+        probed()
+
+
 # ---- copies -------------------------------------------------------------------------------------
 
 
@@ -522,3 +580,30 @@ def test_every_cell_can_be_looked_into(cell: str, tmp_path: Path) -> None:
     if cell == "rnn":
         with pytest.raises(UsageError, match="a rnn has no gates"):
             package.load(summary["run"]).gates("fox")
+
+
+HOSTILE = "<script>alert(1)</script> \"'& \u202e fox\n"
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [390, 1200])
+def test_pages_are_well_behaved_in_a_browser(run: Path, tmp_path: Path, width: int) -> None:
+    look = package.load(run).inspect()
+    view = look.gates(HOSTILE)
+    page = pages.write(view, tmp_path, "charlm inspect " + HOSTILE)
+    assert "<script>alert" not in page.read_text(encoding="utf-8")
+    drawn = influence_page.write(look.name, *look.influence(), tmp_path)
+    for path in (page, drawn):
+        dom, log = browse(path.as_uri(), tmp_path, "--dump-dom")
+        assert "CONSOLE" not in log, log
+        assert "<h1>" in dom
+        assert path.stat().st_size < 3_000_000
+    found = looked_at(page, tmp_path, width)
+    assert found["overflow"] <= 0
+    assert found["twice"] == []
+    assert [figure["name"] for figure in found["figures"]] == [p.name for p in view.pictures]
+    dark = looked_at(page, tmp_path, width, "--blink-settings=preferredColorScheme=0")
+    assert dark["colour"] == "rgb(20, 20, 22)"
+    target = tmp_path / "page.pdf"
+    browse(page.as_uri(), tmp_path, f"--print-to-pdf={target}")
+    assert target.read_bytes()[:5] == b"%PDF-"

@@ -81,6 +81,10 @@ def inspect(
     units: Annotated[
         bool, typer.Option("--units", help="Units that follow a property of the text.")
     ] = False,
+    probe: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Read labels from its states: label, tab, text a line."),
+    ] = None,
     gradients: Annotated[
         bool, typer.Option("--gradients", help="How far the gradient reaches back, and why.")
     ] = False,
@@ -111,7 +115,7 @@ def inspect(
 
     command.inspect(
         run,
-        command.Wanted(gates, units, gradients, context, errors, memorization, bptt),
+        command.Wanted(gates, probe, units, gradients, context, errors, memorization, bptt),
         out,
         which=which,
         device=device or "cpu",

@@ -3,7 +3,7 @@
 import shlex
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,10 @@ from charlm.terminal import view as terminal
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be looked at. gates: the text, None for not at all."""
+    """What is to be looked at. gates: the text, None for not at all; probe: likewise the file."""
 
     gates: str | None
+    probe: Path | None
     units: bool
     gradients: bool
     context: bool
@@ -36,7 +37,9 @@ class Wanted:
     def words(self) -> list[str]:
         """Return the options, as on the command line."""
         named = [f"--{name}" for name in OTHERS if getattr(self, name)]
-        return ([] if self.gates is None else ["--gates", self.gates]) + named
+        given = [] if self.gates is None else ["--gates", self.gates]
+        given += [] if self.probe is None else ["--probe", str(self.probe)]
+        return given + named
 
 
 OTHERS = ("units", "gradients", "context", "errors", "memorization", "bptt")
@@ -57,7 +60,7 @@ def inspect(
     if threads:
         torch.set_num_threads(threads)
     if wanted.gates == "-":
-        wanted = Wanted(sys.stdin.read(10_000_000), *(getattr(wanted, name) for name in OTHERS))
+        wanted = replace(wanted, gates=sys.stdin.read(10_000_000))
     if wanted.gates is not None:
         refuse_length(wanted.gates)  # before anything is loaded
     if out is not None and out.exists() and not out.is_dir():
@@ -95,6 +98,8 @@ def _views(
     text = wanted.gates
     if text is not None:
         yield "gates", lambda: look.gates(text)
+    if (labelled := wanted.probe) is not None:
+        yield "probe", lambda: look.probe(labelled)
     makers = {
         "units": look.units,
         "gradients": look.gradients,
@@ -110,6 +115,8 @@ def _command(run: str, key: str, wanted: Wanted) -> str:
     words = ["charlm", "inspect", run]
     if key == "gates" and wanted.gates is not None:
         words += ["--gates", wanted.gates]
+    elif key == "probe":
+        words += ["--probe", str(wanted.probe)]
     elif key != "overview":
         words.append(f"--{key}")
     return shlex.join(words)

@@ -22,6 +22,7 @@ from charlm.inspect import units as following
 from charlm.inspect.copies import Copied, shared_spans
 from charlm.inspect.excerpt import Excerpt, characters, own_text, validation
 from charlm.inspect.influence import influence
+from charlm.inspect.probe import probe, read_labelled
 from charlm.models.ngram import NGram
 from charlm.models.recurrent import CharModel
 from charlm.reports.inspection.context import context_view
@@ -30,6 +31,7 @@ from charlm.reports.inspection.gates import gates_view
 from charlm.reports.inspection.gradients import gradients_view
 from charlm.reports.inspection.memorization import memorization_view
 from charlm.reports.inspection.overview import overview
+from charlm.reports.inspection.probe import probe_view
 from charlm.reports.inspection.truncation import truncation_view
 from charlm.reports.inspection.units import units_view
 from charlm.reports.view import View
@@ -128,6 +130,13 @@ class Inspection:
             threads=torch.get_num_threads(),
         )
         return "".join(generation)
+
+    def probe(self, path: Path) -> View:
+        """Show how well a label can be read from the states. path: see `read_labelled`.
+
+        Raises: DataError.
+        """
+        return probe_view(self.name, probe(self.model, self.vocabulary, read_labelled(path)))
 
     def gradients(self) -> View:
         """Show how far the gradient reaches back, and why."""

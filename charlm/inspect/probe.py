@@ -1,0 +1,139 @@
+"""What a label can be read from: a linear probe on the states of a model that never saw one.
+
+Symbols: N lines, U units.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from charlm.errors import DataError
+from charlm.inspect.trace import walk
+from charlm.models.recurrent import CharModel
+from charlm.text.reading import cannot_read
+from charlm.text.vocabulary import Vocabulary
+
+Reals = NDArray[np.float64]
+
+MOST, LEAST = 20_000, 40
+"""Lines that are read, and that it takes."""
+LANES, LONGEST = 128, 400
+"""Lines read side by side, and symbols of each; of a longer line, the last ones."""
+RIDGE = 10.0
+"""Added to the diagonal of the correlations of N standardised units."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How well a label is read from the state behind the last symbol of a line, on held-out lines.
+
+    labels: the two of them. majority: the share of the commoner one. accuracy: of the linear probe.
+    layer, state, unit: the single best unit, chosen on the other half; unit_accuracy: its own.
+    """
+
+    labels: tuple[str, str]
+    lines: int
+    majority: float
+    accuracy: float
+    layer: int
+    state: str
+    unit: int
+    unit_accuracy: float
+
+
+def read_labelled(path: Path) -> list[tuple[str, str]]:
+    """Read lines of a label, a tab and a text. Raises: DataError where a line has no tab."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError):
+            raise cannot_read(str(path), error) from None
+        raise DataError(f"{path} is not UTF-8", "convert it (iconv -t UTF-8)") from None
+    found = []
+    for number, line in enumerate(lines[:MOST], start=1):
+        label, tab, text = line.partition("\t")
+        if not tab:
+            raise DataError(
+                f"line {number} of {path} has no tab: {line[:40]!r}",
+                "write a label, a tab and the text in each line",
+            )
+        if text:
+            found.append((label, text))
+    return found
+
+
+def probe(model: CharModel, vocabulary: Vocabulary, labelled: list[tuple[str, str]]) -> Probe:
+    """Fit a linear probe on half of the lines, and judge it on the other half.
+
+    The label is one of two. Ridge regression on the standardised state, all parts of all layers.
+
+    Raises: DataError for other than two labels, or too few lines.
+    """
+    counts = Counter(label for label, _ in labelled)
+    if len(counts) != 2 or len(labelled) < LEAST:
+        named = ", ".join(f"{label!r} ({count})" for label, count in counts.most_common(5))
+        raise DataError(
+            f"{len(labelled):,} lines with {len(counts)} labels: {named}",
+            f"give at least {LEAST} lines with two labels",
+        )
+    first, second = sorted(counts)
+    order = np.random.default_rng(0).permutation(len(labelled))
+    wanted = np.array([1.0 if labelled[at][0] == second else -1.0 for at in order])
+    values, names = final_states(model, vocabulary, [labelled[at][1] for at in order])
+    half = len(order) // 2
+    mean, spread = values[:half].mean(0), values[:half].std(0) + 1e-9
+    standard = (values - mean) / spread
+    own, goal = standard[:half], wanted[:half]
+    centre = goal.mean()
+    gram = own.T @ own / half + RIDGE / half * np.eye(own.shape[1])
+    weights = np.linalg.solve(gram, own.T @ (goal - centre) / half)
+    guess = standard[half:] @ weights + centre
+    likeness = own.T @ (goal - centre) / half
+    best = int(np.abs(likeness).argmax())
+    single = standard[half:, best] * np.sign(likeness[best])
+    truth = wanted[half:] > 0
+    return Probe(
+        (first, second),
+        len(labelled),
+        max(truth.mean(), 1 - truth.mean()),
+        float(((guess > 0) == truth).mean()),
+        *names[best],
+        float(((single > 0) == truth).mean()),
+    )
+
+
+def final_states(
+    model: CharModel, vocabulary: Vocabulary, texts: list[str]
+) -> tuple[Reals, list[tuple[int, str, int]]]:
+    """Return the state behind the last symbol of each text, read from the initial state, and which
+    unit each column is: layer, part of the state, number. Shapes: [N, U]."""
+    encoded = [vocabulary.encode(text)[-LONGEST:] for text in texts]
+    order = np.argsort([len(one) for one in encoded], kind="stable")  # alike lengths side by side
+    rows: dict[int, Reals] = {}
+    names: list[tuple[int, str, int]] = []
+    device = model.head.weight.device
+    for begin in range(0, len(order), LANES):
+        group = order[begin : begin + LANES]
+        lengths = np.array([max(1, len(encoded[at])) for at in group])
+        given = np.zeros((int(lengths.max()), len(group)), np.int64)
+        for lane, at in enumerate(group):
+            given[: len(encoded[at]), lane] = encoded[at]
+        states = model.initial_states(len(group))
+        for step, seen in enumerate(walk(model, torch.from_numpy(given).to(device), states)):
+            ended = np.flatnonzero(lengths == step + 1)
+            if not ended.size:
+                continue
+            parts = [
+                (layer, name, value.double().cpu().numpy())
+                for layer, (cell, own) in enumerate(zip(model.layers(), seen, strict=True))
+                for name, value in own.items()
+                if name in cell.state_parts and value.dim() == 2
+            ]
+            names = [(at, name, unit) for at, name, v in parts for unit in range(v.shape[1])]
+            joined = np.concatenate([value[ended] for _, _, value in parts], axis=1)
+            rows |= {int(group[lane]): row for lane, row in zip(ended, joined, strict=True)}
+    return np.stack([rows[at] for at in range(len(texts))]), names

@@ -1,7 +1,5 @@
 """Chapters on the recurrence: one function at every step, "hello", tanh, vanishing gradients."""
 
-import math
-
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -15,6 +13,8 @@ from charlm.inspect.truncation import truncation_errors
 from charlm.lecture.chapter import Chapter, Words
 from charlm.lecture.lab import CELLS, Lab
 from charlm.models.recurrent import CharModel
+from charlm.reports.inspection.gradients import toy_picture
+from charlm.reports.inspection.truncation import angle, angle_picture
 from charlm.reports.picture import COLOURS, STYLES, Picture, colour_of, on_axes, plain_log
 from charlm.reports.view import Table
 
@@ -166,21 +166,13 @@ def zero_centred(lab: Lab, words: Words) -> Chapter:
 def truncated(lab: Lab, words: Words) -> Chapter:
     """Compare truncated gradients with the full one."""
     errors = truncation_errors(lab.trained["lstm"].model, lab.held_out)
-    angles = {one.steps: math.degrees(math.acos(min(1.0, one.cosine))) for one in errors}
-
-    def draw(axes: Axes, ink: str) -> None:
-        axes.plot(list(angles), list(angles.values()), color=COLOURS[0], marker="o", markersize=4)
-        axes.set_xscale("log", base=2)
-        axes.set_xticks(list(angles), [str(T) for T in angles], fontsize=8)
-        axes.set_ylim(bottom=0)
-        axes.set_xlabel("steps before the gradient is cut, T")
-        axes.set_ylabel("angle to the full one, degrees")
-
-    picture = Picture(
-        "truncated", words.text("truncated", "figure"),
-        words.text("truncated", "caption"),
-        "Line chart: the angle between truncated and full gradient falls with T.", on_axes(draw),
-    )  # fmt: skip
+    angles = {one.steps: angle(one) for one in errors}
+    picture = angle_picture(
+        errors,
+        name="truncated",
+        title=words.text("truncated", "figure"),
+        caption=words.text("truncated", "caption"),
+    )
     return Chapter(
         "truncated",
         [picture],
@@ -193,23 +185,13 @@ def truncated(lab: Lab, words: Words) -> Chapter:
 def vanishing_toy(lab: Lab, words: Words) -> Chapter:
     """Show powers of a number, with tanh and without."""
     found = toy.toy(list(FACTORS), LAGS)
-
-    def draw(axes: Axes, ink: str) -> None:
-        for at, b in enumerate(FACTORS):
-            axes.semilogy(found["powers"][at], color=COLOURS[at], linestyle=":", linewidth=1)
-            with_tanh = np.maximum(found["gradient"][at], 1e-12)
-            axes.semilogy(with_tanh, color=COLOURS[at], label=f"b = {b:g}")
-        axes.set_ylim(1e-10, 1e6)
-        plain_log(axes)
-        axes.set_xlabel("steps back, k")
-        axes.set_ylabel("d h(t) / d h(t-k)")
-        axes.legend(loc="lower left", ncols=2, fontsize=8)
-
-    picture = Picture(
-        "lecture-toy", words.text("vanishing_toy", "figure"),
-        words.text("vanishing_toy", "caption"),
-        "Line chart on a logarithmic scale, a pair of lines for each b.", on_axes(draw),
-    )  # fmt: skip
+    picture = toy_picture(
+        FACTORS,
+        found,
+        name="lecture-toy",
+        title=words.text("vanishing_toy", "figure"),
+        caption=words.text("vanishing_toy", "caption"),
+    )
     return Chapter(
         "vanishing_toy",
         [picture],
@@ -219,8 +201,8 @@ def vanishing_toy(lab: Lab, words: Words) -> Chapter:
             "held": found["gradient"][4][50],
         },
         holds=found["powers"][0][50] < 1e-9 and found["powers"][4][50] > 1e6,
-        equation="h(t) = tanh(a x(t) + b h(t-1) + c)\nd h(t) / d h(t-k) = b^k (1 - h(t)^2) ... (1 "
-        "- h(t-k+1)^2)",
+        equation="h(t) = tanh(a x(t) + b h(t-1) + c)\n"
+        "d h(t) / d h(t-k) = b^k (1 - h(t)^2) ... (1 - h(t-k+1)^2)",
         more="charlm inspect RUN --gradients",
     )
 

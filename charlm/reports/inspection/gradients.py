@@ -1,7 +1,6 @@
 """How far the gradient reaches back, and why."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,6 +11,11 @@ from charlm.reports.picture import COLOURS, GREY, MARKERS, STYLES, Picture, on_a
 from charlm.reports.view import Section, View
 
 Lags = Mapping[str, ByLag]
+TOY_TITLE = "To the power of k: below 1 it vanishes, above 1 it explodes, unless tanh saturates"
+TOY_CAPTION = (
+    "h(t) = tanh(x(t) + b h(t-1)). Dotted: b to the power of k, as without tanh. Lines: with it, "
+    "while x is noise; medians of 200 sequences."
+)
 SMALL = 0.01
 """A gradient of this share of the one at lag 0 counts as gone."""
 
@@ -33,7 +37,7 @@ def gradients_view(
         Section("How far back", [_reaching(trained, fresh)]),
         Section("Why: one step of the recurrence", [_spectrum(values, trained)]),
         Section("Before training: the initialisation", [_schemes(by_scheme)]),
-        Section("The same with a single number", [_toy(toy_factors, toy)]),
+        Section("The same with a single number", [toy_picture(toy_factors, toy)]),
     ]
     return View(
         "gradients",
@@ -163,10 +167,19 @@ def _schemes(by_scheme: Mapping[str, Lags]) -> Picture:
     )
 
 
-def _toy(factors: Sequence[float], toy: Mapping[str, Sequence[Sequence[float]]]) -> Picture:
+def toy_picture(
+    factors: Sequence[float],
+    found: Mapping[str, Sequence[Sequence[float]]],
+    *,
+    name: str = "toy",
+    title: str = TOY_TITLE,
+    caption: str = TOY_CAPTION,
+) -> Picture:
+    """Return the figure of the lecture's scalar example. found: see `toy`; a pair for each b."""
+
     def draw(axes: Axes, ink: str) -> None:
         for at, (b, powers, gradient) in enumerate(
-            zip(factors, toy["powers"], toy["gradient"], strict=True)
+            zip(factors, found["powers"], found["gradient"], strict=True)
         ):
             colour = COLOURS[at % len(COLOURS)]
             axes.semilogy(powers, color=colour, linestyle=":", linewidth=1)
@@ -177,20 +190,5 @@ def _toy(factors: Sequence[float], toy: Mapping[str, Sequence[Sequence[float]]])
         axes.set_ylabel("|d h(t) / d h(t-k)|")
         axes.legend(loc="lower left", ncols=2, fontsize=8)
 
-    return Picture(
-        "toy",
-        "The factor b to the power of k: below 1 it vanishes, above 1 only tanh holds it",
-        "h(t) = tanh(x(t) + b h(t-1)). Dotted: b to the power of k, as without tanh. Lines: with "
-        "it, "
-        "while x is noise, the median over 200 sequences.",
-        "Line chart on a logarithmic scale, a pair of lines for each b.",
-        on_axes(draw),
-    )
-
-
-def toy_rows(factors: Sequence[float], toy: Mapping[str, Any], lag: int) -> list[tuple[str, ...]]:
-    """Return b, b^lag and the gradient with tanh as rows of a table."""
-    return [
-        (f"{b:g}", f"{powers[lag]:.1e}", f"{gradient[lag]:.1e}")
-        for b, powers, gradient in zip(factors, toy["powers"], toy["gradient"], strict=True)
-    ]
+    alternative = "Line chart on a logarithmic scale, a pair of lines for each b."
+    return Picture(name, title, caption, alternative, on_axes(draw))

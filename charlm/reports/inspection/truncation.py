@@ -27,7 +27,7 @@ def truncation_view(
     best_characters = min(by_characters, key=lambda one: one.loss)
     return View(
         "bptt",
-        f"{name}: cut after {near.steps} steps, the gradient is {_angle(near):.0f}° off the full "
+        f"{name}: cut after {near.steps} steps, the gradient is {angle(near):.0f}° off the full "
         "one",
         [
             f"Its length is {100 * near.norm:.0f} % of the full gradient's, which goes back {full} "
@@ -38,7 +38,10 @@ def truncation_view(
             "windows make more updates, longer ones better gradients.",
         ],
         [
-            Section("The gradient's error", [_picture(errors, own_length), _table(errors)]),
+            Section(
+                "The gradient's error",
+                [angle_picture(errors, own_length=own_length), _table(errors)],
+            ),
             Section(
                 "Training with windows of different lengths",
                 [
@@ -62,41 +65,45 @@ def truncation_view(
     )
 
 
-def _angle(one: TruncationError) -> float:
+def angle(one: TruncationError) -> float:
+    """Return the angle between the truncated and the full gradient, in degrees."""
     return math.degrees(math.acos(max(-1.0, min(1.0, one.cosine))))
 
 
-def _picture(errors: Sequence[TruncationError], own_length: int) -> Picture:
+def angle_picture(
+    errors: Sequence[TruncationError],
+    *,
+    name: str = "truncation-error",
+    title: str = "The shorter the window, the further the gradient points astray",
+    caption: str = "The mean over four gradients of eight stretches each.",
+    own_length: int = 0,
+) -> Picture:
+    """Return the figure of the angle between truncated and full gradient. own_length: of a run's
+    windows, marked if it is given."""
+
     def draw(axes: Axes, ink: str) -> None:
         x = [one.steps for one in errors]
-        axes.plot(
-            x, [_angle(one) for one in errors], color=COLOURS[0], marker="o", markersize=4,
-        )  # fmt: skip
+        axes.plot(x, [angle(one) for one in errors], color=COLOURS[0], marker="o", markersize=4)
         axes.set_xscale("log", base=2)
         axes.set_xticks(x, [str(step) for step in x], fontsize=8)
-        axes.axvline(own_length, color=GREY, linestyle="--", linewidth=1)
-        axes.annotate(
-            "this run", (own_length, 0.92), xycoords=("data", "axes fraction"), xytext=(3, 0),
-            textcoords="offset points", color=ink, fontsize=8,
-        )  # fmt: skip
+        if own_length:
+            axes.axvline(own_length, color=GREY, linestyle="--", linewidth=1)
+            axes.annotate(
+                "this run", (own_length, 0.92), xycoords=("data", "axes fraction"), xytext=(3, 0),
+                textcoords="offset points", color=ink, fontsize=8,
+            )  # fmt: skip
         axes.set_ylim(bottom=0)
         axes.set_xlabel("steps before the gradient is cut, T")
         axes.set_ylabel("angle to the full gradient, degrees")
 
-    return Picture(
-        "truncation-error",
-        "The shorter the window, the further the gradient points astray",
-        "The mean over four gradients of eight stretches each.",
-        "Line chart: the angle falls with the length of the window; "
-        + ", ".join(f"{_angle(one):.0f} degrees at {one.steps}" for one in errors)
-        + ".",
-        on_axes(draw),
-    )
+    ends = ", ".join(f"{angle(one):.0f} degrees at {one.steps}" for one in errors)
+    alternative = f"Line chart: the angle falls with the length of the window; {ends}."
+    return Picture(name, title, caption, alternative, on_axes(draw))
 
 
 def _table(errors: Sequence[TruncationError]) -> Table:
     rows = [
-        (f"{one.steps}", f"{_angle(one):.1f}°", f"{one.cosine:.4f}", f"{100 * one.norm:.1f} %")
+        (f"{one.steps}", f"{angle(one):.1f}°", f"{one.cosine:.4f}", f"{100 * one.norm:.1f} %")
         for one in errors
     ]
     return Table(("T", "angle", "cosine", "length against the full one"), rows)

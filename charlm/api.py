@@ -28,7 +28,7 @@ from charlm.evaluation.ngram import ngram_of
 from charlm.evaluation.scoring import score_text
 from charlm.evaluation.tally import Score
 from charlm.inspect.excerpt import characters
-from charlm.inspect.gates import gates_of, refuse_length
+from charlm.inspect.gates import gates_of, known_symbols
 from charlm.inspect.influence import influence
 from charlm.inspect.trace import Table, Trace, gate_letters
 from charlm.mixed import Mixed, adapted, train_split
@@ -175,7 +175,7 @@ class Loaded:
         letters = [letter for cell in self.model.layers() for letter in gate_letters(cell)]
         if set(letters) <= {"h"}:
             raise UsageError(
-                f"a {self.model.config.cell} has no gates", "its states: loaded.states(text)"
+                f"the cell {self.model.config.cell} has no gates", "its states: loaded.states(text)"
             )
         return self._trace(text, letters)
 
@@ -187,8 +187,7 @@ class Loaded:
 
         Shapes: [T, V]; the columns are the symbols. Raises: as `states`.
         """
-        refuse_length(text)
-        symbols = self.vocabulary.encode(text)
+        symbols = known_symbols(self.vocabulary, text)
         given = torch.from_numpy(symbols.astype(np.int64)).unsqueeze(1)
         with torch.inference_mode():
             found, _ = self.model(
@@ -203,7 +202,7 @@ class Loaded:
 
         Shapes: [T, T]. Raises: UsageError for a text that is too short or long.
         """
-        symbols = self.vocabulary.encode(text)
+        symbols = known_symbols(self.vocabulary, text)
         read = characters(self.vocabulary, symbols)
         return Table(read, read, influence(self.model, symbols))
 

@@ -1,6 +1,5 @@
 """What a notebook shows by itself."""
 
-import math
 from dataclasses import dataclass
 
 from charlm.evaluation.scoring import Scored
@@ -19,9 +18,10 @@ class ShownScore(Scored):
 
     def _repr_html_(self) -> str:
         """Return the text as HTML, everything in it escaped."""
-        from charlm.reports.view import Coloured, notebook_html  # here: it brings in matplotlib
+        from charlm.reports.surprisal import in_bits  # here: they bring in matplotlib
+        from charlm.reports.view import Coloured, notebook_html
 
-        bits = self.surprisals.numpy() / math.log(2)
+        bits = in_bits(self.vocabulary, self.symbols, self.surprisals.numpy())
         about = f"{self.score.bits_per_character:.3f} bits per character"
         letters = characters(self.vocabulary, self.symbols)
         return notebook_html(Coloured(about, letters, bits / FULL))

@@ -578,7 +578,7 @@ def test_every_cell_can_be_looked_into(cell: str, tmp_path: Path) -> None:
     assert look.gates("fox").title
     assert look.units().data
     if cell == "rnn":
-        with pytest.raises(UsageError, match="a rnn has no gates"):
+        with pytest.raises(UsageError, match="the cell rnn has no gates"):
             package.load(summary["run"]).gates("fox")
 
 

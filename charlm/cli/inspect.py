@@ -63,8 +63,9 @@ def inspect(
         wanted = replace(wanted, gates=sys.stdin.read(10_000_000))
     if wanted.gates is not None:
         refuse_length(wanted.gates)  # before anything is loaded
-    if out is not None and out.exists() and not out.is_dir():
-        raise UsageError(f"{out} is no folder", "name another --out")
+    for place in (out, *out.parents) if out is not None else ():
+        if place.exists() and not place.is_dir():
+            raise UsageError(f"{place} is no folder", "name another --out")
     loaded = api.load(run, which=which, device=device)
     folder = loaded.checkpoint.folder
     home = folder.parent.parent if folder.parent.name == "checkpoints" else folder

@@ -59,7 +59,7 @@ def score(
     if threads:
         torch.set_num_threads(threads)
     run, file = _told_apart(run, file, split)
-    refuse_no_file(html)
+    _refuse_to_overwrite(html, file)
     loaded = api.load(run, which=which, device=device)
     vocabulary = loaded.vocabulary
     reading = _reading(loaded, split, window, others, adapt=adapt)
@@ -94,6 +94,13 @@ def _told_apart(
     if (file is None) == (split is None):
         raise UsageError("give a FILE or a --split, one of them", "charlm score RUN my.txt")
     return run, file
+
+
+def _refuse_to_overwrite(html: Path | None, file: str | None) -> None:
+    """Check that a page can be written, and not over the text. Raises: UsageError."""
+    refuse_no_file(html)
+    if html and file and html.exists() and Path(file).exists() and html.samefile(file):
+        raise UsageError(f"{html} is the text that is scored", "name another page")
 
 
 def _scored(
@@ -146,8 +153,8 @@ class _Page:
         """Write the page of all that was taken, and pages that go on from it; name them."""
         from charlm.reports import surprisal as report  # here: jinja2 takes a moment
 
-        bits = report.in_bits(torch.cat(self._nats).numpy())
         symbols = np.concatenate(self._symbols)
+        bits = report.in_bits(vocabulary, symbols, torch.cat(self._nats).numpy())
         found = self.alternatives.found()
         text = report.ScoredText(vocabulary, names, result, symbols, bits, *found)
         written = report.write(text, path.absolute())

@@ -93,5 +93,5 @@ def _surprisals(computation: Computation, rows: np.ndarray) -> Reals:
         with torch.inference_mode():
             losses, _ = computation.surprisals(given[:-1], given[1:], states)
         found.append(losses[-1].clone())
-    joined: Reals = torch.cat(found).double().cpu().numpy()
+    joined: Reals = torch.cat(found).cpu().double().numpy()
     return joined

@@ -26,7 +26,7 @@ LONG = 50
 LISTED = 10
 """Spans that are told one by one."""
 COMMONEST = 200
-"""A seed that train holds more often, such as a row of spaces, starts no span."""
+"""Places of a seed in train that are looked at, the first ones: a row of spaces has thousands."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,7 @@ def shared_spans(text: Symbols, train: SymbolSource) -> list[Span]:
     counts = np.bincount(numbers, minlength=len(table))
     begins = np.cumsum(counts) - counts
     hits, places = _occurrences(table, train)
-    often = np.bincount(hits, minlength=len(table))
-    rare = often[hits] <= COMMONEST
-    hits, places = hits[rare], places[rare]
+    hits, places = _first_places(hits, places)
     repeats = counts[hits]
     row = np.repeat(np.arange(len(hits)), repeats)
     within = np.arange(len(row)) - np.repeat(np.cumsum(repeats) - repeats, repeats)
@@ -117,6 +115,17 @@ def copies_data(found: Copied) -> dict[str, object]:
             for one in apart(list(found.spans), LISTED)
         ],
     }
+
+
+def _first_places(
+    hits: NDArray[np.int64], places: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Keep the first `COMMONEST` places of each seed."""
+    order = np.argsort(hits, kind="stable")
+    hits, places = hits[order], places[order]
+    begins = np.searchsorted(hits, hits)
+    kept = np.arange(len(hits)) - begins < COMMONEST
+    return hits[kept], places[kept]
 
 
 def _occurrences(

@@ -103,7 +103,7 @@ ALL: dict[str, Callable[[list[str]], Iterable[float]]] = {
     "indentation": _is_indentation,
     "word in capitals": _in_capitals,
     "capital letter": _of(str.isupper),
-    "end of a word": _of(lambda c: not c.isalnum()),
+    "between words": _of(lambda c: not c.isalnum()),
     "newline": _of(lambda c: c == "\n"),
     "digit": _of(str.isdigit),
     "vowel": _of(lambda c: c.lower() in "aeiou"),

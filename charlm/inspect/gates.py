@@ -12,8 +12,9 @@ from charlm.errors import UsageError
 from charlm.inspect.excerpt import Excerpt, characters
 from charlm.inspect.trace import Reals, Trace, gate_letters, trace, walk
 from charlm.models.recurrent import CharModel
+from charlm.text.display import named
 from charlm.text.symbols import SymbolSource
-from charlm.text.vocabulary import Vocabulary
+from charlm.text.vocabulary import Symbols, Vocabulary
 
 LONGEST = 2_000
 """Symbols: more would be less than a pixel each."""
@@ -39,11 +40,20 @@ def gates_of(model: CharModel, vocabulary: Vocabulary, text: str) -> Trace:
 
     Raises: UsageError for an empty text, or one that is too long.
     """
-    refuse_length(text)
-    symbols = vocabulary.encode(text)
-    if not len(symbols):
-        raise UsageError("the text has no character that the model knows", "give another text")
+    symbols = known_symbols(vocabulary, text)
     return trace(model, symbols, characters(vocabulary, symbols))
+
+
+def known_symbols(vocabulary: Vocabulary, text: str) -> Symbols:
+    """Return the symbols of a text to be drawn.
+
+    Raises: UsageError for an empty one, one that is too long, or characters that the model has no
+        symbol for.
+    """
+    refuse_length(text)
+    if not vocabulary.has_unknown and (unknown := vocabulary.unknown_in(text)):
+        raise UsageError(f"the model does not know {named(unknown)}", "leave them out of the text")
+    return vocabulary.encode(text)
 
 
 def refuse_length(text: str, most: int = LONGEST) -> None:
@@ -117,5 +127,5 @@ def ordered(values: Reals) -> np.ndarray:
 
 
 def _share(counts: torch.Tensor, of: int) -> Reals:
-    found: Reals = (counts.double() / of).float().cpu().numpy()
+    found: Reals = (counts.cpu().double() / of).float().numpy()
     return found

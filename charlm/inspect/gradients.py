@@ -122,7 +122,7 @@ def _norms(
     there = [
         torch.zeros_like(w) if g is None else g for g, w in zip(gradients, wanted, strict=True)
     ]
-    stacked = torch.stack(there).double()
+    stacked = torch.stack(there).cpu().double()
     by_lag = stacked.view(-1, layers, stacked.shape[1], stacked[0, 0].numel())
-    norms: NDArray[np.float64] = by_lag.square().sum((1, 3)).sqrt().cpu().numpy()
+    norms: NDArray[np.float64] = by_lag.square().sum((1, 3)).sqrt().numpy()
     return norms

@@ -53,6 +53,6 @@ def influence(model: CharModel, symbols: SymbolSource) -> NDArray[np.float64]:
             goal = torch.from_numpy(given).to(device)[targets]
             gain = -F.cross_entropy(model.head(seen), goal, reduction="sum")
             (gradient,) = torch.autograd.grad(gain, x)
-        drove = (gradient * x.detach()).sum(-1).double().cpu().numpy()  # [steps, lanes]
+        drove = (gradient * x.detach()).sum(-1).cpu().double().numpy()  # [steps, lanes]
         result[first : first + lanes, :steps] = drove.T
     return np.tril(result, -1)

@@ -45,7 +45,7 @@ def singular_values(
         for lane in range(len(places)):
             own = tuple(part[lane : lane + 1] for part in state)
             matrix = jacobian(cell, given[lane : lane + 1], own)
-            values.append(torch.linalg.svdvals(matrix.double()).cpu().numpy())
+            values.append(torch.linalg.svdvals(matrix.cpu().double()).numpy())
         found.append(np.stack(values))
         with torch.no_grad():
             given = cell.step(given, state)[0]

@@ -48,14 +48,16 @@ class Probe:
 def read_labelled(path: Path) -> list[tuple[str, str]]:
     """Read lines of a label, a tab and a text. Raises: DataError where a line has no tab."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         if isinstance(error, OSError):
             raise cannot_read(str(path), error) from None
         raise DataError(f"{path} is not UTF-8", "convert it (iconv -t UTF-8)") from None
     found = []
     for number, line in enumerate(lines[:MOST], start=1):
-        label, tab, text = line.partition("\t")
+        label, tab, text = line.rstrip("\r").partition("\t")
+        if not line:
+            continue
         if not tab:
             raise DataError(
                 f"line {number} of {path} has no tab: {line[:40]!r}",
@@ -94,7 +96,8 @@ def probe(model: CharModel, vocabulary: Vocabulary, labelled: list[tuple[str, st
     guess = standard[half:] @ weights + centre
     likeness = own.T @ (goal - centre) / half
     best = int(np.abs(likeness).argmax())
-    single = standard[half:, best] * np.sign(likeness[best])
+    turned = standard[:, best] * np.sign(likeness[best])
+    single = turned[half:] - _threshold(turned[:half], goal > 0)
     truth = wanted[half:] > 0
     return Probe(
         (first, second),
@@ -104,6 +107,16 @@ def probe(model: CharModel, vocabulary: Vocabulary, labelled: list[tuple[str, st
         *names[best],
         float(((single > 0) == truth).mean()),
     )
+
+
+def _threshold(values: Reals, truth: NDArray[np.bool_]) -> float:
+    """Return the value above which to say yes, so that most are right."""
+    order = np.argsort(values)
+    ranked, right = values[order], truth[order]
+    below = np.concatenate([[0], np.cumsum(~right)])  # right to say no, of the lowest so many
+    above = right.sum() - np.concatenate([[0], np.cumsum(right)])
+    edges = np.concatenate([[-np.inf], (ranked[1:] + ranked[:-1]) / 2, [np.inf]])
+    return float(edges[int((below + above).argmax())])
 
 
 def final_states(
@@ -128,7 +141,7 @@ def final_states(
             if not ended.size:
                 continue
             parts = [
-                (layer, name, value.double().cpu().numpy())
+                (layer, name, value.cpu().double().numpy())
                 for layer, (cell, own) in enumerate(zip(model.layers(), seen, strict=True))
                 for name, value in own.items()
                 if name in cell.state_parts and value.dim() == 2

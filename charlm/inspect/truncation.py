@@ -78,13 +78,13 @@ def truncation_errors(model: CharModel, excerpt: Excerpt) -> list[TruncationErro
         states = computation.model.initial_states(LANES)
         with torch.no_grad():
             _, states = computation.surprisals(symbols[:WARM_UP], symbols[1 : WARM_UP + 1], states)
-        total = torch.zeros(computation.model.parameter_count(), device=device, dtype=torch.float64)
+        total = torch.zeros(computation.model.parameter_count(), dtype=torch.float64)
         for begin in range(WARM_UP, len(symbols) - 1, length):
             window = symbols[begin : begin + length + 1]
             states = [tuple(part.clone() for part in state) for state in states]
             _, states = computation.loss_and_gradients(window[:-1], window[1:], states)
             parts = [p.grad.flatten() for p in computation.model.parameters() if p.grad is not None]
-            total += torch.cat(parts).double() * (len(window) - 1) / STRETCH
+            total += torch.cat(parts).cpu().double() * (len(window) - 1) / STRETCH
         return total
 
     for number in range(ROUNDS):

@@ -25,8 +25,8 @@ class Unit:
     """A unit and the property that it follows.
 
     state: the part of the state, such as "h" or "c". score: the correlation on one half of the
-    places, where the unit was chosen. held_out: on the other half. low, high: its 5th and 95th
-    percentile.
+    places, where the unit was chosen. held_out: on the other half. low, high: the 5th and 95th
+    percentile of its memory, which can be held: of an LSTM c, else h.
     """
 
     layer: int
@@ -106,15 +106,21 @@ def best_units(halves: list[Read], asked: dict[str, Reals]) -> list[Unit]:
     for at, name in enumerate(names):
         best = int(np.abs(found[:, at]).argmax())
         layer, state, unit = first.labels[best]
-        low, high = np.quantile(first.values[:, best], (0.05, 0.95))
+        memory = first.labels.index((layer, "c", unit)) if _has_c(first, layer) else best
+        low, high = np.quantile(first.values[:, memory], (0.05, 0.95))
         chosen.append(
             Unit(
                 *(layer, state, unit, name),
                 *(float(found[best, at]), float(check[best, at])),
-                *(float(low), float(high)),
+                *(round(float(low), 2), round(float(high), 2)),
             )
         )
     return sorted(chosen, key=lambda one: -abs(one.held_out))
+
+
+def _has_c(read: Read, layer: int) -> bool:
+    """Tell whether the memory of a layer is its c."""
+    return (layer, "c", 0) in read.labels
 
 
 def correlations(values: Reals, wanted: Reals) -> NDArray[np.float64]:

@@ -65,6 +65,7 @@ class Lab:
             "train.weight_average=0.98",
             "train.warmup_steps=50",
             "train.precision=float32",
+            "train.device=cpu",
         ]
         flags = {"data.path": self._data} if self._data else {}
         layers = loading.load("compare", [*base, *changes], flags)
@@ -153,7 +154,7 @@ class Lab:
                     *(f"data.unit={unit}", "data.split=[0.8,0.2,0.0]", "data.minimum_count=1"),
                     *("model.cell=gru", "model.hidden_size=64", "train.batch_size=8"),
                     *("train.sequence_length=32", "train.steps=120", "train.warmup_steps=10"),
-                    *("train.weight_average=0.95", "train.precision=float32"),
+                    *("train.weight_average=0.95", "train.precision=float32", "train.device=cpu"),
                 ]
                 layers = loading.load("compare", changes, {"data.path": str(path)})
                 resolved = resolve_run(layers, keep=False)
@@ -164,7 +165,7 @@ class Lab:
     @cached_property
     def hello(self) -> tuple[CharModel, CharModel, Corpus]:
         """The lecture's model of "hello" before and after training, and its text."""
-        resolved = resolve_run(loading.load("hello", [], {}))
+        resolved = resolve_run(loading.load("hello", ["train.device=cpu"], {}))
         learner = learner_of(resolved.config, resolved.corpus)
         before = CharModel(resolved.config.model, len(resolved.corpus.vocabulary))
         before.load_state_dict(learner.model.state_dict())
@@ -177,5 +178,5 @@ class Lab:
 def excerpt_text(lab: Lab, size: int) -> str:
     """Return a readable piece of the validation text that begins with a line."""
     text = "".join(lab.held_out.head(20 * size).characters())
-    start = text.find("\n\n") + 2
+    start = text.find("\n\n") + 2 if "\n\n" in text else 0
     return text[start : start + size]

@@ -37,6 +37,7 @@ CHAPTERS: list[Callable[[Lab, Words], Chapter]] = [
 
 def chapters(lab: Lab, words: Words) -> Iterator[Chapter]:
     """Measure the chapters one after another. Raises: DataError for a text that is too short."""
+    practice.line_lengths(lab)  # before a minute of training
     for make in CHAPTERS:
         yield make(lab, words)
 

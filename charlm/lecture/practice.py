@@ -8,10 +8,12 @@ import torch
 from matplotlib.axes import Axes
 from torch import nn
 
+from charlm.errors import DataError
 from charlm.inspect.context import context_use
 from charlm.inspect.gradients import gradient_by_lag
 from charlm.lecture.chapter import Chapter, Words
 from charlm.lecture.lab import Lab
+from charlm.reports.inspection.context import USED
 from charlm.reports.picture import COLOURS, STYLES, Picture, on_axes, plain_log
 from charlm.reports.view import Table
 from charlm.text.vocabulary import CODE_POINTS, SURROGATES
@@ -127,7 +129,7 @@ def early_steps(lab: Lab, words: Words) -> Chapter:
     use = context_use(lab.trained["lstm"].model, lab.held_out, train)
     bits = use.near.mean(1) / math.log(2)
     rows = [(f"{k:,}", f"{value:.3f}") for k, value in zip(use.lengths, bits, strict=True)]
-    far = np.flatnonzero(np.abs(bits - bits[-1]) > 0.02)
+    far = np.flatnonzero(np.abs(bits - bits[-1]) > USED)
     reach = use.lengths[min(int(far[-1]) + 1, len(bits) - 1)] if far.size else 0
     heading = tuple(words.text("early_steps", "heading").split(" | "))
     return Chapter(
@@ -135,13 +137,24 @@ def early_steps(lab: Lab, words: Words) -> Chapter:
     )
 
 
-def packing(lab: Lab, words: Words) -> Chapter:
-    """Count the padding that lines of different lengths cost, sorted and packed."""
+def line_lengths(lab: Lab) -> np.ndarray:
+    """Return the lengths of lines of the text. Raises: DataError where there are too few."""
     symbols = np.asarray(lab.corpus.symbols[lab.corpus.train.start :][:400_000])
     newline = lab.corpus.vocabulary.encode("\n")
-    ends = np.flatnonzero(symbols == newline[0])
+    ends = np.flatnonzero(symbols == newline[0]) if newline.size else np.empty(0, np.int64)
     lengths = np.diff(ends)
     lengths = lengths[lengths > 1]
+    if len(lengths) < 64:
+        raise DataError(
+            f"the text has {len(lengths)} lines, the chapter on packing takes 64",
+            "give a text with more lines",
+        )
+    return lengths
+
+
+def packing(lab: Lab, words: Words) -> Chapter:
+    """Count the padding that lines of different lengths cost, sorted and packed."""
+    lengths = line_lengths(lab)
     shuffled = np.random.default_rng(0).permutation(lengths)
     batch = 32
     whole = len(lengths) // batch * batch

@@ -48,7 +48,5 @@ def title(drove: NDArray[np.float64]) -> str:
     running = np.cumsum(shares) / max(sum(shares), 1e-12)
     half = 1 + int(np.searchsorted(running, 0.5))
     most = 1 + int(np.searchsorted(running, 0.9))
-    return (
-        f"Half of what drives a prediction comes from the last {half} characters, "
-        f"nine tenths from the last {most}"
-    )
+    last = "the last character" if half == 1 else f"the last {half} characters"
+    return f"Half of what drives a prediction comes from {last}, nine tenths from the last {most}"

@@ -105,6 +105,11 @@ def _packed(values: NDArray[Any], kind: str) -> str:
     return base64.b64encode(np.ascontiguousarray(values, np.dtype(kind)).tobytes()).decode()
 
 
-def in_bits(nats: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return surprisals in bits."""
-    return (nats / math.log(2)).astype(np.float32)
+def in_bits(
+    vocabulary: Vocabulary, symbols: NDArray[Any], nats: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return surprisals in bits, with what it costs to say which character an unknown one is."""
+    bits = nats / math.log(2)
+    if vocabulary.unknown is not None:
+        bits = bits + (symbols == vocabulary.unknown) * math.log2(vocabulary.outside)
+    return bits.astype(np.float32)

@@ -80,13 +80,14 @@ class Learner:
         config = self.config
         inputs, targets = (to_device(w, self.device) for w in self.batches.window(self._window()))
         seed = derived_seed(config.seed, self.step)
+        soft = self._soft_targets(inputs)  # in float32, whatever the learner computes in
         with autocast(self.precision, self.device):
             losses, self.states = self._training.loss_and_gradients(
                 inputs,
                 targets,
                 self._opening_states(seed),
                 dropout_seed=seed,
-                soft=self._soft_targets(inputs),
+                soft=soft,
             )
         norm = self.optimizer.step(self.learning_rate(self.step), clip_norm=config.clip_norm)
         if self.eval_model is not self.model:
@@ -103,7 +104,7 @@ class Learner:
 
     def _soft_targets(self, inputs: Tensor) -> SoftTargets | None:
         """Return what the teachers predict after each symbol of the next window."""
-        if self.teachers is None:
+        if self.teachers is None or not self.config.teacher_weight:
             return None
         if self._window() == 0:
             self.teachers.start_over()
@@ -197,9 +198,7 @@ def learner_of(config: Config, corpus: Corpus, *, may_compile: bool = True) -> L
     Raises: as `Learner` and `teachers.read`.
     """
     train, split = config.train, corpus.train
-    runs = teachers.read(
-        train.teachers, corpus.vocabulary, train.batch_size, resolve_device(train.device)
-    )
+    runs = teachers.read(train.teachers, corpus, train.batch_size, resolve_device(train.device))
     return Learner(
         config,
         corpus.symbols[split.start : split.stop],

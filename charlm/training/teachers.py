@@ -15,7 +15,7 @@ from charlm.models.recurrent import CharModel, States
 from charlm.runs import checkpoint
 from charlm.runs.finding import locate
 from charlm.runs.manifest import MODEL, promised, read_manifest
-from charlm.text.vocabulary import Vocabulary
+from charlm.text.corpus import Corpus
 
 Tensors = dict[str, Tensor]
 
@@ -68,20 +68,24 @@ class Teachers:
         ]
 
 
-def read(
-    runs: Sequence[str], vocabulary: Vocabulary, lanes: int, device: torch.device
-) -> Teachers | None:
+def read(runs: Sequence[str], corpus: Corpus, lanes: int, device: torch.device) -> Teachers | None:
     """Read the best checkpoints of runs, or the ones that are named; None for no runs.
 
-    Raises: UsageError where one reads other symbols; as `checkpoint.read`.
+    Raises: UsageError where one has learned from another text, or from other parts of this one: it
+        might know what this run is judged by; as `checkpoint.read`.
     """
-    models, digests = [], []
+    models, digests, vocabulary = [], [], corpus.vocabulary
     for run in runs:
         found, folder = locate(Path(run))
         saved = checkpoint.read(folder or found.find("best"))
         if saved.vocabulary != vocabulary:
             raise UsageError(
                 f"the teacher {run} reads other symbols than this text has",
+                "teach with runs that were trained on the same text, cut in the same way",
+            )
+        if saved.state["corpus"] != corpus.fingerprint:
+            raise UsageError(
+                f"the teacher {run} has learned from another text, or from other parts of this one",
                 "teach with runs that were trained on the same text, cut in the same way",
             )
         model = CharModel.from_weights(saved.config.model, len(vocabulary), saved.weights)
@@ -95,6 +99,7 @@ def refuse_other(teachers: Teachers | None, digests: object) -> None:
     own = teachers.digests if teachers else []
     if own != (digests or []):
         raise DataError(
-            "the teachers of this run are not what they were: one has been trained further",
+            "the teachers of this run are not what they were: one has been trained further or "
+            "exchanged",
             "name the checkpoint that it was (runs/NAME/checkpoints/step-N), or train anew",
         )

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,20 +17,25 @@ USED = 0.01
 """Bits a character: a context that gains less than this is as good as none."""
 
 
-def context_view(name: str, use: ContextUse, closed: Sequence[ByDistance], pairs: int) -> View:
+def context_view(
+    name: str,
+    use: ContextUse,
+    closed: Sequence[ByDistance],
+    pairs: int,
+    unit: str,
+    per_character: float,
+) -> View:
     """Show what the model gains from each length of context, in order or not, and how well it
-    closes brackets. pairs: found in the text."""
-    bits = _bits(use.near)
-    reach = _enough(use.lengths, bits)
-    shuffled = _bits(use.shuffled)
-    order = _enough(use.far_lengths, shuffled)
-    sentences = [
-        f"Given only the last {reach} characters it is within {USED} bits of what it reaches with "
-        f"{use.lengths[-1]:,}.",
-        f"In disorder, what lies further back than {order} characters does it neither good nor harm"
-        f" beyond {USED} bits.",
-        _early(use, bits),
-    ]
+    closes brackets. pairs: found in the text. unit: what a symbol is called. per_character: symbols
+    that a character has."""
+    use = replace(
+        use,
+        near=use.near * per_character,
+        shuffled=use.shuffled * per_character,
+        replaced=use.replaced * per_character,
+    )
+    bits, shuffled = _bits(use.near), _bits(use.shuffled)
+    title, sentences = _said(name, use, unit)
     sections = [
         Section("How much of the past", [_near(use, bits), _table(use, bits)]),
         Section("Order, or only presence", [_far(use), _far_table(use)]),
@@ -38,7 +43,7 @@ def context_view(name: str, use: ContextUse, closed: Sequence[ByDistance], pairs
     ]
     return View(
         "context",
-        f"{name} uses the last {reach} characters; older ones are worth less than {USED} bits",
+        title,
         sentences,
         sections,
         {
@@ -51,8 +56,27 @@ def context_view(name: str, use: ContextUse, closed: Sequence[ByDistance], pairs
         },
         about=f"{use.near.shape[1]} places of the validation text, the same ones everywhere; each "
         "is "
-        "predicted after reading so many characters from the initial state.",
+        "predicted after reading so many "
+        f"{unit}s from the initial state. Bits are a character of the text.",
     )
+
+
+def _said(name: str, use: ContextUse, unit: str) -> tuple[str, list[str]]:
+    """Return the title and the sentences."""
+    bits = _bits(use.near)
+    reach = _enough(use.lengths, bits)
+    order = _enough(use.far_lengths, _bits(use.shuffled))
+    used = f"the last {unit}" if reach == 1 else f"the last {reach} {unit}s"
+    title = f"{name} uses {reach} {unit}s at least, the longest context measured"
+    first = f"The longest context that was measured, {reach} {unit}s, still helps."
+    if reach < use.lengths[-1]:
+        title = f"{name} uses {used}; older ones are worth less than {USED} bits"
+        first = f"Given only {used} it is within {USED} bits of what {use.lengths[-1]:,} reach."
+    disorder = (
+        f"To put into a random order what lies further back than {order} {unit}s costs less than "
+        f"{USED} bits."
+    )
+    return title, [first, disorder, _early(use, bits)]
 
 
 def _bits(nats: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -73,8 +97,8 @@ def _early(use: ContextUse, bits: NDArray[np.float64]) -> str:
     half = len(bits) // 2
     gained, all_of = bits[half] - bits[-1], bits[0] - bits[-1]
     return (
-        f"Of the {all_of:.2f} bits that context gains, {gained:.2f} come from further back than "
-        f"{use.lengths[half]} characters: how hard early time steps are to reach, in this model."
+        f"Context gains {max(0.0, all_of):.2f} bits in all, {max(0.0, gained):.2f} of them from "
+        f"further back than {use.lengths[half]} characters."
     )
 
 
@@ -89,7 +113,7 @@ def _near(use: ContextUse, bits: NDArray[np.float64]) -> Picture:
 
     return Picture(
         "context-length",
-        f"Nothing is gained beyond {_enough(use.lengths, bits)} characters of context",
+        f"{_enough(use.lengths, bits)} characters of context are as good as {use.lengths[-1]:,}",
         "Bars: the standard error over places.",
         "Line chart: bits per character fall with the length of the context.",
         on_axes(draw),

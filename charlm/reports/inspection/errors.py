@@ -16,14 +16,14 @@ def errors_view(name: str, causes: Sequence[Cause], bits: float, size: int) -> V
     dearest = max(causes, key=lambda cause: cause.bits)
     return View(
         "errors",
-        f"{name}: {100 * largest.share:.0f} % of the loss is {largest.name}",
+        f"{name}: the largest part of the loss, {100 * largest.share:.0f} %: {largest.name}",
         [
-            f"{largest.name.capitalize()} are {100 * largest.characters:.0f} % of the characters.",
-            f"Dearest of all are {dearest.name}, with {dearest.bits:.2f} bits each.",
+            f"That part is {100 * largest.characters:.0f} % of the characters.",
+            f"The dearest characters: {dearest.name}, {dearest.bits:.2f} bits each.",
         ],
         [Section("", [_picture(causes), _table(causes, bits)])],
         [asdict(cause) for cause in causes],
-        about=f"{size:,} characters of the validation text, {bits:.3f} bits each. Every character "
+        about=f"{size:,} symbols of the validation text, {bits:.3f} bits a character. Every symbol "
         "belongs to the first cause of the list that fits, so the shares add up. Source of the "
         "method: "
         "Karpathy, Johnson and Fei-Fei 2015, section 4.4.",
@@ -48,7 +48,7 @@ def _picture(causes: Sequence[Cause]) -> Picture:
 
     return Picture(
         "loss-shares",
-        f"Most of the loss, {100 * largest.share:.0f} %, is {largest.name}",
+        f"The largest part of the loss, {100 * largest.share:.0f} %: {largest.name}",
         "Shares of all bits of the validation text.",
         "Bar chart: " + "; ".join(f"{c.name} {100 * c.share:.0f} %" for c in causes) + ".",
         on_axes(draw),

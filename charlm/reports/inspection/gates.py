@@ -65,7 +65,7 @@ def gates_view(
         )
     return View(
         "gates",
-        _title(name, found, saturated),
+        _title(name, found, saturated, reset_gate),
         sentences,
         sections,
         {
@@ -77,12 +77,12 @@ def gates_view(
     )
 
 
-def _title(name: str, found: Trace, saturated: Sequence[Saturation]) -> str:
+def _title(name: str, found: Trace, saturated: Sequence[Saturation], reset_gate: str | None) -> str:
     forget = next((one for one in saturated if one.gate in ("f", "z")), None)
     if forget is None:
         return f"{name}: what {found.layers[0]['h'].shape[1]} units do over a text"
-    kept = forget.open.mean() if forget.gate == "f" else max(forget.open.mean(), forget.shut.mean())
-    return f"{name}: a unit's memory is left as it is {100 * kept:.0f} % of the time"
+    kept = (forget.shut if reset_gate == "before" else forget.open).mean()
+    return f"{name}: in layer 0 a unit keeps what it holds {100 * kept:.0f} % of the time"
 
 
 def _sentences(found: Trace, saturated: Sequence[Saturation]) -> list[str]:
@@ -90,10 +90,10 @@ def _sentences(found: Trace, saturated: Sequence[Saturation]) -> list[str]:
     for one in saturated:
         if one.gate == "f":
             always = int((one.open > 0.9).sum())
+            carry = ": they carry something over many characters" if always else ""
             said.append(
-                f"Layer {one.layer}: {always} of {len(one.open)} units keep their forget gate "
-                "open nine "
-                "tenths of the time: they carry something over many characters."
+                f"Layer {one.layer}: {always} of {len(one.open)} units keep their forget gate open "
+                f"nine tenths of the time{carry}."
             )
     for number, layer in enumerate(found.layers):
         if "c" in layer:
@@ -120,7 +120,7 @@ def _belt(characters: list[str], layer: dict[str, Any], number: int) -> Picture:
     units = _lasting(layer[main][:MOST_DRAWN], 4)
     parts = [main, "h"] if main == "c" else ["h"]
     message = (
-        "The cell state moves slowly, the hidden state with every character"
+        "The slowest units of the cell state, and what the output gate shows of them"
         if main == "c"
         else "The slowest units of the hidden state"
     )

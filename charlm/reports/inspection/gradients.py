@@ -104,7 +104,7 @@ def _reaching(trained: Lags, fresh: Lags) -> Picture:
     lags = len(trained["h"].norms) - 1
     return Picture(
         "gradient-by-lag",
-        f"The gradient vanishes: a hundredth is left after {_steps(h, lags)}",
+        f"A hundredth of the gradient is left after {_steps(h, lags)}",
         "Median and quartiles over places of the validation text, trained and freshly initialised.",
         "Line chart on a logarithmic scale: the gradient's norm against characters back.",
         on_axes(draw),
@@ -161,7 +161,7 @@ def _schemes(by_scheme: Mapping[str, Lags]) -> Picture:
     return Picture(
         "gradient-by-initialization",
         f"Before training, {best} lets the gradient reach furthest",
-        "Freshly initialised models that differ in the initialisation of W_hh alone; medians.",
+        "Freshly initialised models that differ in their initialisation alone; medians.",
         "Line chart on a logarithmic scale: a line for each initialisation.",
         on_axes(draw),
     )

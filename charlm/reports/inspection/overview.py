@@ -22,9 +22,10 @@ def overview(
     weights: Mapping[str, Tensor],
     metrics: Sequence[Mapping[str, Any]],
     saturated: Sequence[Saturation],
+    evaluated: str,
 ) -> View:
     """Show a run. config: as TOML. metrics: the rows of metrics.jsonl. saturated: of its gates;
-    empty where they were not measured."""
+    empty where they were not measured. evaluated: what its evaluations read."""
     evals = [row for row in metrics if row["kind"] == "eval" and _is_number(row, "characters")]
     trained = [row for row in metrics if row["kind"] == "train" and _is_number(row, "step")]
     samples = [
@@ -33,7 +34,7 @@ def overview(
     tensors = [_tensor(key, value) for key, value in weights.items()]
     total = sum(one["size"] for one in tensors)
     sections = [
-        Section("How it learned", _curves(evals, trained)),
+        Section("How it learned", _curves(evals, trained, evaluated)),
         Section("What it wrote on the way", [*map(_sample, _spread(samples, MOST_SAMPLES))]),
         Section("Gates", _gates(saturated)),
         Section("Parameters", [_parameters(tensors, total)]),
@@ -47,7 +48,7 @@ def overview(
     return View(
         "overview",
         title,
-        _sentences(evals, trained, saturated),
+        _sentences(evals, trained, saturated, evaluated),
         [section for section in sections if section.blocks],
         {
             "parameters": total,
@@ -109,6 +110,7 @@ def _sentences(
     evals: Sequence[Mapping[str, Any]],
     trained: Sequence[Mapping[str, Any]],
     saturated: Sequence[Saturation],
+    evaluated: str,
 ) -> list[str]:
     found = []
     if len(evals) > 1:
@@ -125,7 +127,7 @@ def _sentences(
         apart = evals[-1]["loss"] - trained[-1]["loss"]
         found.append(
             f"At the end the loss was {trained[-1]['loss']:.3f} nats in training and "
-            f"{evals[-1]['loss']:.3f} on validation, {abs(apart):.3f} apart."
+            f"{evals[-1]['loss']:.3f} on {evaluated}, {abs(apart):.3f} apart."
         )
     for one in saturated:
         if one.gate in ("f", "z"):
@@ -138,7 +140,7 @@ def _sentences(
 
 
 def _curves(
-    evals: Sequence[Mapping[str, Any]], trained: Sequence[Mapping[str, Any]]
+    evals: Sequence[Mapping[str, Any]], trained: Sequence[Mapping[str, Any]], evaluated: str
 ) -> list[Block]:
     blocks: list[Block] = []
     if evals:
@@ -146,7 +148,7 @@ def _curves(
         blocks.append(
             Picture(
                 "learning-curve",
-                f"Validation falls to {low:.3f} bits per character",
+                f"{evaluated.capitalize()} falls to {low:.3f} bits per character",
                 "Bits per character against characters read. The thin line is the loss in "
                 "training, "
                 "with dropout where there is any.",
@@ -180,7 +182,7 @@ def _draw_curve(
         )  # fmt: skip
     x = [row["characters"] for row in evals]
     y = [row["bits_per_character"] for row in evals]
-    axes.plot(x, y, color=COLOURS[0], marker="o", markersize=4, label="validation")
+    axes.plot(x, y, color=COLOURS[0], marker="o", markersize=4, label="evaluation")
     top = max(y) + 0.6 * (max(y) - min(y) + 0.1)
     axes.set_ylim(min(min(y), *(r["bits_per_character"] for r in trained[-5:]), min(y)) - 0.05, top)
     axes.set_xlim(left=0)

@@ -25,6 +25,10 @@ def truncation_view(
     by_characters = [one for alike, one in trained if alike == "characters"] + by_updates[-1:]
     best_updates = min(by_updates, key=lambda one: one.loss)
     best_characters = min(by_characters, key=lambda one: one.loss)
+    tables = [
+        _trained("As many updates.", by_updates),
+        _trained("As many characters.", sorted(by_characters, key=lambda one: one.steps)),
+    ]
     return View(
         "bptt",
         f"{name}: cut after {near.steps} steps, the gradient is {angle(near):.0f}° off the full "
@@ -42,15 +46,7 @@ def truncation_view(
                 "The gradient's error",
                 [angle_picture(errors, own_length=own_length), _table(errors)],
             ),
-            Section(
-                "Training with windows of different lengths",
-                [
-                    _trained("As many updates.", by_updates),
-                    _trained(
-                        "As many characters.", sorted(by_characters, key=lambda one: one.steps)
-                    ),
-                ],
-            ),
+            Section("Training with windows of different lengths", tables),
         ],
         {
             "steps": [one.steps for one in errors],

@@ -10,6 +10,8 @@ from charlm.reports.view import Block, Coloured, Section, Table, View, Written
 
 SHOWN = 500
 """Characters of the text that are coloured."""
+HELD, TEMPERATURE = 400, 0.8
+"""Length and temperature of the texts that are written with a unit held."""
 CLEAR = 0.6
 """From this correlation on, held out, a unit may be said to follow a property."""
 
@@ -25,7 +27,9 @@ def units_view(
     clamped: what the model writes with a unit held low, left alone and held high.
     """
     clear = [unit for unit in found if abs(unit.held_out) >= CLEAR]
-    if found:
+    if found and not clear:
+        title = f"{name}: no unit follows a property of the text"
+    elif found:
         best = found[0]
         title = (
             f"{name}: unit {best.unit} of layer {best.layer} follows {best.feature!r}, "
@@ -67,7 +71,7 @@ def _table(found: Sequence[Unit]) -> Table:
         )
         for unit in found
     ]
-    heading = ("property", "unit", "correlation", "held out", "its values, 5 to 95 %")
+    heading = ("property", "unit", "correlation", "held out", "its memory, 5 to 95 %")
     return Table(heading, rows)
 
 
@@ -89,6 +93,7 @@ def _blocks(unit: Unit, read: Read, texts: tuple[str, str, str] | None) -> list[
             Written(f"Writing with the unit held at {unit.low:+.2f}", low),
             Written("Writing with the unit left alone, same seed", free),
             Written(f"Writing with the unit held at {unit.high:+.2f}", high),
-            f"Again: charlm sample --clamp {unit.layer}.{unit.unit}={unit.high:.2f} --seed 0",
+            f"Again: charlm sample RUN --clamp {unit.layer}.{unit.unit}={unit.high} --seed 0 "
+            f"--length {HELD} --temperature {TEMPERATURE}",
         ]
     return blocks

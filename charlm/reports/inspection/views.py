@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from charlm.backends.choice import computation_of
-from charlm.errors import DataError
+from charlm.errors import DataError, UsageError
 from charlm.evaluation.mixture import ngram_distributions
 from charlm.evaluation.ngram import ngram_of
 from charlm.evaluation.surprisal import log_distributions, surprisals
@@ -33,7 +33,7 @@ from charlm.reports.inspection.memorization import memorization_view
 from charlm.reports.inspection.overview import overview
 from charlm.reports.inspection.probe import probe_view
 from charlm.reports.inspection.truncation import truncation_view
-from charlm.reports.inspection.units import units_view
+from charlm.reports.inspection.units import HELD, TEMPERATURE, units_view
 from charlm.reports.view import View
 from charlm.runs.checkpoint import Checkpoint
 from charlm.runs.metrics import read_metrics
@@ -48,8 +48,8 @@ LAGS = 200
 SCHEMES = ("orthogonal", "xavier", "kaiming", "uniform")
 FACTORS = (0.5, 0.9, 1.0, 1.1, 1.5)
 """Values of b in the lecture's scalar example."""
-WRITTEN, HELD = 10_000, 400
-"""Symbols of the sample whose copies are looked for, and of one with a unit held."""
+WRITTEN = 10_000
+"""Symbols of the sample whose copies are looked for."""
 INFLUENCED = 300
 
 
@@ -85,26 +85,56 @@ class Inspection:
         """Return the validation split. Raises: DataError where it is shorter than `least`."""
         return validation(self.corpus, least)
 
+    def _unit(self) -> str:
+        """Name what a symbol is."""
+        return "character" if self.vocabulary.unit == "char" else "symbol"
+
+    def _per_character(self) -> float:
+        """Return the symbols that a character of the validation text has."""
+        split = self.corpus.splits["validation"]
+        return len(split) / split.characters
+
+    def _refuse_bytes(self) -> None:
+        """Refuse what asks for letters. Raises: UsageError for a model that reads bytes."""
+        if self.vocabulary.unit == "byte":
+            raise UsageError(
+                "this model reads bytes, and a byte is no letter or word",
+                "look into a model that reads characters or jamo (data.unit)",
+            )
+
     def overview(self, run: Path, config: str) -> View:
         """Show what the run is. config: as TOML. Where its text is gone or too short, its gates are
         left out."""
-        try:
-            saturated = gates.saturation(self.model, self.held_out(2 * gates.STEPS))
-        except DataError:
-            saturated = []
         weights = self.model.state_dict()
-        return overview(self.name, config, self.vocabulary, weights, read_metrics(run), saturated)
+        evaluated = "validation" if self.checkpoint.config.data.split[1] else "the train split"
+        return overview(
+            self.name,
+            config,
+            self.vocabulary,
+            weights,
+            read_metrics(run),
+            self._saturation(),
+            evaluated,
+        )
+
+    def _saturation(self) -> list[gates.Saturation]:
+        """Measure it on validation text; nothing where there is none, or too little."""
+        try:
+            return gates.saturation(self.model, self.held_out(2 * gates.STEPS))
+        except DataError:
+            return []
 
     def gates(self, text: str) -> View:
         """Show every gate and state over a text. Raises: UsageError: see `gates_of`."""
         found = gates.gates_of(self.model, self.vocabulary, text)
-        saturated = gates.saturation(self.model, self.held_out(2 * gates.STEPS))
+        saturated = self._saturation()
         config = self.model.config
         form = config.reset_gate if config.cell == "gru" else None
         return gates_view(self.name, found, saturated, form)
 
     def units(self) -> View:
         """Show which units follow a property of the text, and what holding the best ones does."""
+        self._refuse_bytes()
         halves, asked = following.read_units(self.model, self.held_out(following.LEAST))
         found = following.best_units(halves, asked)
         clamped = {unit: self._held(unit) for unit in found[:3]}
@@ -120,7 +150,7 @@ class Inspection:
 
     def _written(self, length: int, clamps: list[Clamp]) -> str:
         config = self.checkpoint.config.sample.model_copy(
-            update={"length": length, "temperature": 0.8}
+            update={"length": length, "temperature": TEMPERATURE, "top_k": 0, "top_p": 1.0}
         )
         generation = Generation(
             self.model,
@@ -173,7 +203,9 @@ class Inspection:
         rows = []
         if len(found.places):
             rows = brackets.by_distance(found, piece, *self._favourites(piece, found.places))
-        return context_view(self.name, use, rows, len(found.places))
+        return context_view(
+            self.name, use, rows, len(found.places), self._unit(), self._per_character()
+        )
 
     def _favourites(
         self, piece: Excerpt, places: NDArray[np.int64]
@@ -186,6 +218,7 @@ class Inspection:
 
     def errors(self) -> View:
         """Show what the remaining loss is made of."""
+        self._refuse_bytes()
         own = self.held_out(1_000).head(READ)
         nats = surprisals(computation_of(self.model), own.source, own.start, own.stop)
         counted, _ = ngram_distributions(self.ngram, own.source, own.start, own.stop)
@@ -195,7 +228,8 @@ class Inspection:
         known = Counter("".join(text[a:b]) for a, b in losses.words_of(text))
         costs = nats.double().numpy()
         causes = losses.decompose(own.characters(), costs, ngram_nats.double().numpy(), known)
-        return errors_view(self.name, causes, float(costs.mean()) / math.log(2), len(own))
+        bits = float(costs.mean()) / math.log(2) * self._per_character()
+        return errors_view(self.name, causes, bits, len(own))
 
     def memorization(self) -> View:
         """Show what the model's own text shares with the text it was trained on."""

@@ -26,7 +26,7 @@ function show(place) {
   }
   const name = (at) => data.characters[at].replace("\n", "").replace(" ", "\u2423");
   says.textContent = place === 0 ? "Nothing stands before the first character." :
-    `${name(place)} was driven most by ${name(strongest)}, ${place - strongest} characters before it.`;
+    `${name(place)} was driven most by ${name(strongest)}, ${place - strongest} ${place - strongest === 1 ? "character" : "characters"} before it.`;
 }
 const keys = {
   ArrowLeft: () => here - 1, ArrowRight: () => here + 1, Home: () => 0, End: () => count - 1,

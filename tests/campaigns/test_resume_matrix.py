@@ -32,6 +32,7 @@ CHANGED: dict[str, Any] = {
     "train.backend": "torch",
     "train.device": "cpu",
     "train.start_from": "elsewhere",
+    "train.teachers": ["elsewhere"],
     "train.steps": 20,
 }
 

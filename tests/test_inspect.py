@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -482,6 +484,31 @@ def test_inspect_without_options_tells_what_the_run_is(run: Path, command: Comma
     told = json.loads(command("inspect", "run", "--json").stdout)["overview"]
     assert told["parameters"] == sum(one["size"] for one in told["tensors"])
     assert {one["gate"] for one in told["saturation"]} == {"i", "f", "o"}
+
+
+def test_strangers_metrics_are_left_out(run: Path, tmp_path: Path) -> None:
+    hostile = [
+        '{"kind": "eval"}',
+        '{"kind": "sample", "step": "x", "text": "a"}',
+        '{"kind": "train", "step": 1, "characters": NaN, "loss": 1e999, "bits_per_character": {}}',
+        '{"kind": "eval", "step": true, "characters": 1, "loss": 1, "bits_per_character": []}',
+        '{"kind": "sample", "step": 1, "characters": 1, "loss": 1, "bits_per_character": 1}',
+        "[]", "\0",
+    ]  # fmt: skip
+    (tmp_path / "metrics.jsonl").write_text("\n".join(hostile), encoding="utf-8")
+    view = package.load(run).inspect().overview(tmp_path, "config")
+    assert view.data["curve"] == []
+    assert not view.pictures
+
+
+def test_text_on_stdin_that_is_no_utf8_is_refused(run: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "charlm", "inspect", "run", "--gates", "-"],
+        cwd=run.parent, input=b"ab\xff", capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert b"the text is not UTF-8 at byte 2" in done.stderr
+    assert b"Traceback" not in done.stderr
 
 
 @pytest.mark.usefixtures("there")

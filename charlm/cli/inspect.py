@@ -1,7 +1,6 @@
 """`charlm inspect`."""
 
 import shlex
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 
 from charlm import api
+from charlm.cli.streams import read_text
 from charlm.config.schema import to_toml
 from charlm.errors import UsageError
 from charlm.inspect.gates import refuse_length
@@ -60,7 +60,7 @@ def inspect(
     if threads:
         torch.set_num_threads(threads)
     if wanted.gates == "-":
-        wanted = replace(wanted, gates=sys.stdin.read(10_000_000))
+        wanted = replace(wanted, gates=read_text("the text"))
     if wanted.gates is not None:
         refuse_length(wanted.gates)  # before anything is loaded
     for place in (out, *out.parents) if out is not None else ():

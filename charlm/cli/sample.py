@@ -1,7 +1,6 @@
 """`charlm sample`."""
 
 import secrets
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 
 from charlm.api import Loaded
+from charlm.cli.streams import read_text
 from charlm.errors import UsageError
 from charlm.inspect.copies import Copied, copies_data, shared_spans
 from charlm.inspect.excerpt import characters, own_text
@@ -20,7 +20,6 @@ from charlm.sampling.generate import Generation, bits_per_character
 from charlm.terminal import console
 from charlm.terminal import sample as terminal
 from charlm.text.display import named
-from charlm.text.vocabulary import Vocabulary
 
 
 def sample(
@@ -38,7 +37,8 @@ def sample(
     as_json: bool,
 ) -> None:
     """Write text to stdout as it comes, or all samples as JSON. prompt: "-" is read from stdin."""
-    prompt = _from_stdin(loaded.vocabulary) if prompt == "-" else prompt
+    if prompt == "-":
+        prompt = read_text("the prompt", as_bytes=loaded.vocabulary.unit == "byte")
     torch.set_num_threads(threads)
     chosen_seed = secrets.randbelow(2**32) if seed is None else seed
     loaded, make, report = writers.prepare(loaded, prompt, precision)
@@ -136,18 +136,6 @@ def _copies(loaded: Loaded, generation: Generation) -> list[Copied]:
         letters = characters(loaded.vocabulary, symbols)
         found.append(Copied(f"sample {number}", letters, shared_spans(symbols, split)))
     return found
-
-
-def _from_stdin(vocabulary: Vocabulary) -> str:
-    """Read a prompt from stdin. Raises: UsageError where the model reads UTF-8 and it is none."""
-    try:
-        return sys.stdin.buffer.read().decode(
-            "utf-8", "surrogateescape" if vocabulary.unit == "byte" else "strict"
-        )
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"the prompt is not UTF-8 at byte {error.start}", "convert it (iconv -t UTF-8)"
-        ) from None
 
 
 def _report(

@@ -27,6 +27,23 @@ def secure() -> None:
     sys.stderr = cast("TextIO", _Lossy(sys.stderr) if sys.stderr else _Nowhere())
 
 
+def read_text(what: str, *, as_bytes: bool = False) -> str:
+    """Read all of stdin as text.
+
+    as_bytes: keep bytes that are no UTF-8, as lone surrogates.
+
+    Raises: UsageError for `what`, where they are not to be kept.
+    """
+    from charlm.errors import UsageError
+
+    try:
+        return sys.stdin.buffer.read().decode("utf-8", "surrogateescape" if as_bytes else "strict")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{what} is not UTF-8 at byte {error.start}", "convert it (iconv -t UTF-8)"
+        ) from None
+
+
 def discard_unwritten() -> None:
     """Flush stdout, and drop what it does not take, or the interpreter would try again."""
     try:

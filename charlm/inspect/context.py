@@ -1,4 +1,4 @@
-"""How much of the past a model uses, and what of it: order, or only presence.
+"""Measure how much of the past a model uses, and what of it: order, or only presence.
 
 Symbols: N places, K lengths of context.
 """

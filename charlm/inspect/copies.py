@@ -19,7 +19,7 @@ from charlm.text.vocabulary import Symbols
 SEED = 12
 """Symbols that a shared span has at least. Shorter ones are the language's own."""
 BASE = np.uint64(0x9E3779B97F4A7C15)
-"""Of the hash, odd, so that no symbol is lost; what is found by it is compared."""
+"""Multiplies the hash; odd, so that no symbol is lost. What is found by it is compared."""
 AT_ONCE = 1 << 22
 LONG = 50
 """Symbols: a shared span as long is more than a common phrase."""

@@ -22,7 +22,7 @@ SHUT, OPEN = 0.1, 0.9
 """A sigmoid gate below or above is saturated to the left or right.
 Source: Karpathy, Johnson and Fei-Fei 2015, section 4.2."""
 LANES, STEPS = 32, 128
-"""How much of the validation text saturation is measured on, behind a warm-up as long."""
+"""Size the text that saturation is measured on, behind a warm-up as long."""
 
 
 @dataclass(frozen=True)

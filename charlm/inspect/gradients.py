@@ -1,4 +1,4 @@
-"""How much gradient reaches back through time.
+"""Measure how much gradient reaches back through time.
 
 Symbols: T time, B lanes, H hidden size.
 """

@@ -29,7 +29,7 @@ RIDGE = 10.0
 
 @dataclass(frozen=True)
 class Probe:
-    """How well a label is read from the state behind the last symbol of a line, on held-out lines.
+    """Tells how well a label is read from the state behind the last symbol of held-out lines.
 
     labels: the two of them. majority: the share of the commoner one. accuracy: of the linear probe.
     layer, state, unit: the single best unit, chosen on the other half; unit_accuracy: its own.

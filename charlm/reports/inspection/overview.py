@@ -26,11 +26,11 @@ def overview(
 ) -> View:
     """Show a run. config: as TOML. metrics: the rows of metrics.jsonl. saturated: of its gates;
     empty where they were not measured. evaluated: what its evaluations read."""
-    evals = [row for row in metrics if row["kind"] == "eval" and _is_number(row, "characters")]
-    trained = [row for row in metrics if row["kind"] == "train" and _is_number(row, "step")]
-    samples = [
-        row for row in metrics if row["kind"] == "sample" and isinstance(row.get("text"), str)
-    ]
+    evals, trained, samples = (
+        [row for row in metrics if row["kind"] == kind and _is_whole(row)]
+        for kind in ("eval", "train", "sample")
+    )
+    samples = [row for row in samples if isinstance(row.get("text"), str)]
     tensors = [_tensor(key, value) for key, value in weights.items()]
     total = sum(one["size"] for one in tensors)
     sections = [
@@ -89,8 +89,13 @@ def saturation_table(saturated: Sequence[Saturation]) -> Table:
     return Table(heading, rows, "Share of the time on validation text, the mean over the units.")
 
 
-def _is_number(row: Mapping[str, Any], key: str) -> bool:
-    return isinstance(row.get(key), int | float) and isinstance(row.get("loss"), int | float)
+def _is_whole(row: Mapping[str, Any]) -> bool:
+    """Tell whether a row, which may be a stranger's, holds the numbers of a row."""
+    return all(_is_number(row.get(key)) for key in _CURVE)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 2**53  # nan is not
 
 
 def _spread(rows: Sequence[Any], most: int) -> list[Any]:
@@ -101,9 +106,7 @@ def _spread(rows: Sequence[Any], most: int) -> list[Any]:
 
 
 def _sample(row: Mapping[str, Any]) -> Written:
-    return Written(
-        f"step {row['step']:,}, {row.get('bits_per_character', 0):.3f} bits", row["text"]
-    )
+    return Written(f"step {row['step']:,}, {row['bits_per_character']:.3f} bits", row["text"])
 
 
 def _sentences(
@@ -156,7 +159,7 @@ def _curves(
                 on_axes(lambda axes, ink: _draw_curve(axes, evals, trained)),
             )
         )
-    norms = [row for row in trained if isinstance(row.get("gradient_norm"), int | float)]
+    norms = [row for row in trained if _is_number(row.get("gradient_norm"))]
     if norms:
         last = norms[-1]["gradient_norm"]
         blocks.append(

@@ -14,7 +14,8 @@ from charlm.lecture.lab import Lab, excerpt_text
 from charlm.reports.picture import COLOURS, Picture, drawable, on_axes
 from charlm.reports.view import Table
 
-SHOWN, LINE = 80, 400
+SHOWN = 80
+"""Characters of the text that gates are drawn over."""
 LSTM_EQUATION = """\
 i(t) = sigma(W_i [h(t-1), x(t)] + b_i)
 f(t) = sigma(W_f [h(t-1), x(t)] + b_f)

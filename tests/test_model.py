@@ -50,6 +50,26 @@ def test_model_reads_only_the_past(cell: str) -> None:
     assert not torch.equal(a[3:], b[3:])
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_record_is_read_as_if_nothing_stood_before_it(cell: str) -> None:
+    end, given, rest = 7, symbols(), symbols(1)
+    config = made(cell=cell).config
+    model = CharModel(config, V, end)
+    model.reset_parameters(seed=1)
+    rest[0] = end
+    both, after = model(torch.cat([given, rest]), model.initial_states(B))
+    alone, alone_after = model(rest, model.initial_states(B))
+    torch.testing.assert_close(both[T:], alone)
+    torch.testing.assert_close(after, alone_after)
+    both[T:].sum().backward()
+    assert model.cells[0].weight_hh.grad is not None
+    unaware = CharModel(config, V)
+    unaware.load_state_dict(model.state_dict())
+    assert not torch.allclose(
+        unaware(torch.cat([given, rest]), model.initial_states(B))[0][T:], alone
+    )
+
+
 def test_embedding_size_zero_is_one_hot_input() -> None:
     model = made(embedding_size=0, cell="rnn", num_layers=1)
     assert model.embedding is None

@@ -32,7 +32,7 @@ from charlm.training import setup
 from charlm.training.events import Finished
 from charlm.training.trainer import Trainer
 
-T, B, V = 7, 5, 11
+T, B, V, END = 7, 5, 11, 4
 VARIANTS = tuple(variants())
 FLOAT, BFLOAT = torch.float32, torch.bfloat16
 
@@ -107,12 +107,16 @@ def deviation_of(cell: Cell, compute: Callable[..., tuple[Tensor, State]]) -> fl
 
 
 def made(
-    kernels: Kernels | None, cell: str = "lstm", vocabulary_size: int = V, **changes: object
+    kernels: Kernels | None,
+    cell: str = "lstm",
+    vocabulary_size: int = V,
+    end: int | None = None,
+    **changes: object,
 ) -> Computation:
     config = ModelConfig.model_validate(
         {"cell": cell, "hidden_size": 40, "embedding_size": 6, "num_layers": 2, **changes}
     )
-    model = CharModel(config, vocabulary_size)
+    model = CharModel(config, vocabulary_size, end)
     model.reset_parameters(5)
     return TorchComputation(model) if kernels is None else NativeComputation(model, kernels)
 
@@ -157,6 +161,20 @@ def test_model_learns_what_it_learns_by_torch(
 ) -> None:
     windows = [window(1, length), window(2, length)]
     found, expected = (learned(made(k, **changes), windows, True) for k in (kernels, None))
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("length", [2 * T, 2], ids=["looked-up", "more-symbols-than-the-window"])
+@pytest.mark.parametrize("changes", MODELS, ids=str)
+def test_records_are_learned_as_by_torch(
+    kernels: Kernels, changes: dict[str, object], length: int
+) -> None:
+    # Of 11 symbols one ends records: several in every lane, one after another, at either end.
+    windows = [window(seed, length) for seed in (1, 2)]
+    windows[1][0][:, 0] = windows[1][0][0, 1:3] = windows[1][0][-1, 2:] = END
+    models = (made(used, end=END, **changes) for used in (kernels, None))
+    found, expected = (learned(model, windows, True) for model in models)
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 

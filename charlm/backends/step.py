@@ -60,7 +60,7 @@ class NativeComputation:
 
     def __init__(self, model: CharModel, kernels: Kernels) -> None:
         self.model = model
-        self._stack = Stack(kernels, model.embedding, model.layers(), model.head)
+        self._stack = Stack(kernels, model.embedding, model.layers(), model.head, model.end)
 
     def loss_and_gradients(
         self,

@@ -54,20 +54,37 @@ class Cell(nn.Module, ABC):
         h[:, unit] = value
         return h, *after[1:]
 
-    def unroll(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """Compute a sequence by the equations, one symbol after another. Shapes: as `forward`."""
+    def begin_anew(self, state: State, lanes: Tensor) -> State:
+        """Return the state with some lanes' parts as before any text.
+
+        Shapes: lanes [B] (bool); state as `initial_state`.
+        """
+        initial = self.initial_state(len(lanes))
+        return tuple(
+            torch.where(lanes.view(-1, *[1] * (part.dim() - 1)), start, part)
+            for part, start in zip(state, initial, strict=True)
+        )
+
+    def unroll(self, x: Tensor, state: State, resets: Tensor | None = None) -> tuple[Tensor, State]:
+        """Compute a sequence by the equations, one symbol after another. See `forward`."""
         outputs = []
-        for given in x.unbind(0):
+        for t, given in enumerate(x.unbind(0)):
+            if resets is not None:
+                state = self.begin_anew(state, resets[t])
             state = self.step(given, state)
             outputs.append(state[0])
         return torch.stack(outputs), state
 
-    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def forward(
+        self, x: Tensor, state: State, resets: Tensor | None = None
+    ) -> tuple[Tensor, State]:
         """Compute the outputs for a sequence and the state after it, as fast as torch can.
 
-        Shapes: x [T, B, I]; state as `initial_state`; output [T, B, H].
+        resets: where a lane begins anew, before it reads that element; None: nowhere.
+
+        Shapes: x [T, B, I]; state as `initial_state`; resets [T, B] (bool); output [T, B, H].
         """
-        return self.unroll(x, state)
+        return self.unroll(x, state, resets)
 
     @torch.no_grad()
     def reset_parameters(
@@ -132,10 +149,12 @@ class GatedCell(Cell):
         """Return the state after one symbol. Shapes: x [B, I]; state: [B, H] each."""
         return self.advance(self.project(x), state)
 
-    def unroll(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """Compute a sequence by the equations, the input's share at once. Shapes: as `forward`."""
+    def unroll(self, x: Tensor, state: State, resets: Tensor | None = None) -> tuple[Tensor, State]:
+        """Compute a sequence by the equations, the input's share at once. See `forward`."""
         outputs = []
-        for projected in self.project(x).unbind(0):
+        for t, projected in enumerate(self.project(x).unbind(0)):
+            if resets is not None:
+                state = self.begin_anew(state, resets[t])
             state = self.advance(projected, state)
             outputs.append(state[0])
         return torch.stack(outputs), state

@@ -80,7 +80,11 @@ class GRU(GatedCell):
             return ((1 - z) * h + z * n,)
         return (z * h + (1 - z) * n,)
 
-    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def forward(
+        self, x: Tensor, state: State, resets: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        if resets is not None:
+            return self.unroll(x, state, resets)
         if self.reset_gate == "after":
             return run_fused(self, torch.gru, x, state)
         bias = None if self.bias_ih is None else self.merged_biases()[0]

@@ -54,9 +54,11 @@ class LSTM(GatedCell):
         h[:, unit] = o[:, unit] * math.tanh(value)
         return h, c
 
-    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        if onednn_refuses(x):
-            return self.unroll(x, state)
+    def forward(
+        self, x: Tensor, state: State, resets: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        if resets is not None or onednn_refuses(x):
+            return self.unroll(x, state, resets)
         return run_fused(self, torch.lstm, x, state)
 
     @torch.no_grad()

@@ -41,6 +41,10 @@ class RNN(GatedCell):
     def advance(self, projected: Tensor, state: State) -> State:
         return self.activations(projected, state)
 
-    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def forward(
+        self, x: Tensor, state: State, resets: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        if resets is not None:
+            return self.unroll(x, state, resets)
         operator = torch.rnn_tanh if self.nonlinearity == "tanh" else torch.rnn_relu
         return run_fused(self, operator, x, state)

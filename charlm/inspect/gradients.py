@@ -78,9 +78,9 @@ def gradient_by_lag(
     before = min(WARM_UP, int(targets[0]) - steps)
     states = warmed_up(model, read(steps + before, steps)) if before else None
     with torch.enable_grad():
-        trail = unrolled(
-            model, model.vectors(read(steps, 0)), states or model.initial_states(len(targets))
-        )
+        given = read(steps, 0)
+        states = states or model.initial_states(len(targets))
+        trail = unrolled(model, given, model.vectors(given), states)
         logits = model.head(trail[-1][-1][0])
         goal = torch.from_numpy(symbols[targets].astype(np.int64)).to(device)
         loss = F.cross_entropy(logits, goal, reduction="sum")  # the lanes do not touch each other
@@ -99,12 +99,16 @@ def warmed_up(model: CharModel, symbols: Tensor) -> States:
     return [tuple(part.detach() for part in state) for state in states]
 
 
-def unrolled(model: CharModel, x: Tensor, states: States) -> list[States]:
-    """Compute the states after every symbol, with their graph. Shapes: x [T, B, E]."""
+def unrolled(model: CharModel, symbols: Tensor, x: Tensor, states: States) -> list[States]:
+    """Compute the states after every symbol, with their graph. x: the symbols' vectors.
+
+    Shapes: symbols [T, B], x [T, B, E].
+    """
     # Frozen weights leave nothing to differentiate: let the graph begin at the first states.
     states = [tuple(part.requires_grad_() for part in state) for state in states]
     trail = []
-    for given in x.unbind(0):
+    for read, given in zip(symbols, x, strict=True):
+        states = model.begin_anew(states, read)
         after: States = []
         for cell, state in zip(model.layers(), states, strict=True):
             state = cell.step(given, state)

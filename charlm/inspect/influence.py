@@ -47,7 +47,8 @@ def influence(model: CharModel, symbols: SymbolSource) -> NDArray[np.float64]:
         steps = int(targets[-1])
         with torch.enable_grad():
             x = vectors[:steps].unsqueeze(1).expand(-1, lanes, -1).clone().requires_grad_()
-            trail = unrolled(model, x, model.initial_states(lanes))
+            read = torch.from_numpy(given[:steps, None]).to(device).expand(-1, lanes)
+            trail = unrolled(model, read, x, model.initial_states(lanes))
             tops = torch.stack([states[-1][0] for states in trail])
             seen = tops[targets - 1, torch.arange(lanes, device=device)]
             goal = torch.from_numpy(given).to(device)[targets]

@@ -81,8 +81,9 @@ def walk(model: CharModel, symbols: Tensor, states: States) -> Iterator[list[dic
     `states` is brought up to date on the way. Shapes: symbols [T, B] (int64), on the model's
     device; what is seen: [B, H] each.
     """
-    for x in model.vectors(symbols).unbind(0):
+    for read, x in zip(symbols, model.vectors(symbols), strict=True):
         given, layers = x, []
+        states[:] = model.begin_anew(states, read)
         for number, cell in enumerate(model.layers()):
             seen, states[number] = look(cell, given, states[number])
             given = states[number][0]

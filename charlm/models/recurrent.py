@@ -42,12 +42,15 @@ class _Linear(nn.Linear):
 class CharModel(nn.Module):
     """Predicts the next symbol from the symbols so far.
 
+    end: the symbol with which a record ends, if the text has any: before it is read, the states
+    begin anew, so what follows it knows nothing of what stood before.
+
     Symbols: T time, B lanes, V vocabulary size, E embedding size, H hidden size.
     """
 
-    def __init__(self, config: ModelConfig, vocabulary_size: int) -> None:
+    def __init__(self, config: ModelConfig, vocabulary_size: int, end: int | None = None) -> None:
         super().__init__()
-        self.config, self.vocabulary_size = config, vocabulary_size
+        self.config, self.vocabulary_size, self.end = config, vocabulary_size, end
         cell = CELLS[config.cell]
         options = {name: getattr(config, name) for name in cell.options}
         one_hot = config.embedding_size == 0
@@ -61,14 +64,18 @@ class CharModel(nn.Module):
 
     @classmethod
     def from_weights(
-        cls, config: ModelConfig, vocabulary_size: int, weights: dict[str, Tensor]
+        cls,
+        config: ModelConfig,
+        vocabulary_size: int,
+        weights: dict[str, Tensor],
+        end: int | None = None,
     ) -> "CharModel":
         """Build the model that weights belong to; nothing is allocated before their shapes fit.
 
         Raises: CheckpointError where names, shapes or types are not those of the configuration.
         """
         with torch.device("meta"):
-            model = cls(config, vocabulary_size)
+            model = cls(config, vocabulary_size, end)
         expected = {name: (p.shape, p.dtype) for name, p in model.state_dict().items()}
         found = {name: (w.shape, w.dtype) for name, w in weights.items()}
         if expected != found:
@@ -121,9 +128,10 @@ class CharModel(nn.Module):
     ) -> tuple[Tensor, States]:
         """Compute what the head reads, [T, B, H], and the states after it. Arguments: `forward`."""
         x = self.vectors(symbols)
+        resets = None if self.end is None else symbols == self.end
         after: States = []
         for layer, (cell, state) in enumerate(zip(self.layers(), states, strict=True)):
-            x, state = cell(x, state)
+            x, state = cell(x, state, resets)
             after.append(state)
             if masks:
                 x = drop(x, masks[layer], self.config.dropout)
@@ -138,6 +146,14 @@ class CharModel(nn.Module):
     def initial_states(self, lanes: int) -> States:
         """Return the states before any text, of every layer."""
         return [cell.initial_state(lanes) for cell in self.layers()]
+
+    def begin_anew(self, states: States, symbols: Tensor) -> States:
+        """Return the states with which a model reads symbols, one in every lane, [B]: initial
+        ones where a record ends."""
+        if self.end is None:
+            return states
+        pairs = zip(self.layers(), states, strict=True)
+        return [cell.begin_anew(state, symbols == self.end) for cell, state in pairs]
 
     def layers(self) -> list[Cell]:
         """List the cells, first layer first."""

@@ -28,7 +28,8 @@ LayerArgs: Any = _structure(
     below_size=_SIZE,
     **dict.fromkeys(("bias", "forward_weights", "backward_weights", "h", "state", "c"), _ARRAY),
     **dict.fromkeys(("c_before", "gates", "reset_h"), _ARRAY),
-    **dict.fromkeys(("scratch", "d_output", "d_state", "d_c", "d_projected"), _ARRAY),
+    **dict.fromkeys(("scratch", "resets", "outputs"), _ARRAY),
+    **dict.fromkeys(("d_output", "d_state", "d_c", "d_projected"), _ARRAY),
 )
 
 Writer: Any = _structure(
@@ -36,7 +37,7 @@ Writer: Any = _structure(
     **dict.fromkeys(("layers", "texts", "hidden", "vocabulary"), _SIZE),
     **dict.fromkeys(("layer_args", "head", "head_bias", "logits"), _ARRAY),
     **dict.fromkeys(("temperature", "top_p"), _REAL),
-    **dict.fromkeys(("top_k", "unknown"), _SIZE),
+    **dict.fromkeys(("top_k", "unknown", "end"), _SIZE),
 )
 
 _LAYER, _WRITER = ctypes.POINTER(LayerArgs), ctypes.POINTER(Writer)

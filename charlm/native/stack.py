@@ -21,7 +21,10 @@ Mask = tuple[Callable[[int, tuple[int, ...]], Tensor], int]
 
 
 class Stack:
-    """The parts of a model, which it shares, with the kernels that compute them."""
+    """The parts of a model, which it shares, with the kernels that compute them.
+
+    end: the symbol with which a record ends, and the states begin anew.
+    """
 
     def __init__(
         self,
@@ -29,9 +32,11 @@ class Stack:
         embedding: nn.Embedding | None,
         cells: Sequence[Cell],
         head: nn.Linear,
+        end: int | None = None,
     ) -> None:
         assert kernels.supports(cells)
         self._kernels, self._embedding, self._head = kernels, embedding, head
+        self._end = end
         self._cells = cast("Sequence[GatedCell]", cells)
         self._in_use: list[Tensor] = []
         """Buffers that the gradients are in until the next step."""
@@ -135,9 +140,15 @@ class Stack:
             x = F.pad(x, (0, -x.shape[-1] % kernels.width)).to(precision)
         layers: list[LayerPass] = []
         draws: list[Tensor] = []
+        resets = None if self._end is None else (symbols == self._end).to(torch.uint8).contiguous()
+        if resets is not None and not resets.any():
+            resets = None
         for number, (cell, state) in enumerate(zip(self._cells, states, strict=True)):
             rows = None if number else looked_up
-            layers.append(LayerPass(kernels, cell, precision, x, rows, state, training=training))
+            layer = LayerPass(
+                kernels, cell, precision, x, rows, state, training=training, resets=resets
+            )
+            layers.append(layer)
             x = layers[-1].output
             if mask is not None:
                 draw, threshold = mask

@@ -21,6 +21,8 @@ TOLERANCES = {"float32": 1e-5, "bfloat16": 0.05, "int8": 0.1}
 """Relative, of outputs and gradients. bfloat16 has 8 bits: errors of 0.2 to 0.6 % were seen here,
 of up to 2 % in torch's autocast."""
 T, B, V, INPUTS = 5, 11, 9, 7
+END = 4
+"""The symbol with which a record ends, where the states begin anew."""
 
 
 def find_error(library: ctypes.CDLL) -> str:
@@ -76,9 +78,13 @@ def deviation(kernels: Kernels, cell: GatedCell, precision: torch.dtype) -> floa
     """Return the largest relative error of outputs, states and gradients against the equations in
     float64."""
     given = problem(cell)
-    right = exact(cell, given)
-    found = (_found(kernels, cell, precision, given, looked_up=way) for way in (True, False))
-    return max(worst(parts, right) for parts in found)
+    ends = given.symbols == END
+    return max(
+        worst(
+            _found(kernels, cell, precision, given, looked_up, resets), exact(cell, given, resets)
+        )
+        for looked_up, resets in ((True, None), (False, ends), (True, ends))
+    )
 
 
 def head_deviation(kernels: Kernels, precision: torch.dtype) -> float:
@@ -112,18 +118,19 @@ def writing_deviation(kernels: Kernels, cell: GatedCell, name: str) -> float:
     table = cell.project(given.table)
     if cell.bias_ih is not None:
         table = F.linear(given.table, cell.weight_ih, cell.merged_biases()[0])
-    sampler = NativeSampler(kernels, name, [cell, upper], table, (head.weight, head.bias), B)
+    sampler = NativeSampler(kernels, name, [cell, upper], table, (head.weight, head.bias), B, END)
     found = torch.stack([sampler.read(row).clone() for row in given.symbols])
-    states = [cell.initial_state(B), upper.initial_state(B)]
-    outputs, _ = cell.unroll(given.table[given.symbols], states[0])
-    return worst([found], [head(upper.unroll(outputs, states[1])[0]).double()])
+    states, ends = [cell.initial_state(B), upper.initial_state(B)], given.symbols == END
+    outputs, _ = cell.unroll(given.table[given.symbols], states[0], ends)
+    return worst([found], [head(upper.unroll(outputs, states[1], ends)[0]).double()])
 
 
-def exact(cell: GatedCell, given: Problem) -> list[Tensor]:
+def exact(cell: GatedCell, given: Problem, resets: Tensor | None = None) -> list[Tensor]:
     """Compute output, states, gradients of table and parameters, by the equations."""
     cell.double()
     table = given.table.double().requires_grad_()
-    output, after = cell.unroll(table[given.symbols], tuple(p.double() for p in given.state))
+    state = tuple(p.double() for p in given.state)
+    output, after = cell.unroll(table[given.symbols], state, resets)
     loss = (output * given.weights.double()).sum()
     gradients = torch.autograd.grad(loss, [table, *cell.parameters()])
     cell.float()
@@ -141,13 +148,21 @@ def worst(found: Sequence[Tensor], right: Sequence[Tensor]) -> float:
 
 @torch.no_grad()
 def _found(
-    kernels: Kernels, cell: GatedCell, precision: torch.dtype, given: Problem, *, looked_up: bool
+    kernels: Kernels,
+    cell: GatedCell,
+    precision: torch.dtype,
+    given: Problem,
+    looked_up: bool,
+    resets: Tensor | None,
 ) -> list[Tensor]:
     """Compute what `exact` does, by the kernels."""
     inputs, symbols = given.table, given.symbols if looked_up else None
     if not looked_up:
         inputs = F.pad(inputs[given.symbols], (0, -cell.input_size % kernels.width)).to(precision)
-    layer = LayerPass(kernels, cell, precision, inputs, symbols, given.state, training=True)
+    marks = None if resets is None else resets.to(torch.uint8)
+    layer = LayerPass(
+        kernels, cell, precision, inputs, symbols, given.state, training=True, resets=marks
+    )
     output = layer.output[..., : cell.hidden_size].clone()
     padding = (0, layer.output.shape[-1] - cell.hidden_size)
     d_given = layer.backward(F.pad(given.weights, padding).to(precision))

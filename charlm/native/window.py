@@ -18,7 +18,8 @@ class LayerPass:
 
     inputs: the vectors of all V symbols, with `symbols` to look them up ([V, I], float32, and
         [T, B]); or the vectors of the window itself ([T, B, I], I whole vectors, in `precision`).
-    training: keep what `backward` needs.
+    training: keep what `backward` needs. resets: 1 where a lane begins anew, from zero, before it
+        reads the symbol ([T, B], uint8); None: nowhere.
 
     To be used under torch.no_grad().
 
@@ -35,6 +36,7 @@ class LayerPass:
         state: State,
         *,
         training: bool,
+        resets: Tensor | None = None,
     ) -> None:
         self._refuse_other_shapes(cell, inputs if symbols is None else symbols, state)
         self._kernels, self._cell, self._precision = kernels, cell, precision
@@ -47,7 +49,7 @@ class LayerPass:
         self._weight_ih = self._padded(cell.weight_ih, columns)
         self._weight_hh = self._padded(cell.weight_hh, self._H)
         bias, self._bias_n = self._biases()
-        self._arrays: dict[str, Tensor | None] = {}
+        self._arrays: dict[str, Tensor | None] = {"resets": resets}
         self.gradient_buffers: list[Tensor] = []
         """Acquired buffers that the gradients of the parameters are in."""
         self._sizes = {"kind": self._kind.number, "T": T, "B": B, "H": self._H}
@@ -95,15 +97,17 @@ class LayerPass:
         if variant == "gru_before":
             arrays["reset_h"] = kernels.acquire(T, B, H, dtype=precision)
             arrays["scratch"] = kernels.acquire(B, H, dtype=torch.float32)
-        self._run("forward")
         self.output = h[1:]
+        if arrays["resets"] is not None:
+            self.output = arrays["outputs"] = kernels.acquire(T, B, H, dtype=precision)
+        self._run("forward")
         self.after = tuple(part[:, : self._cell.hidden_size] for part in carried)
         done = ["forward_weights", "below_weights", "scratch"] + ([] if training else ["reset_h"])
         kernels.release(*(arrays.pop(name, None) for name in done))
 
     def release(self) -> None:
         """Release the buffers that are left; `output` may not be read any more."""
-        left = ("h", "backward_weights", "c_before", "gates", "reset_h")
+        left = ("h", "outputs", "backward_weights", "c_before", "gates", "reset_h")
         self._kernels.release(*(self._arrays.pop(name, None) for name in left))
 
     def backward(self, d_output: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ class NativeSampler:
     """Reads and writes symbols, carrying the states of N texts. One thread, nothing allocated.
 
     table: what the first layer gets from each symbol, biases merged in, [V, G*H]. name: of the
-    type of the weights, one of `kernels.types`.
+    type of the weights, one of `kernels.types`. end: see `Stack`.
     """
 
     def __init__(
@@ -33,6 +33,7 @@ class NativeSampler:
         table: Tensor,
         head: tuple[Tensor, Tensor],
         texts: int,
+        end: int | None = None,
     ) -> None:
         self._kernels, self._name, self.texts = kernels, name, texts
         self._kept: list[Any] = []  # what the structures point to
@@ -57,6 +58,7 @@ class NativeSampler:
             head=self._packed_head(head[0], columns),
             head_bias=self._keep(F.pad(head[1], (0, columns - self.vocabulary_size))),
             logits=self._keep(self.logits),
+            end=-1 if end is None else end,
         )
 
     def read(self, symbols: Tensor) -> Tensor:

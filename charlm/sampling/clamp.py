@@ -58,6 +58,7 @@ class ClampedEngine(StepwiseEngine):
     def read(self, symbols: Tensor) -> Tensor:
         """Read one more symbol in every text; return the logits."""
         given = self._model.vectors(symbols)
+        self._states = self._model.begin_anew(self._states, symbols)
         for layer, cell in enumerate(self._model.layers()):
             before = self._states[layer]
             after = cell.step(given, before)

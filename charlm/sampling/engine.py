@@ -91,7 +91,8 @@ class NativeEngine:
         if first.bias_ih is not None:
             table += first.merged_biases()[0]
         head = (model.head.weight.detach(), model.head.bias.detach())
-        self._sampler = NativeSampler(kernels, precision, model.layers(), table, head, num)
+        layers, end = model.layers(), model.end
+        self._sampler = NativeSampler(kernels, precision, layers, table, head, num, end)
         self.read = self._sampler.read
 
     def write(
@@ -148,7 +149,7 @@ class TorchEngine(StepwiseEngine):
         """What the first layer gets from each symbol: projected, where its cell can do so."""
         if isinstance(first, GatedCell):
             self.table = first.project(self.table)
-        self.states = model.initial_states(num)
+        self.states, self._end = model.initial_states(num), model.end
         self._logits = self.head[0].new_zeros(num, model.vocabulary_size)
 
     @torch.inference_mode()
@@ -156,6 +157,8 @@ class TorchEngine(StepwiseEngine):
         """Read one more symbol in every text; return the logits."""
         given = self.table[symbols]
         for layer, cell in enumerate(self.cells):
+            if self._end is not None:
+                self.states[layer] = cell.begin_anew(self.states[layer], symbols == self._end)
             if layer == 0 and isinstance(cell, GatedCell):
                 self.states[layer] = cell.advance(given, self.states[layer])
             else:

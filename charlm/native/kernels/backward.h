@@ -5,7 +5,7 @@
 
 // f(first unit, lane, d): d = the gradient of h at t, for tiles of lanes and of up to four vectors of
 // units. It comes from the output, from what was carried element-wise (`direct`), and from the
-// product with `rows` (both null after the last step). Meanwhile
+// product with `rows` (both null after the last step), unless the step after it began anew. Meanwhile
 // `prefetch_inputs` fetches what f reads, which was written long ago and is in no cache.
 template <class S, class P, class F>
 INLINE void gradient_of_h(const Layer<S> &l, int t, int b0, int b1, const float *direct, const S *rows,
@@ -26,12 +26,15 @@ INLINE void gradient_of_h(const Layer<S> &l, int t, int b0, int b1, const float 
                         prefetch_inputs(u, b + m);
                     }
                 if (rows) multiply<S, M, N>(d, rows + b * stride, stride, group, K);
-                UNROLL for (int m = 0; m < M; m++)
+                UNROLL for (int m = 0; m < M; m++) {
+                    const bool cut = output && rows && l.begins(t + 1, b + m);
                     UNROLL for (int n = 0; n < N; n++) {
                         int u = (v + n) * WIDTH;
+                        if (cut) d[m][n] = vec{};
                         if (output) d[m][n] += load(l.d_output(t, b + m, u));
                         f(u, b + m, d[m][n]);
                     }
+                }
             });
         });
 }
@@ -42,9 +45,9 @@ template <class S> void rnn_backward(const LayerArgs &w, int b0, int b1) {
         const bool last = t == l.T - 1;
         gradient_of_h(l, t, b0, b1, nullptr, last ? nullptr : l.dp + l.at(t + 1, 0), l.H, l.H,
                       l.backward_weights, true,
-                      [&](int u, int b) { prefetch(l.h + l.at(t + 1, b) + u); },
+                      [&](int u, int b) { prefetch(l.shown(t, b) + u); },
                       [&](int u, int b, vec d) {
-            vec y = load(l.h + l.at(t + 1, b) + u);
+            vec y = load(l.shown(t, b) + u);
             vec through = w.kind == RNN_TANH ? d * (1.0f - y * y) : (y <= 0.0f ? vec{} : d);
             store(l.dp + l.at(t, b) + u, through);
         });
@@ -64,11 +67,12 @@ template <class S> void lstm_backward(const LayerArgs &w, int b0, int b1) {
                       [&](int u, int b, vec d) {
             vec i = load(l.gate(t, b, 0, 4, u)), f = load(l.gate(t, b, 1, 4, u));
             vec g = load(l.gate(t, b, 2, 4, u)), o = load(l.gate(t, b, 3, 4, u));
-            vec before = load(l.c_before(t, b, u));
+            vec before = l.begins(t, b) ? vec{} : load(l.c_before(t, b, u));
             vec c = load(last ? w.c + l.at(0, b) + u : l.c_before(t + 1, b, u));
             vec shown = hyperbolic_tangent<S>(c);
             float *carried = w.d_c + l.at(0, b) + u;
-            vec dc = (last ? vec{} : load(carried)) + d * o * (1.0f - shown * shown);
+            const bool cut = last || l.begins(t + 1, b);
+            vec dc = (cut ? vec{} : load(carried)) + d * o * (1.0f - shown * shown);
             store(carried, dc * f);
             S *to = l.dp + 4 * l.at(t, b) + u;
             store(to, dc * g * i * (1.0f - i));

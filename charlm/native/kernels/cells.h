@@ -45,6 +45,9 @@ struct LayerArgs {
     void *gates;              // [T, H / WIDTH, B, G', WIDTH] of S: what backward needs; may be null
     void *reset_h;                // [T, B, H] of S: r * h of GRU_BEFORE
     float *scratch;           // [B, H], of GRU_BEFORE
+    const uint8_t *resets;    // [T, B]: 1 where a lane begins anew, from zero, before the step; or null
+    void *outputs;            // [T, B, H] of S, where there are resets: what every step shows, of
+                              // which h has zeros where the next step begins anew
     // backward
     const void *d_output;     // [T, B, H] of S
     float *d_state;           // [B, H] of GRU: element-wise gradient carried to h[t-1]; uninitialised on entry
@@ -82,6 +85,27 @@ template <class S> struct Layer {
           backward_weights((const S *)args.backward_weights), dp((S *)args.d_projected) {}
 
     int64_t at(int t, int b) const { return (int64_t(t) * B + b) * H; }
+
+    // Whether a lane begins anew before step t.
+    INLINE_MEMBER bool begins(int t, int b) const { return w.resets && w.resets[int64_t(t) * B + b]; }
+
+    // To be called before step t, and once after the last: keeps what the step before it has shown,
+    // then zeroes h where a lane begins anew. (c is needed on the way back, and stays.)
+    void begin_step(int t, int b0, int b1) const {
+        if (!w.resets) return;
+        for (int b = b0; b < b1; b++) {
+            if (t) memcpy((S *)w.outputs + at(t - 1, b), h + at(t, b), H * sizeof(S));
+            if (t == T || !begins(t, b)) continue;
+            for (int u = 0; u < H; u += WIDTH) {
+                store(h + at(t, b) + u, vec{});
+                store(w.state + at(0, b) + u, vec{});
+            }
+        }
+    }
+    // What step t has shown.
+    INLINE_MEMBER const S *shown(int t, int b) const {
+        return w.resets ? (const S *)w.outputs + at(t, b) : h + at(t + 1, b);
+    }
 
     // What the input gives to gate g of the units from u on; the bias alone where `add_below`
     // brings the rest.

@@ -6,7 +6,8 @@
 template <class S> void rnn_forward(const LayerArgs &w, int b0, int b1) {
     Layer<S> l(w, 1);
     const int vectors = l.H / WIDTH;
-    for (int t = 0; t < l.T; t++)
+    for (int t = 0; t < l.T; t++) {
+        l.begin_step(t, b0, b1);
         for (int v = 0; v < vectors; v += 4)
             with_constant<4>(vectors - v < 4 ? vectors - v : 4, [&](auto n_) {
                 constexpr int N = n_;
@@ -26,11 +27,14 @@ template <class S> void rnn_forward(const LayerArgs &w, int b0, int b1) {
                         }
                 });
             });
+    }
+    l.begin_step(l.T, b0, b1);
 }
 
 template <class S> void lstm_forward(const LayerArgs &w, int b0, int b1) {
     Layer<S> l(w, 4);
-    for (int t = 0; t < l.T; t++)
+    for (int t = 0; t < l.T; t++) {
+        l.begin_step(t, b0, b1);
         for (int u = 0; u < l.H; u += WIDTH) {
             in_tiles<ROWS<4>>(b0, b1, [&](int b, auto m_) {
                 constexpr int M = m_;
@@ -43,7 +47,8 @@ template <class S> void lstm_forward(const LayerArgs &w, int b0, int b1) {
                     vec i = sigmoid<S>(a[m][0]), f = sigmoid<S>(a[m][1]);
                     vec g = hyperbolic_tangent<S>(a[m][2]), o = sigmoid<S>(a[m][3]);
                     float *carried = w.c + l.at(0, b + m) + u;
-                    vec before = load(carried), c = f * before + i * g;
+                    vec before = load(carried);
+                    vec c = l.begins(t, b + m) ? i * g : f * before + i * g;
                     vec y = o * hyperbolic_tangent<S>(c);
                     store(carried, c);
                     store(l.h + l.at(t + 1, b + m) + u, y);
@@ -56,11 +61,14 @@ template <class S> void lstm_forward(const LayerArgs &w, int b0, int b1) {
                 }
             });
         }
+    }
+    l.begin_step(l.T, b0, b1);
 }
 
 template <class S> void gru_after_forward(const LayerArgs &w, int b0, int b1) {
     Layer<S> l(w, 3);
-    for (int t = 0; t < l.T; t++)
+    for (int t = 0; t < l.T; t++) {
+        l.begin_step(t, b0, b1);
         for (int u = 0; u < l.H; u += WIDTH) {
             in_tiles<ROWS<3>>(b0, b1, [&](int b, auto m_) {
                 constexpr int M = m_;
@@ -91,6 +99,8 @@ template <class S> void gru_after_forward(const LayerArgs &w, int b0, int b1) {
                 }
             });
         }
+    }
+    l.begin_step(l.T, b0, b1);
 }
 
 // The packed weights hold r and z of a vector of units side by side, then the candidate's.
@@ -98,6 +108,7 @@ template <class S> void gru_before_forward(const LayerArgs &w, int b0, int b1) {
     Layer<S> l(w, 3);
     const int vectors = l.H / WIDTH;
     for (int t = 0; t < l.T; t++) {
+        l.begin_step(t, b0, b1);
         for (int u = 0; u < l.H; u += WIDTH) {
             in_tiles<ROWS<2>>(b0, b1, [&](int b, auto m_) {
                 constexpr int M = m_;
@@ -141,6 +152,7 @@ template <class S> void gru_before_forward(const LayerArgs &w, int b0, int b1) {
                 });
             });
     }
+    l.begin_step(l.T, b0, b1);
 }
 
 template <class S> void run_forward(const LayerArgs &w, int b0, int b1) {

@@ -12,6 +12,7 @@ struct Writer {
     float *logits;            // [texts, vocabulary padded]
     double temperature, top_p;
     int64_t top_k, unknown;   // unknown: a symbol that is never written, or -1
+    int64_t end;              // of a record: a text begins anew, from zero, with it; or -1
 };
 
 INLINE int64_t padded_columns(int64_t columns) { return (columns + WIDTH - 1) / WIDTH * WIDTH; }
@@ -21,8 +22,16 @@ template <class S> void advance(const Writer &writer, const int64_t *symbols) {
     for (int64_t i = 0; i < writer.layers; i++) {
         LayerArgs &w = writer.layer_args[i];
         if (i == 0) w.symbols = symbols;
-        run_forward<S>(w, 0, texts);
         const int64_t size = int64_t(texts) * H;
+        for (int64_t b = 0; b < texts; b++) {
+            if (symbols[b] != writer.end) continue;
+            for (int64_t u = b * H; u < (b + 1) * H; u += WIDTH) {
+                store((S *)w.h + u, vec{});  // which is no zero byte in int8
+                store(w.state + u, vec{});
+                if (w.c) store(w.c + u, vec{});
+            }
+        }
+        run_forward<S>(w, 0, texts);
         memcpy(w.h, (S *)w.h + size, size * sizeof(S));
     }
     const S *h = (const S *)writer.layer_args[writer.layers - 1].h;

@@ -24,6 +24,7 @@ from charlm.config.schema import ModelConfig, SampleConfig
 from charlm.errors import UsageError
 from charlm.models.recurrent import CharModel
 from charlm.native import build, verify
+from charlm.native.head import LONG
 from charlm.native.interface import Kernels
 from charlm.native.verify import deviation
 from charlm.sampling.engine import NativeEngine, TorchEngine, make_engine
@@ -180,12 +181,13 @@ def test_records_are_learned_as_by_torch(
 
 
 @every_cell
+@pytest.mark.parametrize("size", [150, LONG + 45], ids=["short", "long"])
 def test_large_windows_and_vocabularies_are_learned_alike(
-    kernels: Kernels, name: str, options: dict[str, str]
+    kernels: Kernels, name: str, options: dict[str, str], size: int
 ) -> None:
-    # Several blocks of rows and groups of columns, an odd number of each: 1,235 rows, 150 symbols.
-    windows = [window(1, 247, 150), window(2, 247, 150)]
-    models = (made(k, name, 150, **options) for k in (kernels, None))
+    # Several blocks of rows and groups of columns, an odd number of each: 1,235 rows.
+    windows = [window(1, 247, size), window(2, 247, size)]
+    models = (made(k, name, size, **options) for k in (kernels, None))
     found, expected = (learned(model, windows, False) for model in models)
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)

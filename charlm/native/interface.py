@@ -51,6 +51,7 @@ TRAINING: dict[str, tuple[Any, ...]] = {
     "drop": (*[_ARRAY] * 2, *[_SIZE] * 4, _ARRAY, _SIZE),
     "pack_head": (*[_SIZE] * 2, *[_ARRAY] * 3, _SIZE),
     "loss": (_ARRAY, *[_SIZE] * 2, *[_ARRAY] * 2, _SIZE, *[_ARRAY] * 3, _SIZE),
+    "softmax": (_ARRAY, *[_SIZE] * 2, *[_ARRAY] * 2, _REAL, _SIZE),
 }
 WRITING: dict[str, tuple[Any, ...]] = {
     "pack_writer": (*[_SIZE] * 3, *[_ARRAY] * 2),

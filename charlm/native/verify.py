@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from charlm.cells import CELLS, GatedCell, State
 from charlm.config.cell_spec import variants
-from charlm.native.head import HeadLoss
+from charlm.native.head import LONG, head_loss
 from charlm.native.interface import Kernels
 from charlm.native.window import LayerPass
 from charlm.native.writing import NativeSampler
@@ -46,7 +46,8 @@ def _errors(kernels: Kernels, name: str) -> Iterator[tuple[float, str]]:
             yield deviation(kernels, cell, getattr(torch, name)), cell.variant
         yield writing_deviation(kernels, cell, name), f"writing with {cell.variant}"
     if name != "int8":
-        yield head_deviation(kernels, getattr(torch, name)), "the loss"
+        for symbols in (9 * kernels.width + 5, LONG + 5):
+            yield head_deviation(kernels, getattr(torch, name), symbols), "the loss"
 
 
 @dataclass(frozen=True)
@@ -87,16 +88,16 @@ def deviation(kernels: Kernels, cell: GatedCell, precision: torch.dtype) -> floa
     )
 
 
-def head_deviation(kernels: Kernels, precision: torch.dtype) -> float:
-    """Return the error of a head's losses and gradients, with several groups of columns."""
-    draw, symbols = torch.Generator().manual_seed(0), 9 * kernels.width + 5
+def head_deviation(kernels: Kernels, precision: torch.dtype, symbols: int) -> float:
+    """Return the error of a head's losses and gradients, with so many symbols."""
+    draw = torch.Generator().manual_seed(0)
     head = nn.Linear(2 * kernels.width, symbols)
     for parameter in head.parameters():
         parameter.data = torch.randn(parameter.shape, generator=draw) / 4
     x = torch.randn(T, B, head.in_features, generator=draw).to(precision)
     targets = torch.randint(symbols, (T, B), generator=draw)
     with torch.no_grad():
-        loss = HeadLoss(kernels, head, x, targets, training=True)
+        loss = head_loss(kernels, head, x, targets, training=True)
         d_x = loss.backward()
     found = [loss.losses, d_x, *(p.grad for p in head.parameters() if p.grad is not None)]
     given, exact_head = x.double().requires_grad_(), copy.deepcopy(head).double()

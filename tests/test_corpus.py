@@ -19,6 +19,7 @@ from charlm.models.recurrent import CharModel
 from charlm.text import corpus, reading, sources
 from charlm.text.batches import BatchStream
 from charlm.text.corpus import Corpus
+from charlm.text.splits import SPLITS
 from charlm.text.symbols import SHARD
 
 HALVES = [0.5, 0.25, 0.25]
@@ -83,7 +84,7 @@ def test_every_split_holds_its_stretch_of_the_text_whatever_the_block_size(
         normalize = "none" if unit == "byte" else normalize
         encoded = prepared(write(folder, text), unit=unit, normalize=normalize)
     cuts = (0, len(text) // 2, int(len(text) * 0.75 + 1e-6), len(text))
-    for name, begin, end in zip(corpus.SPLITS, cuts, cuts[1:], strict=False):
+    for name, begin, end in zip(SPLITS, cuts, cuts[1:], strict=False):
         stretch = text[begin:end]
         split = encoded.splits[name]
         forms = (stretch, encoded.vocabulary.normalized(stretch))

@@ -8,7 +8,7 @@ from charlm.backends.step import TorchComputation
 from charlm.config.schema import ModelConfig
 from charlm.evaluation import surprisal, tally
 from charlm.models.recurrent import CharModel
-from charlm.text.corpus import Split
+from charlm.text.splits import Split
 from charlm.text.vocabulary import Symbols, Vocabulary
 
 V = 11

@@ -1,4 +1,5 @@
 import unicodedata
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlm.errors import CheckpointError
-from charlm.text.vocabulary import BYTES, SymbolCounter, Vocabulary, codes_of, unit_codes
+from charlm.text.counting import SymbolCounter
+from charlm.text.vocabulary import BYTES, BYTES_IN_RECORDS, Vocabulary, codes_of, unit_codes
 
 # Everything that a UTF-8 file can hold: lone surrogates cannot be in one.
 texts = st.text(st.characters(exclude_categories=["Cs"]))
@@ -74,6 +76,49 @@ def test_unknown_symbols_are_encoded_counted_and_marked() -> None:
     assert vocabulary.decode([0, 4]) == "h\N{REPLACEMENT CHARACTER}"
 
 
+SCRIPTS = {
+    "Thai": "ภาษาไทยน้ำใจที่รู้",
+    "Arabic with marks": "بِسْمِ ٱللَّهِ ٱلرَّحْمَٰنِ",
+    "emoji": "👩‍👩‍👧‍👦 👍🏽 🏳️‍🌈 ❤️",
+    "Hangul": "한국어 ᄒᆞᆫ글 각",
+    "Devanagari": "क्षत्रिय ड़",
+}
+
+
+@pytest.mark.parametrize("unit", ["char", "byte", "jamo"])
+@pytest.mark.parametrize("normalize", ["none", "nfc", "nfd"])
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_scripts_come_back_in_the_promised_form(script: str, unit: str, normalize: str) -> None:
+    text = SCRIPTS[script]
+    vocabulary = BYTES if unit == "byte" else vocabulary_of(text, unit, normalize)
+    form = {"none": "NFC" if unit == "jamo" else "", "nfc": "NFC", "nfd": "NFD"}[normalize]
+    expected = unicodedata.normalize(form, text) if form and unit != "byte" else text
+    assert vocabulary.decode(vocabulary.encode(text)) == expected
+    ending = replace(vocabulary, has_end=True)
+    found = ending.encode_records([text, text])
+    assert ending.decode(found) == f"{expected}\n{expected}\n"
+    assert (found == ending.end).sum() == 2
+
+
+def test_the_end_of_a_record_is_the_last_index_and_in_no_text() -> None:
+    vocabulary = replace(vocabulary_of("hello\n"), has_end=True)
+    assert (vocabulary.unknown, vocabulary.end, len(vocabulary)) == (5, 6, 7)
+    assert vocabulary.end not in vocabulary.encode("hello\n\ud800")
+    assert vocabulary.encode_records(["he", "", "x\n"]).tolist() == [0, 1, 6, 6, 5, 4, 6]
+    assert [vocabulary.symbol(i) for i in (4, 5, 6)] == ["\n", "\ufffd", "\n"]
+    assert BYTES_IN_RECORDS.dtype == np.uint16
+    assert BYTES_IN_RECORDS.encode(b"\xff\n").tolist() == [255, 10]
+    assert BYTES_IN_RECORDS.encode_records([b"a", b"", b"\xff"]).tolist() == [
+        97,
+        256,
+        256,
+        255,
+        256,
+    ]
+    assert BYTES_IN_RECORDS.decode([97, 256, 98]) == "a\nb"
+    assert BYTES_IN_RECORDS.symbol(256) == "\n"
+
+
 def test_without_an_unknown_symbol_the_unknown_is_left_out_and_still_named() -> None:
     vocabulary = Vocabulary("char", "none", tuple(map(ord, "helo")), False)
     assert vocabulary.encode("hxe").tolist() == [0, 1]
@@ -88,6 +133,10 @@ def test_encoded_text_takes_the_smallest_type(size: int, dtype: type) -> None:
 
 def test_vocabularies_survive_json() -> None:
     for vocabulary in (vocabulary_of("héllo ☃"), vocabulary_of("한국", "jamo", "nfd"), BYTES):
+        ending = replace(vocabulary, has_end=True)
+        assert Vocabulary.from_json(ending.to_json()) == ending
+        older = {key: value for key, value in vocabulary.to_json().items() if key != "end"}
+        assert Vocabulary.from_json(older) == vocabulary
         assert Vocabulary.from_json(vocabulary.to_json()) == vocabulary
 
 
@@ -102,6 +151,8 @@ def test_vocabularies_survive_json() -> None:
         {"unit": "char", "normalize": "none", "unknown": None, "symbols": ["ab"]},
         {"unit": "char", "normalize": "none", "unknown": 7, "symbols": ["a", "b"]},
         {"unit": "char", "normalize": "none", "unknown": None, "symbols": 3},
+        {"unit": "char", "normalize": "none", "unknown": None, "end": 1, "symbols": ["a", "b"]},
+        {"unit": "char", "normalize": "none", "unknown": 2, "end": True, "symbols": ["a", "b"]},
     ],
 )
 def test_what_is_no_vocabulary_is_refused(value: object) -> None:

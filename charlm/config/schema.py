@@ -49,6 +49,26 @@ class DataConfig(Section):
     minimum_count: Annotated[int, between(1, 10**9)] = 1
     unknown: bool = True
     """Whether the vocabulary has a symbol for what it does not know."""
+    records: Literal["none", "files", "lines", "separator"] = "none"
+    """What is a record, a text of its own: nothing (one running text), a file, a line, or what
+    stands between separators. Each ends with a symbol of its own, which counts as the one character
+    that a line's end or a separator is; behind a file there is none to count. A record's content
+    decides its split; the order of the train split's is mixed."""
+    separator: str = ""
+    """What stands between records, with records "separator"; taken away with them."""
+    field: str = ""
+    """Which field of the objects in `.jsonl` or the rows in `.parquet` is the text; "": the files
+    are text themselves. Each is a record with records "lines", a line with records "none"."""
+
+    @model_validator(mode="after")
+    def _check_records(self) -> Self:
+        if self.records == "separator" and not self.separator:
+            raise ValueError('records "separator" needs a separator')
+        if self.records != "separator" and self.separator:
+            raise ValueError('a separator needs records "separator"')
+        if self.field and self.records not in ("none", "lines"):
+            raise ValueError(f'field needs records "none" or "lines", not "{self.records}"')
+        return self
 
     @model_validator(mode="after")
     def _check(self) -> Self:

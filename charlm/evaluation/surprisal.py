@@ -19,7 +19,7 @@ from charlm.backends.step import Computation
 from charlm.evaluation.tally import Score, Tally, opening_size
 from charlm.models.recurrent import CharModel, States
 from charlm.text.batches import refuse_out_of_bounds
-from charlm.text.corpus import Split
+from charlm.text.splits import Split
 from charlm.text.symbols import SymbolSource
 from charlm.text.vocabulary import Symbols, Vocabulary
 

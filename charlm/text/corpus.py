@@ -9,11 +9,8 @@ text that changes between the passes is refused; what is damaged in the cache is
 import hashlib
 import json
 import logging
-import os
 import shutil
 import tempfile
-from collections import Counter as Tally
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,46 +29,21 @@ from charlm.files import (
     write_synced,
 )
 from charlm.text import reading, sources
-from charlm.text.reading import Snapshot
-from charlm.text.symbols import DIGESTS, UNFINISHED, SymbolFile, SymbolWriter, set_aside
-from charlm.text.vocabulary import (
-    BYTES,
-    SymbolCounter,
-    TextSize,
-    Vocabulary,
-    codes_of,
-    is_decomposed,
-    unit_codes,
-)
+from charlm.text.encoding import encode
+from charlm.text.splits import Split, TextStats
+from charlm.text.symbols import UNFINISHED, SymbolFile, set_aside
+from charlm.text.vocabulary import Vocabulary
 
 FORMAT = 1
 """Of the fingerprint; a change would make every earlier run refuse its text."""
+YOUNGER = {"records", "separator", "field"}
+"""Keys that earlier fingerprints lack: at their defaults they are left out of it."""
 LAYOUT = 4
 """Of the files in the cache."""
 DESCRIBED, TRIES = "corpus.json", 3
 """Tries: to publish a text, while other processes do so, too."""
-SPLITS = ("train", "validation", "test")
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Split:
-    """A stretch of the corpus.
-
-    start, stop: its symbols' positions. characters, bytes: its size in code points and UTF-8 bytes,
-    of the source text or of the form it is normalised to, whichever is shorter. unknown: how often
-    each symbol in it is one that the vocabulary lacks.
-    """
-
-    start: int
-    stop: int
-    characters: int
-    bytes: int
-    unknown: dict[str, int]
-
-    def __len__(self) -> int:
-        return self.stop - self.start
 
 
 @dataclass(frozen=True)
@@ -91,16 +63,6 @@ class Corpus:
     def evaluated(self) -> str:
         """The split that training is judged by: validation, or train where nothing is held out."""
         return "validation" if len(self.splits["validation"]) else "train"
-
-
-@dataclass(frozen=True)
-class TextStats:
-    """What one quick pass over the files tells. digest: of all their digests."""
-
-    files: tuple[Path, ...]
-    digests: dict[Path, bytes]
-    characters: int
-    digest: str
 
 
 def survey(data: DataConfig, *, keep: bool = True) -> TextStats:
@@ -132,7 +94,11 @@ def prepare(data: DataConfig, text: TextStats, *, keep: bool = True) -> Corpus:
 
     Raises: DataError for a text that is no UTF-8, an empty split, a full or read-only disk.
     """
-    options = data.model_dump(exclude={"path", "sha256"})
+    options = {
+        name: value
+        for name, value in data.model_dump(exclude={"path", "sha256"}).items()
+        if name not in YOUNGER or value != DataConfig.model_fields[name].default
+    }
     key = json.dumps([FORMAT, text.digest, options], sort_keys=True)
     fingerprint = hashlib.sha256(key.encode()).hexdigest()
     folder = cache_folder() / "corpora" / f"{fingerprint[:24]}-{LAYOUT}"
@@ -146,7 +112,8 @@ def prepare(data: DataConfig, text: TextStats, *, keep: bool = True) -> Corpus:
         sweep(parent, f"{UNFINISHED}*")
         temporary = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=parent))
         try:
-            _encode_into(temporary, data, text, fingerprint)
+            vocabulary, splits = encode(temporary, data, text)
+            _describe(temporary, _Described(fingerprint, vocabulary.to_json(), splits))
             if not keep:
                 return _open(temporary, fingerprint)  # a mapped file outlives its name
             _publish(temporary, folder, fingerprint)
@@ -207,94 +174,8 @@ def _open(folder: Path, fingerprint: str) -> Corpus:
     return Corpus(vocabulary, symbols, described.splits, fingerprint)
 
 
-def _encode_into(folder: Path, data: DataConfig, text: TextStats, fingerprint: str) -> None:
-    ends = _split_ends(data, text.characters)
-    snapshot = Snapshot(text.digests)
-    vocabulary = _build_vocabulary(data, text, ends, snapshot)
-    splits: dict[str, Split] = {}
-    start = 0
-    out = SymbolWriter(folder)
-    try:
-        pieces_of = reading.by_split(text.files, data, ends, snapshot)
-        for name, pieces in zip(SPLITS, pieces_of, strict=True):
-            splits[name] = _encode_split(pieces, vocabulary, data, out, start)
-            start = splits[name].stop
-        file, digests = out.finish()
-        file.flush()
-        os.fsync(file.fileno())
-    finally:
-        out.close()
-    described = _Described(fingerprint, vocabulary.to_json(), splits)
+def _describe(folder: Path, described: _Described) -> None:
+    """Write corpus.json, the last file of an encoded text."""
     content = json.dumps(asdict(described)).encode("utf-8")
-    write_synced(folder / DIGESTS, digests)
     write_synced(folder / DESCRIBED, hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
     sync_folder(folder)
-
-
-def _split_ends(data: DataConfig, characters: int) -> tuple[int, int, int]:
-    """Return the character at which each split ends."""
-    train, validation, test = data.split
-    limit = data.held_out_limit or characters
-    train_end = int(characters * train + 1e-6)
-    validation_end = int(characters * (train + validation) + 1e-6)
-    test_size = min(characters - validation_end if test else 0, limit)
-    validation_size = min(validation_end - train_end if validation else 0, limit)
-    for name, share, size in (
-        ("validation", validation, validation_size),
-        ("test", test, test_size),
-    ):
-        if share and not size:
-            raise DataError(
-                f"{share:g} of {characters:,} characters leaves the {name} split empty",
-                f"use a longer text, or a split such as {[1.0, 0.0, 0.0]} without one",
-            )
-    train_end = characters - validation_size - test_size
-    if train_end < 2:
-        raise DataError(
-            f"{characters:,} characters leave {train_end} to train on", "use a longer text"
-        )
-    return train_end, characters - test_size, characters
-
-
-def _build_vocabulary(
-    data: DataConfig, text: TextStats, ends: tuple[int, int, int], snapshot: Snapshot
-) -> Vocabulary:
-    if data.unit == "byte":
-        return BYTES
-    counter, normalize = SymbolCounter(), data.normalize
-    pieces = next(reading.by_split(text.files, data, ends, snapshot))
-    decompose = is_decomposed(data.unit, normalize)
-    for piece in pieces if decompose else reading.normalizable(pieces, data):
-        assert isinstance(piece, str)
-        counter.add(codes_of(piece) if decompose else unit_codes(piece, data.unit, normalize))
-    if decompose:
-        counter.decompose()
-    kept = counter.kept(data.minimum_count)
-    if not kept:
-        raise DataError(
-            f"no character occurs {data.minimum_count} times in the train split",
-            "lower data.minimum_count",
-        )
-    return Vocabulary(data.unit, data.normalize, tuple(kept), data.unknown)
-
-
-def _encode_split(
-    pieces: Iterator[str | bytes],
-    vocabulary: Vocabulary,
-    data: DataConfig,
-    out: SymbolWriter,
-    start: int,
-) -> Split:
-    """Encode the pieces of a split and write its symbols, all below the vocabulary's size."""
-    size, count = TextSize(vocabulary), 0
-    unknown: Tally[str] = Tally()
-    for piece in reading.normalizable(pieces, data):
-        indices = vocabulary.encode(piece)
-        assert not indices.size or int(indices.max()) < len(vocabulary)
-        out.write(indices)
-        count += indices.size
-        size.add(piece)
-        if isinstance(piece, str) and (not vocabulary.has_unknown or vocabulary.unknown in indices):
-            unknown.update(vocabulary.unknown_in(piece))
-    found = dict(unknown.most_common())
-    return Split(start, start + count, size.characters, size.bytes, found)

@@ -165,14 +165,18 @@ def _texts(files: Iterable[Path], snapshot: Snapshot) -> Iterator[str]:
                 yield text
 
 
+def pieces_of(files: Iterable[Path], data: DataConfig, snapshot: Snapshot) -> Iterator[str | bytes]:
+    """Yield the files as one text in pieces. Raises: DataError: they have changed; not UTF-8."""
+    if data.unit == "byte":
+        return (block for file in files for block in snapshot.blocks(file))
+    return iter(_texts(files, snapshot))
+
+
 def by_split(
     files: Iterable[Path], data: DataConfig, ends: tuple[int, int, int], snapshot: Snapshot
 ) -> Iterator[Iterator[str | bytes]]:
     """Yield an iterator of its pieces for each split; each must be used up before the next."""
-    if data.unit == "byte":
-        pieces: Iterator[str | bytes] = (block for file in files for block in snapshot.blocks(file))
-    else:
-        pieces = iter(_texts(files, snapshot))
+    pieces = pieces_of(files, data, snapshot)
     rest: str | bytes | None = None
     seen = 0
 

@@ -7,7 +7,7 @@ symbol for the unknown instead, and what fell under it is counted and reported.
 import json
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -23,6 +23,8 @@ Codes = npt.NDArray[np.uint32]
 """Code points, one uint32 each."""
 
 CODE_POINTS, SURROGATES = 0x110000, 0x800
+END_OF_RECORD = 0xD800
+"""What stands for the end of a record among code points: half of a surrogate pair is in no text."""
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 """How the unknown symbol reads when it is decoded."""
 
@@ -35,21 +37,28 @@ class Vocabulary:
     normalize: the form of the text that `decode` returns: as it came ("none"), NFC or NFD. For
         jamo, "none" counts as NFC, because decomposing forgets which form the source had.
     code_points: the symbols by index, in order of first appearance; for bytes, 0 to 255.
-    has_unknown: whether one more index, the last, stands for every other code point.
+    has_unknown: whether one more index, behind them, stands for every other code point.
+    has_end: whether one more index, the very last, stands for the end of a record.
     """
 
     unit: Literal["char", "byte", "jamo"]
     normalize: Literal["none", "nfc", "nfd"]
     code_points: tuple[int, ...]
     has_unknown: bool
+    has_end: bool = False
 
     def __len__(self) -> int:
-        return len(self.code_points) + self.has_unknown
+        return len(self.code_points) + self.has_unknown + self.has_end
 
     @property
     def unknown(self) -> int | None:
         """The index of the unknown symbol."""
         return len(self.code_points) if self.has_unknown else None
+
+    @property
+    def end(self) -> int | None:
+        """The index of the end of a record."""
+        return len(self) - 1 if self.has_end else None
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -72,12 +81,32 @@ class Vocabulary:
         """Return the indices of a text's symbols.
 
         Bytes are taken as they are (unit "byte" only). What the vocabulary does not know becomes
-        the unknown symbol; without one it is left out, and `unknown_in` names it.
+        the unknown symbol; without one it is left out, and `unknown_in` names it. No text holds
+        the end of a record: `encode_records` puts it there.
         """
         if self.unit == "byte":
-            return np.frombuffer(text if isinstance(text, bytes) else as_bytes(text), np.uint8)
+            return np.frombuffer(as_bytes(text), np.uint8).astype(self.dtype, copy=False)
         assert isinstance(text, str)
-        indices = self._table[unit_codes(text, self.unit, self.normalize)]
+        return self._indices(unit_codes(text, self.unit, self.normalize))
+
+    def encode_records(self, records: Sequence[str | bytes]) -> Symbols:
+        """Return the indices of the records' symbols, the end of a record behind each."""
+        assert self.end is not None
+        if self.unit == "byte":
+            each = [as_bytes(record) for record in records]
+            content = np.frombuffer(b"".join(each), np.uint8).astype(self.dtype)
+            ends = np.cumsum([len(record) for record in each], dtype=np.int64)
+            return np.insert(content, ends, np.full(len(each), self.end, self.dtype))
+        codes = unit_codes(joined(records), self.unit, self.normalize)
+        ends = codes == END_OF_RECORD
+        return self._indices(np.where(ends, 0, codes), ends)
+
+    def _indices(self, codes: Codes, ends: npt.NDArray[np.bool_] | None = None) -> Symbols:
+        """Look code points up. ends: where the end of a record stands instead."""
+        indices = self._table[codes]
+        if ends is not None:
+            assert self.end is not None
+            indices[ends] = self.end
         if not self.has_unknown:
             indices = indices[indices >= 0]
         return indices.astype(self.dtype)
@@ -88,7 +117,8 @@ class Vocabulary:
         Bytes that are no UTF-8 become lone surrogates, which `encode` turns back into those bytes.
         """
         if self.unit == "byte":
-            return bytes(indices).decode("utf-8", "surrogateescape")
+            content = bytes(10 if index == self.end else index for index in indices)
+            return content.decode("utf-8", "surrogateescape")
         return self.composed("".join(map(self.symbol, indices)))
 
     def composed(self, text: str) -> str:
@@ -98,7 +128,10 @@ class Vocabulary:
         return text
 
     def symbol(self, index: int) -> str:
-        """Return one symbol as text (a byte as the code point of its value)."""
+        """Return one symbol as text: a byte as the code point of its value, the end of a record as
+        the end of a line."""
+        if index == self.end:
+            return "\n"
         return REPLACEMENT if index == self.unknown else chr(self.code_points[index])
 
     def unknown_in(self, text: str) -> dict[str, int]:
@@ -123,6 +156,7 @@ class Vocabulary:
             "unit": self.unit,
             "normalize": self.normalize,
             "unknown": self.unknown,
+            "end": self.end,
             "symbols": None if self.unit == "byte" else [chr(c) for c in self.code_points],
         }
 
@@ -137,10 +171,13 @@ class Vocabulary:
                 raise ValueError
             if not all(map(_is_scalar, codes)) or type(value["unknown"]) not in (int, type(None)):
                 raise ValueError
-            made = cls(unit, normalize, codes, value["unknown"] is not None)
-            if made.unknown != value["unknown"]:
+            end = value.get("end")  # vocabularies had none before there were records
+            made = cls(unit, normalize, codes, value["unknown"] is not None, end is not None)
+            if made.unknown != value["unknown"] or type(end) not in (int, type(None)):
                 raise ValueError
-        except (KeyError, TypeError, ValueError):
+            if made.end != end:
+                raise ValueError
+        except (AttributeError, KeyError, TypeError, ValueError):
             seen = json.dumps(value, default=str)[:60]
             raise CheckpointError(
                 f"this is not a vocabulary: {seen}", "use the run that charlm wrote"
@@ -148,9 +185,11 @@ class Vocabulary:
         return made
 
 
-def as_bytes(text: str) -> bytes:
+def as_bytes(text: str | bytes) -> bytes:
     """Encode a text in UTF-8, bytes that were none as they were; other halves of surrogate pairs,
     which are no characters, as question marks."""
+    if isinstance(text, bytes):
+        return text
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -174,6 +213,17 @@ class TextSize:
         self._source = (self._source[0] + as_given[0], self._source[1] + as_given[1])
         self._normalized = (self._normalized[0] + size[0], self._normalized[1] + size[1])
 
+    def add_records(self, records: Sequence[str | bytes], *, counts_ends: bool) -> None:
+        """Count records. counts_ends: and one character for the end of each."""
+        if isinstance(records[0], bytes):
+            self.add(b"\n".join([*map(as_bytes, records), b""]))
+        else:
+            self.add(joined(records).replace(chr(END_OF_RECORD), "\n"))
+        if not counts_ends:
+            count = len(records)
+            self._source = (self._source[0] - count, self._source[1] - count)
+            self._normalized = (self._normalized[0] - count, self._normalized[1] - count)
+
     @property
     def characters(self) -> int:
         return min(self._source[0], self._normalized[0])
@@ -191,6 +241,7 @@ def _size(text: str | bytes) -> tuple[int, int]:
 
 
 BYTES = Vocabulary("byte", "none", tuple(range(256)), has_unknown=False)
+BYTES_IN_RECORDS = replace(BYTES, has_end=True)
 
 
 def _is_scalar(code: int) -> bool:
@@ -210,44 +261,11 @@ def is_decomposed(unit: str, normalize: str) -> bool:
     return unit == "jamo" or normalize == "nfd"
 
 
+def joined(records: Iterable[str | bytes]) -> str:
+    """Join records into one text, `END_OF_RECORD` behind each; it combines with nothing."""
+    return chr(END_OF_RECORD).join([*map(str, records), ""])
+
+
 def codes_of(text: str) -> Codes:
     """Return the code points of a text, one uint32 each."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-
-
-class SymbolCounter:
-    """Counts symbols as a text streams by, and remembers their order of first appearance."""
-
-    def __init__(self) -> None:
-        self.counts = np.zeros(CODE_POINTS, np.int64)
-        self.order: list[int] = []
-
-    def add(self, codes: Codes) -> None:
-        new = codes[self.counts[codes] == 0]
-        if new.size:
-            first = np.zeros(CODE_POINTS, np.int64)
-            first[new[::-1]] = np.arange(new.size)[::-1]  # the last write wins: the first place
-            seen = np.zeros(CODE_POINTS, np.bool_)
-            seen[new] = True
-            distinct = np.flatnonzero(seen)
-            self.order.extend(distinct[np.argsort(first[distinct])].tolist())
-        found = np.bincount(codes)
-        self.counts[: found.size] += found
-
-    def decompose(self) -> None:
-        """Turn counts of a text's code points into those of its NFD form.
-
-        Decomposing a text decomposes each code point and at most reorders marks, so it need not
-        be done to the whole text. The order of first appearance is kept, code point by code point.
-        """
-        counts, order = self.counts, self.order
-        self.counts, self.order = np.zeros(CODE_POINTS, np.int64), []
-        for code in order:
-            for part in map(ord, unicodedata.normalize("NFD", chr(code))):
-                if not self.counts[part]:
-                    self.order.append(part)
-                self.counts[part] += counts[code]
-
-    def kept(self, minimum_count: int) -> Sequence[int]:
-        """List the symbols seen at least so often, in order of first appearance."""
-        return [code for code in self.order if self.counts[code] >= minimum_count]

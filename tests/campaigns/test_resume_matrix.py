@@ -27,6 +27,9 @@ CHANGED: dict[str, Any] = {
     "data.sha256": "0" * 64,
     "data.split": [0.8, 0.1, 0.1],
     "data.unit": "jamo",
+    "data.records": "lines",
+    "data.separator": "e",
+    "data.field": "text",
     "model.cell": "rnn",
     "train.adam_betas": [0.5, 0.9],
     "train.backend": "torch",
@@ -38,6 +41,9 @@ CHANGED: dict[str, Any] = {
 
 # `nonlinearity` and `reset_gate` are options of one cell each.
 CELL_OF = {"model.nonlinearity": "rnn", "model.reset_gate": "gru", "model.forget_bias": "lstm"}
+
+# A separator is for records of that kind.
+NEEDED = {"data.separator": ["data.records=separator", "data.separator=a"]}
 
 
 def changed_value(config: Config, dotted: str) -> Any:
@@ -81,7 +87,8 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stopped(text: Path, folder: Path, dotted: str) -> Config:
     """A run whose cell has the key, stopped by a signal after a few steps; its configuration."""
     cell = f"model.cell={CELL_OF.get(dotted, 'gru')}"
-    planned = tiny_plan(text, cell, "train.log_every=1", "data.minimum_count=1")
+    needed = NEEDED.get(dotted, [])
+    planned = tiny_plan(text, cell, "train.log_every=1", "data.minimum_count=1", *needed)
     trainer, run = setup.begin(planned, folder)
     for event in trainer.train(run):
         if isinstance(event, Trained) and event.step == STOPPED_AT - 1:
@@ -155,7 +162,7 @@ def test_mixture_is_refused_by_the_names_of_what_cannot_change(
     folder, rng = tmp_path / "run", random.Random(0)
     config = stopped(text, folder, "model.hidden_size")
     # Keys that need a fitting cell or another key are not for mixtures.
-    bound = {*CELL_OF, "model.cell", "data.unit", "data.minimum_count", "data.path"}
+    bound = {*CELL_OF, *NEEDED, "model.cell", "data.unit", "data.minimum_count", "data.path"}
     free = sorted({*KEYS} - bound)
     before = digest(folder)
     for _ in range(count):

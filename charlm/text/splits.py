@@ -1,0 +1,64 @@
+"""What a text is, and what it is cut into: train, validation and test."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from charlm.config.schema import DataConfig
+from charlm.errors import DataError
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """A stretch of the corpus.
+
+    start, stop: its symbols' positions. characters, bytes: its size in code points and UTF-8 bytes,
+    of the source text or of the form it is normalised to, whichever is shorter; of records, their
+    own and one for the end of each, which is a line's end or a separator in the source (none where
+    a record is a file). unknown: how often each symbol in it is one that the vocabulary lacks.
+    """
+
+    start: int
+    stop: int
+    characters: int
+    bytes: int
+    unknown: dict[str, int]
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class TextStats:
+    """What one quick pass over the files tells. digest: of all their digests."""
+
+    files: tuple[Path, ...]
+    digests: dict[Path, bytes]
+    characters: int
+    digest: str
+
+
+def split_ends(data: DataConfig, characters: int) -> tuple[int, int, int]:
+    """Return the character at which each split ends. Raises: DataError for an empty split."""
+    train, validation, test = data.split
+    limit = data.held_out_limit or characters
+    train_end = int(characters * train + 1e-6)
+    validation_end = int(characters * (train + validation) + 1e-6)
+    test_size = min(characters - validation_end if test else 0, limit)
+    validation_size = min(validation_end - train_end if validation else 0, limit)
+    for name, share, size in (
+        ("validation", validation, validation_size),
+        ("test", test, test_size),
+    ):
+        if share and not size:
+            raise DataError(
+                f"{share:g} of {characters:,} characters leaves the {name} split empty",
+                f"use a longer text, or a split such as {[1.0, 0.0, 0.0]} without one",
+            )
+    train_end = characters - validation_size - test_size
+    if train_end < 2:
+        raise DataError(
+            f"{characters:,} characters leave {train_end} to train on", "use a longer text"
+        )
+    return train_end, characters - test_size, characters

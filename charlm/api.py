@@ -235,7 +235,8 @@ class Loaded:
 
         Units: surprisals in nats. Raises: as `score`.
         """
-        found = score_text(self.model, self.vocabulary, text)
+        data = self.checkpoint.config.data
+        found = score_text(self.model, self.vocabulary, text, data=data)
         return ShownScore(found.score, found.symbols, found.surprisals, self.vocabulary)
 
 
@@ -250,7 +251,9 @@ def load(run: PathLike | None = None, *, which: str = "best", device: str = "cpu
     on = resolve_device(device)
     found, folder = locate(Path(run) if run is not None else None)
     saved = checkpoint.read(folder or found.find(which))
-    model = CharModel.from_weights(saved.config.model, len(saved.vocabulary), saved.weights)
+    model = CharModel.from_weights(
+        saved.config.model, len(saved.vocabulary), saved.weights, saved.vocabulary.end
+    )
     exact_float32(on)
     return Loaded(saved, model.to(on), saved.vocabulary)
 

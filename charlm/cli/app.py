@@ -136,6 +136,9 @@ def sample(
     check_copies: Annotated[
         bool, typer.Option("--check-copies", help="Tell what stands in the training text, too.")
     ] = False,
+    novel: Annotated[
+        bool, typer.Option("--novel", help="Draw until no record is one of the training text.")
+    ] = False,
     which: Which = "best",
     precision: Precision = "auto",
     as_json: Json = False,
@@ -161,6 +164,7 @@ def sample(
         precision=precision,
         writers=command.Writers(others or [], adapt, clamps or []),
         check_copies=check_copies,
+        novel=novel,
         as_json=as_json,
     )
 

@@ -10,16 +10,21 @@ import numpy as np
 import torch
 
 from charlm.api import Loaded
+from charlm.cli import records
 from charlm.cli.streams import read_text
 from charlm.errors import UsageError
 from charlm.inspect.copies import Copied, copies_data, shared_spans
 from charlm.inspect.excerpt import characters, own_text
+from charlm.inspect.novelty import KnownRecords
 from charlm.sampling.clamp import ClampedEngine, parse_clamps
 from charlm.sampling.engine import Engine, choose_precision
 from charlm.sampling.generate import Generation, bits_per_character
 from charlm.terminal import console
 from charlm.terminal import sample as terminal
 from charlm.text.display import named
+
+Written = Generation | records.Novel
+"""What is iterated over once, and has its `samples` then."""
 
 
 def sample(
@@ -34,17 +39,21 @@ def sample(
     precision: str,
     writers: "Writers",
     check_copies: bool,
+    novel: bool,
     as_json: bool,
 ) -> None:
-    """Write text to stdout as it comes, or all samples as JSON. prompt: "-" is read from stdin."""
+    """Write text to stdout as it comes, or all samples as JSON. prompt: "-" is read from stdin.
+    novel: draw until no text is a record of the train split."""
+    if novel:
+        records.refuse_running_text(loaded.vocabulary)
     if prompt == "-":
         prompt = read_text("the prompt", as_bytes=loaded.vocabulary.unit == "byte")
     torch.set_num_threads(threads)
     chosen_seed = secrets.randbelow(2**32) if seed is None else seed
     loaded, make, report = writers.prepare(loaded, prompt, precision)
-    generation = loaded.generation(
+    draw = partial(
+        loaded.generation,
         prompt,
-        seed=chosen_seed,
         num=num,
         stop=stop,
         threads=threads,
@@ -52,17 +61,24 @@ def sample(
         make=make,
         **options,
     )
+    generation: Written = draw(seed=chosen_seed)
+    known = records.known(loaded, needed=novel)
+    if novel and known is not None:
+        generation = records.Novel(draw, chosen_seed, num, known)
     if unknown := loaded.vocabulary.unknown_in(prompt):
         fate = "read as unknown" if loaded.vocabulary.has_unknown else "left out"
         console.warn(f"not in the vocabulary, so {fate}: {named(unknown)}")
     if as_json:
         told = _report(loaded, generation, prompt, chosen_seed, precision) | report
+        if known is not None:
+            for one, text in zip(told["samples"], generation.samples, strict=True):
+                one["novel"] = not known.holds([*generation.prompt, *text.indices])
         if check_copies:
             for one, found in zip(told["samples"], _copies(loaded, generation), strict=True):
                 one["copied"] = copies_data(found)
         console.print_json(told)
         return
-    _print(generation, prompt)
+    _print(generation, prompt, known)
     if check_copies:
         terminal.copies(_copies(loaded, generation))
     if seed is None:
@@ -99,19 +115,26 @@ class Writers:
         return loaded, make, report
 
 
-def _print(generation: Generation, prompt: str) -> None:
+def _print(generation: Written, prompt: str, known: KnownRecords | None) -> None:
     """Print a text as it comes, or several once all are written."""
     writer, num = console.Writer(), len(generation.samples)
     if num == 1:
         writer.write(prompt)
-        for piece in generation:
+    for piece in generation:
+        if num == 1:
             writer.write(piece)
+    samples = generation.samples
+    texts = [prompt + one.text for one in samples]
+    new = [known is not None and not known.holds([*generation.prompt, *s.indices]) for s in samples]
+    is_list = known is not None and not any("\n" in text for text in texts)
+    for number, text in enumerate(texts if num > 1 else [], start=1):
+        writer.write(text if is_list else f"--- {number} of {num} ---\n{text}")
+        if is_list and new[number - 1]:
+            writer.write_mark("  (new)")
         writer.end_line()
-        return
-    list(generation)
-    for number, one in enumerate(generation.samples, start=1):
-        writer.write(f"--- {number} of {num} ---\n{prompt}{one.text}")
-        writer.end_line()
+    writer.end_line()
+    if known is not None:
+        terminal.novelty(sum(new), num, len(known))
 
 
 def _mixing(
@@ -125,7 +148,7 @@ def _mixing(
     return partial(mixed.engine, learned.powers, precision=precision), learned.mean_powers()
 
 
-def _copies(loaded: Loaded, generation: Generation) -> list[Copied]:
+def _copies(loaded: Loaded, generation: Written) -> list[Copied]:
     """Find what each text shares with the run's train split. Raises: DataError: it has changed."""
     console.print_status("looking for what the train split holds, too")
     train = own_text(loaded.checkpoint)
@@ -139,7 +162,7 @@ def _copies(loaded: Loaded, generation: Generation) -> list[Copied]:
 
 
 def _report(
-    loaded: Loaded, generation: Generation, prompt: str, seed: int, precision: str
+    loaded: Loaded, generation: Written, prompt: str, seed: int, precision: str
 ) -> dict[str, Any]:
     """Write all samples, and return what `sample --json` prints."""
     list(generation)

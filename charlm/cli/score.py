@@ -115,8 +115,10 @@ def _scored(
     with terminal.ScoringProgress(size_of(file) if file else None) as progress:
         tell = progress.advanced
         if file is not None:
-            pieces = pieces_of(file, loaded.vocabulary)
-            return score_pieces(read, loaded.vocabulary, pieces, window, each=each, advanced=tell)
+            pieces, data = pieces_of(file, loaded.vocabulary), loaded.checkpoint.config.data
+            return score_pieces(
+                read, loaded.vocabulary, pieces, window, data=data, each=each, advanced=tell
+            )
         assert split is not None
         encoded = corpus_of(loaded.checkpoint, "score the file itself")
         return score_split(read, encoded, SPLITS[split], window, each=each, advanced=tell)

@@ -53,7 +53,9 @@ Opened = tuple[Checkpoint, CharModel]
 def load_best(planned: PlannedRun) -> Opened:
     """Load a finished run's best checkpoint and model. Raises: CheckpointError: damaged."""
     saved = checkpoint.read(RunDirectory(planned.path).find("best"))
-    model = CharModel.from_weights(saved.config.model, len(saved.vocabulary), saved.weights)
+    model = CharModel.from_weights(
+        saved.config.model, len(saved.vocabulary), saved.weights, saved.vocabulary.end
+    )
     return saved, model
 
 
@@ -102,7 +104,7 @@ def as_utf8(text: str) -> str:
 
 def _fresh(planned: PlannedRun, corpus: Corpus) -> CharModel:
     """Make the model as it was before its first step."""
-    model = CharModel(planned.config.model, len(corpus.vocabulary))
+    model = CharModel(planned.config.model, len(corpus.vocabulary), corpus.vocabulary.end)
     model.reset_parameters(planned.config.train.seed)
     return model.requires_grad_(False)
 

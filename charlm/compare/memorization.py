@@ -56,7 +56,9 @@ def memorized(run: Path, corpus: Corpus) -> float:
     Raises: CheckpointError for a damaged run.
     """
     saved = checkpoint.read(RunDirectory(run).find("latest"))
-    model = CharModel.from_weights(saved.config.model, len(saved.vocabulary), saved.weights)
+    model = CharModel.from_weights(
+        saved.config.model, len(saved.vocabulary), saved.weights, saved.vocabulary.end
+    )
     _, score = evaluate(
         TorchComputation(model), corpus.symbols, vocabulary=saved.vocabulary, split=corpus.train
     )

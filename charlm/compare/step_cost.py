@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from charlm.backends.device import memory_in_use, peak_memory, reset_peak_memory, resolve_device
 from charlm.config.schema import Config
 from charlm.text.corpus import Corpus
-from charlm.training.learner import Learner
+from charlm.training.learner import Learner, learner_of
 
 ROUNDS = 7
 MEMORY_ROUNDS = 3
@@ -68,8 +68,7 @@ def _started(config: Config, corpus: Corpus) -> tuple[Learner, int | None]:
     on = resolve_device(config.train.device)
     known = reset_peak_memory(on)
     before = memory_in_use(on)
-    split = corpus.train
-    learner = Learner(config, corpus.symbols[split.start : split.stop], len(corpus.vocabulary))
+    learner = learner_of(config, corpus)
     _timed(learner, WARM_UP_STEPS)
     return learner, peak_memory(on) - before if known and before else None
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from charlm.backends.choice import computation_of
+from charlm.config.schema import DataConfig
 from charlm.errors import DataError
 from charlm.evaluation.surprisal import WARM_UP, Reader, surprisals
 from charlm.evaluation.tally import Score, Tally, opening_size
@@ -25,8 +26,10 @@ from charlm.runs.checkpoint import Checkpoint
 from charlm.text import corpus
 from charlm.text.corpus import Corpus
 from charlm.text.reading import BLOCK, cannot_read, normalizable
+from charlm.text.records import Cutter, in_blocks
 from charlm.text.vocabulary import Symbols, TextSize, Vocabulary, as_bytes
 
+RUNNING_TEXT = DataConfig()
 SEGMENT = 1 << 22
 """Symbols that are scored at a time, each segment after a warm-up on the text before it."""
 
@@ -62,12 +65,20 @@ def summary(
 
 
 def score_text(
-    model: CharModel, vocabulary: Vocabulary, content: str | bytes, window: int = 0
+    model: CharModel,
+    vocabulary: Vocabulary,
+    content: str | bytes,
+    window: int = 0,
+    data: DataConfig = RUNNING_TEXT,
 ) -> Scored:
-    """Score a text, in float32; bytes are for byte models. Raises: DataError for an empty one."""
+    """Score a text, in float32; bytes are for byte models. Arguments: `score_pieces`.
+
+    Raises: DataError for an empty text.
+    """
     kept: list[tuple[Symbols, Tensor]] = []
+    read = network(model)
     score = score_pieces(
-        network(model), vocabulary, [content], window, each=lambda *segment: kept.append(segment)
+        read, vocabulary, [content], window, data=data, each=lambda *one: kept.append(one)
     )
     symbols, each = zip(*kept, strict=True)
     return Scored(score, np.concatenate(symbols), torch.cat(each))
@@ -84,19 +95,22 @@ def score_pieces(
     pieces: Iterable[str | bytes],
     window: int = 0,
     *,
+    data: DataConfig = RUNNING_TEXT,
     each: Segments = lambda *_: None,
     advanced: Callable[[int], object] = lambda _: None,
 ) -> Score:
     """Score a text that comes in pieces.
 
-    read: `network`, or a `Mixture`. window: 0 reads statefully; see `surprisals`. each: is given
-        every segment. advanced: is told how many symbols have been read.
+    read: `network`, or a `Mixture`. window: 0 reads statefully; see `surprisals`. data: how the
+        text is cut into records, where the vocabulary has an end for them. each: is given every
+        segment. advanced: is told how many symbols have been read.
 
     Raises: DataError for an empty text.
     """
     tally = Tally(vocabulary)
-    before = np.empty(0, vocabulary.dtype)
-    for symbols in _segments(_encoded(vocabulary, pieces, tally), window):
+    opening = [] if vocabulary.end is None else [vocabulary.end]  # it is before the first record
+    before = np.array(opening, vocabulary.dtype)
+    for symbols in _segments(_encoded(vocabulary, pieces, data, tally), window):
         given = np.concatenate([before, symbols])
         found = read(given, len(before), len(given), window=window, advanced=advanced)
         tally.add_surprisals(found)
@@ -205,14 +219,21 @@ def _blocks(file: str) -> Iterator[bytes]:
 
 
 def _encoded(
-    vocabulary: Vocabulary, pieces: Iterable[str | bytes], tally: Tally
+    vocabulary: Vocabulary, pieces: Iterable[str | bytes], data: DataConfig, tally: Tally
 ) -> Iterator[Symbols]:
     """Encode pieces of text, and count, behind the last, what they hold."""
     size, unknown = TextSize(vocabulary), 0
-    given = (
+    given: Iterator[str | bytes] = (
         as_bytes(piece) if vocabulary.unit == "byte" and isinstance(piece, str) else piece
         for piece in pieces
     )
+    if vocabulary.end is not None:
+        for records in in_blocks(Cutter(data).records(given)):
+            size.add_records(records, counts_ends=data.records != "files")
+            known = (vocabulary.unknown_in(one) for one in records if isinstance(one, str))
+            unknown += sum(sum(found.values()) for found in known)
+            yield vocabulary.encode_records(records)
+        given = iter(())
     for piece in normalizable(given, vocabulary):
         size.add(piece)
         unknown += sum(vocabulary.unknown_in(piece).values()) if isinstance(piece, str) else 0

@@ -20,7 +20,7 @@ from charlm.inspect.excerpt import Excerpt
 from charlm.inspect.gates import lanes_of
 from charlm.models.recurrent import CharModel
 from charlm.text.corpus import Corpus
-from charlm.training.learner import Learner
+from charlm.training.learner import learner_of
 
 STRETCH = 512
 """Symbols over which the full gradient goes back."""
@@ -132,12 +132,7 @@ def _trained(config: Config, corpus: Corpus, length: int, steps: int) -> Trained
         }
     )
     own = Config(data=config.data, model=model, train=train)
-    learner = Learner(
-        own,
-        corpus.symbols[corpus.train.start : corpus.train.stop],
-        len(corpus.vocabulary),
-        may_compile=False,
-    )
+    learner = learner_of(own, corpus, may_compile=False)
     began = time.perf_counter()
     for _ in range(steps):
         learner.take_step()

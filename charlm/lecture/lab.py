@@ -138,7 +138,7 @@ class Lab:
     def fresh(self, cell: str, scheme: str) -> CharModel:
         """Return an untrained model of a cell, initialised by a scheme."""
         config = self.config(f"model.cell={cell}", f"model.initialization={scheme}")
-        model = CharModel(config.model, len(self.corpus.vocabulary))
+        model = CharModel(config.model, len(self.corpus.vocabulary), self.corpus.vocabulary.end)
         model.reset_parameters(0)
         return model.requires_grad_(False)
 
@@ -167,7 +167,9 @@ class Lab:
         """The lecture's model of "hello" before and after training, and its text."""
         resolved = resolve_run(loading.load("hello", ["train.device=cpu"], {}))
         learner = learner_of(resolved.config, resolved.corpus)
-        before = CharModel(resolved.config.model, len(resolved.corpus.vocabulary))
+        before = CharModel(
+            resolved.config.model, len(resolved.corpus.vocabulary), resolved.corpus.vocabulary.end
+        )
         before.load_state_dict(learner.model.state_dict())
         for _ in range(resolved.config.train.steps):
             learner.take_step()

@@ -43,7 +43,8 @@ class Generation:
     The unknown symbol is never written. Unknown characters of the prompt are read as the unknown
     symbol, or left out where there is none. A text that reaches `stop` ends before it. Without a
     prompt the model reads a newline first, or, where it knows none, begins with the first
-    character of its training text.
+    character of its training text. Where the vocabulary has an end for records, each text is a
+    record, which `prompt` begins, and ends with it.
 
     seed: the same seed gives the same text. threads: of torch, while it computes. precision: see
         `choose_precision`. make: makes what predicts, for so many texts, where it is not the model
@@ -71,7 +72,10 @@ class Generation:
         self.vocabulary, self.config = vocabulary, config
         _refuse_too_many(model, num, config.length)
         self.samples = [Sample() for _ in range(num)]
-        self._given = [int(i) for i in vocabulary.encode(prompt)]
+        self.prompt = [int(i) for i in vocabulary.encode(prompt)]
+        """The symbols that the texts continue."""
+        opening = [] if vocabulary.end is None else [vocabulary.end]
+        self._given = [*opening, *self.prompt]
         self._seed, self._threads = seed, threads
         self._device = model.head.weight.device
         self._decoders = [StreamDecoder(vocabulary, stop) for _ in range(num)]
@@ -114,12 +118,13 @@ class Generation:
             for number, sample in enumerate(self.samples):
                 if sample.ended:
                     continue
-                decoder = self._decoders[number]
-                sample.indices.append(row[number])
+                decoder, index = self._decoders[number], row[number]
+                sample.indices.append(index)
                 sample.nats += costs[number]
-                piece = decoder.add(row[number])
+                ends = index == self.vocabulary.end
+                piece = decoder.rest() if ends else decoder.add(index)
                 sample.text += piece
-                sample.ended = decoder.stopped
+                sample.ended = ends or decoder.stopped
                 if number == 0 and piece:
                     yield piece
 

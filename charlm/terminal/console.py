@@ -146,6 +146,11 @@ class Writer:
             sys.stdout.flush()
         self._last = text[-1]
 
+    def write_mark(self, text: str) -> None:
+        """Write a remark that is no part of the text: on a terminal only."""
+        if self._terminal:
+            self.write(text)
+
     def end_line(self) -> None:
         """Begin a new line unless one has just begun."""
         if self._last != "\n":

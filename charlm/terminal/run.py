@@ -22,6 +22,7 @@ def describe(corpus: Corpus) -> None:
         f"{split.characters:,} {name}" for name, split in corpus.splits.items() if split.characters
     ]
     unknown = ", one for the unknown" if vocabulary.has_unknown else ""
+    unknown += ", one for the end of a record" if vocabulary.has_end else ""
     print_status(f"text        {' + '.join(parts)} characters")
     print_status(f"vocabulary  {len(vocabulary):,} symbols ({vocabulary.unit}{unknown})")
     for name, split in corpus.splits.items():

@@ -6,6 +6,11 @@ from charlm.inspect.copies import LISTED, LONG, SEED, Copied, apart
 from charlm.terminal.console import print_status
 
 
+def novelty(new: int, num: int, known: int) -> None:
+    """Print how many of the records written are none of the training text's."""
+    print_status(f"{new:,} of {num:,} new: not one of the {known:,} records of train", "dim")
+
+
 def copies(found: Sequence[Copied]) -> None:
     """Print what each text shares with train: the share of it, and its longest spans."""
     for one in found:

@@ -29,8 +29,8 @@ Tensors = dict[str, Tensor]
 class Learner:
     """Model, optimizer, lanes and the states that are carried from window to window.
 
-    symbols: the train split. may_compile: see `choose_backend`. teachers: what is learned beside
-    the text, with `train.teacher_weight`.
+    symbols: the train split. end: see `CharModel`. may_compile: see `choose_backend`. teachers:
+    what is learned beside the text, with `train.teacher_weight`.
 
     Raises: UsageError (no such device or backend), DataError (text too short).
     """
@@ -41,6 +41,7 @@ class Learner:
         symbols: SymbolSource,
         vocabulary_size: int,
         *,
+        end: int | None = None,
         may_compile: bool = True,
         teachers: Teachers | None = None,
     ) -> None:
@@ -51,7 +52,7 @@ class Learner:
             symbols, vocabulary_size, self.config.batch_size, self.config.sequence_length
         )
         refuse_too_large(config, vocabulary_size, self.device)
-        self.model = CharModel(config.model, vocabulary_size)
+        self.model = CharModel(config.model, vocabulary_size, end)
         self.model.reset_parameters(self.config.seed)
         self.model.to(self.device)
         averaged = self.config.weight_average > 0
@@ -203,6 +204,7 @@ def learner_of(config: Config, corpus: Corpus, *, may_compile: bool = True) -> L
         config,
         corpus.symbols[split.start : split.stop],
         len(corpus.vocabulary),
+        end=corpus.vocabulary.end,
         may_compile=may_compile,
         teachers=runs,
     )

@@ -163,7 +163,9 @@ def resume(
             return _begin_anew(run, changes, flags, prepare, begins)
         saved = checkpoint.read(folder or _latest(run))
         config = _changed(saved.config, changes, flags)
-        CharModel.from_weights(config.model, len(saved.vocabulary), saved.weights)  # or is refused
+        CharModel.from_weights(
+            config.model, len(saved.vocabulary), saved.weights, saved.vocabulary.end
+        )  # or is refused
         prepare(config)
         encoded = corpus.prepare(config.data, corpus.survey(config.data))
         trainer = Trainer(config, encoded)

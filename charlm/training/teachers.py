@@ -88,7 +88,9 @@ def read(runs: Sequence[str], corpus: Corpus, lanes: int, device: torch.device) 
                 f"the teacher {run} has learned from another text, or from other parts of this one",
                 "teach with runs that were trained on the same text, cut in the same way",
             )
-        model = CharModel.from_weights(saved.config.model, len(vocabulary), saved.weights)
+        model = CharModel.from_weights(
+            saved.config.model, len(vocabulary), saved.weights, vocabulary.end
+        )
         models.append(model.to(device))
         digests.append(promised(saved.folder, read_manifest(saved.folder), MODEL)[1])
     return Teachers(models, digests, lanes) if models else None

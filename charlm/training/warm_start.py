@@ -79,11 +79,14 @@ def _shape(config: ModelConfig) -> dict[str, object]:
 
 
 def _rows(theirs: Vocabulary, own: Vocabulary) -> Tensor:
-    """Find each symbol of `own` in `theirs`; -1 where it is not. Shapes: [len(own)]."""
+    """Find each symbol of `own` in `theirs`; -1 where it is not. The end of a record begins as
+    that of a line, where they have no other. Shapes: [len(own)]."""
     at = {code: index for index, code in enumerate(theirs.code_points)}
     rows = [at.get(code, -1) for code in own.code_points]
     if own.has_unknown:
         rows.append(-1 if theirs.unknown is None else theirs.unknown)
+    if own.has_end:
+        rows.append(at.get(ord("\n"), -1) if theirs.end is None else theirs.end)
     return torch.tensor(rows)
 
 

@@ -184,7 +184,7 @@ class Inspection:
 
     def _fresh(self, scheme: str) -> CharModel:
         config = self.model.config.model_copy(update={"initialization": scheme})
-        model = CharModel(config, len(self.vocabulary))
+        model = CharModel(config, len(self.vocabulary), self.vocabulary.end)
         model.reset_parameters(self.checkpoint.config.train.seed)
         return model.requires_grad_(False).to(self.model.head.weight.device)
 

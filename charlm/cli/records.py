@@ -1,0 +1,82 @@
+"""Records as `charlm sample` writes them: told apart from those of the training text."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from charlm.api import Loaded
+from charlm.errors import CharlmError, DataError, UsageError
+from charlm.inspect.excerpt import own_text
+from charlm.inspect.novelty import KnownRecords
+from charlm.sampling.generate import Generation, Sample
+from charlm.terminal import console
+from charlm.text.vocabulary import Vocabulary
+
+READ_UNASKED = 50_000_000
+"""Symbols of a train split that is read without --novel: a second or two."""
+ROUNDS = 100
+"""Draws of so many texts as are wanted, until the search for new ones is given up."""
+
+
+def refuse_running_text(vocabulary: Vocabulary) -> None:
+    """Check that a model writes records. Raises: UsageError."""
+    if vocabulary.end is None:
+        raise UsageError(
+            "--novel is for a model of records, and this one was trained on a running text",
+            "train with --set data.records=lines, or look for copies with --check-copies",
+        )
+
+
+def known(loaded: Loaded, *, needed: bool) -> KnownRecords | None:
+    """Return the records of a run's train split; None for a model of running text, and where they
+    are not `needed` and cannot be had at once. Raises: DataError: needed, and not there."""
+    if loaded.vocabulary.end is None:
+        return None
+    try:
+        corpus = own_text(loaded.checkpoint)
+    except DataError as error:
+        if needed:
+            raise
+        console.warn(f"which of the records are new is not told: {error.what}")
+        return None
+    split = corpus.train
+    if len(split) > READ_UNASKED and not needed:
+        return None
+    return KnownRecords.of(loaded.vocabulary, corpus.symbols[split.start : split.stop])
+
+
+class Novel:
+    """Draws records, again and again, until `num` have come that are new: none of the training
+    text's, and no two alike. Iterate over it, once; they are in `samples` then.
+
+    draw: makes a generation of a seed.
+
+    Raises: CharlmError where they do not come.
+    """
+
+    def __init__(
+        self, draw: Callable[..., Generation], seed: int, num: int, known: KnownRecords
+    ) -> None:
+        self._draw, self._seed, self._num, self._known = draw, seed, num, known
+        self.samples = [Sample() for _ in range(num)]
+        self.prompt: list[int] = []
+
+    def __iter__(self) -> Iterator[str]:
+        found: dict[str, Sample] = {}
+        for number in range(ROUNDS):
+            seed = int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
+            generation = self._draw(seed=seed)
+            list(generation)
+            self.prompt = generation.prompt
+            for one in generation.samples:
+                if not self._known.holds([*generation.prompt, *one.indices]):
+                    found.setdefault(one.text, one)
+            if len(found) >= self._num:
+                self.samples = list(found.values())[: self._num]
+                yield self.samples[0].text
+                return
+        raise CharlmError(
+            f"only {len(found):,} of {self._num:,} records are new after "
+            f"{ROUNDS * self._num:,} draws",
+            "raise --temperature, or ask for fewer",
+        )

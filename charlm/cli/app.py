@@ -11,11 +11,13 @@ import typer
 from charlm import __version__
 from charlm.cli.options import (
     Changes,
+    CheckCopies,
     Clamps,
     Data,
     Debug,
     Device,
     Json,
+    Novel,
     Precision,
     Quiet,
     Run,
@@ -133,12 +135,8 @@ def sample(
     others: With = None,
     adapt: Annotated[bool, typer.Option("--adapt", help="Learn from the prompt first.")] = False,
     clamps: Clamps = None,
-    check_copies: Annotated[
-        bool, typer.Option("--check-copies", help="Tell what stands in the training text, too.")
-    ] = False,
-    novel: Annotated[
-        bool, typer.Option("--novel", help="Draw until no record is one of the training text.")
-    ] = False,
+    check_copies: CheckCopies = False,
+    novel: Novel = False,
     which: Which = "best",
     precision: Precision = "auto",
     as_json: Json = False,
@@ -152,16 +150,13 @@ def sample(
     from charlm.terminal import console
 
     console.show_log(quiet=True)
-    options = {"length": length, "temperature": temperature, "top_k": top_k, "top_p": top_p}
+    given = {"length": length, "temperature": temperature, "top_k": top_k, "top_p": top_p}
+    options = {key: value for key, value in given.items() if value is not None}
     command.sample(
         api.load(run, which=which, device=device or "cpu"),
         prompt,
-        {key: value for key, value in options.items() if value is not None},
+        {**options, "num": num, "stop": stop, "threads": threads or 1, "precision": precision},
         seed=seed,
-        num=num,
-        stop=stop,
-        threads=threads or 1,
-        precision=precision,
         writers=command.Writers(others or [], adapt, clamps or []),
         check_copies=check_copies,
         novel=novel,

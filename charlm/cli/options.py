@@ -42,6 +42,9 @@ With = Annotated[
         help="Predict together with another run, or with the text's n-gram model. Repeatable.",
     ),
 ]
+CheckCopies = Annotated[
+    bool, typer.Option("--check-copies", help="Tell what stands in the training text, too.")
+]
 Clamps = Annotated[
     list[str] | None,
     typer.Option("--clamp", metavar="LAYER.UNIT=VALUE", help="Hold a unit at a value. Repeatable."),
@@ -49,6 +52,9 @@ Clamps = Annotated[
 Seed = Annotated[
     int | None,
     typer.Option(min=0, max=2**63 - 1, help="The same seed gives the same text."),
+]
+Novel = Annotated[
+    bool, typer.Option("--novel", help="Draw until no record is one of the training text.")
 ]
 Precision = Annotated[
     Literal["auto", "float32", "bfloat16", "int8"],

@@ -33,50 +33,34 @@ def sample(
     options: Mapping[str, Any],
     *,
     seed: int | None,
-    num: int,
-    stop: str,
-    threads: int,
-    precision: str,
     writers: "Writers",
     check_copies: bool,
     novel: bool,
     as_json: bool,
 ) -> None:
     """Write text to stdout as it comes, or all samples as JSON. prompt: "-" is read from stdin.
-    novel: draw until no text is a record of the train split."""
+    options: of `Loaded.generation`. novel: draw until no text is a record of the train split."""
     if novel:
         records.refuse_running_text(loaded.vocabulary)
     if prompt == "-":
         prompt = read_text("the prompt", as_bytes=loaded.vocabulary.unit == "byte")
-    torch.set_num_threads(threads)
+    torch.set_num_threads(options["threads"])
     chosen_seed = secrets.randbelow(2**32) if seed is None else seed
-    loaded, make, report = writers.prepare(loaded, prompt, precision)
-    draw = partial(
-        loaded.generation,
-        prompt,
-        num=num,
-        stop=stop,
-        threads=threads,
-        precision=precision,
-        make=make,
-        **options,
-    )
+    loaded, make, report = writers.prepare(loaded, prompt, options["precision"])
+    draw = partial(loaded.generation, prompt, make=make, **options)
     generation: Written = draw(seed=chosen_seed)
     known = records.known(loaded, needed=novel)
     if novel and known is not None:
-        generation = records.Novel(draw, chosen_seed, num, known)
+        generation = records.Novel(draw, chosen_seed, options["num"], known)
     if unknown := loaded.vocabulary.unknown_in(prompt):
         fate = "read as unknown" if loaded.vocabulary.has_unknown else "left out"
         console.warn(f"not in the vocabulary, so {fate}: {named(unknown)}")
     if as_json:
-        told = _report(loaded, generation, prompt, chosen_seed, precision) | report
-        if known is not None:
-            for one, text in zip(told["samples"], generation.samples, strict=True):
-                one["novel"] = not known.holds([*generation.prompt, *text.indices])
+        told = _report(loaded, generation, prompt, chosen_seed, options["precision"], known)
         if check_copies:
             for one, found in zip(told["samples"], _copies(loaded, generation), strict=True):
                 one["copied"] = copies_data(found)
-        console.print_json(told)
+        console.print_json(told | report)
         return
     _print(generation, prompt, known)
     if check_copies:
@@ -162,12 +146,17 @@ def _copies(loaded: Loaded, generation: Written) -> list[Copied]:
 
 
 def _report(
-    loaded: Loaded, generation: Written, prompt: str, seed: int, precision: str
+    loaded: Loaded,
+    generation: Written,
+    prompt: str,
+    seed: int,
+    precision: str,
+    known: KnownRecords | None,
 ) -> dict[str, Any]:
     """Write all samples, and return what `sample --json` prints."""
     list(generation)
     kernels, precision = choose_precision(loaded.model, precision)
-    return {
+    told: dict[str, Any] = {
         "prompt": prompt,
         "seed": seed,
         "backend": "native" if kernels else "torch",
@@ -180,3 +169,7 @@ def _report(
             for one in generation.samples
         ],
     }
+    if known is not None:
+        for one, text in zip(told["samples"], generation.samples, strict=True):
+            one["novel"] = not known.holds([*generation.prompt, *text.indices])
+    return told

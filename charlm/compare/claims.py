@@ -16,6 +16,8 @@ from charlm.inspect.gradients import LAGS
 
 SIMILAR = 0.02
 """A loss within this share of another is "similar performance"."""
+NOTHING = 1e-300
+"""What a gradient of zero is taken for, so that it has a logarithm."""
 LAG = 20
 """The gradient is compared so many steps back."""
 GATE_BLOCKS = {"rnn": len(RNN.gates), "gru": len(GRU.gates), "lstm": len(LSTM.gates)}
@@ -85,7 +87,7 @@ class Findings:
         own = [one for one in self.analyses if one.planned.entry.label == entry.label]
         own.sort(key=lambda one: one.planned.config.train.seed)
         by_lag = [one.trained if trained else one.fresh for one in own]
-        return [max(values["h"][LAG], 1e-300) for values in by_lag] if all(by_lag) else None
+        return [max(values["h"][LAG], NOTHING) for values in by_lag] if all(by_lag) else None
 
 
 def judge(findings: Findings) -> list[dict[str, Any]]:
@@ -216,6 +218,8 @@ def _reaches_further(findings: Findings, cell: str, *, trained: bool) -> Claim:
         return _missing(text, absent)
     if own is None or rnn is None:
         return Claim(text, None, f"the gradient could not be followed {LAGS} steps back")
+    if max(*own, *rnn) <= NOTHING:
+        return Claim(text, None, "no gradient reaches as far: the records end sooner")
     found = ratio(own, rnn)
     holds = True if found.low > 1 else False if found.high < 1 else None
     return Claim(

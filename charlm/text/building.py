@@ -1,0 +1,176 @@
+"""A text -> its vocabulary, its splits, and its symbols in shards."""
+
+import logging
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from charlm.config.schema import DataConfig
+from charlm.errors import DataError
+from charlm.files import writable
+from charlm.text.chunks import Chunk, plan, with_contents
+from charlm.text.counting import SymbolCounter
+from charlm.text.cutting import Cutting
+from charlm.text.encoding import Counting, Earlier, Encoding
+from charlm.text.records import no_separator
+from charlm.text.shards import Shard, sync
+from charlm.text.sizes import shorter
+from charlm.text.splits import HUGE, SAMPLED, SPLITS, Split, TextStats
+from charlm.text.vocabulary import BYTES, BYTES_IN_RECORDS, Vocabulary
+from charlm.text.workers import Workers, workers
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+Advanced = Callable[[int, int], object]
+"""Is told how many bytes are done, and how many there are to do in all."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """An encoded text, but for the files with its symbols."""
+
+    vocabulary: Vocabulary
+    splits: dict[str, Split]
+    shards: list[Shard]
+
+
+@dataclass(frozen=True)
+class EarlierText:
+    """An encoded text of which some chunks may be the same. folder: where its shards are."""
+
+    folder: Path
+    built: Built
+
+    def shards(self, vocabulary: Vocabulary) -> dict[str, Earlier]:
+        """Return the shards, by their source, whose symbols have the same indices in another
+        vocabulary: characters that are added at its end move none."""
+        own = self.built.vocabulary
+        found = {}
+        for number, shard in enumerate(self.built.shards):
+            indices = vocabulary.indices_of(shard.symbols)
+            if np.array_equal(own.indices_of(shard.symbols), indices):
+                found[shard.source] = Earlier(self.folder, number, shard)
+        return found
+
+
+def build(
+    folder: Path,
+    data: DataConfig,
+    text: TextStats,
+    *,
+    earlier: EarlierText | None = None,
+    kept: Path | None = None,
+    advanced: Advanced = lambda *_: None,
+) -> Built:
+    """Encode a text, and write its symbols and their digests to a folder.
+
+    earlier: of which shards are taken over. kept: a folder where each step is kept until the last
+        is done, so that a next start goes on there. advanced: is told how far it is.
+
+    Raises: DataError for a text that is no UTF-8 or has changed, and for an empty split.
+    """
+    chunks, cutting = plan(text, data), Cutting.of(data, text)
+    counted = [] if data.unit == "byte" else _to_count(chunks, cutting, text)
+    progress = _Progress(sum(chunk.size for chunk in [*counted, *chunks]), advanced)
+    kept = writable(kept) if kept and len(chunks) > 1 else None
+    with workers(text.size) as pool:
+        vocabulary = _vocabulary(counted, Counting(cutting, kept), pool, progress)
+        encoding = Encoding(cutting, vocabulary, folder, kept)
+        same = earlier.shards(vocabulary) if earlier else {}
+        tasks = ((chunk, same.get(encoding.source(chunk))) for chunk in with_contents(chunks))
+        shards = _synced(folder, progress.over(chunks, pool.map(encoding, tasks)))
+    if data.records != "none":
+        _check_records(data, shards)
+    return Built(vocabulary, _splits(shards), shards)
+
+
+def _synced(folder: Path, made: Iterable[Shard]) -> list[Shard]:
+    """Take shards as they are made, and wait until all are on the disk: beside the work."""
+    shards, under_way = [], []
+    with ThreadPoolExecutor(1) as beside:
+        for number, shard in enumerate(made):
+            shards.append(shard)
+            under_way.append(beside.submit(sync, folder, number))
+    for one in under_way:
+        one.result()
+    return shards
+
+
+def _to_count(chunks: Sequence[Chunk], cutting: Cutting, text: TextStats) -> list[Chunk]:
+    """Return the chunks with the train split; of a huge text, a sample that is evenly spaced."""
+    train = [chunk for chunk in chunks if cutting.has_train(chunk)]
+    if text.size <= HUGE or len(train) <= SAMPLED:
+        return train
+    return [train[number * len(train) // SAMPLED] for number in range(SAMPLED)]
+
+
+class _Progress:
+    """Tells how far the chunks are."""
+
+    def __init__(self, total: int, advanced: Advanced) -> None:
+        self._done, self._total, self._advanced = 0, total, advanced
+
+    def over(self, chunks: Sequence[Chunk], results: Iterator[Result]) -> Iterator[Result]:
+        """Yield the result of each chunk, and tell that it is done."""
+        for chunk, result in zip(chunks, results, strict=True):
+            self._done += chunk.size
+            self._advanced(self._done, self._total)
+            yield result
+
+
+def _vocabulary(
+    chunks: Sequence[Chunk], counting: Counting, pool: Workers, progress: _Progress
+) -> Vocabulary:
+    """Count the symbols of chunks, and make the vocabulary of them."""
+    data = counting.cutting.data
+    has_end = data.records != "none"
+    if data.unit == "byte":
+        return BYTES_IN_RECORDS if has_end else BYTES
+    counter = SymbolCounter()
+    for symbols, counts in progress.over(chunks, pool.map(counting, with_contents(chunks))):
+        counter.merge(symbols, counts)
+    if data.unit == "jamo" or data.normalize == "nfd":
+        counter.decompose()
+    kept = counter.kept(data.minimum_count)
+    if not kept:
+        raise DataError(
+            f"no character occurs {data.minimum_count} times in the train split",
+            "lower data.minimum_count",
+        )
+    return Vocabulary(data.unit, data.normalize, tuple(kept), data.unknown, has_end)
+
+
+def _splits(shards: Sequence[Shard]) -> dict[str, Split]:
+    """Add up what the shards have of each split."""
+    splits, start = {}, 0
+    for number, name in enumerate(SPLITS):
+        stop = start + sum(shard.counts[number] for shard in shards)
+        totals = [sum(shard.totals[number][at] for shard in shards) for at in range(4)]
+        characters, size = shorter((totals[0], totals[1], totals[2], totals[3]))
+        unknown: Tally[str] = Tally()
+        for shard in shards:
+            unknown.update(shard.unknown[number])
+        splits[name] = Split(start, stop, characters, size, dict(unknown.most_common()))
+        start = stop
+    return splits
+
+
+def _check_records(data: DataConfig, shards: Sequence[Shard]) -> None:
+    """Tell what was left out. Raises: DataError for an empty split, or no separator."""
+    if data.records == "separator" and not any(shard.separators for shard in shards):
+        raise no_separator(data)
+    for number, name in enumerate(SPLITS):
+        filled = any(shard.totals[number][1] for shard in shards)
+        if not filled and (number == 0 or data.split[number]):
+            raise DataError(
+                f"none of the records falls into the {name} split",
+                f"use more records, or a split such as {[1.0, 0.0, 0.0]} without one",
+            )
+    if empty := sum(shard.empty for shard in shards):
+        log.warning(f"{empty:,} empty records are left out")

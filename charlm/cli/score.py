@@ -32,6 +32,7 @@ from charlm.evaluation.tally import Score
 from charlm.runs.finding import is_run
 from charlm.terminal import console
 from charlm.terminal import score as terminal
+from charlm.terminal.reading import ReadingProgress
 from charlm.text.vocabulary import Symbols, Vocabulary
 
 MOST_SHOWN = 1_000_000
@@ -118,7 +119,8 @@ def _scored(
             pieces = pieces_of(file, loaded.vocabulary)
             return score_pieces(read, loaded.vocabulary, pieces, window, each=each, advanced=tell)
         assert split is not None
-        encoded = corpus_of(loaded.checkpoint, "score the file itself")
+        with ReadingProgress():
+            encoded = corpus_of(loaded.checkpoint, "score the file itself")
         return score_split(read, encoded, SPLITS[split], window, each=each, advanced=tell)
 
 

@@ -1,9 +1,11 @@
 """A text -> its vocabulary, its splits, and its symbols in shards."""
 
+import contextlib
 import logging
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -29,6 +31,22 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 Advanced = Callable[[int, int], object]
 """Is told how many bytes are done, and how many there are to do in all."""
+_watching: ContextVar[Advanced] = ContextVar("watching", default=lambda *_: None)
+
+
+@contextlib.contextmanager
+def watching(advanced: Advanced) -> Iterator[None]:
+    """Have `advanced` told how far each text is that is read meanwhile, wherever from."""
+    before = _watching.set(advanced)
+    try:
+        yield
+    finally:
+        _watching.reset(before)
+
+
+def watcher() -> Advanced:
+    """Return what is told how far a text is, unless another is given."""
+    return _watching.get()
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from charlm.files import (
     write_synced,
 )
 from charlm.text import sources
-from charlm.text.building import Advanced, Built, EarlierText, build
+from charlm.text.building import Advanced, Built, EarlierText, build, watcher
 from charlm.text.measuring import Reading, measure
 from charlm.text.shards import Shard
 from charlm.text.splits import Split, TextStats
@@ -72,17 +72,16 @@ class Corpus:
         return "validation" if len(self.splits["validation"]) else "train"
 
 
-def survey(
-    data: DataConfig, *, keep: bool = True, advanced: Advanced = lambda *_: None
-) -> TextStats:
+def survey(data: DataConfig, *, keep: bool = True, advanced: Advanced | None = None) -> TextStats:
     """Count and fingerprint the text of `data.path`.
 
-    keep: False leaves the cache as it is. advanced: is told how far it is.
+    keep: False leaves the cache as it is. advanced: is told how many bytes are done, of how many;
+        None: what `watching` is given.
 
     Raises: DataError for a text that is missing or too short to learn from.
     """
     files = sources.find(data)
-    digest, measured, reading = hashlib.sha256(), {}, Reading(files, advanced)
+    digest, measured, reading = hashlib.sha256(), {}, Reading(files, advanced or watcher())
     for file in files:
         measured[file] = measure(file, data, keep=keep, advanced=reading.read)
         digest.update(bytes.fromhex(measured[file].digest))
@@ -99,15 +98,16 @@ def prepare(
     text: TextStats,
     *,
     keep: bool = True,
-    advanced: Advanced = lambda *_: None,
+    advanced: Advanced | None = None,
 ) -> Corpus:
     """Return the encoded corpus, from the cache where it holds it; of several processes at once,
     one encodes the text, and the others wait for it.
 
-    keep: False leaves the cache as it is. advanced: is told how far it is.
+    keep: False leaves the cache as it is. advanced: as for `survey`.
 
     Raises: DataError for a text that is no UTF-8, an empty split, a full or read-only disk.
     """
+    advanced = advanced or watcher()
     options = _options(data)
     key = json.dumps([FORMAT, text.digest, options], sort_keys=True)
     fingerprint = hashlib.sha256(key.encode()).hexdigest()

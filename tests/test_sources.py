@@ -21,6 +21,7 @@ import pytest
 
 from charlm.config.schema import DataConfig
 from charlm.errors import DataError
+from charlm.evaluation.scoring import pieces_of, size_of
 from charlm.files import cache_folder
 from charlm.text import building, chunks, compressed, corpus, measuring, shards, splits, workers
 from charlm.text.corpus import Corpus
@@ -126,6 +127,18 @@ def test_many_compressed_files_are_read_in_order(tmp_path: Path) -> None:
         packed = gzip.compress(text.encode()) if number % 3 else text.encode()
         paths.append(write(tmp_path, packed, f"{number}{'.gz' if number % 3 else '.txt'}"))
     assert decoded(prepared(paths, split=ALL)) == "".join(texts)
+
+
+def test_compressed_texts_are_scored_in_a_stream(tmp_path: Path) -> None:
+    text = words(3_000_000)
+    vocabulary = prepared(write(tmp_path, text)).vocabulary
+    path = write(tmp_path, gzip.compress(text.encode(), 1), "text.txt.gz")
+    pieces = list(pieces_of(str(path), vocabulary))
+    assert len(pieces) == 3
+    assert "".join(map(str, pieces)) == text
+    assert size_of(str(path)) is None
+    with pytest.raises(DataError, match="it is cut short"):
+        list(pieces_of(str(write(tmp_path, path.read_bytes()[:-9], "cut.gz")), vocabulary))
 
 
 # ---- objects ------------------------------------------------------------------------------------
@@ -431,6 +444,15 @@ def test_shards_whose_unknown_symbol_moved_are_not_taken_over(tmp_path: Path) ->
     shutil.rmtree(cache_folder())
     assert told_by(prepared(path, **options)) == found
     assert "q" in map(chr, found[0].code_points)
+
+
+def test_a_text_that_does_not_fit_on_the_disk_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(DataError, match=r"needs 0\.0 GB of disk, 0\.0 GB are free"):
+        prepared(write(tmp_path, words(5000)))
 
 
 # ---- huge ---------------------------------------------------------------------------------------

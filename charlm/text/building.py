@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import shutil
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -101,11 +102,29 @@ def build(
         vocabulary = _vocabulary(counted, Counting(cutting, kept), pool, progress)
         encoding = Encoding(cutting, vocabulary, folder, kept)
         same = earlier.shards(vocabulary) if earlier else {}
+        new = [chunk for chunk in chunks if encoding.source(chunk) not in same]
+        _refuse_no_room(folder, new, data, vocabulary)
         tasks = ((chunk, same.get(encoding.source(chunk))) for chunk in with_contents(chunks))
         shards = _synced(folder, progress.over(chunks, pool.map(encoding, tasks)))
     if data.records != "none":
         _check_records(data, shards)
     return Built(vocabulary, _splits(shards), shards)
+
+
+def _refuse_no_room(
+    folder: Path, new: Sequence[Chunk], data: DataConfig, vocabulary: Vocabulary
+) -> None:
+    """Refuse at once what would fill the disk in the end. Raises: DataError, with both figures."""
+    sizes = (chunk.size if data.unit == "byte" else chunk.characters for chunk in new)
+    needed = sum(sizes) * vocabulary.dtype.itemsize
+    free = shutil.disk_usage(folder).free
+    there = sum(path.stat().st_size for path in folder.glob("*.bin"))  # of a start that was killed
+    if needed > free + there:
+        raise DataError(
+            f"the encoded text needs {needed / 1e9:,.1f} GB of disk, {free / 1e9:,.1f} GB are free "
+            f"in {folder.parent}",
+            "set CHARLM_CACHE to a folder with room, or use less text",
+        )
 
 
 def _synced(folder: Path, made: Iterable[Shard]) -> list[Shard]:

@@ -25,6 +25,8 @@ from charlm.evaluation.scoring import pieces_of, size_of
 from charlm.files import cache_folder
 from charlm.text import building, chunks, compressed, corpus, measuring, shards, splits, workers
 from charlm.text.corpus import Corpus
+from charlm.text.counting import SymbolCounter
+from charlm.text.encoding import Counting
 
 ALL = [1.0, 0.0, 0.0]
 PACKED: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".xz": lzma.compress}
@@ -423,9 +425,18 @@ def test_a_text_that_grew_is_encoded_where_it_grew(
         return real(folder, number, parts)
 
     monkeypatch.setattr(shards, "write_shard", counting)
+    counted: list[int] = []
+    count = Counting._count
+
+    def also_counting(self: Counting, chunk: chunks.Chunk) -> SymbolCounter:
+        counted.append(chunk.number)
+        return count(self, chunk)
+
+    monkeypatch.setattr(Counting, "_count", also_counting)
     found = prepared(path, split=ALL, unknown=False)
     assert decoded(found) == grown
     assert encoded == [14, 15, 16]  # of the last piece on
+    assert counted == encoded
     monkeypatch.undo()
     monkeypatch.setattr(compressed, "BLOCK", 500)
     monkeypatch.setattr(measuring, "PIECE", 2000)

@@ -44,7 +44,9 @@ class Score:
 
 
 def opening_size(vocabulary: Vocabulary, symbols: SymbolSource) -> tuple[int, int]:
-    """Count the characters and bytes of a text's first symbol."""
+    """Count the characters and bytes of a text's first symbol: of records it is the end of none."""
+    if vocabulary.end is not None:
+        return 0, 0
     if vocabulary.unit == "byte":
         return 1, 1
     return 1, len(vocabulary.symbol(int(symbols[0])).encode("utf-8", "surrogatepass"))

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import shutil
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from charlm.files import writable
 from charlm.text.chunks import Chunk, plan, with_contents
 from charlm.text.counting import SymbolCounter
 from charlm.text.cutting import Cutting
-from charlm.text.encoding import Counting, Earlier, Encoding
+from charlm.text.encoding import Counted, Counting, Earlier, Encoding
 from charlm.text.records import no_separator
 from charlm.text.shards import Shard, sync
 from charlm.text.sizes import shorter
@@ -52,11 +52,12 @@ def watcher() -> Advanced:
 
 @dataclass(frozen=True)
 class Built:
-    """An encoded text, but for the files with its symbols."""
+    """An encoded text, but for the files with its symbols. counted: what the vocabulary is of."""
 
     vocabulary: Vocabulary
     splits: dict[str, Split]
     shards: list[Shard]
+    counted: list[Counted]
 
 
 @dataclass(frozen=True)
@@ -95,11 +96,13 @@ def build(
     Raises: DataError for a text that is no UTF-8 or has changed, and for an empty split.
     """
     chunks, cutting = plan(text, data), Cutting.of(data, text)
-    counted = [] if data.unit == "byte" else _to_count(chunks, cutting, text)
-    progress = _Progress(sum(chunk.size for chunk in [*counted, *chunks]), advanced)
+    train = [] if data.unit == "byte" else _to_count(chunks, cutting, text)
+    progress = _Progress(sum(chunk.size for chunk in [*train, *chunks]), advanced)
     kept = writable(kept) if kept and len(chunks) > 1 else None
     with workers(text.size) as pool:
-        vocabulary = _vocabulary(counted, Counting(cutting, kept), pool, progress)
+        known = {one.source: one for one in earlier.built.counted} if earlier else {}
+        counted = _counted(train, Counting(cutting, kept), known, pool, progress)
+        vocabulary = _vocabulary(data, counted)
         encoding = Encoding(cutting, vocabulary, folder, kept)
         same = earlier.shards(vocabulary) if earlier else {}
         new = [chunk for chunk in chunks if encoding.source(chunk) not in same]
@@ -108,7 +111,7 @@ def build(
         shards = _synced(folder, progress.over(chunks, pool.map(encoding, tasks)))
     if data.records != "none":
         _check_records(data, shards)
-    return Built(vocabulary, _splits(shards), shards)
+    return Built(vocabulary, _splits(shards), shards, counted)
 
 
 def _refuse_no_room(
@@ -161,17 +164,29 @@ class _Progress:
             yield result
 
 
-def _vocabulary(
-    chunks: Sequence[Chunk], counting: Counting, pool: Workers, progress: _Progress
-) -> Vocabulary:
-    """Count the symbols of chunks, and make the vocabulary of them."""
-    data = counting.cutting.data
+def _counted(
+    chunks: Sequence[Chunk],
+    counting: Counting,
+    known: Mapping[str, Counted],
+    pool: Workers,
+    progress: _Progress,
+) -> list[Counted]:
+    """Count the symbols of chunks, but for those of an earlier text, which are known."""
+    sources = [counting.source(chunk) for chunk in chunks]
+    new = (chunk for chunk, one in zip(chunks, sources, strict=True) if one not in known)
+    counts = pool.map(counting, with_contents(new))
+    results = (known[source] if source in known else next(counts) for source in sources)
+    return list(progress.over(chunks, results))
+
+
+def _vocabulary(data: DataConfig, counted: Sequence[Counted]) -> Vocabulary:
+    """Make the vocabulary of what was counted."""
     has_end = data.records != "none"
     if data.unit == "byte":
         return BYTES_IN_RECORDS if has_end else BYTES
     counter = SymbolCounter()
-    for symbols, counts in progress.over(chunks, pool.map(counting, with_contents(chunks))):
-        counter.merge(symbols, counts)
+    for one in counted:
+        counter.merge(one.symbols, one.counts)
     if data.unit == "jamo" or data.normalize == "nfd":
         counter.decompose()
     kept = counter.kept(data.minimum_count)

@@ -35,6 +35,7 @@ from charlm.files import (
 )
 from charlm.text import sources
 from charlm.text.building import Advanced, Built, EarlierText, build, watcher
+from charlm.text.encoding import Counted
 from charlm.text.measuring import Reading, measure
 from charlm.text.shards import Shard
 from charlm.text.splits import Split, TextStats
@@ -211,7 +212,8 @@ def _earlier(latest: Path) -> EarlierText | None:
         vocabulary = Vocabulary.from_json(described.vocabulary)
     except (OSError, ValueError, CheckpointError):
         return None
-    return EarlierText(folder, Built(vocabulary, described.splits, described.shards))
+    built = Built(vocabulary, described.splits, described.shards, described.counted)
+    return EarlierText(folder, built)
 
 
 def _publish(temporary: Path, folder: Path, fingerprint: str) -> None:
@@ -237,6 +239,7 @@ class _Described:
     vocabulary: dict[str, Any]
     splits: dict[str, Split]
     shards: list[Shard]
+    counted: list[Counted]
 
 
 _described = TypeAdapter(_Described)
@@ -271,7 +274,9 @@ def _open(folder: Path, fingerprint: str) -> Corpus:
 
 def _describe(folder: Path, fingerprint: str, built: Built) -> None:
     """Write corpus.json, the last file of an encoded text."""
-    described = _Described(fingerprint, built.vocabulary.to_json(), built.splits, built.shards)
+    counted = built.counted if len(built.shards) > 1 else []  # they are for when it has grown
+    vocabulary = built.vocabulary.to_json()
+    described = _Described(fingerprint, vocabulary, built.splits, built.shards, counted)
     content = json.dumps(asdict(described)).encode("utf-8")
     write_synced(folder / DESCRIBED, hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
     sync_folder(folder)

@@ -30,25 +30,39 @@ FEW = 1 << 12
 
 
 @dataclass(frozen=True)
+class Counted:
+    """The symbols of a chunk's train split, in order of first appearance, and how often each is
+    there. source: a digest of all that this depends on."""
+
+    source: str
+    symbols: str
+    counts: list[int]
+
+
+@dataclass(frozen=True)
 class Counting:
     """Counts the symbols of chunks' train splits. kept: a folder for what was counted, or None."""
 
     cutting: Cutting
     kept: Path | None
 
-    def __call__(self, chunk: Chunk) -> tuple[str, list[int]]:
-        """Return the symbols, in order of first appearance, and how often each occurs."""
+    def source(self, chunk: Chunk) -> str:
+        """Return a digest of all that the counts depend on."""
+        return hashlib.sha256(self.cutting.source(chunk).encode("utf-8")).hexdigest()
+
+    def __call__(self, chunk: Chunk) -> Counted:
+        """Return what a chunk's train split has, counted now or by a start that was killed."""
         path = self.kept / f"counted-{chunk.number:05}" if self.kept else None
-        source = self.cutting.source(chunk)
+        source = self.source(chunk)
         match files.kept(path) if path else None:
             case [known, str(symbols), [*counts]] if known == source:
-                return symbols, counts
+                return Counted(source, symbols, counts)
         counter = self._count(chunk)
         symbols = "".join(map(chr, counter.order))
         counts = [int(counter.counts[code]) for code in counter.order]
         if path:
             files.keep(path, [source, symbols, counts])
-        return symbols, counts
+        return Counted(source, symbols, counts)
 
     def _count(self, chunk: Chunk) -> SymbolCounter:
         data, counter = self.cutting.data, SymbolCounter()

@@ -19,7 +19,7 @@ from charlm.files import writable
 from charlm.text.chunks import Chunk, plan, with_contents
 from charlm.text.counting import SymbolCounter
 from charlm.text.cutting import Cutting
-from charlm.text.encoding import Counted, Counting, Earlier, Encoding
+from charlm.text.encoding import Counted, Counting, Earlier, Encoding, ToEncode
 from charlm.text.records import no_separator
 from charlm.text.shards import Shard, sync
 from charlm.text.sizes import shorter
@@ -107,7 +107,15 @@ def build(
         same = earlier.shards(vocabulary) if earlier else {}
         new = [chunk for chunk in chunks if encoding.source(chunk) not in same]
         _refuse_no_room(folder, new, data, vocabulary)
-        tasks = ((chunk, same.get(encoding.source(chunk))) for chunk in with_contents(chunks))
+        symbols = {
+            chunk.number: one.symbols
+            for chunk, one in zip(train, counted, strict=True)
+            if cutting.is_train(chunk)
+        }
+        tasks = (
+            ToEncode(chunk, same.get(encoding.source(chunk)), symbols.get(chunk.number))
+            for chunk in with_contents(chunks)
+        )
         shards = _synced(folder, progress.over(chunks, pool.map(encoding, tasks)))
     if data.records != "none":
         _check_records(data, shards)

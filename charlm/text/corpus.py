@@ -208,6 +208,8 @@ def _earlier(latest: Path) -> EarlierText | None:
     """Return what the text at the same paths was when it was last encoded, if that is there."""
     try:
         folder = cache_folder() / "corpora" / Path(read_regular(latest, 100).decode()).name
+        if not folder.name.endswith(f"-{LAYOUT}"):
+            return None
         described = _read(folder)
         vocabulary = Vocabulary.from_json(described.vocabulary)
     except (OSError, ValueError, CheckpointError):

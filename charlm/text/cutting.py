@@ -56,6 +56,10 @@ class Cutting:
         """Tell whether a chunk may hold some of the train split."""
         return self.shares is not None or chunk.first < self.ends[0]
 
+    def is_train(self, chunk: Chunk) -> bool:
+        """Tell whether all of a chunk is in the train split, for certain."""
+        return self.shares is None and chunk.first + chunk.characters <= self.ends[0]
+
     def texts(self, chunk: Chunk) -> list[str | bytes]:
         """Return the part of each split of a running text."""
         return list(parts_of(running_text(chunk, self.data), self._cuts(chunk)))

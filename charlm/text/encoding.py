@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 
@@ -91,6 +92,16 @@ class Earlier:
 
 
 @dataclass(frozen=True)
+class ToEncode:
+    """A chunk to encode. earlier: its shard, should there be one. symbols: what is in it, where all
+    of it was counted."""
+
+    chunk: Chunk
+    earlier: Earlier | None = None
+    symbols: str | None = None
+
+
+@dataclass(frozen=True)
 class Encoding:
     """Encodes chunks and writes their shards to a folder.
 
@@ -108,10 +119,10 @@ class Encoding:
         depends = f"{self.cutting.source(chunk)} {vocabulary.dtype} {vocabulary.end}"
         return hashlib.sha256(depends.encode("utf-8")).hexdigest()
 
-    def __call__(self, task: tuple[Chunk, Earlier | None]) -> Shard:
+    def __call__(self, task: ToEncode) -> Shard:
         """Return the shard of a chunk: the one of a start that was killed, the one of an earlier
         text if its symbols have their indices still, or a new one."""
-        chunk, earlier = task
+        chunk, earlier = task.chunk, task.earlier
         path = self.kept / f"encoded-{chunk.number:05}" if self.kept else None
         source = self.source(chunk)
         shard = files.from_json(files.kept(path)) if path else None
@@ -120,7 +131,7 @@ class Encoding:
         if earlier and self._take_over(chunk.number, earlier):
             shard = earlier.shard
         else:
-            shard = self._encode(chunk, source)
+            shard = self._encode(chunk, source, task.symbols)
         if path:
             files.keep(path, files.as_json(shard))
         return shard
@@ -131,8 +142,8 @@ class Encoding:
             earlier.folder, earlier.number, self.folder, number
         )
 
-    def _encode(self, chunk: Chunk, source: str) -> Shard:
-        parts = [_Part(self.vocabulary) for _ in range(3)]
+    def _encode(self, chunk: Chunk, source: str, counted: str | None) -> Shard:
+        parts = [_Part(self.vocabulary, sees=counted is None) for _ in range(3)]
         separators = empty = 0
         if self.cutting.shares is None:
             for part, text in zip(parts, self.cutting.texts(chunk), strict=True):
@@ -151,8 +162,25 @@ class Encoding:
         counts: Any = tuple(part.count for part in parts)
         totals: Any = tuple(part.size.totals for part in parts)
         unknown: Any = tuple(dict(part.unknown) for part in parts)
-        distinct = "".join(sorted({symbol for part in parts for symbol in part.distinct()}))
-        return Shard(source, digest, size, counts, totals, unknown, distinct, empty, separators)
+        distinct = {symbol for part in parts for symbol in part.distinct()}
+        if counted is not None:
+            distinct = {*self._units(counted)}
+        return Shard(
+            source,
+            digest,
+            size,
+            counts,
+            totals,
+            unknown,
+            "".join(sorted(distinct)),
+            empty,
+            separators,
+        )
+
+    def _units(self, counted: str) -> str:
+        """Return the symbols of counted code points: decomposed, they are several each."""
+        decomposed = is_decomposed(self.vocabulary.unit, self.vocabulary.normalize)
+        return "".join(normalize("NFD", one) for one in counted) if decomposed else counted
 
 
 def _blocks(records: Sequence[Any]) -> list[Sequence[Any]]:
@@ -167,10 +195,12 @@ def _blocks(records: Sequence[Any]) -> list[Sequence[Any]]:
 
 
 class _Part:
-    """The part of a chunk that is in one split, encoded and counted."""
+    """The part of a chunk that is in one split, encoded and counted. sees: whether it is to find
+    out which symbols there are."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    def __init__(self, vocabulary: Vocabulary, *, sees: bool) -> None:
         self._vocabulary, self.size = vocabulary, TextSize(vocabulary)
+        self._sees = sees and vocabulary.unit != "byte"
         self.symbols: list[Symbols] = []
         self.count, self.unknown = 0, Tally[str]()
         self._seen = np.zeros(len(vocabulary), np.bool_)
@@ -195,15 +225,14 @@ class _Part:
         assert not indices.size or int(indices.max()) < len(vocabulary)
         self.symbols.append(indices)
         self.count += indices.size
-        self._see(indices)
+        if self._sees:
+            self._see(indices)
         if isinstance(piece, str) and (not vocabulary.has_unknown or vocabulary.unknown in indices):
             self.unknown.update(vocabulary.unknown_in(piece))
             self.unknown.pop(chr(END_OF_RECORD), None)
 
     def _see(self, indices: Symbols) -> None:
         """Remember which symbols there are."""
-        if self._vocabulary.unit == "byte":
-            return
         if indices.dtype != np.uint8:
             self._seen[indices] = True
             return
@@ -215,7 +244,5 @@ class _Part:
     def distinct(self) -> list[str]:
         """List the symbols that are looked up in the vocabulary."""
         points = self._vocabulary.code_points
-        if self._vocabulary.unit == "byte":
-            return []
         known = [chr(points[at]) for at in np.flatnonzero(self._seen[: len(points)])]
-        return [*known, *self.unknown]
+        return [*known, *self.unknown] if self._sees else []

@@ -28,6 +28,10 @@ class CharlmError(Exception):
         self.advice = advice
         self.details = tuple(details)
 
+    def __reduce__(self) -> tuple[type, tuple[str, str, tuple[str, ...]]]:
+        """Let an error pass from a process to the one that started it."""
+        return type(self), (self.what, self.advice, self.details)
+
 
 class ConfigError(CharlmError):
     exit_code = 2

@@ -2,7 +2,6 @@ import hashlib
 import json
 import os
 import unicodedata
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +15,13 @@ from charlm.errors import DataError
 from charlm.evaluation.surprisal import surprisals
 from charlm.files import cache_folder
 from charlm.models.recurrent import CharModel
-from charlm.text import corpus, reading, sources
+from charlm.text import chunks, compressed, corpus, measuring, sources
 from charlm.text.batches import BatchStream
 from charlm.text.corpus import Corpus
+from charlm.text.shards import PART
 from charlm.text.splits import SPLITS
-from charlm.text.symbols import SHARD
 
+SYMBOLS, DIGESTS = "symbols-00000.bin", "symbols-00000.sha256"
 HALVES = [0.5, 0.25, 0.25]
 
 
@@ -29,6 +29,12 @@ def prepared(path: Path | str | list[str], **options: object) -> Corpus:
     named = [str(p) for p in path] if isinstance(path, list) else str(path)
     data = DataConfig.model_validate({"path": named, "split": HALVES, **options})
     return corpus.prepare(data, corpus.survey(data))
+
+
+def cut_finely(patch: pytest.MonkeyPatch, block: int) -> None:
+    """Have files read in blocks of so many bytes, and cut into pieces of as many."""
+    patch.setattr(compressed, "BLOCK", block)
+    patch.setattr(measuring, "PIECE", block)
 
 
 def decoded(encoded: Corpus, name: str) -> str:
@@ -80,7 +86,7 @@ def test_every_split_holds_its_stretch_of_the_text_whatever_the_block_size(
     folder = tmp_path_factory.mktemp("corpus")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CHARLM_CACHE", str(folder / "cache"))
-        patch.setattr(reading, "BLOCK", block)  # so that blocks end inside of characters
+        cut_finely(patch, block)  # so that blocks end inside of characters
         normalize = "none" if unit == "byte" else normalize
         encoded = prepared(write(folder, text), unit=unit, normalize=normalize)
     cuts = (0, len(text) // 2, int(len(text) * 0.75 + 1e-6), len(text))
@@ -100,7 +106,7 @@ def test_normalization_is_the_same_in_blocks_and_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = "한국어 e\u0301 café ñ q\u0323\u0307 글자\n" * 50
-    monkeypatch.setattr(reading, "BLOCK", 7)
+    cut_finely(monkeypatch, 7)
     for unit, form in (("char", "nfd"), ("char", "nfc"), ("jamo", "none")):
         encoded = prepared(write(tmp_path, text), unit=unit, normalize=form, split=[1.0, 0.0, 0.0])
         expected = unicodedata.normalize("NFD" if form == "nfd" else "NFC", text)
@@ -157,9 +163,9 @@ def test_second_start_takes_the_cache_and_a_changed_text_does_not(tmp_path: Path
     path = write(tmp_path, "abcdefgh" * 10)
     first = prepared(path)
     (entry,) = (cache_folder() / "corpora").iterdir()
-    stamp = (entry / "symbols.bin").stat().st_mtime_ns
+    stamp = (entry / SYMBOLS).stat().st_mtime_ns
     assert prepared(path).fingerprint == first.fingerprint
-    assert (entry / "symbols.bin").stat().st_mtime_ns == stamp
+    assert (entry / SYMBOLS).stat().st_mtime_ns == stamp
     assert prepared(path, minimum_count=2).fingerprint != first.fingerprint
     path.write_text("hgfedcba" * 10)
     assert prepared(path).fingerprint != first.fingerprint
@@ -170,7 +176,7 @@ def test_large_files_are_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     os.utime(path, (1, 1))  # a file of this very moment may still be changing
     data = DataConfig(path=str(path), split=HALVES)
     first = corpus.survey(data)
-    monkeypatch.setattr(reading, "_blocks", lambda file: pytest.fail("read again"))
+    monkeypatch.setattr(measuring, "blocks", lambda file: pytest.fail("read again"))
     assert corpus.survey(data) == first
 
 
@@ -186,11 +192,11 @@ def test_damaged_symbols_are_found_when_used_and_made_again(tmp_path: Path, spli
     """A start reads no symbols; size and times of a damaged file may be as they were."""
     path = write(tmp_path, "abcdefgh" * 1000)
     entry = entry_of(path)
-    before = (entry / "symbols.bin").stat()
-    content = bytearray((entry / "symbols.bin").read_bytes())
+    before = (entry / SYMBOLS).stat()
+    content = bytearray((entry / SYMBOLS).read_bytes())
     content[prepared(path).splits[split].start + 7] ^= 1
-    (entry / "symbols.bin").write_bytes(content)
-    os.utime(entry / "symbols.bin", ns=(before.st_atime_ns, before.st_mtime_ns))
+    (entry / SYMBOLS).write_bytes(content)
+    os.utime(entry / SYMBOLS, ns=(before.st_atime_ns, before.st_mtime_ns))
     opened = prepared(path)
     with pytest.raises(DataError, match="SHA-256"):
         decoded(opened, split)
@@ -199,15 +205,15 @@ def test_damaged_symbols_are_found_when_used_and_made_again(tmp_path: Path, spli
 
 
 def test_only_shards_that_are_used_are_checked(tmp_path: Path) -> None:
-    path = write(tmp_path, "abcdefgh" * (SHARD // 4))  # two shards
+    path = write(tmp_path, "abcdefgh" * (PART // 4))  # two shards
     entry = entry_of(path)
-    content = bytearray((entry / "symbols.bin").read_bytes())
+    content = bytearray((entry / SYMBOLS).read_bytes())
     content[-1] ^= 1
-    (entry / "symbols.bin").write_bytes(content)
+    (entry / SYMBOLS).write_bytes(content)
     symbols = prepared(path).symbols
     assert symbols[:8].tolist() == list(range(8))
     assert symbols[np.array([3, 9])].tolist() == [3, 1]
-    with pytest.raises(DataError, match="shard 1"):
+    with pytest.raises(DataError, match="part 1"):
         symbols[len(symbols) - 1]
 
 
@@ -231,16 +237,16 @@ def test_a_text_that_changes_between_the_passes_is_refused(
     data = DataConfig(path=str(path), split=[0.9, 0.05, 0.05])
     text = corpus.survey(data)
     before, begun = path.stat().st_mtime_ns, []
-    real = reading._blocks
+    real = chunks.read_piece
 
-    def changing(file: Path) -> Iterator[bytes]:
+    def changing(file: Path, piece: measuring.Piece) -> bytes:
         if len(begun) == passes:  # with the times that it had
             path.write_text(then)
             os.utime(path, ns=(before, before))
         begun.append(file)
-        return real(file)
+        return real(file, piece)
 
-    monkeypatch.setattr(reading, "_blocks", changing)
+    monkeypatch.setattr(chunks, "read_piece", changing)
     with pytest.raises(DataError, match="has changed while"):
         corpus.prepare(data, text)
     monkeypatch.undo()
@@ -252,17 +258,17 @@ def test_a_text_that_changes_back_is_refused_too(
 ) -> None:
     path = write(tmp_path, "abcdefgh" * 300_000)
     data = DataConfig(path=str(path), split=[0.9, 0.05, 0.05])
-    text, begun, real = corpus.survey(data), [], reading._blocks
+    text, begun, real = corpus.survey(data), [], chunks.read_piece
 
-    def changing(file: Path) -> Iterator[bytes]:
+    def changing(file: Path, piece: measuring.Piece) -> bytes:
         path.write_text("abcdefgh" * 300_000 if begun else "hgfedcba" * 300_000)
         begun.append(file)
-        return real(file)
+        return real(file, piece)
 
-    monkeypatch.setattr(reading, "_blocks", changing)
+    monkeypatch.setattr(chunks, "read_piece", changing)
     with pytest.raises(DataError, match="has changed while"):
         corpus.prepare(data, text)
-    assert len(begun) == 2
+    assert len(begun) == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"12", b"x y", b"1 00", b"\xff" * 300])
@@ -289,13 +295,13 @@ def test_symbols_out_of_bounds_never_become_indices() -> None:
 
 
 DAMAGED = {
-    "symbols of another size": ("symbols.bin", b"abc"),
-    "digests of another size": ("symbols.sha256", b"abc"),
+    "symbols of another size": (SYMBOLS, b"abc"),
+    "digests of another size": (DIGESTS, b"abc"),
     "an empty description": ("corpus.json", b""),
     "another description": ("corpus.json", b"{}\n{}"),
     "no description": ("corpus.json", None),
-    "no digests": ("symbols.sha256", None),
-    "no symbols": ("symbols.bin", None),
+    "no digests": (DIGESTS, None),
+    "no symbols": (SYMBOLS, None),
 }
 
 
@@ -364,7 +370,7 @@ def test_split_that_leaves_validation_empty_is_refused(tmp_path: Path) -> None:
 def test_invalid_utf8_is_placed_across_blocks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "BLOCK", 3)
+    cut_finely(monkeypatch, 3)
     assert "at byte 8" in refusal(write(tmp_path, "aé\u2603bc".encode() + b"\xe2\x28" + b"z" * 9))
 
 

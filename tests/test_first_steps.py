@@ -16,7 +16,8 @@ from charlm.compare.statistics import difference
 from charlm.compare.table import differences
 from charlm.reports.figures import colour_of
 from charlm.terminal.console import print_columns
-from charlm.text.vocabulary import TextSize, Vocabulary
+from charlm.text.sizes import TextSize
+from charlm.text.vocabulary import Vocabulary
 
 SETTINGS = [part for change in TINY for part in ("--set", change)]
 

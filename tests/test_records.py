@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from charlm.config.schema import DataConfig
 from charlm.errors import DataError
-from charlm.text import corpus, reading, records
+from charlm.text import compressed, corpus, measuring
 from charlm.text.corpus import Corpus
 from charlm.text.splits import SPLITS
 
@@ -115,7 +115,8 @@ def test_a_separator_that_never_occurs_is_refused(tmp_path: Path) -> None:
 def test_records_and_separators_may_straddle_blocks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int, separator: str
 ) -> None:
-    monkeypatch.setattr(reading, "BLOCK", block)
+    monkeypatch.setattr(compressed, "BLOCK", block)
+    monkeypatch.setattr(measuring, "PIECE", 2 * block)
     rng = random.Random(block)
     parts = ["".join(rng.choices("abé\u0301<|e", k=rng.randint(0, 9))) for _ in range(60)]
     text = separator.join([*parts, "x"])
@@ -135,7 +136,8 @@ def test_records_longer_than_a_block_of_a_megabyte_are_whole(tmp_path: Path) -> 
 
 def test_train_is_mixed_block_by_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = sorted({*names(300)})
-    monkeypatch.setattr(records, "MIXED", 100)
+    monkeypatch.setattr(compressed, "BLOCK", 100)
+    monkeypatch.setattr(measuring, "PIECE", 100)
     found = records_of(prepared(write(tmp_path, "\n".join(lines)), split=ALL))
     assert found != lines
     assert sorted(found) == lines

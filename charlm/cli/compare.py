@@ -16,6 +16,7 @@ from charlm.reports import comparison as report
 from charlm.runs.finding import claim_path
 from charlm.terminal import comparison as terminal
 from charlm.terminal import console
+from charlm.terminal.reading import ReadingProgress
 from charlm.terminal.run import describe
 
 SEEDS = 5
@@ -74,14 +75,15 @@ def planned_comparison(given: Arguments, budget: int = 0) -> Plan:
     """Plan what was asked for. budget, Raises: see `plan`."""
     assert given.seeds is not None
     layers = loading.load(given.config, given.changes, given.flags)
-    return plan(
-        layers,
-        given.cells,
-        match=given.match,
-        seeds=given.seeds,
-        tune=given.tune,
-        budget=budget,
-    )
+    with ReadingProgress():
+        return plan(
+            layers,
+            given.cells,
+            match=given.match,
+            seeds=given.seeds,
+            tune=given.tune,
+            budget=budget,
+        )
 
 
 def tell_how_to_go_on(command: str, path: Path) -> None:

@@ -32,6 +32,7 @@ from charlm.evaluation.tally import Score
 from charlm.runs.finding import is_run
 from charlm.terminal import console
 from charlm.terminal import score as terminal
+from charlm.terminal.reading import ReadingProgress
 from charlm.text.vocabulary import Symbols, Vocabulary
 
 MOST_SHOWN = 1_000_000
@@ -120,7 +121,8 @@ def _scored(
                 read, loaded.vocabulary, pieces, window, data=data, each=each, advanced=tell
             )
         assert split is not None
-        encoded = corpus_of(loaded.checkpoint, "score the file itself")
+        with ReadingProgress():
+            encoded = corpus_of(loaded.checkpoint, "score the file itself")
         return score_split(read, encoded, SPLITS[split], window, each=each, advanced=tell)
 
 

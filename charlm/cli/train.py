@@ -17,6 +17,7 @@ from charlm.evaluation.surprisal import distributions
 from charlm.runs.directory import RunDirectory
 from charlm.terminal import console
 from charlm.terminal import run as terminal
+from charlm.terminal.reading import ReadingProgress
 from charlm.terminal.training import TrainingProgress
 from charlm.training import setup
 from charlm.training.estimate import estimate
@@ -45,7 +46,8 @@ def train(given: Arguments, path: Path | None, *, resume: bool, as_json: bool, q
     """Begin a run or resume one, and train it; return the number of the signal that ended it."""
     console.show_log(quiet=quiet)
     begin = _resume if resume else _begin
-    trainer, directory = begin(given, path, quiet=quiet)
+    with ReadingProgress(quiet=quiet):
+        trainer, directory = begin(given, path, quiet=quiet)
     try:
         finished, signalled = _watch(trainer, directory, quiet=quiet)
     finally:
@@ -61,7 +63,8 @@ def train(given: Arguments, path: Path | None, *, resume: bool, as_json: bool, q
 def dry_run(given: Arguments, *, as_json: bool) -> None:
     """Show what a run would be, and write nothing."""
     console.show_log(quiet=as_json)
-    resolved = setup.resolve_run(given.layers, keep=False)
+    with ReadingProgress(quiet=as_json):
+        resolved = setup.resolve_run(given.layers, keep=False)
     _prepare(resolved.config)
     estimated = estimate(resolved.config, resolved.corpus)
     if as_json:

@@ -196,7 +196,9 @@ class SampleConfig(Section):
 
 class Config(Section):
     data: DataConfig = DataConfig()
-    model: ModelConfig = ModelConfig()
+    model: ModelConfig = Field(
+        default_factory=ModelConfig
+    )  # made late: it asks the cells, and torch
     train: TrainConfig = TrainConfig()
     sample: SampleConfig = SampleConfig()
 

@@ -3,7 +3,6 @@ not grow with the text."""
 
 import codecs
 import math
-import os
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,11 +22,13 @@ from charlm.evaluation.surprisal import WARM_UP, Reader, surprisals
 from charlm.evaluation.tally import Score, Tally, opening_size
 from charlm.models.recurrent import CharModel, no_prediction
 from charlm.runs.checkpoint import Checkpoint
-from charlm.text import corpus
+from charlm.text import compressed, corpus
+from charlm.text.compressed import BLOCK, cannot_read
 from charlm.text.corpus import Corpus
-from charlm.text.reading import BLOCK, cannot_read, normalizable
-from charlm.text.records import Cutter, in_blocks
-from charlm.text.vocabulary import Symbols, TextSize, Vocabulary, as_bytes
+from charlm.text.reading import normalizable
+from charlm.text.records import in_stream
+from charlm.text.sizes import TextSize
+from charlm.text.vocabulary import Symbols, Vocabulary, as_bytes
 
 RUNNING_TEXT = DataConfig()
 SEGMENT = 1 << 22
@@ -172,7 +173,7 @@ def _finite(score: Score) -> Score:
 
 
 def pieces_of(file: str, vocabulary: Vocabulary) -> Iterator[str | bytes]:
-    """Read a file, or stdin for "-", piece by piece. Raises: DataError."""
+    """Read a file, compressed or not, or stdin for "-", piece by piece. Raises: DataError."""
     decoder, position, held = codecs.getincrementaldecoder("utf-8")(), 0, 0
     try:
         for block in _blocks(file):
@@ -197,7 +198,9 @@ def pieces_of(file: str, vocabulary: Vocabulary) -> Iterator[str | bytes]:
 
 
 def size_of(file: str) -> int | None:
-    """Return a file's bytes; None where they come as they come."""
+    """Return a file's bytes; None where they come as they come, or are compressed."""
+    if compressed.is_compressed(Path(file)):
+        return None
     try:
         status = Path(file).stat()
     except OSError:
@@ -206,16 +209,11 @@ def size_of(file: str) -> int | None:
 
 
 def _blocks(file: str) -> Iterator[bytes]:
-    if file == "-":
-        while block := sys.stdin.buffer.read(BLOCK):
-            yield block
+    if file != "-":
+        yield from compressed.blocks(Path(file))
         return
-    with Path(file).open("rb") as stream:
-        mode = os.fstat(stream.fileno()).st_mode
-        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-            raise OSError(0, "it is a device, and may never end")
-        while block := stream.read(BLOCK):
-            yield block
+    while block := sys.stdin.buffer.read(BLOCK):
+        yield block
 
 
 def _encoded(
@@ -228,7 +226,7 @@ def _encoded(
         for piece in pieces
     )
     if vocabulary.end is not None:
-        for records in in_blocks(Cutter(data).records(given)):
+        for records in filter(None, in_stream(given, data)):
             size.add_records(records, counts_ends=data.records != "files")
             known = (vocabulary.unknown_in(one) for one in records if isinstance(one, str))
             unknown += sum(sum(found.values()) for found in known)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from charlm.errors import DataError
 from charlm.inspect.trace import walk
 from charlm.models.recurrent import CharModel
-from charlm.text.reading import cannot_read
+from charlm.text.compressed import cannot_read
 from charlm.text.vocabulary import Vocabulary
 
 Reals = NDArray[np.float64]

@@ -24,7 +24,8 @@ def describe(corpus: Corpus) -> None:
     unknown = ", one for the unknown" if vocabulary.has_unknown else ""
     unknown += ", one for the end of a record" if vocabulary.has_end else ""
     print_status(f"text        {' + '.join(parts)} characters")
-    print_status(f"vocabulary  {len(vocabulary):,} symbols ({vocabulary.unit}{unknown})")
+    end = ", one for the end of a record" if vocabulary.has_end else ""
+    print_status(f"vocabulary  {len(vocabulary):,} symbols ({vocabulary.unit}{unknown}{end})")
     for name, split in corpus.splits.items():
         if split.unknown:
             count = f"{sum(split.unknown.values()):,}"

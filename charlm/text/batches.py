@@ -9,6 +9,9 @@ from charlm.files import cache_folder
 from charlm.text.symbols import SymbolSource
 from charlm.text.vocabulary import Symbols
 
+READ_AHEAD = 1 << 16
+"""Symbols read at a time: to find where the lanes are costs a window next to nothing then."""
+
 
 class BatchStream:
     """Reads B contiguous lanes of the text side by side; window w is the next T symbols of each.
@@ -34,14 +37,27 @@ class BatchStream:
         lane = (len(symbols) - 1) // batch_size
         self.windows = lane // sequence_length
         self._symbols, self._begins = symbols, lane * np.arange(batch_size)
+        self._ahead = max(1, READ_AHEAD // (batch_size * sequence_length))
+        self._held: tuple[int, Symbols] = (-1, np.empty((0, 0)))
 
     def window(self, cursor: int) -> tuple[Tensor, Tensor]:
         """Return inputs and targets of one window, [T, B] each, int64."""
-        time = cursor * self.sequence_length + np.arange(self.sequence_length + 1)
-        symbols = self._symbols[self._begins + time[:, None]]
-        refuse_out_of_bounds(symbols, self.vocabulary_size)
-        both = torch.from_numpy(symbols.astype(np.int64))
+        number, at = divmod(cursor, self._ahead)
+        if self._held[0] != number:
+            self._held = number, self._read(number)
+        start = at * self.sequence_length
+        symbols = self._held[1][:, start : start + self.sequence_length + 1].T
+        both = torch.from_numpy(symbols.astype(np.int64, order="C"))
         return both[:-1], both[1:]
+
+    def _read(self, number: int) -> Symbols:
+        """Return the symbols of some windows in a row, a lane each row: [B, N]."""
+        first = number * self._ahead
+        count = (min(first + self._ahead, self.windows) - first) * self.sequence_length + 1
+        starts = (self._begins + first * self.sequence_length).tolist()
+        lanes = np.stack([np.asarray(self._symbols[one : one + count]) for one in starts])
+        refuse_out_of_bounds(lanes, self.vocabulary_size)
+        return lanes
 
 
 def refuse_out_of_bounds(symbols: Symbols, vocabulary_size: int) -> None:

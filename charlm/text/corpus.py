@@ -1,20 +1,24 @@
-"""Text files -> splits -> symbols in a memory-mapped file.
+"""Text files -> splits -> symbols in memory-mapped files.
 
-Three passes over the files, in blocks, so that memory does not grow with the text: one measures
-and fingerprints them, one builds the vocabulary from the train split, one encodes. The result is
-kept in the cache under a fingerprint of content and options, so that the next start finds it. A
-text that changes between the passes is refused; what is damaged in the cache is made again.
+A first pass over the files measures and fingerprints them, and finds the pieces that they may be
+read in. Then symbols are counted and encoded, chunk by chunk, so that memory does not grow with the
+text. The result is kept in the cache under a fingerprint of content and options, so that the next
+start finds it. A text that changes between the passes is refused; what is damaged in the cache is
+made again.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
 from charlm.config.schema import DataConfig
@@ -23,13 +27,17 @@ from charlm.files import (
     cache_folder,
     cannot_write_cache,
     read_regular,
+    replace,
     sweep,
     sync_folder,
     writable,
     write_synced,
 )
-from charlm.text import reading, sources
-from charlm.text.encoding import encode
+from charlm.text import sources
+from charlm.text.building import Advanced, Built, EarlierText, build, watcher
+from charlm.text.encoding import Counted
+from charlm.text.measuring import Reading, measure
+from charlm.text.shards import Shard
 from charlm.text.splits import Split, TextStats
 from charlm.text.symbols import UNFINISHED, SymbolFile, set_aside
 from charlm.text.vocabulary import Vocabulary
@@ -38,7 +46,7 @@ FORMAT = 1
 """Of the fingerprint; a change would make every earlier run refuse its text."""
 YOUNGER = {"records", "separator", "field"}
 """Keys that earlier fingerprints lack: at their defaults they are left out of it."""
-LAYOUT = 4
+LAYOUT = 5
 """Of the files in the cache."""
 DESCRIBED, TRIES = "corpus.json", 3
 """Tries: to publish a text, while other processes do so, too."""
@@ -65,68 +73,149 @@ class Corpus:
         return "validation" if len(self.splits["validation"]) else "train"
 
 
-def survey(data: DataConfig, *, keep: bool = True) -> TextStats:
+def survey(data: DataConfig, *, keep: bool = True, advanced: Advanced | None = None) -> TextStats:
     """Count and fingerprint the text of `data.path`.
 
-    keep: False leaves the cache as it is.
+    keep: False leaves the cache as it is. advanced: is told how many bytes are done, of how many;
+        None: what `watching` is given.
 
     Raises: DataError for a text that is missing or too short to learn from.
     """
     files = sources.find(data)
-    characters, digest = 0, hashlib.sha256()
-    digests: dict[Path, bytes] = {}
+    digest, measured, reading = hashlib.sha256(), {}, Reading(files, advanced or watcher())
     for file in files:
-        count, file_digest = reading.measure(file, bom_counts=data.unit == "byte", keep=keep)
-        characters += count
-        digest.update(file_digest)
-        digests[file] = file_digest
+        measured[file] = measure(file, data, keep=keep, advanced=reading.read)
+        digest.update(bytes.fromhex(measured[file].digest))
+    characters = sum(measured[file].characters for file in files)
     named = str(files[0]) if len(files) == 1 else f"the text in {len(files)} files"
     if characters < 2:
         size = "is empty" if characters == 0 else "has a single character"
         raise DataError(f"{named} {size}", "a model needs at least two characters to learn from")
-    return TextStats(tuple(files), digests, characters, digest.hexdigest())
+    return TextStats(tuple(files), measured, characters, digest.hexdigest())
 
 
-def prepare(data: DataConfig, text: TextStats, *, keep: bool = True) -> Corpus:
-    """Return the encoded corpus, from the cache where it holds it.
+def prepare(
+    data: DataConfig,
+    text: TextStats,
+    *,
+    keep: bool = True,
+    advanced: Advanced | None = None,
+) -> Corpus:
+    """Return the encoded corpus, from the cache where it holds it; of several processes at once,
+    one encodes the text, and the others wait for it.
 
-    keep: False leaves the cache as it is.
+    keep: False leaves the cache as it is. advanced: as for `survey`.
 
     Raises: DataError for a text that is no UTF-8, an empty split, a full or read-only disk.
     """
-    options = {
-        name: value
-        for name, value in data.model_dump(exclude={"path", "sha256"}).items()
-        if name not in YOUNGER or value != DataConfig.model_fields[name].default
-    }
+    advanced = advanced or watcher()
+    options = _options(data)
     key = json.dumps([FORMAT, text.digest, options], sort_keys=True)
     fingerprint = hashlib.sha256(key.encode()).hexdigest()
     folder = cache_folder() / "corpora" / f"{fingerprint[:24]}-{LAYOUT}"
-    if folder.is_dir():
-        try:
-            return _open(folder, fingerprint)
-        except (OSError, ValueError) as error:
-            log.warning(f"the encoded text in {folder} is damaged, and is made again: {error}")
-    parent = writable(folder.parent) if keep else Path(tempfile.gettempdir())
+    if (found := _cached(folder, fingerprint)) is not None:
+        return found
     try:
+        if not keep:
+            with tempfile.TemporaryDirectory(prefix=UNFINISHED) as name:
+                _describe(Path(name), fingerprint, build(Path(name), data, text, advanced=advanced))
+                found = _open(Path(name), fingerprint)
+                found.symbols.map_all()  # a mapped file outlives its name
+                return found
+        parent = writable(folder.parent)
         sweep(parent, f"{UNFINISHED}*")
-        temporary = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=parent))
-        try:
-            vocabulary, splits = encode(temporary, data, text)
-            _describe(temporary, _Described(fingerprint, vocabulary.to_json(), splits))
-            if not keep:
-                return _open(temporary, fingerprint)  # a mapped file outlives its name
-            _publish(temporary, folder, fingerprint)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        with _lock(writable(cache_folder() / "locks") / f"{folder.name}.lock"):
+            if (found := _cached(folder, fingerprint)) is not None:
+                return found
+            _encode(folder, data, text, fingerprint, advanced)
         return _open(folder, fingerprint)
     except OSError as error:
-        raise cannot_write_cache(parent, error) from None
+        raise cannot_write_cache(folder.parent, error) from None
     except ValueError as error:
         raise DataError(
             f"the encoded text in {folder} is damaged: {error}",
             "delete that folder; it is made again from the text",
         ) from None
+
+
+def _options(data: DataConfig) -> dict[str, Any]:
+    """Return what an encoded text depends on, but for the text."""
+    return {
+        name: value
+        for name, value in data.model_dump(exclude={"path", "sha256"}).items()
+        if name not in YOUNGER or value != DataConfig.model_fields[name].default
+    }
+
+
+def _cached(folder: Path, fingerprint: str) -> Corpus | None:
+    """Return an encoded text if there is one; what is damaged is told, and made again."""
+    if not folder.is_dir():
+        return None
+    try:
+        return _open(folder, fingerprint)
+    except (OSError, ValueError) as error:
+        log.warning(f"the encoded text in {folder} is damaged, and is made again: {error}")
+        return None
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Wait until no other process encodes the same text."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        log.info("another process is encoding this text: waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _encode(
+    folder: Path, data: DataConfig, text: TextStats, fingerprint: str, advanced: Advanced
+) -> None:
+    """Encode a text into a folder with a fixed name, so that a start that is killed is no loss."""
+    unfinished = writable(folder.with_name(UNFINISHED + folder.name))
+    kept = unfinished / "kept"
+    latest = cache_folder() / "latest" / _named(data)
+    try:
+        built = build(
+            unfinished, data, text, earlier=_earlier(latest), kept=kept, advanced=advanced
+        )
+        shutil.rmtree(kept, ignore_errors=True)
+        _describe(unfinished, fingerprint, built)
+        _publish(unfinished, folder, fingerprint)
+        if len(built.shards) > 1:
+            replace(writable(latest.parent) / latest.name, folder.name.encode())
+    except (KeyboardInterrupt, SystemExit):
+        if not kept.is_dir():
+            shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+
+
+def _named(data: DataConfig) -> str:
+    """Name the text at these paths, whatever it comes to hold."""
+    key = json.dumps([data.path, _options(data)], sort_keys=True)
+    return hashlib.sha256(key.encode()).hexdigest()[:24]
+
+
+def _earlier(latest: Path) -> EarlierText | None:
+    """Return what the text at the same paths was when it was last encoded, if that is there."""
+    try:
+        folder = cache_folder() / "corpora" / Path(read_regular(latest, 100).decode()).name
+        if not folder.name.endswith(f"-{LAYOUT}"):
+            return None
+        described = _read(folder)
+        vocabulary = Vocabulary.from_json(described.vocabulary)
+    except (OSError, ValueError, CheckpointError):
+        return None
+    built = Built(vocabulary, described.splits, described.shards, described.counted)
+    return EarlierText(folder, built)
 
 
 def _publish(temporary: Path, folder: Path, fingerprint: str) -> None:
@@ -151,31 +240,45 @@ class _Described:
     fingerprint: str
     vocabulary: dict[str, Any]
     splits: dict[str, Split]
+    shards: list[Shard]
+    counted: list[Counted]
 
 
 _described = TypeAdapter(_Described)
 
 
-def _open(folder: Path, fingerprint: str) -> Corpus:
-    """Open an encoded text. Raises: OSError, ValueError: damaged."""
-    content = read_regular(folder / DESCRIBED)
-    digest, _, text = content.partition(b"\n")
-    if digest.decode("ascii", "replace") != hashlib.sha256(text).hexdigest():
+def _read(folder: Path) -> _Described:
+    """Read what an encoded text is. Raises: OSError, ValueError: damaged."""
+    check, _, text = read_regular(folder / DESCRIBED).partition(b"\n")
+    if check.decode("ascii", "replace") != hashlib.sha256(text).hexdigest():
         raise ValueError(f"the SHA-256 of {DESCRIBED} is not the one that was written")
     try:
-        described = _described.validate_json(text)
+        return _described.validate_json(text)
+    except ValidationError as error:
+        raise ValueError(f"{DESCRIBED} cannot be read: {error}") from None
+
+
+def _open(folder: Path, fingerprint: str) -> Corpus:
+    """Open an encoded text. Raises: OSError, ValueError: damaged."""
+    described = _read(folder)
+    try:
         vocabulary = Vocabulary.from_json(described.vocabulary)
         count = described.splits["test"].stop
-    except (ValidationError, KeyError, CheckpointError) as error:
+    except (KeyError, CheckpointError) as error:
         raise ValueError(f"{DESCRIBED} cannot be read: {error}") from None
     if described.fingerprint != fingerprint:
         raise ValueError(f"{DESCRIBED} is of another text")
-    symbols = SymbolFile(folder, vocabulary.dtype, count)
+    symbols = SymbolFile(folder, vocabulary.dtype, described.shards)
+    if len(symbols) != count:
+        raise ValueError(f"{DESCRIBED} tells of {count:,} symbols, and there are {len(symbols):,}")
     return Corpus(vocabulary, symbols, described.splits, fingerprint)
 
 
-def _describe(folder: Path, described: _Described) -> None:
+def _describe(folder: Path, fingerprint: str, built: Built) -> None:
     """Write corpus.json, the last file of an encoded text."""
+    counted = built.counted if len(built.shards) > 1 else []  # they are for when it has grown
+    vocabulary = built.vocabulary.to_json()
+    described = _Described(fingerprint, vocabulary, built.splits, built.shards, counted)
     content = json.dumps(asdict(described)).encode("utf-8")
     write_synced(folder / DESCRIBED, hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
     sync_folder(folder)

@@ -7,6 +7,9 @@ import numpy as np
 
 from charlm.text.vocabulary import CODE_POINTS, Codes
 
+CACHED = 1 << 16
+"""Bytes counted at a time: numpy makes a copy of eight times the size."""
+
 
 class SymbolCounter:
     """Counts symbols as a text streams by, and remembers their order of first appearance."""
@@ -14,6 +17,23 @@ class SymbolCounter:
     def __init__(self) -> None:
         self.counts = np.zeros(CODE_POINTS, np.int64)
         self.order: list[int] = []
+
+    def add_ascii(self, content: bytes) -> None:
+        """Count a text that is ASCII, several times as quickly."""
+        found = np.zeros(128, np.int64)
+        for start in range(0, len(content), CACHED):
+            part = np.frombuffer(content, np.uint8, min(CACHED, len(content) - start), start)
+            found += np.bincount(part, minlength=128)
+        new = np.flatnonzero((found > 0) & (self.counts[:128] == 0)).tolist()
+        self.order.extend(sorted(new, key=lambda code: content.index(code)))
+        self.counts[:128] += found
+
+    def merge(self, symbols: str, counts: Sequence[int]) -> None:
+        """Add what another counter has counted behind this one, in its order."""
+        for code, count in zip(map(ord, symbols), counts, strict=True):
+            if not self.counts[code]:
+                self.order.append(code)
+            self.counts[code] += count
 
     def add(self, codes: Codes) -> None:
         new = codes[self.counts[codes] == 0]

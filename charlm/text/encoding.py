@@ -1,28 +1,25 @@
-"""Text files -> vocabulary and splits, and symbols in a folder."""
+"""What is done to a chunk, by itself: its symbols are counted, or encoded and written."""
 
-import itertools
-import logging
-import os
+import hashlib
 from collections import Counter as Tally
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 
-from charlm.config.schema import DataConfig
-from charlm.errors import DataError
-from charlm.files import sync_folder, write_synced
 from charlm.text import reading
+from charlm.text import shards as files
+from charlm.text.chunks import Chunk
 from charlm.text.counting import SymbolCounter
-from charlm.text.reading import Snapshot
-from charlm.text.records import Cutter, Record, Shares, in_blocks, no_separator
-from charlm.text.splits import SPLITS, Split, TextStats, split_ends
-from charlm.text.symbols import DIGESTS, SymbolWriter
+from charlm.text.cutting import Cutting, to_count
+from charlm.text.shards import Shard
+from charlm.text.sizes import TextSize
 from charlm.text.vocabulary import (
-    BYTES,
-    BYTES_IN_RECORDS,
     END_OF_RECORD,
-    TextSize,
+    Symbols,
     Vocabulary,
     codes_of,
     is_decomposed,
@@ -30,148 +27,222 @@ from charlm.text.vocabulary import (
     unit_codes,
 )
 
-log = logging.getLogger(__name__)
+FEW = 1 << 12
 
 
-def encode(folder: Path, data: DataConfig, text: TextStats) -> tuple[Vocabulary, dict[str, Split]]:
-    """Encode a text, and write its symbols and their digests to a folder.
+@dataclass(frozen=True)
+class Counted:
+    """The symbols of a chunk's train split, in order of first appearance, and how often each is
+    there. source: a digest of all that this depends on."""
 
-    Raises: DataError for a text that is no UTF-8 or has changed, and for an empty split.
+    source: str
+    symbols: str
+    counts: list[int]
+
+
+@dataclass(frozen=True)
+class Counting:
+    """Counts the symbols of chunks' train splits. kept: a folder for what was counted, or None."""
+
+    cutting: Cutting
+    kept: Path | None
+
+    def source(self, chunk: Chunk) -> str:
+        """Return a digest of all that the counts depend on."""
+        return hashlib.sha256(self.cutting.source(chunk).encode("utf-8")).hexdigest()
+
+    def __call__(self, chunk: Chunk) -> Counted:
+        """Return what a chunk's train split has, counted now or by a start that was killed."""
+        path = self.kept / f"counted-{chunk.number:05}" if self.kept else None
+        source = self.source(chunk)
+        match files.kept(path) if path else None:
+            case [known, str(symbols), [*counts]] if known == source:
+                return Counted(source, symbols, counts)
+        counter = self._count(chunk)
+        symbols = "".join(map(chr, counter.order))
+        counts = [int(counter.counts[code]) for code in counter.order]
+        if path:
+            files.keep(path, [source, symbols, counts])
+        return Counted(source, symbols, counts)
+
+    def _count(self, chunk: Chunk) -> SymbolCounter:
+        data, counter = self.cutting.data, SymbolCounter()
+        if self.cutting.shares is None:
+            text = self.cutting.texts(chunk)[0]
+        else:
+            text = joined(self.cutting.records(chunk).splits[0])
+        assert isinstance(text, str)
+        as_it_is = is_decomposed(data.unit, data.normalize)
+        for piece in to_count(text, data):
+            if piece.isascii():
+                counter.add_ascii(piece.encode())
+                continue
+            codes = codes_of(piece) if as_it_is else unit_codes(piece, data.unit, data.normalize)
+            counter.add(codes[codes != END_OF_RECORD] if self.cutting.shares else codes)
+        return counter
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A shard of an earlier text that was made from the same chunk."""
+
+    folder: Path
+    number: int
+    shard: Shard
+
+
+@dataclass(frozen=True)
+class ToEncode:
+    """A chunk to encode. earlier: its shard, should there be one. symbols: what is in it, where all
+    of it was counted."""
+
+    chunk: Chunk
+    earlier: Earlier | None = None
+    symbols: str | None = None
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Encodes chunks and writes their shards to a folder.
+
+    kept: a folder for what is known of each shard, or None.
     """
-    encoding = (_Text if data.records == "none" else _Records)(data, text)
-    vocabulary = _build_vocabulary(data, encoding)
-    out = SymbolWriter(folder)
-    try:
-        splits = encoding.write(vocabulary, out)
-        file, digests = out.finish()
-        file.flush()
-        os.fsync(file.fileno())
-    finally:
-        out.close()
-    write_synced(folder / DIGESTS, digests)
-    sync_folder(folder)
-    return vocabulary, splits
 
+    cutting: Cutting
+    vocabulary: Vocabulary
+    folder: Path
+    kept: Path | None
 
-def _build_vocabulary(data: DataConfig, encoding: "_Text | _Records") -> Vocabulary:
-    has_end = data.records != "none"
-    if data.unit == "byte":
-        return BYTES_IN_RECORDS if has_end else BYTES
-    counter, normalize = SymbolCounter(), data.normalize
-    decompose = is_decomposed(data.unit, normalize)
-    for piece in encoding.trained(whole=not decompose):
-        codes = codes_of(piece) if decompose else unit_codes(piece, data.unit, normalize)
-        counter.add(codes[codes != END_OF_RECORD] if has_end else codes)
-    if decompose:
-        counter.decompose()
-    kept = counter.kept(data.minimum_count)
-    if not kept:
-        raise DataError(
-            f"no character occurs {data.minimum_count} times in the train split",
-            "lower data.minimum_count",
+    def source(self, chunk: Chunk) -> str:
+        """Return a digest of all that a shard depends on, but for the vocabulary's order."""
+        vocabulary = self.vocabulary
+        depends = f"{self.cutting.source(chunk)} {vocabulary.dtype} {vocabulary.end}"
+        return hashlib.sha256(depends.encode("utf-8")).hexdigest()
+
+    def __call__(self, task: ToEncode) -> Shard:
+        """Return the shard of a chunk: the one of a start that was killed, the one of an earlier
+        text if its symbols have their indices still, or a new one."""
+        chunk, earlier = task.chunk, task.earlier
+        path = self.kept / f"encoded-{chunk.number:05}" if self.kept else None
+        source = self.source(chunk)
+        shard = files.from_json(files.kept(path)) if path else None
+        if shard and shard.source == source and files.is_intact(self.folder, chunk.number, shard):
+            return shard
+        if earlier and self._take_over(chunk.number, earlier):
+            shard = earlier.shard
+        else:
+            shard = self._encode(chunk, source, task.symbols)
+        if path:
+            files.keep(path, files.as_json(shard))
+        return shard
+
+    def _take_over(self, number: int, earlier: Earlier) -> bool:
+        """Take an intact shard of an earlier text over as the shard of chunk `number`."""
+        return files.is_intact(earlier.folder, earlier.number, earlier.shard) and files.link(
+            earlier.folder, earlier.number, self.folder, number
         )
-    return Vocabulary(data.unit, data.normalize, tuple(kept), data.unknown, has_end)
 
-
-class _Text:
-    """One running text, cut at two places into its splits."""
-
-    def __init__(self, data: DataConfig, text: TextStats) -> None:
-        self._data, self._files = data, text.files
-        self._ends, self._snapshot = split_ends(data, text.characters), Snapshot(text.digests)
-
-    def trained(self, *, whole: bool) -> Iterator[str]:
-        """Yield the train split. whole: in pieces that may be normalised one by one."""
-        pieces = next(self._by_split())
-        for piece in reading.normalizable(pieces, self._data) if whole else pieces:
-            assert isinstance(piece, str)
-            yield piece
-
-    def write(self, vocabulary: Vocabulary, out: SymbolWriter) -> dict[str, Split]:
-        splits, start = {}, 0
-        for name, pieces in zip(SPLITS, self._by_split(), strict=True):
-            tally = _Tally(vocabulary, out)
-            for piece in reading.normalizable(pieces, self._data):
-                tally.add(piece)
-            splits[name] = tally.split(start)
-            start = splits[name].stop
-        return splits
-
-    def _by_split(self) -> Iterator[Iterator[str | bytes]]:
-        return reading.by_split(self._files, self._data, self._ends, self._snapshot)
-
-
-class _Records:
-    """A list of records, each in one of the splits."""
-
-    def __init__(self, data: DataConfig, text: TextStats) -> None:
-        self._data, self._files = data, text.files
-        self._shares, self._snapshot = Shares.of(data, text.characters), Snapshot(text.digests)
-
-    def trained(self, *, whole: bool) -> Iterator[str]:
-        """Yield the train split, `END_OF_RECORD` behind each record."""
-        return (joined(records) for records in self._of(0, Cutter(self._data)))
-
-    def write(self, vocabulary: Vocabulary, out: SymbolWriter) -> dict[str, Split]:
-        out.write(vocabulary.encode_records([""]))
-        splits, start = {}, 0
-        for number, name in enumerate(SPLITS):
-            tally, cutter = _Tally(vocabulary, out, int(number == 0)), Cutter(self._data)
-            for records in self._of(number, cutter):
-                tally.add_records(records, counts_ends=self._data.records != "files")
-            splits[name] = tally.split(start)
-            start = splits[name].stop
-            if (number == 0 or self._data.split[number]) and not splits[name].bytes:
-                raise DataError(
-                    f"none of the records falls into the {name} split",
-                    f"use more records, or a split such as {[1.0, 0.0, 0.0]} without one",
-                )
-        if cutter.empty:
-            log.warning(f"{cutter.empty:,} empty records are left out")
-        return splits
-
-    def _of(self, number: int, cutter: Cutter) -> Iterator[Sequence[Record]]:
-        """Yield the records of one split."""
-        records = itertools.chain.from_iterable(
-            cutter.records(reading.pieces_of([file], self._data, self._snapshot))
-            for file in self._files
+    def _encode(self, chunk: Chunk, source: str, counted: str | None) -> Shard:
+        parts = [_Part(self.vocabulary, sees=counted is None) for _ in range(3)]
+        separators = empty = 0
+        if self.cutting.shares is None:
+            for part, text in zip(parts, self.cutting.texts(chunk), strict=True):
+                for piece in reading.normalizable(reading.in_blocks(text), self.cutting.data):
+                    part.add(piece)
+        else:
+            found = self.cutting.records(chunk)
+            separators, empty = found.separators, found.empty
+            if chunk.number == 0:
+                parts[0].begin()
+            for part, records in zip(parts, found.splits, strict=True):
+                for block in _blocks(records):
+                    part.add_records(block, counts_ends=self.cutting.data.records != "files")
+        symbols = [indices for part in parts for indices in part.symbols]
+        digest, size = files.write_shard(self.folder, chunk.number, symbols)
+        counts: Any = tuple(part.count for part in parts)
+        totals: Any = tuple(part.size.totals for part in parts)
+        unknown: Any = tuple(dict(part.unknown) for part in parts)
+        distinct = {symbol for part in parts for symbol in part.distinct()}
+        if counted is not None:
+            distinct = {*self._units(counted)}
+        return Shard(
+            source,
+            digest,
+            size,
+            counts,
+            totals,
+            unknown,
+            "".join(sorted(distinct)),
+            empty,
+            separators,
         )
-        for block in in_blocks(records):
-            if chosen := self._shares.place(block)[number]:
-                yield chosen
-        if self._data.records == "separator" and not cutter.separators:
-            raise no_separator(self._data)
+
+    def _units(self, counted: str) -> str:
+        """Return the symbols of counted code points: decomposed, they are several each."""
+        decomposed = is_decomposed(self.vocabulary.unit, self.vocabulary.normalize)
+        return "".join(normalize("NFD", one) for one in counted) if decomposed else counted
 
 
-class _Tally:
-    """Encodes a split, and counts what is in it. before: symbols that belong to it already."""
+def _blocks(records: Sequence[Any]) -> list[Sequence[Any]]:
+    """Put records together that are encoded at a time."""
+    blocks, start, size = [], 0, 0
+    for number, record in enumerate(records, 1):
+        size += len(record)
+        if size >= reading.CHARACTERS or number == len(records):
+            blocks.append(records[start:number])
+            start, size = number, 0
+    return blocks
 
-    def __init__(self, vocabulary: Vocabulary, out: SymbolWriter, before: int = 0) -> None:
-        self._vocabulary, self._out, self._symbols = vocabulary, out, before
-        self._size, self._unknown = TextSize(vocabulary), Tally[str]()
+
+class _Part:
+    """The part of a chunk that is in one split, encoded and counted. sees: whether it is to find
+    out which symbols there are."""
+
+    def __init__(self, vocabulary: Vocabulary, *, sees: bool) -> None:
+        self._vocabulary, self.size = vocabulary, TextSize(vocabulary)
+        self._sees = sees and vocabulary.unit != "byte"
+        self.symbols: list[Symbols] = []
+        self.count, self.unknown = 0, Tally[str]()
+        self._seen = np.zeros(len(vocabulary), np.bool_)
 
     def add(self, piece: str | bytes) -> None:
         """Add a piece that may be normalised by itself."""
-        self._size.add(piece)
-        self._write(self._vocabulary.encode(piece), piece)
+        self.size.add(piece)
+        self._take(self._vocabulary.encode(piece), piece)
 
-    def add_records(self, records: Sequence[Record], *, counts_ends: bool) -> None:
-        """Add records. counts_ends: whether each's end is a character of the text."""
-        self._size.add_records(records, counts_ends=counts_ends)
+    def begin(self) -> None:
+        """Put the end of a record before the first one."""
+        self._take(self._vocabulary.encode_records([""]), b"")
+
+    def add_records(self, records: Sequence[Any], *, counts_ends: bool) -> None:
+        """Add records. counts_ends: whether the end of each is a character of the text."""
+        self.size.add_records(records, counts_ends=counts_ends)
         text = joined(records) if isinstance(records[0], str) else b""
-        self._write(self._vocabulary.encode_records(records), text)
+        self._take(self._vocabulary.encode_records(records), text)
 
-    def _write(self, indices: np.ndarray, piece: str | bytes) -> None:
+    def _take(self, indices: Symbols, piece: str | bytes) -> None:
         vocabulary = self._vocabulary
         assert not indices.size or int(indices.max()) < len(vocabulary)
-        self._out.write(indices)
-        self._symbols += indices.size
+        self.symbols.append(indices)
+        self.count += indices.size
+        if self._sees:
+            self._see(indices)
         if isinstance(piece, str) and (not vocabulary.has_unknown or vocabulary.unknown in indices):
-            self._unknown.update(vocabulary.unknown_in(piece))
-            self._unknown.pop(chr(END_OF_RECORD), None)
+            self.unknown.update(vocabulary.unknown_in(piece))
+            self.unknown.pop(chr(END_OF_RECORD), None)
 
-    def split(self, start: int) -> Split:
-        """Return the split, which starts at a position."""
-        found = dict(self._unknown.most_common())
-        stop = start + self._symbols
-        return Split(start, stop, self._size.characters, self._size.bytes, found)
+    def _see(self, indices: Symbols) -> None:
+        """Remember which symbols there are."""
+        if indices.dtype != np.uint8:
+            self._seen[indices] = True
+            return
+        for start, stop in ((0, FEW), (FEW, None)):  # most are seen in the first few
+            known = np.flatnonzero(self._seen).astype(np.uint8).tobytes()
+            new = indices[start:stop].tobytes().translate(None, known)
+            self._seen[np.frombuffer(new, np.uint8)] = True
+
+    def distinct(self) -> list[str]:
+        """List the symbols that are looked up in the vocabulary."""
+        points = self._vocabulary.code_points
+        known = [chr(points[at]) for at in np.flatnonzero(self._seen[: len(points)])]
+        return [*known, *self.unknown] if self._sees else []

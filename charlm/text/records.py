@@ -14,8 +14,6 @@ from charlm.errors import DataError
 from charlm.text.vocabulary import as_bytes
 
 Record = str | bytes
-MIXED = 8 << 20
-"""Characters (bytes) of records that are put in the order of their hashes together."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +27,10 @@ class Shares:
     test: float
 
     @classmethod
-    def of(cls, data: DataConfig, characters: int) -> "Shares":
-        """Return the shares of a configuration, for a text of so many characters."""
+    def of(cls, data: DataConfig, characters: int, limit: int) -> "Shares":
+        """Return the shares of a configuration. limit: characters in each held-out split."""
         train, validation, test = data.split
-        most = data.held_out_limit / characters if data.held_out_limit else 1.0
+        most = limit / max(characters, 1)
         return cls(train, train + min(validation, most), 1.0 - min(test, most))
 
     def place(self, records: Iterable[Record]) -> tuple[list[Any], list[Any], list[Any]]:
@@ -53,67 +51,41 @@ class Shares:
         return [record for _, record in train], validation, test
 
 
-class Cutter:
-    """Cuts files that come in pieces into records, and counts what it leaves out.
-
-    empty: how many records were left out because nothing is in them. separators: how often the
-    separator was found.
-    """
-
-    def __init__(self, data: DataConfig) -> None:
-        self._kind = data.records
-        separator: Record = "\n" if data.records == "lines" else data.separator
-        if data.unit == "byte":
-            assert isinstance(separator, str)
-            separator = separator.encode("utf-8")
-        self._separator: Any = separator
-        self.empty = self.separators = 0
-
-    def records(self, pieces: Iterable[Record]) -> Iterator[Record]:
-        """Yield the records of one file."""
-        empty = self._separator[:0]
-        held: list[Any] = []  # the record that has begun
-        overlap = len(self._separator) - 1  # a separator may have begun in so many characters
-        carry = empty
-        for piece in pieces:
-            carry += piece
-            if self._kind != "files":
-                first, *others = carry.split(self._separator)
-                if others:
-                    self.separators += len(others)
-                    yield from self._taken(empty.join([*held, first]))
-                    *whole, carry = others
-                    held = []
-                    for record in whole:
-                        yield from self._taken(record)
-            settled = max(0, len(carry) - max(0, overlap))
-            held.append(carry[:settled])
-            carry = carry[settled:]
-        last = empty.join([*held, carry])
-        if last or self._kind == "files":
-            yield from self._taken(last)
-
-    def _taken(self, record: Any) -> Iterator[Record]:
-        if self._kind == "lines":
-            record = record.removesuffix(b"\r" if isinstance(record, bytes) else "\r")
-        if record:
-            yield record
-        else:
-            self.empty += 1
+def records_in(given: Sequence[str] | str | bytes, data: DataConfig) -> tuple[list[Any], int]:
+    """Cut what is in a piece of a file into records; return how many separators there are, too."""
+    if not isinstance(given, str | bytes):
+        texts = list(given)
+        return ([text.encode() for text in texts] if data.unit == "byte" else texts), 0
+    if data.records == "files":
+        return [given], 0
+    separator: Any = "\n" if data.records == "lines" else data.separator
+    end: Any = "\r"
+    if isinstance(given, bytes):
+        separator, end = separator.encode(), b"\r"
+    parts: list[Any] = given.split(separator)
+    separators = len(parts) - 1
+    if not parts[-1]:
+        parts.pop()  # nothing has begun behind the last one
+    if data.records == "lines":
+        parts = [part.removesuffix(end) for part in parts]
+    return parts, separators
 
 
-def in_blocks(records: Iterable[Record]) -> Iterator[Sequence[Record]]:
-    """Put records together that are mixed with each other."""
-    block: list[Record] = []
-    size = 0
-    for record in records:
-        block.append(record)
-        size += len(record)
-        if size >= MIXED:
-            yield block
-            block, size = [], 0
-    if block:
-        yield block
+def in_stream(pieces: Iterable[Record], data: DataConfig) -> Iterator[list[Any]]:
+    """Yield the records of a text that comes in pieces, without empty ones, some at a time."""
+    separator: Any = "\n" if data.records == "lines" else data.separator
+    held: Any = None
+    for piece in pieces:
+        held = piece if held is None else held + piece
+        if isinstance(piece, bytes) and isinstance(separator, str):
+            separator = separator.encode()
+        at = -1 if data.records == "files" else held.rfind(separator)
+        if at >= 0:
+            at += len(separator)
+            records, held = records_in(held[:at], data)[0], held[at:]
+            yield [record for record in records if record]
+    if held:
+        yield records_in(held, data)[0]
 
 
 def no_separator(data: DataConfig) -> DataError:

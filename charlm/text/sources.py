@@ -23,7 +23,8 @@ from charlm.files import (
     sweep,
     writable,
 )
-from charlm.text.reading import cannot_read
+from charlm.text.compressed import blocks, suffix_inside
+from charlm.text.objects import JSON_LINES, PARQUET
 
 BUILTIN = "builtin:"
 STANDARD_LIBRARY = "python:standard-library"
@@ -52,7 +53,7 @@ def find(data: DataConfig) -> list[Path]:
         elif path.startswith("https://"):
             files.append(_download(path, data.sha256))
         else:
-            files.extend(_files_below(Path(path), data.unit))
+            files.extend(_files_below(Path(path), data))
     return files
 
 
@@ -99,7 +100,7 @@ def _builtin(name: str) -> Path:
     return folder / name
 
 
-def _files_below(path: Path, unit: str) -> list[Path]:
+def _files_below(path: Path, data: DataConfig) -> list[Path]:
     path = path.absolute()
     try:
         mode = path.stat().st_mode
@@ -114,7 +115,7 @@ def _files_below(path: Path, unit: str) -> list[Path]:
         return [path]
     if not stat.S_ISDIR(mode):
         raise DataError(f"{path} is neither a file nor a folder", "pipe it in: --data -")
-    files = [file for file in _walk(path) if unit == "byte" or _looks_like_text(file)]
+    files = [file for file in _walk(path) if _counts(file, data)]
     if not files:
         raise DataError(
             f"the folder {path} holds no text",
@@ -140,12 +141,13 @@ def _refuse(error: OSError) -> None:
     )
 
 
-def _looks_like_text(file: Path) -> bool:
-    try:
-        with file.open("rb") as stream:
-            head = stream.read(8192)
-    except OSError as error:
-        raise cannot_read(file, error) from None
+def _counts(file: Path, data: DataConfig) -> bool:
+    """Tell whether a file of a folder is part of the text, by what is in it, decompressed."""
+    if data.field:
+        return suffix_inside(file) in (JSON_LINES, PARQUET)
+    if data.unit == "byte":
+        return True
+    head = next(blocks(file), b"")[:8192]
     return bool(head) and b"\0" not in head
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from charlm.config.schema import DataConfig
 from charlm.errors import DataError
+from charlm.text.measuring import Measured, piece_sizes
 
 SPLITS = ("train", "validation", "test")
 
@@ -34,15 +35,34 @@ class TextStats:
     """What one quick pass over the files tells. digest: of all their digests."""
 
     files: tuple[Path, ...]
-    digests: dict[Path, bytes]
+    measured: dict[Path, Measured]
     characters: int
     digest: str
 
+    @property
+    def size(self) -> int:
+        """How many bytes it has."""
+        return sum(sum(piece_sizes(self.measured[file].pieces)) for file in self.files)
 
-def split_ends(data: DataConfig, characters: int) -> tuple[int, int, int]:
-    """Return the character at which each split ends. Raises: DataError for an empty split."""
+
+HUGE = 10 << 30
+"""Bytes above which a text's vocabulary is counted on a sample, and its held-out splits are limited
+to `HELD_OUT` characters each unless `data.held_out_limit` says otherwise."""
+HELD_OUT, SAMPLED = 10_000_000, 128
+"""SAMPLED: how many chunks of a huge text's train split are counted, evenly spaced: about 1 GB."""
+
+
+def held_out_limit(data: DataConfig, text: TextStats) -> int:
+    """Return the most characters of a held-out split."""
+    return data.held_out_limit or (HELD_OUT if text.size > HUGE else text.characters)
+
+
+def split_ends(data: DataConfig, characters: int, limit: int) -> tuple[int, int, int]:
+    """Return the character at which each split ends.
+
+    limit: the most characters of a held-out split. Raises: DataError for an empty split.
+    """
     train, validation, test = data.split
-    limit = data.held_out_limit or characters
     train_end = int(characters * train + 1e-6)
     validation_end = int(characters * (train + validation) + 1e-6)
     test_size = min(characters - validation_end if test else 0, limit)

@@ -1,82 +1,65 @@
-"""Encoded symbols on disk, mapped into memory: each shard is compared with its digest before it is
+"""Encoded symbols on disk, mapped into memory: each part is compared with its digest before it is
 first used, so that a start reads none of them and nothing damaged is ever used."""
 
 import contextlib
 import hashlib
 import shutil
 import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from charlm.errors import DataError
+from charlm.files import read_regular
+from charlm.text.shards import DIGEST_SIZE, PART, Shard, digests_path, symbols_path
 from charlm.text.vocabulary import Symbols
 
-SHARD = 1 << 18
-"""Bytes that share a digest: a first window of 64 lanes checks at most 16 MB."""
-SYMBOLS, DIGESTS = "symbols.bin", "symbols.sha256"
 UNFINISHED = ".encoding-"
 """How the names of folders in the cache begin that are not, or no longer, encoded texts."""
-DIGEST_SIZE = hashlib.sha256().digest_size
 
 
-class SymbolWriter:
-    """Writes symbols to a folder, with the digest of every shard."""
+@dataclass
+class _Mapped:
+    """The symbols of a shard, the digests of its parts, and which of them have been compared."""
 
-    def __init__(self, folder: Path) -> None:
-        self._out = (folder / SYMBOLS).open("wb")
-        self._shard, self._room = hashlib.sha256(), SHARD
-        self._digests: list[bytes] = []
-
-    def write(self, symbols: Symbols) -> None:
-        """Append symbols."""
-        left = memoryview(symbols.tobytes())
-        self._out.write(left)
-        while left:
-            piece, left = left[: self._room], left[self._room :]
-            self._shard.update(piece)
-            self._room -= len(piece)
-            if not self._room:
-                self._end_shard()
-
-    def finish(self) -> tuple[Any, bytes]:
-        """Return the open file, to be synced and closed, and the digests of all shards."""
-        if self._room < SHARD:
-            self._end_shard()
-        return self._out, b"".join(self._digests)
-
-    def close(self) -> None:
-        self._out.close()
-
-    def _end_shard(self) -> None:
-        self._digests.append(self._shard.digest())
-        self._shard, self._room = hashlib.sha256(), SHARD
+    symbols: Symbols
+    digests: bytes
+    checked: Symbols
 
 
 class SymbolFile:
     """The symbols of a folder. A slice is a `SymbolFile`, too, and reads nothing; what is taken by
     number, by an array of numbers or as a whole (`numpy.asarray`) is checked first.
 
-    Raises: ValueError where there are not `count` symbols and their digests; DataError, on taking
-        symbols from a damaged shard. The folder is removed then, to be made again from the text.
+    A shard's symbols belong to up to three splits, and a split's are in a row: the positions are
+    those of stretches of shards, one behind the other.
+
+    Raises: ValueError where a shard or its digests have another size; DataError, on taking symbols
+        from a damaged part. The folder is removed then, to be made again from the text.
     """
 
-    def __init__(self, folder: Path, dtype: np.dtype[Any], count: int) -> None:
-        size = (folder / SYMBOLS).stat().st_size
-        if size != count * dtype.itemsize:
-            raise ValueError(f"{SYMBOLS} has {size:,} bytes instead of {count * dtype.itemsize:,}")
-        shards = -(-size // SHARD)
-        size = (folder / DIGESTS).stat().st_size
-        if size != shards * DIGEST_SIZE:
-            raise ValueError(f"{DIGESTS} has {size:,} bytes instead of {shards * DIGEST_SIZE:,}")
-        self._folder, self.dtype = folder, dtype
-        # As plain arrays: to take elements of a `memmap` makes another one, four times as slowly.
-        self._all = np.asarray(np.memmap(folder / SYMBOLS, dtype, mode="r"))
-        digests = np.asarray(np.memmap(folder / DIGESTS, np.uint8, mode="r"))
-        self._digests = digests.reshape(-1, DIGEST_SIZE)
-        self._checked = np.zeros(shards, np.bool_)
-        self._start, self._stop = 0, count
+    def __init__(self, folder: Path, dtype: np.dtype[Any], shards: Sequence[Shard]) -> None:
+        for number, shard in enumerate(shards):
+            digests = -(-shard.size // PART) * DIGEST_SIZE
+            for path, size in ((symbols_path, shard.size), (digests_path, digests)):
+                if (seen := path(folder, number).stat().st_size) != size:
+                    name = path(folder, number).name
+                    raise ValueError(f"{name} has {seen:,} bytes instead of {size:,}")
+            if sum(shard.counts) * dtype.itemsize != shard.size:
+                raise ValueError(f"shard {number} has another number of symbols")
+        self._folder, self.dtype, self._shards = folder, dtype, shards
+        counts = np.array([shard.counts for shard in shards], np.int64)
+        offsets = np.cumsum(counts, 1) - counts
+        filled = np.flatnonzero(counts.T)
+        self._number = filled % len(shards)
+        self._offset = offsets.T.reshape(-1)[filled]
+        self._ends = np.cumsum(counts.T.reshape(-1)[filled])
+        self._begins = self._ends - counts.T.reshape(-1)[filled]
+        self._mapped: dict[int, _Mapped] = {}
+        self._start, self._stop = 0, int(counts.sum())
 
     def __len__(self) -> int:
         return self._stop - self._start
@@ -98,37 +81,99 @@ class SymbolFile:
             }
             return view
         positions = np.asarray(at)
-        if positions.size and (positions.min() < 0 or positions.max() >= len(self)):
+        if not positions.size:
+            return np.empty(positions.shape, self.dtype)
+        low, high = int(positions.min()), int(positions.max())
+        if low < 0 or high >= len(self):
             raise IndexError(f"positions are 0 to {len(self) - 1}")
         positions = positions + self._start
-        shards = positions * self.dtype.itemsize // SHARD
-        if not self._checked[shards].all():
-            self._check(np.unique(shards))
-        return self._all[positions]
+        first, last = self._stretch(low + self._start), self._stretch(high + self._start)
+        if first == last:
+            return self._take(first, positions)
+        flat = positions.reshape(-1)
+        order = np.argsort(flat, kind="stable")
+        cuts = np.searchsorted(flat[order], self._ends[first:last])
+        found = np.empty(flat.size, self.dtype)
+        for number, chosen in enumerate(np.split(order, cuts), first):
+            if chosen.size:
+                found[chosen] = self._take(number, flat[chosen])
+        return found.reshape(positions.shape)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Symbols:
-        size = self.dtype.itemsize
-        self._check(np.arange(self._start * size // SHARD, -(-self._stop * size // SHARD)))
-        found = np.asarray(self._all[self._start : self._stop])
-        return found if dtype is None else found.astype(dtype)
+        found = [np.empty(0, self.dtype)]
+        if len(self):
+            first, last = self._stretch(self._start), self._stretch(self._stop - 1)
+            found = [self._whole(number) for number in range(first, last + 1)]
+        joined = found[0] if len(found) == 1 else np.concatenate(found)
+        return joined if dtype is None else joined.astype(dtype)
 
     def tolist(self) -> list[int]:
         """Return all symbols as a list."""
         found: list[int] = np.asarray(self).tolist()
         return found
 
-    def _check(self, shards: Symbols) -> None:
-        unchecked = shards[~self._checked[shards]]
+    def map_all(self) -> None:
+        """Map all shards at once: mapped files outlive their names."""
+        for number in np.unique(self._number).tolist():
+            self._shard(number)
+
+    def _stretch(self, position: int) -> int:
+        """Return the number of the stretch that a position is in."""
+        return int(np.searchsorted(self._ends, position, "right"))
+
+    def _take(self, stretch: int, positions: Symbols) -> Any:
+        """Take symbols of one stretch."""
+        number = int(self._number[stretch])
+        shard = self._shard(number)
+        places = positions - (self._begins[stretch] - self._offset[stretch])
+        parts = places * self.dtype.itemsize // PART
+        if not shard.checked[parts].all():
+            self._check(number, np.unique(parts))
+        return shard.symbols[places]
+
+    def _whole(self, stretch: int) -> Symbols:
+        """Return what lies between the start and the stop in a stretch."""
+        number, shift = int(self._number[stretch]), self._begins[stretch] - self._offset[stretch]
+        start = int(max(self._start, self._begins[stretch]) - shift)
+        stop = int(min(self._stop, self._ends[stretch]) - shift)
+        size = self.dtype.itemsize
+        self._check(number, np.arange(start * size // PART, -(-stop * size // PART)))
+        return self._shard(number).symbols[start:stop]
+
+    def _shard(self, number: int) -> _Mapped:
+        """Map a shard when it is first used."""
+        if (mapped := self._mapped.get(number)) is not None:
+            return mapped
+        try:
+            digests = read_regular(digests_path(self._folder, number))
+            # As a plain array: to take elements of a `memmap` makes another, four times as slowly.
+            symbols = np.asarray(np.memmap(symbols_path(self._folder, number), self.dtype, "r"))
+        except (OSError, ValueError) as error:
+            raise self._damaged(symbols_path(self._folder, number).name, str(error)) from None
+        if hashlib.sha256(digests).hexdigest() != self._shards[number].digest:
+            name = digests_path(self._folder, number).name
+            raise self._damaged(name, "its SHA-256 is not the one that was written")
+        checked = np.zeros(len(digests) // DIGEST_SIZE, np.bool_)
+        mapped = self._mapped[number] = _Mapped(symbols, digests, checked)
+        return mapped
+
+    def _check(self, number: int, parts: Symbols) -> None:
+        """Compare parts of a shard with their digests."""
+        shard = self._shard(number)
+        unchecked = parts[~shard.checked[parts]]
         if not unchecked.size:
             return
-        content = self._all.view(np.uint8)
-        for number in unchecked.tolist():
-            digest = hashlib.sha256(content[number * SHARD : (number + 1) * SHARD].data).digest()
-            if digest != self._digests[number].tobytes():
-                raise self._damaged(number)
-            self._checked[number] = True
+        content = shard.symbols.view(np.uint8)
+        for part in unchecked.tolist():
+            digest = hashlib.sha256(content[part * PART : (part + 1) * PART].data).digest()
+            if digest != shard.digests[part * DIGEST_SIZE : (part + 1) * DIGEST_SIZE]:
+                name = symbols_path(self._folder, number).name
+                raise self._damaged(
+                    name, f"the SHA-256 of its part {part} is not the one that was written"
+                )
+            shard.checked[part] = True
 
-    def _damaged(self, shard: int) -> DataError:
+    def _damaged(self, name: str, how: str) -> DataError:
         """Set the folder aside, and make the error that says so."""
         advice = "it is deleted, and is made again from the text"
         try:
@@ -136,8 +181,7 @@ class SymbolFile:
         except OSError:
             advice = "delete that folder, and it is made again from the text"
         return DataError(
-            f"the encoded text in {self._folder} was damaged: the SHA-256 of shard {shard} of "
-            f"{SYMBOLS} is not the one that was written",
+            f"the encoded text in {self._folder} was damaged: {name}: {how}",
             f"{advice}; then run the same command again (a run: with --resume)",
         )
 

@@ -25,10 +25,10 @@ from charlm.runs import checkpoint
 from charlm.runs.manifest import MANIFEST, MODEL, STATE, TRAINING
 from charlm.text import corpus
 from charlm.text.corpus import DESCRIBED, Corpus
-from charlm.text.symbols import DIGESTS, SYMBOLS
 from charlm.training import setup
 
 FILES = (MODEL, TRAINING, STATE, MANIFEST)
+SYMBOLS, DIGESTS = "symbols-00000.bin", "symbols-00000.sha256"
 
 
 def flips(content: bytes, stride: int) -> Iterator[tuple[str, bytes]]:

@@ -1,0 +1,236 @@
+"""A text -> its vocabulary, its splits, and its symbols in shards."""
+
+import contextlib
+import logging
+import shutil
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from charlm.config.schema import DataConfig
+from charlm.errors import DataError
+from charlm.files import writable
+from charlm.text.chunks import Chunk, plan, with_contents
+from charlm.text.counting import SymbolCounter
+from charlm.text.cutting import Cutting
+from charlm.text.encoding import Counted, Counting, Earlier, Encoding, ToEncode
+from charlm.text.records import no_separator
+from charlm.text.shards import Shard, sync
+from charlm.text.sizes import shorter
+from charlm.text.splits import HUGE, SAMPLED, SPLITS, Split, TextStats
+from charlm.text.vocabulary import BYTES, BYTES_IN_RECORDS, Vocabulary
+from charlm.text.workers import Workers, workers
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+Advanced = Callable[[int, int], object]
+"""Is told how many bytes are done, and how many there are to do in all."""
+_watching: ContextVar[Advanced] = ContextVar("watching", default=lambda *_: None)
+
+
+@contextlib.contextmanager
+def watching(advanced: Advanced) -> Iterator[None]:
+    """Have `advanced` told how far each text is that is read meanwhile, wherever from."""
+    before = _watching.set(advanced)
+    try:
+        yield
+    finally:
+        _watching.reset(before)
+
+
+def watcher() -> Advanced:
+    """Return what is told how far a text is, unless another is given."""
+    return _watching.get()
+
+
+@dataclass(frozen=True)
+class Built:
+    """An encoded text, but for the files with its symbols. counted: what the vocabulary is of."""
+
+    vocabulary: Vocabulary
+    splits: dict[str, Split]
+    shards: list[Shard]
+    counted: list[Counted]
+
+
+@dataclass(frozen=True)
+class EarlierText:
+    """An encoded text of which some chunks may be the same. folder: where its shards are."""
+
+    folder: Path
+    built: Built
+
+    def shards(self, vocabulary: Vocabulary) -> dict[str, Earlier]:
+        """Return the shards, by their source, whose symbols have the same indices in another
+        vocabulary: characters that are added at its end move none."""
+        own = self.built.vocabulary
+        found = {}
+        for number, shard in enumerate(self.built.shards):
+            indices = vocabulary.indices_of(shard.symbols)
+            if np.array_equal(own.indices_of(shard.symbols), indices):
+                found[shard.source] = Earlier(self.folder, number, shard)
+        return found
+
+
+def build(
+    folder: Path,
+    data: DataConfig,
+    text: TextStats,
+    *,
+    earlier: EarlierText | None = None,
+    kept: Path | None = None,
+    advanced: Advanced = lambda *_: None,
+) -> Built:
+    """Encode a text, and write its symbols and their digests to a folder.
+
+    earlier: of which shards are taken over. kept: a folder where each step is kept until the last
+        is done, so that a next start goes on there. advanced: is told how far it is.
+
+    Raises: DataError for a text that is no UTF-8 or has changed, and for an empty split.
+    """
+    chunks, cutting = plan(text, data), Cutting.of(data, text)
+    train = [] if data.unit == "byte" else _to_count(chunks, cutting, text)
+    progress = _Progress(sum(chunk.size for chunk in [*train, *chunks]), advanced)
+    kept = writable(kept) if kept and len(chunks) > 1 else None
+    with workers(text.size) as pool:
+        known = {one.source: one for one in earlier.built.counted} if earlier else {}
+        counted = _counted(train, Counting(cutting, kept), known, pool, progress)
+        vocabulary = _vocabulary(data, counted)
+        encoding = Encoding(cutting, vocabulary, folder, kept)
+        same = earlier.shards(vocabulary) if earlier else {}
+        new = [chunk for chunk in chunks if encoding.source(chunk) not in same]
+        _refuse_no_room(folder, new, data, vocabulary)
+        symbols = {
+            chunk.number: one.symbols
+            for chunk, one in zip(train, counted, strict=True)
+            if cutting.is_train(chunk)
+        }
+        tasks = (
+            ToEncode(chunk, same.get(encoding.source(chunk)), symbols.get(chunk.number))
+            for chunk in with_contents(chunks)
+        )
+        shards = _synced(folder, progress.over(chunks, pool.map(encoding, tasks)))
+    if data.records != "none":
+        _check_records(data, shards)
+    return Built(vocabulary, _splits(shards), shards, counted)
+
+
+def _refuse_no_room(
+    folder: Path, new: Sequence[Chunk], data: DataConfig, vocabulary: Vocabulary
+) -> None:
+    """Refuse at once what would fill the disk in the end. Raises: DataError, with both figures."""
+    sizes = (chunk.size if data.unit == "byte" else chunk.characters for chunk in new)
+    needed = sum(sizes) * vocabulary.dtype.itemsize
+    free = shutil.disk_usage(folder).free
+    there = sum(path.stat().st_size for path in folder.glob("*.bin"))  # of a start that was killed
+    if needed > free + there:
+        raise DataError(
+            f"the encoded text needs {needed / 1e9:,.1f} GB of disk, {free / 1e9:,.1f} GB are free "
+            f"in {folder.parent}",
+            "set CHARLM_CACHE to a folder with room, or use less text",
+        )
+
+
+def _synced(folder: Path, made: Iterable[Shard]) -> list[Shard]:
+    """Take shards as they are made, and wait until all are on the disk: beside the work."""
+    shards, under_way = [], []
+    with ThreadPoolExecutor(1) as beside:
+        for number, shard in enumerate(made):
+            shards.append(shard)
+            under_way.append(beside.submit(sync, folder, number))
+    for one in under_way:
+        one.result()
+    return shards
+
+
+def _to_count(chunks: Sequence[Chunk], cutting: Cutting, text: TextStats) -> list[Chunk]:
+    """Return the chunks with the train split; of a huge text, a sample that is evenly spaced."""
+    train = [chunk for chunk in chunks if cutting.has_train(chunk)]
+    if text.size <= HUGE or len(train) <= SAMPLED:
+        return train
+    return [train[number * len(train) // SAMPLED] for number in range(SAMPLED)]
+
+
+class _Progress:
+    """Tells how far the chunks are."""
+
+    def __init__(self, total: int, advanced: Advanced) -> None:
+        self._done, self._total, self._advanced = 0, total, advanced
+
+    def over(self, chunks: Sequence[Chunk], results: Iterator[Result]) -> Iterator[Result]:
+        """Yield the result of each chunk, and tell that it is done."""
+        for chunk, result in zip(chunks, results, strict=True):
+            self._done += chunk.size
+            self._advanced(self._done, self._total)
+            yield result
+
+
+def _counted(
+    chunks: Sequence[Chunk],
+    counting: Counting,
+    known: Mapping[str, Counted],
+    pool: Workers,
+    progress: _Progress,
+) -> list[Counted]:
+    """Count the symbols of chunks, but for those of an earlier text, which are known."""
+    sources = [counting.source(chunk) for chunk in chunks]
+    new = (chunk for chunk, one in zip(chunks, sources, strict=True) if one not in known)
+    counts = pool.map(counting, with_contents(new))
+    results = (known[source] if source in known else next(counts) for source in sources)
+    return list(progress.over(chunks, results))
+
+
+def _vocabulary(data: DataConfig, counted: Sequence[Counted]) -> Vocabulary:
+    """Make the vocabulary of what was counted."""
+    has_end = data.records != "none"
+    if data.unit == "byte":
+        return BYTES_IN_RECORDS if has_end else BYTES
+    counter = SymbolCounter()
+    for one in counted:
+        counter.merge(one.symbols, one.counts)
+    if data.unit == "jamo" or data.normalize == "nfd":
+        counter.decompose()
+    kept = counter.kept(data.minimum_count)
+    if not kept:
+        raise DataError(
+            f"no character occurs {data.minimum_count} times in the train split",
+            "lower data.minimum_count",
+        )
+    return Vocabulary(data.unit, data.normalize, tuple(kept), data.unknown, has_end)
+
+
+def _splits(shards: Sequence[Shard]) -> dict[str, Split]:
+    """Add up what the shards have of each split."""
+    splits, start = {}, 0
+    for number, name in enumerate(SPLITS):
+        stop = start + sum(shard.counts[number] for shard in shards)
+        totals = [sum(shard.totals[number][at] for shard in shards) for at in range(4)]
+        characters, size = shorter((totals[0], totals[1], totals[2], totals[3]))
+        unknown: Tally[str] = Tally()
+        for shard in shards:
+            unknown.update(shard.unknown[number])
+        splits[name] = Split(start, stop, characters, size, dict(unknown.most_common()))
+        start = stop
+    return splits
+
+
+def _check_records(data: DataConfig, shards: Sequence[Shard]) -> None:
+    """Tell what was left out. Raises: DataError for an empty split, or no separator."""
+    if data.records == "separator" and not any(shard.separators for shard in shards):
+        raise no_separator(data)
+    for number, name in enumerate(SPLITS):
+        filled = any(shard.totals[number][1] for shard in shards)
+        if not filled and (number == 0 or data.split[number]):
+            raise DataError(
+                f"none of the records falls into the {name} split",
+                f"use more records, or a split such as {[1.0, 0.0, 0.0]} without one",
+            )
+    if empty := sum(shard.empty for shard in shards):
+        log.warning(f"{empty:,} empty records are left out")

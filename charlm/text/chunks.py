@@ -1,0 +1,182 @@
+"""A text as chunks: what one process takes at a time, decoded and cut by itself.
+
+Chunks depend on what stands before them only: a text that grows at its end keeps the earlier ones.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from pathlib import Path
+
+from charlm.config.schema import DataConfig
+from charlm.errors import DataError
+from charlm.text import measuring, objects
+from charlm.text.compressed import blocks, cannot_read, is_compressed, suffix_inside
+from charlm.text.measuring import BYTE_ORDER_MARK, SAFE, Piece, forget
+from charlm.text.splits import TextStats
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Pieces of files that are read together.
+
+    number: from 0. first: how many characters stand before it. contents: of each piece, what is in
+    it where the reader had to read it in order; None where it is to be read from its place.
+    """
+
+    number: int
+    first: int
+    pieces: tuple[tuple[Path, Piece], ...]
+    contents: tuple[bytes | None, ...] = ()
+
+    @property
+    def characters(self) -> int:
+        """How many characters it has."""
+        return sum(piece.characters for _, piece in self.pieces)
+
+    @property
+    def size(self) -> int:
+        """How many bytes it has."""
+        return sum(piece.stop - piece.start for _, piece in self.pieces)
+
+    @property
+    def digest(self) -> str:
+        """A digest of all that it is made of, in hexadecimal."""
+        found = hashlib.sha256()
+        for _, piece in self.pieces:
+            found.update(f"{piece.start == 0} {piece.digest}\n".encode("ascii"))
+        return found.hexdigest()
+
+
+def plan(text: TextStats, data: DataConfig) -> list[Chunk]:
+    """Put the pieces of all files together to chunks."""
+    groups: list[list[tuple[Path, Piece]]] = []
+    room = 0
+    for file in text.files:
+        for piece in text.measured[file].pieces:
+            size = piece.stop - piece.start
+            if not groups or (size > room and _may_begin(file, piece, data)):
+                groups.append([])
+                room = measuring.PIECE
+            groups[-1].append((file, piece))
+            room -= size
+    sizes = [sum(piece.characters for _, piece in group) for group in groups]
+    begins = [0, *accumulate(sizes)]
+    return [Chunk(n, begins[n], tuple(group)) for n, group in enumerate(groups)]
+
+
+def _may_begin(file: Path, piece: Piece, data: DataConfig) -> bool:
+    """Tell whether a piece can be normalised apart from what stands before it."""
+    is_plain = data.unit == "byte" or (data.unit == "char" and data.normalize == "none")
+    if piece.start or is_plain or data.records != "none" or data.field:
+        return True
+    head = next(blocks(file), b"").removeprefix(BYTE_ORDER_MARK)
+    return SAFE.match(head) is not None
+
+
+def with_contents(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+    """Read compressed files in order, for the chunks that hold parts of them."""
+    file: Path | None = None
+    stream: Iterator[bytes] = iter(())
+    rest, at = b"", 0
+    for chunk in chunks:
+        contents: list[bytes | None] = []
+        for path, piece in chunk.pieces:
+            if not is_compressed(path) or suffix_inside(path) == objects.PARQUET:
+                contents.append(None)
+                continue
+            if path != file or piece.start < at:
+                file, stream, rest, at = path, blocks(path), b"", 0
+            held = [rest]
+            reached = at + len(rest)
+            while reached < piece.stop + piece.last and (block := next(stream, b"")):
+                reached += len(block)
+                if reached <= piece.start:
+                    held, at = [], reached
+                else:
+                    held.append(block)
+            joined = b"".join(held)
+            contents.append(joined[piece.start - at : piece.stop - at + piece.last])
+            rest, at = joined[piece.stop - at :], piece.stop
+        yield Chunk(chunk.number, chunk.first, chunk.pieces, tuple(contents))
+
+
+def read_piece(file: Path, piece: Piece) -> bytes:
+    """Read a piece of a file; of a last one, a byte that stands behind it, too."""
+    try:
+        with file.open("rb") as stream:
+            stream.seek(piece.start)
+            return stream.read(piece.stop - piece.start + piece.last)
+    except OSError as error:
+        raise cannot_read(file, error) from None
+
+
+def texts_of(chunk: Chunk, data: DataConfig) -> Iterator[tuple[Path, Sequence[str] | str | bytes]]:
+    """Yield what is in each piece: bytes, a text, or the texts of its objects.
+
+    Raises: DataError: it has changed since it was measured, or is no UTF-8.
+    """
+    for (file, piece), given in zip(chunk.pieces, chunk.contents, strict=True):
+        if data.field and suffix_inside(file) == objects.PARQUET:
+            texts = objects.from_row_group(file, piece.start, data)
+            if objects.digest(texts) != piece.digest:
+                raise has_changed(file, data)
+            yield file, texts
+            continue
+        content = read_piece(file, piece) if given is None else given
+        if hashlib.sha256(content).hexdigest() != piece.digest:
+            raise has_changed(file, data)
+        if data.field:
+            yield file, objects.from_json_lines(file, content, data, piece.start)
+        elif data.unit == "byte":
+            yield file, content
+        else:
+            yield file, _decoded(file, piece, content)
+
+
+def _decoded(file: Path, piece: Piece, content: bytes) -> str:
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{file} is not UTF-8 at byte {piece.start + error.start}",
+            "convert it (iconv -t UTF-8), or take bytes: --set data.unit=byte",
+        ) from None
+    return text.removeprefix("\ufeff") if piece.start == 0 else text
+
+
+def running_text(chunk: Chunk, data: DataConfig) -> str | bytes:
+    """Return a chunk as one text; of objects, a line of it for each. Raises: DataError."""
+    found = [
+        given if isinstance(given, str | bytes) else "".join(f"{text}\n" for text in given)
+        for _, given in texts_of(chunk, data)
+    ]
+    if data.unit == "byte":
+        return b"".join(part if isinstance(part, bytes) else part.encode() for part in found)
+    return "".join(str(part) for part in found)
+
+
+def has_changed(file: Path, data: DataConfig) -> DataError:
+    """Make the error for a file that is not what was measured, and forget the measure."""
+    forget(file, data)
+    return DataError(
+        f"{file} has changed while it was being read",
+        "run the same command again, once nothing writes to it",
+    )
+
+
+def parts_of(text: str | bytes, cuts: Sequence[int]) -> Iterator[str | bytes]:
+    """Cut a text at characters; -1 is before its first byte, which may go on with a character."""
+    places = [0, *(_offset(text, cut) for cut in cuts), len(text)]
+    return (text[begin:end] for begin, end in pairwise(places))
+
+
+def _offset(piece: str | bytes, characters: int) -> int:
+    """Find where the first `characters` characters of a piece end."""
+    if characters < 0:
+        return 0
+    if isinstance(piece, str) or piece.isascii():
+        return min(len(piece), characters)
+    begins = measuring.starts(piece).nonzero()[0]
+    return int(begins[characters]) if characters < begins.size else len(piece)

@@ -1,0 +1,144 @@
+"""Encoded symbols in files of a chunk's size, each with the digests of its parts."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from charlm.files import read_regular
+from charlm.text.vocabulary import Symbols
+
+PART = 1 << 18
+"""Bytes that share a digest: a first window of 64 lanes checks at most 16 MB."""
+DIGEST_SIZE = hashlib.sha256().digest_size
+
+Three = tuple[int, int, int]
+Totals = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The symbols of one chunk: those of its train split first, then validation, then test.
+
+    source: a digest of the chunk and of how it was cut. digest: the SHA-256 of its parts' digests.
+    size: in bytes. counts: symbols of each split. totals: what `TextSize` counted of each split.
+    unknown: of each split, how often each symbol is one that the vocabulary lacks. symbols: which
+    there are, before they are looked up. empty, separators: of records.
+    """
+
+    source: str
+    digest: str
+    size: int
+    counts: Three
+    totals: tuple[Totals, Totals, Totals]
+    unknown: tuple[dict[str, int], dict[str, int], dict[str, int]]
+    symbols: str
+    empty: int
+    separators: int
+
+
+_shard = TypeAdapter(Shard)
+
+
+def symbols_path(folder: Path, number: int) -> Path:
+    """Return where a shard's symbols are."""
+    return folder / f"symbols-{number:05}.bin"
+
+
+def digests_path(folder: Path, number: int) -> Path:
+    """Return where the digests of a shard's parts are."""
+    return folder / f"symbols-{number:05}.sha256"
+
+
+def write_shard(folder: Path, number: int, parts: Sequence[Symbols]) -> tuple[str, int]:
+    """Write a shard and the digests of its parts; return the digest of these, and its bytes."""
+    found, hasher, room, size = bytearray(), hashlib.sha256(), PART, 0
+    path = symbols_path(folder, number)
+    path.unlink(missing_ok=True)  # it may be a link to the shard of another text
+    with path.open("xb") as out:
+        for symbols in parts:
+            left = memoryview(symbols.view("u1").data)
+            out.write(left)
+            size += len(left)
+            while left:
+                part, left = left[:room], left[room:]
+                hasher.update(part)
+                room -= len(part)
+                if not room:
+                    found += hasher.digest()
+                    hasher, room = hashlib.sha256(), PART
+        if room < PART:
+            found += hasher.digest()
+    digests = digests_path(folder, number)
+    digests.unlink(missing_ok=True)
+    digests.write_bytes(found)
+    return hashlib.sha256(found).hexdigest(), size
+
+
+def sync(folder: Path, number: int) -> None:
+    """Wait until a shard is on the disk."""
+    for path in (symbols_path(folder, number), digests_path(folder, number)):
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+
+
+def is_intact(folder: Path, number: int, shard: Shard) -> bool:
+    """Tell whether a shard and its digests are what was written, reading all of it."""
+    try:
+        digests = read_regular(digests_path(folder, number))
+        if hashlib.sha256(digests).hexdigest() != shard.digest:
+            return False
+        size, found = 0, bytearray()
+        with symbols_path(folder, number).open("rb") as file:
+            while part := file.read(PART):
+                size += len(part)
+                found += hashlib.sha256(part).digest()
+    except OSError:
+        return False
+    return size == shard.size and found == digests
+
+
+def link(folder: Path, number: int, into: Path, as_number: int) -> bool:
+    """Take a shard over from another text, without copying it; False where that cannot be."""
+    try:
+        for path in (symbols_path, digests_path):
+            target = path(into, as_number)
+            target.unlink(missing_ok=True)
+            os.link(path(folder, number), target)
+    except OSError:
+        return False
+    return True
+
+
+def keep(path: Path, value: Any) -> None:
+    """Keep what a chunk has come to, for a next start should this one be killed. What a crash of
+    the machine leaves of it is found by its digest."""
+    body = json.dumps(value).encode("utf-8")
+    path.write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+
+
+def kept(path: Path) -> Any:
+    """Return what was kept; None where there is nothing, or something else."""
+    try:
+        check, _, body = read_regular(path).partition(b"\n")
+        is_right = check.decode("ascii", "replace") == hashlib.sha256(body).hexdigest()
+        return json.loads(body) if is_right else None
+    except (OSError, ValueError):
+        return None
+
+
+def as_json(shard: Shard) -> Any:
+    return asdict(shard)
+
+
+def from_json(value: Any) -> Shard | None:
+    """Read a shard; None where `value` is none."""
+    try:
+        return _shard.validate_python(value)
+    except ValidationError:
+        return None

@@ -1,0 +1,61 @@
+"""How long a text is, so that models with other symbols are comparable on it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from charlm.text.vocabulary import END_OF_RECORD, Vocabulary, as_bytes, joined
+
+
+class TextSize:
+    """Counts characters and UTF-8 bytes as a text streams by: of the text, or of its form that
+    `decode` gives back, whichever has fewer of them in all. (Else a text in NFD would look easier
+    for being read as NFC.)"""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._source = self._normalized = (0, 0)
+
+    def add(self, piece: str | bytes) -> None:
+        """Count a piece, which ends where normalising may be cut."""
+        size = as_given = _size(piece)
+        if isinstance(piece, str) and not piece.isascii():
+            size = _size(self._vocabulary.normalized(piece))
+        self._source = (self._source[0] + as_given[0], self._source[1] + as_given[1])
+        self._normalized = (self._normalized[0] + size[0], self._normalized[1] + size[1])
+
+    def add_records(self, records: Sequence[str | bytes], *, counts_ends: bool) -> None:
+        """Count records. counts_ends: and one character for the end of each."""
+        if isinstance(records[0], bytes):
+            self.add(b"\n".join([*map(as_bytes, records), b""]))
+        else:
+            self.add(joined(records).replace(chr(END_OF_RECORD), "\n"))
+        if not counts_ends:
+            count = len(records)
+            self._source = (self._source[0] - count, self._source[1] - count)
+            self._normalized = (self._normalized[0] - count, self._normalized[1] - count)
+
+    @property
+    def totals(self) -> tuple[int, int, int, int]:
+        """Characters and bytes of the text, and of its normal form."""
+        return (*self._source, *self._normalized)
+
+    @property
+    def characters(self) -> int:
+        return shorter(self.totals)[0]
+
+    @property
+    def bytes(self) -> int:
+        return shorter(self.totals)[1]
+
+
+def shorter(totals: tuple[int, int, int, int]) -> tuple[int, int]:
+    """Return the characters and the bytes of a text or of its normal form, whichever has fewer."""
+    return min(totals[0], totals[2]), min(totals[1], totals[3])
+
+
+def _size(text: str | bytes) -> tuple[int, int]:
+    """Count a text's characters and UTF-8 bytes."""
+    if isinstance(text, bytes):
+        return int(np.count_nonzero((np.frombuffer(text, np.uint8) & 0xC0) != 0x80)), len(text)
+    return len(text), len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

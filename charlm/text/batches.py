@@ -35,10 +35,14 @@ class BatchStream:
         self.windows = lane // sequence_length
         self._symbols, self._begins = symbols, lane * np.arange(batch_size)
 
-    def window(self, cursor: int) -> tuple[Tensor, Tensor]:
-        """Return inputs and targets of one window, [T, B] each, int64."""
+    def window(self, cursor: int, lanes: range | None = None) -> tuple[Tensor, Tensor]:
+        """Return inputs and targets of one window, [T, B] each, int64.
+
+        lanes: the ones to read; None reads all.
+        """
+        begins = self._begins if lanes is None else self._begins[lanes.start : lanes.stop]
         time = cursor * self.sequence_length + np.arange(self.sequence_length + 1)
-        symbols = self._symbols[self._begins + time[:, None]]
+        symbols = self._symbols[begins + time[:, None]]
         refuse_out_of_bounds(symbols, self.vocabulary_size)
         both = torch.from_numpy(symbols.astype(np.int64))
         return both[:-1], both[1:]

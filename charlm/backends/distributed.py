@@ -38,6 +38,8 @@ NOT_COMPARED = {"data.path", "train.device", "train.threads"}
 class LostError(CharlmError):
     """Another rank has died, or does not answer: what a launcher may mend by starting anew."""
 
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h; only the launcher sees it
+
 
 class ToldError(CharlmError):
     """An error of another rank, which has printed it."""
@@ -45,7 +47,6 @@ class ToldError(CharlmError):
     def __init__(self, told: Mapping[str, Any]) -> None:
         super().__init__(told["what"], told["advice"])
         self.exit_code = int(told["exit_code"])
-        self.lost = bool(told["lost"])
 
 
 @dataclass
@@ -203,6 +204,19 @@ class Ranks:
             found = self.launch.get("run").decode()
         return str(self.from_first(found))
 
+    def remember_end(self, code: int) -> None:
+        """Tell those that the launcher might start in the place of these that the run is to end
+        here, with an exit code: a signal is no failure to be mended."""
+        if self.leads and self.launch is not None:
+            self.launch.set("ended", str(code))
+
+    def remembered_end(self) -> int:
+        """Return the exit code that this launch has come to before; 0 for none."""
+        code = 0
+        if self.leads and self.restarts and self.launch is not None:
+            code = int(self.launch.get("ended")) if self.launch.check(["ended"]) else 0
+        return int(self.from_first(code))
+
     # ---- errors ----------------------------------------------------------------------------------
 
     @contextlib.contextmanager
@@ -233,16 +247,16 @@ class Ranks:
         if self.store is None or isinstance(error, ToldError):
             return self.store is None
         mine = {"rank": self.rank, "what": error.what, "advice": error.advice}
-        mine |= {"exit_code": error.exit_code, "lost": isinstance(error, LostError)}
+        mine["exit_code"] = error.exit_code
         try:
             first = self.store.compare_set("error", "", json.dumps(mine))
         except RuntimeError:
             return True
         return bool(json.loads(first)["rank"] == self.rank)
 
-    def finish_error(self, *, printed: bool) -> None:
+    def wait_until_printed(self, *, printed: bool) -> None:
         """Wait until the rank that prints an error has done so: a launcher ends all others once one
-        has ended with a failure."""
+        has ended with a failure. printed: this rank has."""
         with contextlib.suppress(RuntimeError):
             if self.store is not None and printed:
                 self.store.set("printed", "")
@@ -253,7 +267,12 @@ class Ranks:
         """End together: no rank before the leader has printed its last."""
         if self.size > 1:
             self.barrier()
-            dist.destroy_process_group()
+
+    def close(self) -> None:
+        """Close all connections, so that nobody waits for this rank any more."""
+        if self.size > 1 and dist.is_initialized():
+            with contextlib.suppress(RuntimeError):
+                dist.destroy_process_group()
 
 
 ALONE = Ranks()

@@ -4,7 +4,7 @@ Here are the commands that make and use a model; those that tell about models ar
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -89,6 +89,15 @@ def train(
             "--teacher", metavar="RUN", help="Learn a run's predictions, too. Repeatable."
         ),
     ] = None,
+    processes: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=1024,
+            help="Processes that share the lanes, here; elsewhere, too: torchrun ... -m charlm -- "
+            "train ...",
+        ),
+    ] = 1,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Resolve, count, estimate; write nothing.")
     ] = False,
@@ -103,14 +112,21 @@ def train(
     from charlm.errors import UsageError
 
     given = command.Arguments(config, changes or [], flags(data, device, threads, init, teachers))
-    if resume and dry_run:
-        raise UsageError("--resume and --dry-run go one at a time", "leave one of them out")
+    if dry_run and (resume or processes > 1):
+        other = "--resume" if resume else "--processes"
+        raise UsageError(f"{other} and --dry-run go one at a time", "leave one of them out")
     if dry_run:
         command.dry_run(given, as_json=as_json)
         return
-    signalled = command.train(given, run, resume=resume, as_json=as_json, quiet=quiet)
-    if signalled:
-        raise typer.Exit(128 + signalled)
+    options: Any = {"resume": resume, "as_json": as_json, "quiet": quiet}
+    if processes > 1:
+        from charlm.cli.launch import launch
+
+        code = launch(processes, given, run, options)
+    else:
+        code = command.train(given, run, **options)
+    if code:
+        raise typer.Exit(code)
 
 
 @app.command(short_help="Write text with a trained model.")

@@ -9,6 +9,7 @@ others find it once the one that has left does not answer.
 import contextlib
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -232,7 +233,7 @@ class Ranks:
                     told = json.loads(self.store.get("error"))
             if told is not None:
                 raise ToldError(told) from None
-            said = str(error).partition("\n")[0]
+            said = re.sub(r"^\[[^]]*\] *", "", str(error).partition("\n")[0]).partition(". ")[0]
             raise LostError(
                 f"another process of this training has ended, or does not answer: {said}",
                 "the launcher starts all of them again from the last checkpoint where it may "
@@ -296,12 +297,14 @@ def join(timeout: timedelta = TIMEOUT) -> Ranks:
     ranks = Ranks(int(os.environ["RANK"]), size, int(os.environ["LOCAL_RANK"]))
     ranks.restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
     with ranks.answered():
-        store, rank, _ = next(iter(rendezvous("env://", timeout=timeout)))
+        whole, rank, _ = next(iter(rendezvous("env://", timeout=timeout)))
+        store = PrefixStore(
+            f"start-{ranks.restarts}", whole
+        )  # or it finds the lost ones' addresses
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if nccl else "gloo",
             store=store, rank=rank, world_size=size, timeout=timeout,
         )  # fmt: skip
-    whole = store.underlying_store if isinstance(store, PrefixStore) else store
     ranks.store = PrefixStore("charlm", store)
     ranks.launch = PrefixStore(os.environ.get("TORCHELASTIC_RUN_ID", "charlm"), whole)
     ranks.waited = 0.0

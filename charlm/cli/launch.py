@@ -8,6 +8,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import tempfile
 import uuid
@@ -32,7 +33,11 @@ SHUTDOWN = 5
 """Seconds for processes to end that are asked a second time, or are left behind by a lost one."""
 STOPPED = "CHARLM_STOPPED_BY"
 """The variable that tells processes of the signal which their launcher has had before them."""
-TALKATIVE = ("agent.server.api", "multiprocessing.api")
+TALKATIVE = (
+    "torch.distributed.elastic.agent.server.api",
+    "torch.distributed.elastic.multiprocessing.api",
+    "torch.multiprocessing.spawn",
+)
 """What of torch's launcher would print how it is built."""
 
 
@@ -48,7 +53,7 @@ def launch(processes: int, given: command.Arguments, path: Path | None, options:
         )
     command.refuse_stdin(given)
     for name in TALKATIVE:
-        logging.getLogger(f"torch.distributed.elastic.{name}").setLevel(logging.CRITICAL)
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // processes)))
     if sys.platform == "linux":  # the machine's name may lead to an address that is not its own
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
@@ -65,14 +70,19 @@ def launch(processes: int, given: command.Arguments, path: Path | None, options:
 
 
 def _configuration(processes: int, logs: str) -> LaunchConfig:
+    """Return how torch is to start the processes of this one machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     return LaunchConfig(
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=processes,
         run_id=uuid.uuid4().hex,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        local_addr="localhost",
+        rdzv_backend="static",
+        rdzv_endpoint=f"127.0.0.1:{port}",
+        rdzv_configs={"rank": 0},
+        local_addr="127.0.0.1",
         max_restarts=RESTARTS,
         signals_to_handle="SIGQUIT",  # the others: `_pass_on`
         shutdown_timeout=SHUTDOWN,
@@ -92,15 +102,18 @@ def _pass_on(number: int, frame: FrameType | None) -> None:
 
 
 def work(given: command.Arguments, path: Path | None, options: Any) -> int:
-    """Train as one of the processes; return the exit code. One that should be tried again ends the
-    process, which the launcher takes for a failure."""
+    """Train as one of the processes; return the exit code. What should be tried again ends the
+    process, which the launcher takes for a failure; one that returns waits for the others."""
     launcher = os.getppid()
     signals.exit_on_signals()
     streams.secure()
     if STOPPED in os.environ:
         return 128 + int(os.environ[STOPPED])
-    code = exit_code_of(lambda: command.train(given, path, **options))
+    ended: list[int] = []
+    code = exit_code_of(lambda: ended.append(command.train(given, path, **options)))
     streams.discard_unwritten()
-    if code == LostError.exit_code or os.getppid() != launcher:
-        sys.exit(code)
-    return code
+    for number in signals.heeded():
+        signal.signal(number, signal.SIG_DFL)
+    if not ended or ended[0] == LostError.exit_code or os.getppid() != launcher:
+        sys.exit(code or 1)
+    return ended[0]

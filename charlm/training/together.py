@@ -54,8 +54,10 @@ def _begin(
 def _directory(run: RunDirectory | None, ranks: Ranks) -> RunDirectory:
     """Return the leader's directory on all ranks."""
     path = ranks.from_first(str(run.path.absolute()) if run else "")
-    ranks.remember_run(path)
-    return run or RunDirectory(Path(path))
+    if run is None:
+        return RunDirectory(Path(path))
+    ranks.remember_run(str(run.path))
+    return run
 
 
 def resume(

@@ -23,6 +23,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from charlm.backends.device import resolve_device
+from charlm.backends.lost import LostError, ToldError
 from charlm.errors import CharlmError, UsageError
 
 T = TypeVar("T")
@@ -34,20 +35,6 @@ NEEDED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """What torch's launcher tells every process, beside WORLD_SIZE."""
 NOT_COMPARED = {"data.path", "train.device", "train.threads"}
 """Keys of the configuration that may differ from machine to machine."""
-
-
-class LostError(CharlmError):
-    """Another rank has died, or does not answer: what a launcher may mend by starting anew."""
-
-    exit_code = 75  # EX_TEMPFAIL of sysexits.h; only the launcher sees it
-
-
-class ToldError(CharlmError):
-    """An error of another rank, which has printed it."""
-
-    def __init__(self, told: Mapping[str, Any]) -> None:
-        super().__init__(told["what"], told["advice"])
-        self.exit_code = int(told["exit_code"])
 
 
 @dataclass

@@ -21,7 +21,7 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from charlm.backends.distributed import LostError
+from charlm.backends.lost import LostError
 from charlm.cli import signals, streams
 from charlm.cli import train as command
 from charlm.cli.outcome import exit_code_of

@@ -86,8 +86,8 @@ def test_resets_start_lanes_of_any_state_anew_even_where_lanes_are_as_many_as_un
         len(resolved.corpus.vocabulary),
     )
     learner.take_step()
-    carried = learner.states[0]
-    h, memory = learner._opening_states(1)[0]
+    carried = learner.states[0][0]
+    h, memory = learner._opening_states(1)[0][0]
     assert memory.shape == (12, 12, SLOTS)
     anew = [bool((memory[lane] == 0.1).all() and (h[lane] == 0).all()) for lane in range(12)]
     kept = [torch.equal(memory[lane], carried[1][lane]) for lane in range(12)]

@@ -3,12 +3,13 @@
 Symbols: T time, B lanes, V vocabulary size, H hidden size.
 """
 
+import contextlib
 from collections.abc import Iterator
 from functools import partial
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from charlm.backends.cuda_graph import CudaGraph
@@ -17,7 +18,7 @@ from charlm.models import dropout
 from charlm.models.recurrent import CharModel, States
 from charlm.native.head import SoftTargets
 from charlm.native.interface import Kernels
-from charlm.native.stack import Stack
+from charlm.native.stack import Ready, Stack
 
 
 class Computation(Protocol):
@@ -35,14 +36,18 @@ class Computation(Protocol):
         states: States,
         *,
         dropout_seed: int | None = None,
+        lanes: range | None = None,
         soft: SoftTargets | None = None,
+        ready: Ready | None = None,
     ) -> tuple[Tensor, States]:
         """Return -ln p of every target, [T, B], and the states after the window, cut from the
         graph; leave the gradient of their mean by every parameter in its `grad`.
 
         dropout_seed: drops outputs of every layer (between layers and before the head); None:
-            nothing is dropped. soft: what is learned beside the targets, in the gradients only.
-            The gradients are to be used and dropped before the next call.
+            nothing is dropped. lanes: the numbers of the lanes, which dropout depends on; None
+            counts them from 0. soft: what is learned beside the targets, in the gradients only.
+            ready: is told of every gradient as soon as it is complete. The gradients are to be
+            used and dropped before the next call.
         """
         ...
 
@@ -69,12 +74,15 @@ class NativeComputation:
         states: States,
         *,
         dropout_seed: int | None = None,
+        lanes: range | None = None,
         soft: SoftTargets | None = None,
+        ready: Ready | None = None,
     ) -> tuple[Tensor, States]:
         mask, rate = None, self.model.config.dropout
         if dropout_seed is not None and rate > 0:
-            mask = partial(dropout.random_bytes, dropout_seed), dropout.threshold(rate)
-        return self._stack.loss_and_gradients(symbols, targets, states, mask, soft)
+            draw = partial(dropout.random_bytes, dropout_seed, lanes=lanes)
+            mask = draw, dropout.threshold(rate)
+        return self._stack.loss_and_gradients(symbols, targets, states, mask, soft, ready)
 
     def log_probabilities(self, symbols: Tensor, states: States) -> tuple[Tensor, States]:
         return self._stack.log_probabilities(symbols, states)
@@ -100,18 +108,26 @@ class TorchComputation:
         states: States,
         *,
         dropout_seed: int | None = None,
+        lanes: range | None = None,
         soft: SoftTargets | None = None,
+        ready: Ready | None = None,
     ) -> tuple[Tensor, States]:
         parts = [part for state in states for part in state]
-        given = [symbols, targets, *parts, *self._masks(dropout_seed, symbols)]
+        given = [symbols, targets, *parts, *self._masks(dropout_seed, symbols, lanes)]
         flat = self._flat
         if soft is not None:
             given.append(soft.probabilities)
             flat = partial(self._flat, soft_weight=soft.weight)
-        losses, *rest = self._graph(flat, given) if self._graph else flat(given)
         parameters = list(self.model.parameters())
+        if self._graph is not None:
+            losses, *rest = self._graph(flat, given)
+        else:
+            with _told(ready, parameters):
+                losses, *rest = flat(given)
         for parameter, gradient in zip(parameters, rest[-len(parameters) :], strict=True):
             parameter.grad = gradient
+            if ready is not None and self._graph is not None:
+                ready(parameter, gradient)
         after = self._grouped(rest)
         if self._graph is None:
             return losses, after
@@ -153,14 +169,32 @@ class TorchComputation:
         left = iter(parts)
         return [tuple(next(left) for _ in cell.state_parts) for cell in self.model.layers()]
 
-    def _masks(self, seed: int | None, symbols: Tensor) -> list[Tensor]:
+    def _masks(self, seed: int | None, symbols: Tensor, lanes: range | None) -> list[Tensor]:
         """Draw which outputs of every layer are kept, [T, B, H]; none where all are."""
         config = self.model.config
         if seed is None or not config.dropout:
             return []
         shape, first = (*symbols.shape, config.hidden_size), dropout.threshold(config.dropout)
-        draws = (dropout.random_bytes(seed, layer, shape) for layer in range(config.num_layers))
+        draw = partial(dropout.random_bytes, seed, shape=shape, lanes=lanes)
+        draws = map(draw, range(config.num_layers))
         return [to_device(drawn, symbols.device) >= first for drawn in draws]
+
+
+@contextlib.contextmanager
+def _told(ready: Ready | None, parameters: list[nn.Parameter]) -> Iterator[None]:
+    """Have `ready` told of every parameter's gradient that autograd completes inside."""
+    if ready is None:
+        yield
+        return
+    hooks = [
+        parameter.register_hook(partial(ready, parameter))  # type: ignore[no-untyped-call]
+        for parameter in parameters
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _without_shared_storage(gradients: tuple[Tensor, ...]) -> Iterator[Tensor]:

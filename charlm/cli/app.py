@@ -4,7 +4,7 @@ Here are the commands that make and use a model; those that tell about models ar
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -19,9 +19,11 @@ from charlm.cli.options import (
     Json,
     Novel,
     Precision,
+    Processes,
     Quiet,
     Run,
     Seed,
+    TeacherRuns,
     Threads,
     Which,
     With,
@@ -85,12 +87,8 @@ def train(
     init: Annotated[
         str | None, typer.Option(metavar="RUN", help="Start from the weights of another run.")
     ] = None,
-    teachers: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--teacher", metavar="RUN", help="Learn a run's predictions, too. Repeatable."
-        ),
-    ] = None,
+    teachers: TeacherRuns = None,
+    processes: Processes = 1,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Resolve, count, estimate; write nothing.")
     ] = False,
@@ -105,14 +103,21 @@ def train(
     from charlm.errors import UsageError
 
     given = command.Arguments(config, changes or [], flags(data, device, threads, init, teachers))
-    if resume and dry_run:
-        raise UsageError("--resume and --dry-run go one at a time", "leave one of them out")
+    if dry_run and (resume or processes > 1):
+        other = "--resume" if resume else "--processes"
+        raise UsageError(f"{other} and --dry-run go one at a time", "leave one of them out")
     if dry_run:
         command.dry_run(given, as_json=as_json)
         return
-    signalled = command.train(given, run, resume=resume, as_json=as_json, quiet=quiet)
-    if signalled:
-        raise typer.Exit(128 + signalled)
+    options: Any = {"resume": resume, "as_json": as_json, "quiet": quiet}
+    if processes > 1:
+        from charlm.cli.launch import launch
+
+        code = launch(processes, given, run, options)
+    else:
+        code = command.train(given, run, **options)
+    if code:
+        raise typer.Exit(code)
 
 
 @app.command(short_help="Write text with a trained model.")

@@ -1,81 +1,10 @@
-"""From a command line to its exit code: the one place where errors become messages."""
-
-import re
-import shlex
-import sys
-
-import typer
+"""From a command line to its exit code."""
 
 from charlm.cli import analysis  # noqa: F401 (its commands)
 from charlm.cli.app import app
-from charlm.cli.options import Debugging
-from charlm.errors import CharlmError, UsageError, from_system
+from charlm.cli.outcome import exit_code_of
 
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    try:
-        result = app(arguments, prog_name="charlm", standalone_mode=False)
-        sys.stdout.flush()
-    except CharlmError as error:
-        if Debugging.wanted:
-            raise
-        _report(error)
-        return error.exit_code
-    except typer.TyperException as error:  # a command line that cannot be parsed
-        _report(UsageError(error.format_message(), _advice(error)))
-        return 2
-    except (KeyboardInterrupt, typer.Abort):
-        return 130
-    except SystemExit as error:  # of a signal; typer's own is 1, for a reader that has gone
-        return error.code if isinstance(error.code, int) and error.code > 128 else 0
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        return 0
-    except OSError as error:
-        if Debugging.wanted:
-            raise
-        _report(from_system(error))
-        return from_system(error).exit_code
-    except (MemoryError, RuntimeError) as error:
-        if Debugging.wanted:
-            raise
-        _report(_unforeseen(error))
-        return 1
-    return result if isinstance(result, int) else 0
-
-
-def _advice(error: typer.TyperException) -> str:
-    """Say what to type instead of a command line that cannot be parsed."""
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context else "charlm"
-    if name := getattr(error, "option_name", ""):
-        from charlm.config.messages import key_called
-
-        if command in ("charlm train", "charlm compare") and (key := key_called(_bare(name))):
-            counted = " (in steps: --dry-run tells how many passes over the text they are)"
-            return f"{command} ... --set {key}=VALUE" + (counted if "epoch" in name else "")
-    extra = re.search(r"unexpected extra argument\(s\) \((.*)\)$", error.format_message(), re.S)
-    if extra and command == "charlm sample":
-        return f"to continue a text: charlm sample RUN --prompt {shlex.quote(extra[1])}"
-    return f"{command} --help"
-
-
-def _bare(option: str) -> str:
-    """Turn an option into the name of a key: --batch-size=3 into batch_size."""
-    return option.lstrip("-").partition("=")[0].replace("-", "_")
-
-
-def _unforeseen(error: Exception) -> CharlmError:
-    said = str(error).partition("\n")[0]
-    if isinstance(error, MemoryError) or "allocate memory" in said:
-        return CharlmError(
-            f"there is not enough memory: {said or 'an array could not be made'}",
-            "use a smaller model, batch or text, or close other programs",
-        )
-    return CharlmError(f"{type(error).__name__}: {said}", "run again with --debug to see where")
-
-
-def _report(error: CharlmError) -> None:
-    from charlm.terminal import console
-
-    console.error(error.what, error.advice, error.details)
+    return exit_code_of(lambda: app(arguments, prog_name="charlm", standalone_mode=False))

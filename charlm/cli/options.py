@@ -24,6 +24,19 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Data = Annotated[
     list[str] | None, typer.Option(help="A file or folder of text; - is stdin. Repeatable.")
 ]
+TeacherRuns = Annotated[
+    list[str] | None,
+    typer.Option("--teacher", metavar="RUN", help="Learn a run's predictions, too. Repeatable."),
+]
+Processes = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        max=1024,
+        help="Processes that share the lanes, here; elsewhere, too: torchrun ... -m charlm -- "
+        "train ...",
+    ),
+]
 Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="As in train.steps=500. Repeatable."),

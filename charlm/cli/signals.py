@@ -11,25 +11,35 @@ STOPPING = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if os.name == "posi
 
 
 @contextmanager
-def stopping_on_signals(stop: Callable[[], None]) -> Iterator[list[int]]:
-    """Have a first signal of `STOPPING` call `stop`; yield the list of those received."""
+def stopping_on_signals(stop: Callable[[], None], *, insistent: bool = True) -> Iterator[list[int]]:
+    """Have a first signal of `STOPPING` call `stop`; yield the list of those received.
+
+    insistent: a second Ctrl-C does not wait for the step. One of several processes is told twice of
+        the same, by the terminal and by its launcher.
+    """
     received: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if received and number == signal.SIGINT:  # asked twice: do not wait for the step
+        if (
+            insistent and received and number == signal.SIGINT
+        ):  # asked twice: do not wait for the step
             raise KeyboardInterrupt
         received.append(number)
         stop()
 
-    with _handled_by(handle):
+    with handled_by(handle):
         yield received
 
 
 def exit_on_signals() -> None:
     """Have signals end this process while nothing needs saving yet, without a traceback."""
-    for number in STOPPING:
-        if not _is_ignored(number):
-            signal.signal(number, _exit)
+    for number in heeded():
+        signal.signal(number, _exit)
+
+
+def heeded() -> list[int]:
+    """List the signals of `STOPPING` that whoever started this process has not had ignored."""
+    return [number for number in STOPPING if not _is_ignored(number)]
 
 
 def _exit(number: int, frame: FrameType | None) -> None:
@@ -43,9 +53,9 @@ def _exit(number: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
-def _handled_by(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    taken = [number for number in STOPPING if not _is_ignored(number)]
-    before = {number: signal.signal(number, handle) for number in taken}
+def handled_by(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Have signals of `STOPPING` handled inside."""
+    before = {number: signal.signal(number, handle) for number in heeded()}
     try:
         yield
     finally:

@@ -3,23 +3,28 @@
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from charlm.backends.device import prepare_process, resolve_device
+from charlm.backends import distributed
+from charlm.backends.device import prepare_process
+from charlm.backends.distributed import ALONE, Ranks
+from charlm.cli.options import Debugging
+from charlm.cli.outcome import report
 from charlm.cli.signals import stopping_on_signals
 from charlm.config.layers import ConfigLayers
 from charlm.config.schema import Config
+from charlm.errors import CharlmError, UsageError
 from charlm.evaluation.surprisal import distributions
 from charlm.runs.directory import RunDirectory
 from charlm.terminal import console
 from charlm.terminal import run as terminal
 from charlm.terminal.reading import ReadingProgress
 from charlm.terminal.training import TrainingProgress
-from charlm.training import setup
+from charlm.training import setup, together
 from charlm.training.estimate import estimate
 from charlm.training.events import Finished
 from charlm.training.trainer import Trainer
@@ -43,21 +48,58 @@ class Arguments:
 
 
 def train(given: Arguments, path: Path | None, *, resume: bool, as_json: bool, quiet: bool) -> int:
-    """Begin a run or resume one, and train it; return the number of the signal that ended it."""
+    """Begin a run or resume one, and train it, together with the processes that torch's launcher
+    has started beside this one, if it has; return the exit code."""
+    ranks = distributed.join()
+    if ranks.size > 1:
+        refuse_stdin(given)
+    quiet = quiet or not ranks.leads
     console.show_log(quiet=quiet)
+    try:
+        if code := ranks.remembered_end():
+            return code
+        code = _train(given, path, ranks, resume=resume, as_json=as_json, quiet=quiet)
+        ranks.leave()
+        return code
+    except CharlmError as error:
+        if ranks.size == 1 or Debugging.wanted:
+            raise
+        if printed := ranks.tell(error):
+            report(error)
+        ranks.wait_until_printed(printed=printed)
+        return error.exit_code
+    finally:
+        ranks.close()
+
+
+def refuse_stdin(given: Arguments) -> None:
+    """Check that the text can be read by several processes. Raises: UsageError."""
+    path = given.flags.get("data.path", given.source)
+    if path == "-" or (isinstance(path, list) and "-" in path):
+        raise UsageError("several processes cannot read one stdin", "write the text to a file")
+
+
+def _train(
+    given: Arguments, path: Path | None, ranks: Ranks, *, resume: bool, as_json: bool, quiet: bool
+) -> int:
+    """Train a run on all ranks; return the exit code, of a signal that any of them has had."""
+    again = ranks.remembered_run()
+    path, resume = (Path(again), True) if again else (path, resume)
     begin = _resume if resume else _begin
     with ReadingProgress(quiet=quiet):
-        trainer, directory = begin(given, path, quiet=quiet)
+        trainer, directory = begin(given, path, ranks, quiet=quiet)
     try:
         finished, signalled = _watch(trainer, directory, quiet=quiet)
     finally:
         directory.unlock()
-    if as_json:
+    if signalled:
+        ranks.remember_end(128 + signalled)
+    if as_json and ranks.leads:
         console.print_json(finished.summary)
     elif not quiet:
         with contextlib.suppress(OSError):  # it is all in summary.json, should nobody read it here
             _conclude(finished, trainer)
-    return signalled
+    return 128 + signalled if signalled else 0
 
 
 def dry_run(given: Arguments, *, as_json: bool) -> None:
@@ -65,7 +107,7 @@ def dry_run(given: Arguments, *, as_json: bool) -> None:
     console.show_log(quiet=as_json)
     with ReadingProgress(quiet=as_json):
         resolved = setup.resolve_run(given.layers, keep=False)
-    _prepare(resolved.config)
+    _prepare(resolved.config, ALONE)
     estimated = estimate(resolved.config, resolved.corpus)
     if as_json:
         report = {
@@ -80,14 +122,15 @@ def dry_run(given: Arguments, *, as_json: bool) -> None:
     terminal.estimated(estimated)
 
 
-def _prepare(config: Config) -> None:
-    prepare_process(resolve_device(config.train.device), config.train.threads)
+def _prepare(config: Config, ranks: Ranks) -> None:
+    prepare_process(ranks.device(config.train.device), config.train.threads)
 
 
-def _begin(given: Arguments, path: Path | None, *, quiet: bool) -> tuple[Trainer, RunDirectory]:
-    resolved = setup.resolve_run(given.layers)
-    _prepare(resolved.config)
-    trainer, directory = setup.begin(resolved, path)
+def _begin(
+    given: Arguments, path: Path | None, ranks: Ranks, *, quiet: bool
+) -> tuple[Trainer, RunDirectory]:
+    prepare = partial(_prepare, ranks=ranks)
+    resolved, trainer, directory = together.begin(given.layers, path, prepare, ranks)
     if not quiet:
         terminal.describe(resolved.corpus)
         count = trainer.learner.model.parameter_count()
@@ -95,12 +138,17 @@ def _begin(given: Arguments, path: Path | None, *, quiet: bool) -> tuple[Trainer
     return trainer, directory
 
 
-def _resume(given: Arguments, path: Path | None, *, quiet: bool) -> tuple[Trainer, RunDirectory]:
+def _resume(
+    given: Arguments, path: Path | None, ranks: Ranks, *, quiet: bool
+) -> tuple[Trainer, RunDirectory]:
     source, flags = setup.name_text(given.source, given.flags)
     named = given.source is not None or "data.path" in flags
     name = setup.run_name(given.layers) if named else ""
     begins = given.layers if named else None
-    resumed = setup.resume(path, given.changes, flags, name=name, prepare=_prepare, begins=begins)
+    options: Any = {"prepare": partial(_prepare, ranks=ranks), "ranks": ranks}
+    resumed = together.resume(path, given.changes, flags, name=name, begins=begins, **options)
+    if not ranks.leads:
+        return resumed.trainer, resumed.run
     if source == given.source and (unlike := setup.unlike_run(given.layers, resumed)):
         console.warn(
             f"the run goes on with its own configuration, which is not that of {given.source} in "
@@ -119,13 +167,13 @@ def _watch(trainer: Trainer, directory: RunDirectory, *, quiet: bool) -> tuple[F
     """Run the loop; a first signal ends it after the step under way."""
     start = trainer.progress.step
     with (
-        stopping_on_signals(trainer.stop) as received,
+        stopping_on_signals(trainer.stop, insistent=trainer.ranks.size == 1) as received,
         TrainingProgress(trainer.config.train, start=start, quiet=quiet) as progress,
     ):
         for event in trainer.train(directory):
             progress.show(event)
             if isinstance(event, Finished):
-                return event, received[0] if received else 0
+                return event, trainer.ranks.greatest(received[0] if received else 0)
     raise AssertionError("training ends with Finished")
 
 

@@ -145,7 +145,7 @@ def plan(
     train, split = measure.config.train, measure.corpus.train
     resolve_device(train.device)  # refused now, not once there is a folder
     symbols, size = measure.corpus.symbols[: split.stop], len(measure.corpus.vocabulary)
-    BatchStream(symbols, size, train.batch_size, train.sequence_length)
+    BatchStream(symbols, size, train.lanes, train.sequence_length)
     entries = _different_entries(_entry(layers, spec) for spec in specs)
     if budget:
         width = matched_width(measure.config.model, size, budget, COARSE)

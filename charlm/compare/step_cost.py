@@ -35,7 +35,7 @@ class StepCost:
 
     def characters_per_second(self, characters_per_symbol: float) -> float:
         train = self.config.train
-        symbols = train.batch_size * train.sequence_length
+        symbols = train.lanes * train.sequence_length
         return symbols * characters_per_symbol / self.seconds_a_step
 
 

@@ -137,6 +137,10 @@ class TrainConfig(Section):
     """[train]: truncated backpropagation through time with AdamW."""
 
     batch_size: Annotated[int, between(1, 65_536)] = 32
+    """Lanes that are computed at once, by all processes together."""
+    accumulate: Annotated[int, between(1, 65_536)] = 1
+    """Groups of batch_size lanes whose gradients are averaged before an update: as so many times
+    the lanes, in the memory of one group."""
     sequence_length: Annotated[int, between(1, 65_536)] = 64
     steps: Annotated[int, between(1, 10**9), RESUMABLE] = 2000
     seconds: Annotated[float, between(0, 10**8), RESUMABLE] = 0.0
@@ -174,12 +178,19 @@ class TrainConfig(Section):
     """What computes the cells: on a CPU charlm's own kernels or torch; on an NVIDIA GPU torch, with
     "auto" as a CUDA graph."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$"), RESUMABLE] = "auto"
+    reduce: Annotated[Literal["float32", "bfloat16"], RESUMABLE] = "float32"
+    """The type in which several processes add up their gradients; bfloat16 sends half as much."""
     threads: Annotated[int, between(0, 1024), RESUMABLE] = 0
     """0: as many as torch chooses."""
     target_bits_per_character: Annotated[float, between(0, 64), RESUMABLE] = 0.0
     """Stop once the validation is at or below it; 0: no target."""
     patience: Annotated[int, between(0, 10**6), RESUMABLE] = 0
     """Stop once so many evaluations in a row have found no new best; 0: never."""
+
+    @property
+    def lanes(self) -> int:
+        """Count the lanes that an update learns from."""
+        return self.batch_size * self.accumulate
 
 
 class SampleConfig(Section):

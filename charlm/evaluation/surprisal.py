@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from charlm.backends.choice import computation_of
+from charlm.backends.distributed import ALONE, Ranks
 from charlm.backends.step import Computation
 from charlm.evaluation.tally import Score, Tally, opening_size
 from charlm.models.recurrent import CharModel, States
@@ -159,18 +160,26 @@ def evaluate(
     split: Split,
     window: int = 0,
     lanes: int = LANES,
+    ranks: Ranks = ALONE,
 ) -> tuple[Tensor, Score]:
     """Return the surprisals of a split's symbols, in nats, and its score.
 
-    The first symbol of the text, which follows nothing, is left out of both.
+    The first symbol of the text, which follows nothing, is left out of both. ranks: each reads its
+    share of the lanes, statefully, and leaves the surprisals of the others' at zero; the score is
+    that of all.
     """
     first = 1 if split.start == 0 else 0
-    each = surprisals(
-        computation, symbols, split.start + first, split.stop, window=window, lanes=lanes
-    )
+    start = split.start + first
+    if ranks.size == 1:
+        each = surprisals(computation, symbols, start, split.stop, window=window, lanes=lanes)
+    else:
+        assert not window
+        each = torch.zeros(split.stop - start)
+        if len(each):
+            _stateful(computation, symbols, start, each, lanes, lambda _: None, ranks)
     characters, size = opening_size(vocabulary, symbols) if first else (0, 0)
     tally = Tally(vocabulary)
-    tally.add_surprisals(each)
+    tally.add_nats(ranks.sum(each.sum(dtype=torch.float64).item()), len(each))
     tally.add_text(split.characters - characters, split.bytes - size, sum(split.unknown.values()))
     return each, tally.score()
 
@@ -195,28 +204,33 @@ def _stateful(
     out: Tensor,
     lanes: int,
     advanced: Callable[[int], object],
+    ranks: Ranks = ALONE,
 ) -> None:
-    """Fill `out` with the surprisals of `symbols[first:]`, lane by lane in parallel."""
+    """Fill `out` with the surprisals of `symbols[first:]`, lane by lane in parallel, those of this
+    rank's share of the lanes."""
     count = len(out)
     lanes = max(1, min(lanes, count // WARM_UP))
     length = math.ceil(count / lanes)
     lanes = math.ceil(count / length)
-    begins = first + length * np.arange(lanes)  # where each lane begins to count
-    states = computation.model.initial_states(lanes)
+    own = ranks.share(lanes)
+    if not own:
+        return
+    begins = first + length * np.array(own)  # where each lane begins to count
+    states = computation.model.initial_states(len(own))
     cold = max(0, WARM_UP - (first - 1))  # how much of the first lane's warm-up does not exist
     steps = _chunk(computation, lanes)
     for time in _cuts(-WARM_UP, length, steps, {0, cold - WARM_UP}):
-        if cold and time.start == cold - WARM_UP:
+        if cold and time.start == cold - WARM_UP and own.start == 0:
             _start_first_lane(states, computation.model.initial_states(1))
         positions = begins + np.arange(time.start, time.stop)[:, None]  # of the targets, [T, B]
         losses, states = _read(computation, symbols, positions, states)
         if time.start < 0:
             continue
         losses = losses.cpu()
-        for lane in range(lanes):
+        for column, lane in enumerate(own):
             at = lane * length + time.start
             piece = out[at : min(at + len(time), (lane + 1) * length, count)]
-            piece.copy_(losses[: len(piece), lane])
+            piece.copy_(losses[: len(piece), column])
         advanced(losses.shape[0] * losses.shape[1])
 
 

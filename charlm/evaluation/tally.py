@@ -69,8 +69,12 @@ class Tally:
 
     def add_surprisals(self, each: Tensor) -> None:
         """Count symbols by their surprisals in nats, summed in float64."""
-        self.symbols += len(each)
-        self._nats += each.sum(dtype=torch.float64).item()
+        self.add_nats(each.sum(dtype=torch.float64).item(), len(each))
+
+    def add_nats(self, nats: float, symbols: int) -> None:
+        """Count symbols by what they cost together."""
+        self.symbols += symbols
+        self._nats += nats
 
     def add_text(self, characters: int, bytes: int, unknown: int) -> None:
         """Count text, of which `unknown` characters are not in the vocabulary."""

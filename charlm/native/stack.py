@@ -18,6 +18,8 @@ from charlm.native.window import LayerPass
 
 Mask = tuple[Callable[[int, tuple[int, ...]], Tensor], int]
 """Dropout: draws random bytes for a layer and a shape; the first byte that keeps its element."""
+Ready = Callable[[Tensor, Tensor], None]
+"""Is told a parameter and its gradient once that is complete."""
 
 
 class Stack:
@@ -75,11 +77,13 @@ class Stack:
         states: list[State],
         mask: Mask | None,
         soft: SoftTargets | None = None,
+        ready: Ready | None = None,
     ) -> tuple[Tensor, list[State]]:
         """Return what `surprisals` does; leave the gradient of the mean surprisal by every
         parameter in its `grad`. The next call uses the gradients' memory.
 
-        mask: of dropout, if any. soft: what is learned beside the targets.
+        mask: of dropout, if any. soft: what is learned beside the targets. ready: is told of the
+            gradients of a layer while those below are still to be computed.
         """
         precision = autocast_type()
         in_use, self._in_use = self._in_use, []
@@ -89,13 +93,16 @@ class Stack:
             self._refuse_out_of_bounds(targets)
             loss = head_loss(self._kernels, self._head, x, targets, training=True, soft=soft)
             d = loss.backward()
+            _tell(ready, self._head)
             for number in reversed(range(len(layers))):
                 if mask is not None:
                     drop(self._kernels, d, draws[number], mask[1], d)
                 d_output, d = d, layers[number].backward(d)
                 self._kernels.release(d_output)
                 self._in_use += layers[number].gradient_buffers
+                _tell(ready, self._cells[number])
             self._backward_embedding(symbols, d)
+            _tell(ready, self._embedding)
         return loss.losses, [layer.after for layer in layers]
 
     def _refuse_out_of_bounds(self, symbols: Tensor) -> None:
@@ -165,3 +172,12 @@ class Stack:
             return torch.eye(V) if of_all else F.one_hot(symbols, V).float()
         weight = self._embedding.weight
         return weight.detach() if of_all else F.embedding(symbols, weight)
+
+
+def _tell(ready: Ready | None, module: nn.Module | None) -> None:
+    """Tell that the gradients of a module's parameters are complete."""
+    if ready is None or module is None:
+        return
+    for parameter in module.parameters():
+        assert parameter.grad is not None
+        ready(parameter, parameter.grad)

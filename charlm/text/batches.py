@@ -38,23 +38,29 @@ class BatchStream:
         self.windows = lane // sequence_length
         self._symbols, self._begins = symbols, lane * np.arange(batch_size)
         self._ahead = max(1, READ_AHEAD // (batch_size * sequence_length))
-        self._held: tuple[int, Symbols] = (-1, np.empty((0, 0)))
+        self._held: dict[range, tuple[int, Symbols]] = {}
 
-    def window(self, cursor: int) -> tuple[Tensor, Tensor]:
-        """Return inputs and targets of one window, [T, B] each, int64."""
+    def window(self, cursor: int, lanes: range | None = None) -> tuple[Tensor, Tensor]:
+        """Return inputs and targets of one window, [T, B] each, int64.
+
+        lanes: the ones to read; None reads all.
+        """
+        wanted = lanes or range(len(self._begins))
         number, at = divmod(cursor, self._ahead)
-        if self._held[0] != number:
-            self._held = number, self._read(number)
+        held = self._held.get(wanted)
+        if held is None or held[0] != number:
+            held = self._held[wanted] = number, self._read(number, wanted)
         start = at * self.sequence_length
-        symbols = self._held[1][:, start : start + self.sequence_length + 1].T
+        symbols = held[1][:, start : start + self.sequence_length + 1].T
         both = torch.from_numpy(symbols.astype(np.int64, order="C"))
         return both[:-1], both[1:]
 
-    def _read(self, number: int) -> Symbols:
+    def _read(self, number: int, wanted: range) -> Symbols:
         """Return the symbols of some windows in a row, a lane each row: [B, N]."""
         first = number * self._ahead
         count = (min(first + self._ahead, self.windows) - first) * self.sequence_length + 1
-        starts = (self._begins + first * self.sequence_length).tolist()
+        begins = self._begins[wanted.start : wanted.stop]
+        starts = (begins + first * self.sequence_length).tolist()
         lanes = np.stack([np.asarray(self._symbols[one : one + count]) for one in starts])
         refuse_out_of_bounds(lanes, self.vocabulary_size)
         return lanes

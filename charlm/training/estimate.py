@@ -27,7 +27,7 @@ def estimate(config: Config, corpus: Corpus) -> dict[str, Any]:
         trainer.learner.take_step().item()
         took.append(time.perf_counter() - began)
     train, seconds = config.train, statistics.median(took)
-    window = train.batch_size * train.sequence_length * trainer.characters_per_symbol
+    window = train.lanes * train.sequence_length * trainer.characters_per_symbol
     return {
         "parameters": trainer.learner.model.parameter_count(),
         "vocabulary_size": len(corpus.vocabulary),

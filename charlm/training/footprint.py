@@ -18,23 +18,33 @@ LARGE = 50_000_000
 """Parameters of a model whose making takes long enough to be announced."""
 
 
-def bytes_needed(config: Config, vocabulary_size: int) -> int:
-    """Estimate, from below, the bytes that training holds at once."""
+def bytes_needed(config: Config, vocabulary_size: int, lanes: int) -> int:
+    """Estimate, from below, the bytes that training holds at once.
+
+    lanes: how many are computed at once.
+    """
     with torch.device("meta"):  # nothing is allocated for it
         parameters = CharModel(config.model, vocabulary_size).parameter_count()
     model, train = config.model, config.train
-    copies = COPIES + (train.weight_average > 0)
-    units = train.batch_size * train.sequence_length * model.hidden_size * model.num_layers
+    copies = COPIES + (train.weight_average > 0) + (lanes < train.lanes)  # or a sum of gradients
+    units = lanes * train.sequence_length * model.hidden_size * model.num_layers
     return 4 * (copies * parameters + SAVED * units)
 
 
-def refuse_too_large(config: Config, vocabulary_size: int, device: torch.device) -> None:
-    """Refuse a model that does not fit in the memory that is free. Raises: UsageError."""
-    needed = bytes_needed(config, vocabulary_size)
+def refuse_too_large(
+    config: Config, vocabulary_size: int, device: torch.device, lanes: int
+) -> None:
+    """Refuse a model that does not fit in the memory that is free.
+
+    lanes: how many are computed at once.
+
+    Raises: UsageError.
+    """
+    needed = bytes_needed(config, vocabulary_size, lanes)
     model, train = config.model, config.train
     what = (
         f"training {model.num_layers} x {model.hidden_size} units on windows of "
-        f"{train.batch_size} x {train.sequence_length}"
+        f"{lanes} x {train.sequence_length}"
     )
     advice = "lower model.hidden_size, model.num_layers, train.batch_size or train.sequence_length"
     free = _free_on_gpu(device) if device.type == "cuda" else memory.available()

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from charlm.backends.choice import choose_backend
-from charlm.backends.device import autocast, resolve_device, resolve_precision, to_device
+from charlm.backends.device import autocast, resolve_precision, to_device
+from charlm.backends.distributed import ALONE, Ranks
+from charlm.backends.gradients import MeanGradients
 from charlm.config.schema import Config
 from charlm.models.recurrent import CharModel, States
 from charlm.native.head import SoftTargets
@@ -19,6 +21,7 @@ from charlm.text.corpus import Corpus
 from charlm.text.symbols import SymbolSource
 from charlm.training import teachers
 from charlm.training.footprint import refuse_too_large
+from charlm.training.lanes import Merge, all_lanes, from_named, groups_of, merged, named, parted
 from charlm.training.optimizer import AdamW, update_average
 from charlm.training.schedule import learning_rate
 from charlm.training.teachers import Teachers
@@ -30,9 +33,11 @@ class Learner:
     """Model, optimizer, lanes and the states that are carried from window to window.
 
     symbols: the train split. end: see `CharModel`. may_compile: see `choose_backend`. teachers:
-    what is learned beside the text, with `train.teacher_weight`.
+    what is learned beside the text, with `train.teacher_weight`. ranks: the processes that learn
+    together; each takes its share of the lanes, and all call the same methods.
 
-    Raises: UsageError (no such device or backend), DataError (text too short).
+    Raises: UsageError (no such device or backend, lanes that cannot be shared), DataError (text too
+        short).
     """
 
     def __init__(
@@ -44,14 +49,17 @@ class Learner:
         end: int | None = None,
         may_compile: bool = True,
         teachers: Teachers | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.config, self.teachers = config.train, teachers
-        self.device = resolve_device(self.config.device)
+        self.config, self.teachers, self.ranks = config.train, teachers, ranks
+        self.device = ranks.device(self.config.device)
         self.precision = resolve_precision(self.config, self.device)
         self.batches = BatchStream(
-            symbols, vocabulary_size, self.config.batch_size, self.config.sequence_length
+            symbols, vocabulary_size, self.config.lanes, self.config.sequence_length
         )
-        refuse_too_large(config, vocabulary_size, self.device)
+        self.groups = groups_of(self.config, ranks)
+        """The lanes that are computed at once, each group with states of its own."""
+        refuse_too_large(config, vocabulary_size, self.device, len(self.groups[0]))
         self.model = CharModel(config.model, vocabulary_size, end)
         self.model.reset_parameters(self.config.seed)
         self.model.to(self.device)
@@ -70,7 +78,9 @@ class Learner:
             betas=(beta1, beta2),
             weight_decay=self.config.weight_decay,
         )
-        self.states = self.model.initial_states(self.config.batch_size)
+        self.states = [self.model.initial_states(len(lanes)) for lanes in self.groups]
+        """Of each group, carried from window to window."""
+        self._gradients = self._mean_gradients()
         self.step = 0
         self.loss_sum = torch.zeros((), device=self.device)
         self.loss_count = 0
@@ -79,17 +89,7 @@ class Learner:
     def take_step(self) -> Tensor:
         """Compute one window forward and backward, clip, update. Return the gradient's norm."""
         config = self.config
-        inputs, targets = (to_device(w, self.device) for w in self.batches.window(self._window()))
-        seed = derived_seed(config.seed, self.step)
-        soft = self._soft_targets(inputs)  # in float32, whatever the learner computes in
-        with autocast(self.precision, self.device):
-            losses, self.states = self._training.loss_and_gradients(
-                inputs,
-                targets,
-                self._opening_states(seed),
-                dropout_seed=seed,
-                soft=soft,
-            )
+        loss = self._loss_and_gradients(derived_seed(config.seed, self.step))
         norm = self.optimizer.step(self.learning_rate(self.step), clip_norm=config.clip_norm)
         if self.eval_model is not self.model:
             update_average(
@@ -98,18 +98,52 @@ class Learner:
                 decay=config.weight_average,
                 step=self.step,
             )
-        self.loss_sum += losses.mean()
+        self.loss_sum += loss
         self.loss_count += 1
         self.step += 1
         return norm
 
-    def _soft_targets(self, inputs: Tensor) -> SoftTargets | None:
-        """Return what the teachers predict after each symbol of the next window."""
+    def _mean_gradients(self) -> MeanGradients | None:
+        """Return what averages gradients, where there is more than one of each."""
+        if self.ranks.size == 1 and len(self.groups) == 1:
+            return None
+        reduce = torch.bfloat16 if self.config.reduce == "bfloat16" else torch.float32
+        parameters = list(self.model.parameters())
+        return MeanGradients(parameters, self.ranks, groups=len(self.groups), reduce=reduce)
+
+    def _loss_and_gradients(self, seed: int) -> Tensor:
+        """Leave the gradients of the next window in the parameters; return the mean loss, of all
+        lanes both."""
+        opening, means = self._opening_states(seed), []
+        for number, (lanes, states) in enumerate(zip(self.groups, opening, strict=True)):
+            window = self.batches.window(self._window(), lanes)
+            inputs, targets = (to_device(w, self.device) for w in window)
+            soft = self._soft_targets(inputs, number)  # in float32, whatever it computes in
+            if self._gradients is not None:
+                self._gradients.begin(number)
+            with autocast(self.precision, self.device):
+                losses, self.states[number] = self._training.loss_and_gradients(
+                    inputs,
+                    targets,
+                    states,
+                    dropout_seed=seed,
+                    lanes=lanes,
+                    soft=soft,
+                    ready=None if self._gradients is None else self._gradients.add,
+                )
+            means.append(losses.mean())
+        if self._gradients is None:
+            return means[0]
+        self._gradients.finish()
+        return self.ranks.mean(torch.stack(means).mean())
+
+    def _soft_targets(self, inputs: Tensor, group: int) -> SoftTargets | None:
+        """Return what the teachers predict after each symbol of a group's next window."""
         if self.teachers is None or not self.config.teacher_weight:
             return None
-        if self._window() == 0:
+        if self._window() == 0 and group == 0:
             self.teachers.start_over()
-        return SoftTargets(self.teachers.probabilities(inputs), self.config.teacher_weight)
+        return SoftTargets(self.teachers.probabilities(inputs, group), self.config.teacher_weight)
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate at `step`, counted from 0."""
@@ -136,39 +170,49 @@ class Learner:
         """Return the next window of the lanes."""
         return self.step % self.batches.windows
 
-    def _opening_states(self, seed: int) -> States:
-        """Return the states that the next window starts from: those carried over, and for a few
-        lanes the initial ones.
+    def _opening_states(self, seed: int) -> list[States]:
+        """Return the states that each group's next window starts from: those carried over, and for
+        a few lanes the initial ones.
 
         If initial states came at the start of the text only, a model might never recover from one:
         seen on tinyshakespeare, where 2 of 64 evaluation lanes that began at zero stayed at
         7 nats a character to their end.
         """
-        initial = self.model.initial_states(self.config.batch_size)
+        initial = self.model.initial_states(len(self.groups[0]))
         if self._window() == 0:
-            return initial
+            return [initial for _ in self.groups]
         if not self.config.state_reset:
-            return self.states
+            return list(self.states)
         generator = torch.Generator().manual_seed(seed + 255)  # the layers' dropout comes first
-        draws = torch.rand(self.config.batch_size, generator=generator)
+        draws = torch.rand(self.config.lanes, generator=generator)
+        return [
+            self._reset(states, initial, draws[lanes.start : lanes.stop])
+            for lanes, states in zip(self.groups, self.states, strict=True)
+        ]
+
+    def _reset(self, states: States, initial: States, draws: Tensor) -> States:
+        """Replace the states of the lanes whose draw is below the share of resets."""
         carried = to_device(draws >= self.config.state_reset, self.device)
         return [
             tuple(
                 torch.where(carried.view(-1, *[1] * (part.dim() - 1)), part, start)
                 for part, start in zip(state, starts, strict=True)
             )
-            for state, starts in zip(self.states, initial, strict=True)
+            for state, starts in zip(states, initial, strict=True)
         ]
 
     def state(self) -> dict[str, Tensor]:
-        """Return the tensors that a resumed run needs beside the evaluated weights and the step."""
+        """Return the tensors that a resumed run needs beside the evaluated weights and the step:
+        the same ones whatever the number of ranks, which call this together."""
+        return self._state(self.ranks.gather_lanes)
+
+    def _state(self, merge: Merge) -> dict[str, Tensor]:
         tensors = {f"optimizer.{name}": value for name, value in self.optimizer.state().items()}
-        for layer, state in enumerate(self.states):
-            tensors |= {f"state.{layer}.{part}": value for part, value in enumerate(state)}
+        tensors |= named("state", merged(self.states, merge))
         if self.eval_model is not self.model:
             tensors |= {f"weights.{name}": v for name, v in self.model.state_dict().items()}
         if self.teachers is not None:
-            tensors |= {f"teacher.{name}": v for name, v in self.teachers.state().items()}
+            tensors |= {f"teacher.{name}": v for name, v in self.teachers.state(merge).items()}
         tensors["loss_sum"] = self.loss_sum
         return tensors
 
@@ -177,7 +221,7 @@ class Learner:
 
         Raises: ValueError for tensors whose names, shapes or types are not those of this learner.
         """
-        refuse_unlike(tensors, self.state())
+        refuse_unlike(tensors, self._state(all_lanes(self.config)))
         refuse_unlike(weights, self.eval_model.state_dict())
         self.step, self.loss_count = step, loss_count
         self.loss_sum.copy_(tensors["loss_sum"])
@@ -187,19 +231,20 @@ class Learner:
         self.optimizer.load(_below("optimizer.", tensors))
         if self.teachers is not None:
             self.teachers.load(_below("teacher.", tensors))
-        self.states = [
-            tuple(tensors[f"state.{layer}.{part}"].to(self.device) for part in range(len(state)))
-            for layer, state in enumerate(self.states)
-        ]
+        states = from_named("state", tensors, self.states[0])
+        self.states = parted(states, self.groups, self.device)
 
 
-def learner_of(config: Config, corpus: Corpus, *, may_compile: bool = True) -> Learner:
+def learner_of(
+    config: Config, corpus: Corpus, *, may_compile: bool = True, ranks: Ranks = ALONE
+) -> Learner:
     """Return a learner at step 0 of a text's train split, with its teachers.
 
     Raises: as `Learner` and `teachers.read`.
     """
     train, split = config.train, corpus.train
-    runs = teachers.read(train.teachers, corpus, train.batch_size, resolve_device(train.device))
+    groups, device = groups_of(train, ranks), ranks.device(train.device)
+    runs = teachers.read(train.teachers, corpus, groups, device)
     return Learner(
         config,
         corpus.symbols[split.start : split.stop],
@@ -207,6 +252,7 @@ def learner_of(config: Config, corpus: Corpus, *, may_compile: bool = True) -> L
         end=corpus.vocabulary.end,
         may_compile=may_compile,
         teachers=runs,
+        ranks=ranks,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from charlm.backends.distributed import ALONE, Ranks
 from charlm.config import loading
 from charlm.config.layers import ConfigLayers
 from charlm.config.schema import Config, Mark, differing_keys, marked, to_toml
@@ -91,13 +92,15 @@ def resolve_run(layers: ConfigLayers, *, keep: bool = True) -> ResolvedRun:
     return ResolvedRun(name, resolved.config, resolved.origins, encoded)
 
 
-def begin(resolved: ResolvedRun, path: Path | None = None) -> tuple[Trainer, RunDirectory]:
+def begin(
+    resolved: ResolvedRun, path: Path | None = None, ranks: Ranks = ALONE
+) -> tuple[Trainer, RunDirectory]:
     """Return a trainer at step 0 and its new run directory, locked.
 
     Raises: UsageError (no such device or backend; `path` is taken or cannot be written), DataError
         (text too short).
     """
-    trainer = _new_trainer(resolved.config, resolved.corpus)  # first: an error leaves no folder
+    trainer = new_trainer(resolved.config, resolved.corpus, ranks)  # first: errors leave no folder
     claimed = path or claim_path(resolved.name)
     try:
         run = RunDirectory.create(claimed, resolved.config, resolved.corpus.vocabulary)
@@ -109,9 +112,9 @@ def begin(resolved: ResolvedRun, path: Path | None = None) -> tuple[Trainer, Run
     return trainer, run
 
 
-def _new_trainer(config: Config, encoded: Corpus) -> Trainer:
+def new_trainer(config: Config, encoded: Corpus, ranks: Ranks = ALONE) -> Trainer:
     """Return a trainer at step 0."""
-    trainer = Trainer(config, encoded)
+    trainer = Trainer(config, encoded, ranks=ranks)
     if config.train.start_from:
         warm_start.start_from(trainer.learner, config, encoded.vocabulary)
     return trainer
@@ -119,7 +122,7 @@ def _new_trainer(config: Config, encoded: Corpus) -> Trainer:
 
 @dataclass(frozen=True)
 class Resumed:
-    """A stopped run that goes on. step: where.
+    """A stopped run that goes on. step: where. folder: of its checkpoint, where there is one.
 
     differences: what is not as it was, so that the result may differ in its last bits.
     """
@@ -129,6 +132,7 @@ class Resumed:
     config: Config
     step: int
     differences: list[str]
+    folder: Path | None = None
 
 
 def resume(
@@ -139,6 +143,7 @@ def resume(
     name: str = "",
     prepare: Callable[[Config], object] = lambda config: None,
     begins: ConfigLayers | None = None,
+    ranks: Ranks = ALONE,
 ) -> Resumed:
     """Return the trainer of a stopped run, exactly where its latest checkpoint (or `path`'s) is;
     a run that was stopped before its first checkpoint begins anew.
@@ -156,19 +161,19 @@ def resume(
         if begins is None or (path is not None and _is_taken(path)):
             raise
         log.info(f"{error.what}: beginning one")
-        return _begin_with(begins, path, prepare)
+        return _begin_with(begins, path, prepare, ranks)
     run.lock()
     try:
         if folder is None and not run.has_checkpoints():
-            return _begin_anew(run, changes, flags, prepare, begins)
+            return _begin_anew(run, changes, flags, prepare, begins, ranks)
         saved = checkpoint.read(folder or _latest(run))
-        config = _changed(saved.config, changes, flags)
+        config = changed(saved.config, changes, flags)
         CharModel.from_weights(
             config.model, len(saved.vocabulary), saved.weights, saved.vocabulary.end
         )  # or is refused
         prepare(config)
         encoded = corpus.prepare(config.data, corpus.survey(config.data))
-        trainer = Trainer(config, encoded)
+        trainer = Trainer(config, encoded, ranks=ranks)
         differences = trainer.resume(saved)
         run.forget_metrics_after(saved.step)
         best = trainer.progress.best
@@ -178,7 +183,7 @@ def resume(
     except BaseException:
         run.unlock()
         raise
-    return Resumed(trainer, run, config, saved.step, differences)
+    return Resumed(trainer, run, config, saved.step, differences, saved.folder)
 
 
 def _is_taken(path: Path) -> bool:
@@ -199,11 +204,11 @@ def _latest(run: RunDirectory) -> Path:
 
 
 def _begin_with(
-    layers: ConfigLayers, path: Path | None, prepare: Callable[[Config], object]
+    layers: ConfigLayers, path: Path | None, prepare: Callable[[Config], object], ranks: Ranks
 ) -> Resumed:
     resolved = resolve_run(layers)
     prepare(resolved.config)
-    trainer, run = begin(resolved, path)
+    trainer, run = begin(resolved, path, ranks)
     return Resumed(trainer, run, resolved.config, 0, [])
 
 
@@ -213,6 +218,7 @@ def _begin_anew(
     flags: Mapping[str, Any] | None,
     prepare: Callable[[Config], object],
     begins: ConfigLayers | None,
+    ranks: Ranks,
 ) -> Resumed:
     """Begin a run that has no checkpoint yet in its own folder, by its own configuration if it has
     come to one."""
@@ -225,18 +231,19 @@ def _begin_anew(
                 "delete it, and start the run again without --resume",
             ) from None
         run.unlock()
-        return _begin_with(begins, run.path, prepare)
+        return _begin_with(begins, run.path, prepare, ranks)
     own = loading.from_toml(text, str(run.path / "config.toml"))
-    config = _changed(own, changes, flags)
+    config = changed(own, changes, flags)
     prepare(config)
     encoded = corpus.prepare(config.data, corpus.survey(config.data))
-    trainer = _new_trainer(config, encoded)
+    trainer = new_trainer(config, encoded, ranks)
     run.unlock()
     begun = RunDirectory.create(run.path, config, encoded.vocabulary, anew=True)
     return Resumed(trainer, begun, config, 0, [])
 
 
-def _changed(own: Config, changes: Sequence[str], flags: Mapping[str, Any] | None) -> Config:
+def changed(own: Config, changes: Sequence[str], flags: Mapping[str, Any] | None) -> Config:
+    """Return the configuration of a run with changes. Raises: UsageError unless `RESUMABLE`."""
     layers = _with_absolute_paths(loading.on_top_of(to_toml(own), changes, flags))
     config = layers.resolve().config
     resumable = marked(Mark.RESUMABLE)

@@ -16,6 +16,7 @@ from charlm.runs import checkpoint
 from charlm.runs.finding import locate
 from charlm.runs.manifest import MODEL, promised, read_manifest
 from charlm.text.corpus import Corpus
+from charlm.training.lanes import Merge, from_named, merged, named, parted
 
 Tensors = dict[str, Tensor]
 
@@ -23,53 +24,59 @@ Tensors = dict[str, Tensor]
 class Teachers:
     """Reads what the learner reads, and predicts by the mean of the runs' probabilities.
 
-    digests: the SHA-256 of each one's weights.
+    digests: the SHA-256 of each one's weights. groups: the lanes that are read at once.
     """
 
-    def __init__(self, models: Sequence[CharModel], digests: Sequence[str], lanes: int) -> None:
+    def __init__(
+        self, models: Sequence[CharModel], digests: Sequence[str], groups: Sequence[range]
+    ) -> None:
         self._computations = [computation_of(model) for model in models]
-        self._lanes, self.digests = lanes, list(digests)
-        self._states: list[States] = []
+        self._groups, self.digests = groups, list(digests)
+        self._states: list[list[States]] = []
+        """Of every teacher, group by group."""
         self.start_over()
 
     def start_over(self) -> None:
         """Go back to the initial states, as the lanes begin anew."""
-        self._states = [one.model.initial_states(self._lanes) for one in self._computations]
+        self._states = [
+            [one.model.initial_states(len(lanes)) for lanes in self._groups]
+            for one in self._computations
+        ]
 
-    def probabilities(self, symbols: Tensor) -> Tensor:
-        """Read a window; return p of every symbol after each. Shapes: [T, B] -> [T, B, V]."""
+    def probabilities(self, symbols: Tensor, group: int = 0) -> Tensor:
+        """Read a window of a group of lanes; return p of every symbol after each.
+
+        Shapes: [T, B] -> [T, B, V].
+        """
         mean: Tensor | None = None
         for at, one in enumerate(self._computations):
-            logs, self._states[at] = one.log_probabilities(symbols, self._states[at])
+            states = self._states[at]
+            logs, states[group] = one.log_probabilities(symbols, states[group])
             mean = logs.exp_() if mean is None else mean.add_(logs.exp_())
         assert mean is not None
         return mean.div_(len(self._computations))
 
-    def state(self) -> Tensors:
-        """Return the tensors that a resumed run needs."""
-        return {
-            f"{number}.{layer}.{part}": value
-            for number, states in enumerate(self._states)
-            for layer, state in enumerate(states)
-            for part, value in enumerate(state)
-        }
+    def state(self, merge: Merge) -> Tensors:
+        """Return the tensors that a resumed run needs, those of all lanes merged."""
+        tensors: Tensors = {}
+        for number, groups in enumerate(self._states):
+            tensors |= named(str(number), merged(groups, merge))
+        return tensors
 
     def load(self, tensors: Tensors) -> None:
         """Take over what `state` returned."""
-        self._states = [
-            [
-                tuple(
-                    tensors[f"{number}.{layer}.{part}"].to(value.device)
-                    for part, value in enumerate(state)
-                )
-                for layer, state in enumerate(states)
-            ]
-            for number, states in enumerate(self._states)
-        ]
+        for number, groups in enumerate(self._states):
+            device = groups[0][0][0].device
+            states = from_named(str(number), tensors, groups[0])
+            self._states[number] = parted(states, self._groups, device)
 
 
-def read(runs: Sequence[str], corpus: Corpus, lanes: int, device: torch.device) -> Teachers | None:
+def read(
+    runs: Sequence[str], corpus: Corpus, groups: Sequence[range], device: torch.device
+) -> Teachers | None:
     """Read the best checkpoints of runs, or the ones that are named; None for no runs.
+
+    groups: as of `Teachers`.
 
     Raises: UsageError where one has learned from another text, or from other parts of this one: it
         might know what this run is judged by; as `checkpoint.read`.
@@ -93,7 +100,7 @@ def read(runs: Sequence[str], corpus: Corpus, lanes: int, device: torch.device) 
         )
         models.append(model.to(device))
         digests.append(promised(saved.folder, read_manifest(saved.folder), MODEL)[1])
-    return Teachers(models, digests, lanes) if models else None
+    return Teachers(models, digests, groups) if models else None
 
 
 def refuse_other(teachers: Teachers | None, digests: object) -> None:

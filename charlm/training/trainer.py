@@ -17,19 +17,20 @@ from torch import Tensor
 
 from charlm import __version__
 from charlm.backends.device import autocast, changes, peak_memory, versions
+from charlm.backends.distributed import ALONE, Ranks
 from charlm.config.schema import Config, to_toml
-from charlm.errors import CheckpointError, DataError, DivergedError
+from charlm.errors import DivergedError
 from charlm.evaluation.surprisal import evaluate
 from charlm.evaluation.tally import Score
-from charlm.runs.checkpoint import Checkpoint
+from charlm.runs.checkpoint import Checkpoint, name_of
 from charlm.runs.directory import RunDirectory
 from charlm.sampling.generate import Generation, bits_per_character
 from charlm.text.corpus import Corpus
 from charlm.training.divergence import advice, rewind_to_good, spoilt
 from charlm.training.events import Evaluated, Event, Finished, Sampled, Saved, Trained
 from charlm.training.learner import derived_seed, learner_of
+from charlm.training.restoring import restore
 from charlm.training.state import TrainingState
-from charlm.training.teachers import refuse_other
 
 LN2 = math.log(2)
 CHECKS_PER_EVALUATION = 10
@@ -41,14 +42,17 @@ class Trainer:
 
     Iterate over `train(run)`; `stop()` ends it after the step under way, with a checkpoint.
 
-    may_compile: see `choose_backend`.
+    may_compile: see `choose_backend`. ranks: the processes that train together; all iterate, and
+    come to the same events; only their leader writes.
 
-    Raises: UsageError (no such device or backend), DataError (text too short).
+    Raises: as `learner_of`.
     """
 
-    def __init__(self, config: Config, corpus: Corpus, *, may_compile: bool = True) -> None:
-        self.config, self.corpus = config, corpus
-        self.learner = learner_of(config, corpus, may_compile=may_compile)
+    def __init__(
+        self, config: Config, corpus: Corpus, *, may_compile: bool = True, ranks: Ranks = ALONE
+    ) -> None:
+        self.config, self.corpus, self.ranks = config, corpus, ranks
+        self.learner = learner_of(config, corpus, may_compile=may_compile, ranks=ranks)
         self.characters_per_symbol = corpus.train.characters / len(corpus.train)
         self.progress = TrainingState()
         self._stop_asked = False
@@ -68,7 +72,8 @@ class Trainer:
         try:
             yield from self._train(run)
         except DivergedError as error:
-            good = rewind_to_good(run, partial(learner_of, self.config, self.corpus))
+            fresh = partial(learner_of, self.config, self.corpus)
+            good = self.ranks.from_first(self.ranks.leads and rewind_to_good(run, fresh))
             raise DivergedError(error.what, advice(run, good=good)) from None
 
     def _train(self, run: RunDirectory) -> Iterator[Event]:
@@ -94,10 +99,11 @@ class Trainer:
             is_best = progress.best is not None and progress.best["step"] == progress.step
             if checkpoint_due or is_best or stopped_by:
                 yield Saved(progress.step, self._save(run, best=is_best))
-        if not run.has_checkpoints():  # ended before its first step
+        if not self.ranks.from_first(run.has_checkpoints()):  # ended before its first step
             yield Saved(progress.step, self._save(run, best=False))
         summary = self.summary(run, stopped_by)
-        run.write_summary(summary)
+        if self.ranks.leads:
+            run.write_summary(summary)
         yield Finished(summary)
 
     def _refuse_divergence(self, norm: Tensor) -> None:
@@ -110,7 +116,10 @@ class Trainer:
         return DivergedError(what, "lower train.learning_rate")
 
     def _reason_to_stop(self) -> str:
+        """Return what ends training now, "" for nothing. All ranks are told the same: the leader's
+        clock counts, and a wish to stop that any of them has."""
         config, progress = self.config.train, self.progress
+        stop, progress.seconds = self.ranks.agree(self._stop_asked, progress.seconds)
         best, target = progress.best, config.target_bits_per_character
         if target and best and best["bits_per_character"] <= target:
             return "target"
@@ -120,7 +129,7 @@ class Trainer:
             return "time"
         if config.patience and progress.since_best >= config.patience:
             return "patience"
-        return "signal" if self._stop_asked else ""
+        return "signal" if stop else ""
 
     def _evaluation_due(self) -> bool:
         config, progress = self.config.train, self.progress
@@ -144,7 +153,7 @@ class Trainer:
             learning_rate=self.learner.learning_rate(self.progress.step - 1),
             gradient_norm=norm.item(),
         )
-        run.append_metrics({"kind": "train", **asdict(event)})
+        self._record(run, "train", asdict(event))
         return event
 
     def score(self, name: str) -> Score:
@@ -155,6 +164,7 @@ class Trainer:
                 self.corpus.symbols,
                 vocabulary=self.corpus.vocabulary,
                 split=self.corpus.splits[name],
+                ranks=self.ranks,
             )[1]
 
     def _evaluate(self, run: RunDirectory) -> Iterator[Event]:
@@ -174,11 +184,12 @@ class Trainer:
         )
         row = asdict(event)
         del row["is_best"], row["took"]
-        run.append_metrics({"kind": "eval", **row})
+        self._record(run, "eval", row)
         yield event
         if stalled := progress.stalled():
             yield stalled
-        if config.sample_every and progress.evaluations % config.sample_every == 0:
+        due = config.sample_every and progress.evaluations % config.sample_every == 0
+        if due and self.ranks.leads:
             yield self._sample(run)
 
     def _sample(self, run: RunDirectory) -> Sampled:
@@ -195,8 +206,13 @@ class Trainer:
             bits_per_character=bits_per_character(sample, vocabulary),
             text=text.encode("utf-8", "replace").decode(),
         )
-        run.append_metrics({"kind": "sample", **asdict(event)})
+        self._record(run, "sample", asdict(event))
         return event
+
+    def _record(self, run: RunDirectory, kind: str, row: dict[str, Any]) -> None:
+        """Write a line of metrics."""
+        if self.ranks.leads:
+            run.append_metrics({"kind": kind, **row})
 
     def _position(self) -> dict[str, Any]:
         """Return how far training has come, as every event says it."""
@@ -205,7 +221,7 @@ class Trainer:
 
     def _characters(self) -> int:
         config = self.config.train
-        symbols = self.progress.step * config.batch_size * config.sequence_length
+        symbols = self.progress.step * config.lanes * config.sequence_length
         return round(symbols * self.characters_per_symbol)
 
     def _bits(self, loss: float) -> float:
@@ -243,7 +259,8 @@ class Trainer:
     # ---- checkpoints -----------------------------------------------------------------------------
 
     def _save(self, run: RunDirectory, *, best: bool) -> Path:
-        if name := spoilt(self.learner.eval_model.state_dict() | self.learner.state()):
+        weights, training = self.learner.eval_model.state_dict(), self.learner.state()
+        if name := spoilt(weights | training):
             raise self._diverged(f"{name} has values that are no finite numbers")
         self.progress.loss_count = self.learner.loss_count
         state = {
@@ -253,15 +270,18 @@ class Trainer:
             "corpus": self.corpus.fingerprint,
             "versions": versions(),
             **self.environment(),
+            "processes": self.ranks.size,
             "config": to_toml(self.config),
             "vocabulary": self.corpus.vocabulary.to_json(),
         }
         if self.learner.teachers is not None:
             state["teachers"] = self.learner.teachers.digests
+        if not self.ranks.leads:
+            return run.checkpoints / name_of(self.progress.step)
         return run.save(
             self.progress.step,
-            weights={n: v.cpu() for n, v in self.learner.eval_model.state_dict().items()},
-            training={n: value.cpu().contiguous() for n, value in self.learner.state().items()},
+            weights={n: v.cpu() for n, v in weights.items()},
+            training={n: value.cpu().contiguous() for n, value in training.items()},
             state=state,
             best=best,
         )
@@ -269,31 +289,12 @@ class Trainer:
     def resume(self, checkpoint: Checkpoint) -> list[str]:
         """Continue from a checkpoint. Return what differs now, so that bits may differ too.
 
-        Raises: DataError where the text is another one; CheckpointError where tensors do not fit.
+        Raises: as `restore`.
         """
-        state = checkpoint.state
-        if state["corpus"] != self.corpus.fingerprint:
-            raise DataError(
-                f"the text has changed since {checkpoint.folder} was written, or is another one: "
-                f"{self.config.data.path}",
-                "name the text that it was trained on, or train anew",
-            )
-        refuse_other(self.learner.teachers, state.get("teachers"))
-        tensors = checkpoint.training()
-        try:
-            self.progress = TrainingState.from_json(state["progress"])
-            if self.progress.step != checkpoint.step:
-                raise ValueError(f"step {self.progress.step} in the state of {checkpoint.step}")
-            if checkpoint.vocabulary != self.corpus.vocabulary:
-                raise ValueError("the vocabulary is not that of the text")
-            self.learner.load(
-                self.progress.step, self.progress.loss_count, checkpoint.weights, tensors
-            )
-        except (ValueError, RuntimeError) as error:
-            raise CheckpointError(
-                f"{checkpoint.folder} does not fit its own configuration: {error}",
-                "use the run that charlm wrote",
-            ) from None
+        state, path = checkpoint.state, self.config.data.path
+        self.progress = restore(self.learner, self.corpus, checkpoint, path)
         now, then = {**versions(), **self.environment()}, {**state["versions"], **state}
+        now["processes"] = self.ranks.size
+        then.setdefault("processes", 1)
         then.setdefault("backend", then.get("engine"))  # as version 0.1.0 called it
         return changes(then, now)

@@ -37,6 +37,8 @@ CHANGED: dict[str, Any] = {
     "train.start_from": "elsewhere",
     "train.teachers": ["elsewhere"],
     "train.steps": 20,
+    "train.accumulate": 2,
+    "train.reduce": "bfloat16",
 }
 
 # `nonlinearity` and `reset_gate` are options of one cell each.

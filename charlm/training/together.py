@@ -1,0 +1,132 @@
+"""A run that several processes begin or resume together: their leader first, the others after it.
+
+The run's folder is the leader's; to resume, all of them read it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from charlm import __version__
+from charlm.backends.distributed import Ranks
+from charlm.config import loading
+from charlm.config.layers import ConfigLayers
+from charlm.config.schema import SECTIONS, Config
+from charlm.errors import UsageError
+from charlm.runs import checkpoint
+from charlm.runs.directory import RunDirectory
+from charlm.text import corpus
+from charlm.text.corpus import Corpus
+from charlm.training import setup
+from charlm.training.setup import ResolvedRun, Resumed
+from charlm.training.trainer import Trainer
+
+Prepare = Callable[[Config], object]
+
+
+def begin(
+    layers: ConfigLayers, path: Path | None, prepare: Prepare, ranks: Ranks
+) -> tuple[ResolvedRun, Trainer, RunDirectory]:
+    """Return a run resolved, its trainer at step 0, and its new directory, locked by the leader.
+
+    Raises: as `setup.resolve_run` and `setup.begin`; UsageError where the ranks differ.
+    """
+    resolved = ranks.in_turn(lambda: setup.resolve_run(layers))
+    ranks.refuse_differences(_facts(resolved.config, resolved.corpus))
+    prepare(resolved.config)
+    trainer, begun = ranks.in_turn(lambda: _begin(resolved, path, ranks))
+    run = _directory(begun, ranks)
+    _refuse_other_environments(trainer, ranks)
+    return resolved, trainer, run
+
+
+def _begin(
+    resolved: ResolvedRun, path: Path | None, ranks: Ranks
+) -> tuple[Trainer, RunDirectory | None]:
+    """Return this rank's trainer, and on the leader the run's directory."""
+    if ranks.leads:
+        return setup.begin(resolved, path, ranks)
+    return setup.new_trainer(resolved.config, resolved.corpus, ranks), None
+
+
+def _directory(run: RunDirectory | None, ranks: Ranks) -> RunDirectory:
+    """Return the leader's directory on all ranks."""
+    path = ranks.from_first(str(run.path.absolute()) if run else "")
+    if run is None:
+        return RunDirectory(Path(path))
+    ranks.remember_run(str(run.path))
+    return run
+
+
+def resume(
+    path: Path | None,
+    changes: Sequence[str],
+    flags: Mapping[str, Any],
+    *,
+    name: str,
+    prepare: Prepare,
+    begins: ConfigLayers | None,
+    ranks: Ranks,
+) -> Resumed:
+    """Return the trainer of a stopped run. Arguments and errors: as of `setup.resume`.
+
+    Raises: UsageError where the ranks differ, or one does not see the run.
+    """
+    resumed, folder = None, ""
+    if ranks.leads:
+        options: Any = {"name": name, "prepare": prepare, "begins": begins, "ranks": ranks}
+        resumed = setup.resume(path, changes, flags, **options)
+        folder = str(resumed.folder.absolute()) if resumed.folder else ""
+    folder = ranks.from_first(folder)
+    run = _directory(resumed.run if resumed else None, ranks)
+    if resumed is None:
+        resumed = _follow(run, folder, changes, flags, prepare, ranks)
+    ranks.refuse_differences(_facts(resumed.config, resumed.trainer.corpus))
+    _refuse_other_environments(resumed.trainer, ranks)
+    return resumed
+
+
+def _follow(
+    run: RunDirectory,
+    folder: str,
+    changes: Sequence[str],
+    flags: Mapping[str, Any],
+    prepare: Prepare,
+    ranks: Ranks,
+) -> Resumed:
+    """Read what the leader has resumed. folder: of its checkpoint, "" where the run begins."""
+    if not run.path.is_dir():
+        raise UsageError(
+            f"rank {ranks.rank} does not see the run {run.path} of rank 0",
+            "keep runs where all machines find them, to resume them on several",
+        )
+    if not folder:
+        config = loading.from_toml(run.read_config(), str(run.path / "config.toml"))
+        prepare(config)
+        encoded = corpus.prepare(config.data, corpus.survey(config.data))
+        return Resumed(setup.new_trainer(config, encoded, ranks), run, config, 0, [])
+    saved = checkpoint.read(Path(folder))
+    config = setup.changed(saved.config, changes, flags)
+    prepare(config)
+    encoded = corpus.prepare(config.data, corpus.survey(config.data))
+    trainer = Trainer(config, encoded, ranks=ranks)
+    trainer.resume(saved)
+    return Resumed(trainer, run, config, saved.step, [])
+
+
+def _facts(config: Config, encoded: Corpus) -> dict[str, Any]:
+    """List what has to be alike on all ranks."""
+    keys = {
+        f"{section}.{key}": value
+        for section in SECTIONS
+        for key, value in getattr(config, section).model_dump().items()
+    }
+    own = {"charlm": __version__, "torch": torch.__version__, "text": encoded.fingerprint}
+    return {**own, **keys}
+
+
+def _refuse_other_environments(trainer: Trainer, ranks: Ranks) -> None:
+    environment = trainer.environment()
+    ranks.refuse_differences({key: environment[key] for key in ("precision", "backend")})

@@ -1,0 +1,307 @@
+"""Several processes train one model: as one process with all lanes, whatever happens to them."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import TINY, new_cache, words
+
+from charlm.backends.distributed import Ranks, join
+from charlm.config import loading
+from charlm.config.layers import ConfigLayers
+from charlm.errors import UsageError
+from charlm.evaluation.surprisal import evaluate
+from charlm.runs import checkpoint
+from charlm.runs.directory import RunDirectory
+from charlm.training import setup, together
+from charlm.training.events import Trained
+from charlm.training.lanes import groups_of
+from charlm.training.trainer import Trainer
+
+COMMON = (
+    *("model.num_layers=2", "model.dropout=0.3", "train.state_reset=0.4", "train.batch_size=4"),
+    *("train.weight_average=0.9", "train.sample_every=0", "train.log_every=1"),
+)
+NATIVE = (*COMMON, "model.hidden_size=40", "train.backend=native")
+TORCH = (*COMMON, "model.cell=gru", "train.backend=torch")
+VARIANTS = {
+    "native": NATIVE,
+    "torch": TORCH,
+    "accumulated": (*NATIVE, "train.batch_size=2", "train.accumulate=2"),
+    "rounded": (*NATIVE, "train.reduce=bfloat16"),
+    "stopped": NATIVE,
+    "long": (*NATIVE, "train.steps=400", "train.checkpoint_every=20", "train.eval_every=100"),
+}
+STOPPED_AT = 7
+CLOSE = {"rtol": 1e-3, "atol": 2e-5}
+"""Sums in another order differ in the last bits; Adam divides by the size of a gradient, so that
+after a dozen steps of 0.005 weights with hardly any differ by a few thousandths of a step."""
+
+
+def layers_of(text: Path, changes: tuple[str, ...]) -> ConfigLayers:
+    return loading.load("default", [*TINY, *changes], {"data.path": str(text)})
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def variables(rank: int, port: int) -> dict[str, str]:
+    """What a launcher tells one of two processes."""
+    numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_PORT": port}
+    return {**{k: str(v) for k, v in numbers.items()}, "MASTER_ADDR": "127.0.0.1"}
+
+
+def be_a_rank(rank: int, port: int, text: Path, folder: Path) -> None:
+    """Train all variants as one of two processes, and resume the one that was stopped."""
+    os.environ |= variables(rank, port)
+    torch.set_num_threads(1)
+    ranks = join(timedelta(seconds=60))
+    for name, changes in VARIANTS.items():
+        _, trainer, run = together.begin(
+            layers_of(text, changes), folder / name, lambda config: None, ranks
+        )
+        follow(trainer, run, ranks, STOPPED_AT if name == "stopped" else 0)
+        if name == "stopped":
+            if ranks.leads:
+                shutil.copytree(folder / name, folder / "to-resume-alone")
+            resumed = together.resume(
+                folder / name, (), {}, name="", prepare=print, begins=None, ranks=ranks
+            )
+            assert resumed.step == STOPPED_AT + 1
+            assert resumed.differences == []
+            follow(resumed.trainer, resumed.run, ranks, 0)
+    ranks.leave()
+    ranks.close()
+
+
+def follow(trainer: Trainer, run: RunDirectory, ranks: Ranks, stop_at: int) -> None:
+    """Train to the end; at a step the rank that does not lead asks to stop."""
+    for event in trainer.train(run):
+        if isinstance(event, Trained) and event.step == stop_at and not ranks.leads:
+            trainer.stop()
+    run.unlock()
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("text") / "words.txt"
+    path.write_text(words(200), encoding="utf-8")  # so short that the lanes begin anew
+    return path
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory, text: Path, kernels_folder: Path) -> Path:
+    """The runs that two processes have trained."""
+    folder = tmp_path_factory.mktemp("two")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHARLM_CACHE", new_cache(tmp_path_factory, kernels_folder))
+        given = (free_port(), text, folder)
+        torch.multiprocessing.spawn(be_a_rank, given, nprocs=2)  # type: ignore[no-untyped-call]
+    return folder
+
+
+def alone(text: Path, folder: Path, *changes: str) -> Path:
+    """A run of one process."""
+    trainer, run = setup.begin(setup.resolve_run(layers_of(text, changes)), folder)
+    follow(trainer, run, trainer.ranks, 0)
+    return folder
+
+
+def tensors_of(run: Path) -> dict[str, torch.Tensor]:
+    saved = checkpoint.read(RunDirectory(run).find("latest"))
+    return {**{f"model.{k}": v for k, v in saved.weights.items()}, **saved.training()}
+
+
+def rows_of(run: Path) -> list[dict[str, Any]]:
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+
+
+def assert_close(found: Path, expected: Path) -> None:
+    for name, value in tensors_of(expected).items():
+        torch.testing.assert_close(tensors_of(found)[name], value, **CLOSE, msg=name)
+    for one, other in zip(rows_of(found), rows_of(expected), strict=True):
+        assert one.pop("kind") == other.pop("kind")
+        assert one == pytest.approx(other, rel=1e-3)
+
+
+def assert_same(found: Path, expected: Path) -> None:
+    ours, theirs = tensors_of(found), tensors_of(expected)
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        assert torch.equal(ours[name], value), name
+    assert rows_of(found) == rows_of(expected)
+
+
+@pytest.mark.parametrize("backend", ["native", "torch"])
+def test_two_processes_learn_what_one_does_with_all_lanes(
+    tmp_path: Path, text: Path, two: Path, backend: str
+) -> None:
+    assert_close(two / backend, alone(text, tmp_path / "one", *VARIANTS[backend]))
+
+
+def test_accumulated_groups_learn_what_one_large_batch_does(
+    tmp_path: Path, text: Path, two: Path
+) -> None:
+    whole = alone(text, tmp_path / "whole", *NATIVE)
+    assert_close(two / "accumulated", whole)
+    assert_close(alone(text, tmp_path / "grouped", *VARIANTS["accumulated"]), whole)
+    taught = ("train.teachers=" + json.dumps([str(whole)]),)
+    large = alone(text, tmp_path / "large", *TORCH, *taught)
+    groups = ("train.batch_size=1", "train.accumulate=4")
+    assert_close(alone(text, tmp_path / "four", *TORCH, *taught, *groups), large)
+
+
+def test_accumulated_groups_resume_to_the_same_bits(tmp_path: Path, text: Path) -> None:
+    changes = VARIANTS["accumulated"]
+    whole = alone(text, tmp_path / "whole", *changes)
+    trainer, run = setup.begin(setup.resolve_run(layers_of(text, changes)), tmp_path / "broken")
+    for event in trainer.train(run):
+        if isinstance(event, Trained) and event.step == STOPPED_AT:
+            trainer.stop()
+    run.unlock()
+    resumed = setup.resume(tmp_path / "broken")
+    follow(resumed.trainer, resumed.run, resumed.trainer.ranks, 0)
+    assert_same(tmp_path / "broken", whole)
+
+
+def test_gradients_rounded_on_their_way_are_nearly_the_same(two: Path) -> None:
+    exact, rounded = tensors_of(two / "native"), tensors_of(two / "rounded")
+    assert not torch.equal(exact["model.head.weight"], rounded["model.head.weight"])
+    for name, value in exact.items():
+        if name.startswith("model."):  # a dozen steps, each of at most the learning rate
+            torch.testing.assert_close(rounded[name], value, rtol=0, atol=12 * 5e-3)
+    found, expected = rows_of(two / "rounded")[-1], rows_of(two / "native")[-1]
+    assert found["loss"] == pytest.approx(expected["loss"], rel=0.01)
+
+
+def test_two_processes_resume_to_the_same_bits(two: Path) -> None:
+    assert_same(two / "stopped", two / "native")
+
+
+def test_one_process_goes_on_with_what_two_have_written(
+    tmp_path: Path, text: Path, two: Path
+) -> None:
+    resumed = setup.resume(two / "to-resume-alone")
+    assert resumed.differences == ["processes 2 -> 1"]
+    follow(resumed.trainer, resumed.run, resumed.trainer.ranks, 0)
+    assert_close(two / "to-resume-alone", alone(text, tmp_path / "one", *NATIVE))
+
+
+def test_lanes_that_cannot_be_shared_are_refused(text: Path) -> None:
+    config = layers_of(text, ("train.batch_size=6",)).resolve().config.train
+    assert groups_of(config, Ranks(1, 3)) == [range(2, 4)]
+    for size in (4, 12):
+        with pytest.raises(UsageError, match=f"6 lanes cannot be shared equally by {size}"):
+            groups_of(config, Ranks(0, size))
+
+
+def test_shares_of_the_lanes_are_evaluated_to_the_same_nats(tmp_path: Path, text: Path) -> None:
+    """Every rank's part, by the sums that it would give to the others."""
+    trainer, run = setup.begin(setup.resolve_run(layers_of(text, NATIVE)), tmp_path / "run")
+    run.unlock()
+    corpus, computation = trainer.corpus, trainer.learner.evaluation
+    options: Any = {"vocabulary": corpus.vocabulary, "split": corpus.train}
+    whole, _ = evaluate(computation, corpus.symbols, **options)
+    for size in (2, 3):
+        parts = []
+        for rank in range(size):
+            ranks = Ranks(rank, size)
+            ranks.sum = lambda value: value  # type: ignore[method-assign]
+            parts.append(evaluate(computation, corpus.symbols, ranks=ranks, **options)[0])
+        torch.testing.assert_close(sum(parts), whole, rtol=1e-5, atol=1e-6)
+        assert all((part == 0).any() for part in parts)
+
+
+# ---- commands -----------------------------------------------------------------------------------
+
+
+def command(text: Path, run: Path, changes: tuple[str, ...], *more: str) -> list[str]:
+    settings = [word for change in (*TINY, *changes) for word in ("--set", change)]
+    start = [sys.executable, "-m", "charlm", "train", str(text), "--run", str(run)]
+    return [*start, *settings, *more]
+
+
+def test_processes_that_differ_are_refused_on_all(tmp_path: Path, text: Path) -> None:
+    port, started = free_port(), []
+    for rank in range(2):
+        changes = (*TORCH, f"train.seed={rank}", f"model.dropout=0.{rank + 1}")
+        given: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        given["env"] = {**os.environ, **variables(rank, port)}
+        started.append(subprocess.Popen(command(text, tmp_path / "run", changes), **given))
+    said = [process.communicate(timeout=60)[1] for process in started]
+    assert [process.returncode for process in started] == [2, 2]
+    assert "".join(said).count("error: the processes of this training differ") == 1
+    assert "train.seed: 0 on rank 0, 1 on rank 1" in "".join(said)
+    assert "model.dropout: 0.1 on rank 0, 0.2 on rank 1" in "".join(said)
+    assert not (tmp_path / "run").exists()
+
+
+def test_several_processes_do_not_read_stdin(tmp_path: Path) -> None:
+    given = command(Path("-"), tmp_path / "run", (), "--processes", "2")
+    done = subprocess.run(given, input="text", capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "several processes cannot read one stdin" in done.stderr
+
+
+def workers_of(pid: int) -> list[int]:
+    """The processes that a launcher has started, in the order of their ranks."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    names = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
+    return [child for child, name in names.items() if b"spawn_main" in name]
+
+
+def disturbed(given: list[str], run: Path, number: int) -> tuple[int, str, str]:
+    """Send a signal to rank 1 once there is a checkpoint; return exit code and output."""
+    process = subprocess.Popen(
+        [*given, "--processes", "2", "--json"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    until = time.monotonic() + 60
+    while not list(run.glob("checkpoints/step-*")) and time.monotonic() < until:
+        time.sleep(0.02)
+    os.kill(workers_of(process.pid)[1], number)
+    out, said = process.communicate(timeout=90)
+    return process.returncode, out, said
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="finds processes in /proc")
+
+
+@needs_proc
+def test_a_signal_to_one_process_ends_all_with_one_checkpoint(tmp_path: Path, text: Path) -> None:
+    changes = (*VARIANTS["long"], "train.steps=1000000")
+    given = command(text, tmp_path / "run", changes)
+    code, out, said = disturbed(given, tmp_path / "run", signal.SIGTERM)
+    assert code == 143, said
+    summary = json.loads(out)
+    assert summary["stopped_by"] == "signal"
+    assert RunDirectory(tmp_path / "run").find("latest").name.endswith(f"{summary['steps']}")
+    assert rows_of(tmp_path / "run")[-1]["step"] == summary["steps"]
+
+
+@needs_proc
+def test_a_killed_process_is_started_again_and_ends_with_the_same_bits(
+    tmp_path: Path, text: Path, two: Path
+) -> None:
+    given = command(text, tmp_path / "run", VARIANTS["long"])
+    code, out, said = disturbed(given, tmp_path / "run", signal.SIGKILL)
+    assert code == 0, said
+    assert "another process of this training has ended" in said
+    assert re.search(r"resuming \S+ at step \d+", said)
+    assert json.loads(out)["steps"] == 400
+    assert_same(tmp_path / "run", two / "long")

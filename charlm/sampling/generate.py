@@ -97,6 +97,14 @@ class Generation:
             if number == 0 and piece:
                 yield piece
 
+    def joined(self) -> Sample:
+        """Write all texts; return them as one, a line each."""
+        list(self)
+        samples = self.samples
+        indices = [index for one in samples for index in one.indices]
+        nats = sum(one.nats for one in samples)
+        return Sample(indices, nats, "\n".join(one.text for one in samples), ended=True)
+
     def _read_prompt(self) -> Iterator[str]:
         """Read the prompt, or what stands for one; yield a character that begins the text."""
         opening = _opening(self.vocabulary) if not self._given else None

@@ -197,14 +197,14 @@ class Trainer:
         config, vocabulary = self.config, self.corpus.vocabulary
         options = config.sample.model_copy(update={"length": config.train.sample_length})
         seed = derived_seed(config.train.seed, self.progress.step)
-        generation = Generation(self.learner.eval_model, vocabulary, options, seed=seed)
-        text = "".join(generation)
-        (sample,) = generation.samples
+        num = 1 if vocabulary.end is None else 5  # records, a line each
+        generation = Generation(self.learner.eval_model, vocabulary, options, seed=seed, num=num)
+        sample = generation.joined()
         event = Sampled(
             **self._position(),
             loss=sample.nats / len(sample.indices),
             bits_per_character=bits_per_character(sample, vocabulary),
-            text=text.encode("utf-8", "replace").decode(),
+            text=sample.text.encode("utf-8", "replace").decode(),
         )
         self._record(run, "sample", asdict(event))
         return event

@@ -16,6 +16,8 @@ from charlm.cli.options import (
     Data,
     Debug,
     Device,
+    DryRun,
+    Init,
     Json,
     Novel,
     Precision,
@@ -84,14 +86,10 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --run, or the latest.")
     ] = False,
-    init: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Start from the weights of another run.")
-    ] = None,
+    init: Init = None,
     teachers: TeacherRuns = None,
     processes: Processes = 1,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Resolve, count, estimate; write nothing.")
-    ] = False,
+    dry_run: DryRun = False,
     as_json: Json = False,
     quiet: Quiet = False,
     device: Device = None,

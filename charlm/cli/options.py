@@ -24,6 +24,10 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Data = Annotated[
     list[str] | None, typer.Option(help="A file or folder of text; - is stdin. Repeatable.")
 ]
+Init = Annotated[
+    str | None, typer.Option(metavar="RUN", help="Start from the weights of another run.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Resolve, count, estimate; write nothing.")]
 TeacherRuns = Annotated[
     list[str] | None,
     typer.Option("--teacher", metavar="RUN", help="Learn a run's predictions, too. Repeatable."),

@@ -81,6 +81,7 @@ class HeadLoss:
     ) -> None:
         self._kernels, self._head, self._x = kernels, head, x
         padded, biases = _padded(kernels, head, x)
+        self._weight = padded
         (columns, H), count, own = padded.shape, targets.numel(), TYPES[x.dtype]
         forward_weights = kernels.acquire(padded.numel(), dtype=x.dtype)
         self._backward_weights = self._gradient = None
@@ -109,7 +110,7 @@ class HeadLoss:
         d_weight = torch.empty(gradient.shape[1], rows.shape[1])
         d_bias = weight_gradient(kernels, gradient, rows, d_weight)
         d_x = kernels.acquire(*self._x.shape, dtype=self._x.dtype)
-        rows_product(kernels, gradient, self._backward_weights, d_x.view_as(rows))
+        rows_product(kernels, gradient, self._weight, self._backward_weights, d_x.view_as(rows))
         kernels.release(self._backward_weights, gradient)
         V, H = head.weight.shape
         head.weight.grad, head.bias.grad = d_weight[:V, :H].contiguous(), d_bias[:V]

@@ -70,7 +70,7 @@ template <int M, class F> INLINE void in_tiles(int begin, int end, F f) {
 }
 
 // Rows of a tile beside N columns: as many sums as the registers hold, in powers of two.
-template <int N> constexpr int ROWS = N > 3 || REGISTERS < 32 ? 4 : 8;
+template <int N> constexpr int ROWS = REGISTERS < 32 ? (N > 3 ? 2 : 4) : (N > 3 ? 4 : 8);
 
 template <class S> struct Layer {
     const LayerArgs &w;

@@ -71,6 +71,8 @@ def commands() -> list[list[str]]:
 def test_readme_commands_run_in_the_order_in_which_they_stand(tmp_path: Path) -> None:
     (tmp_path / "my.txt").write_text(words(1500), encoding="utf-8")
     shutil.copy(tmp_path / "my.txt", tmp_path / "other.txt")
+    names = "\n".join(words(600).split()[i] + str(i) for i in range(100))
+    (tmp_path / "list.txt").write_text(names, encoding="utf-8")
     ran = commands()
     assert len(ran) >= 8
     for command in ran:

@@ -37,6 +37,11 @@ Examples:
   charlm train my.txt
   charlm sample --prompt "Once upon a time"
   charlm compare rnn lstm gru --data my.txt
+
+\b
+Exit codes:
+  0 done, 1 failure, 2 wrong usage or data, 3 damaged checkpoint, 4 diverged,
+  128 + n after signal n (saved)
 """
 
 app = typer.Typer(

@@ -325,8 +325,11 @@ def value_for(option: str, rng: random.Random) -> str:
 
 def costly(option: str, value: str) -> bool:
     """Tell whether a value asks for endless work, or for harm: the user's wish, and no error."""
+    number = value.strip().lstrip("+").replace("_", "")
     if option in ("--length", "--num", "--threads", "--window", "--rounds", "--seeds"):
-        return value.strip().lstrip("+").replace("_", "").isdecimal() and int(value[:30]) > 100
+        return number.isdecimal() and int(value[:30]) > 100
+    if option == "--processes":  # which would be started, by each of thousands of cases
+        return number.isdecimal() and int(value[:30]) > 1
     key, _, _ = value.partition("=")
     if option == "--set" and key.strip() in COSTLY_KEYS:
         return True

@@ -23,7 +23,9 @@ from charlm.config.cell_spec import variants
 from charlm.config.schema import ModelConfig, SampleConfig
 from charlm.errors import UsageError
 from charlm.models.recurrent import CharModel
-from charlm.native import build, verify
+from charlm.native import build, products, verify
+from charlm.native import head as native_head
+from charlm.native import window as native_window
 from charlm.native.head import LONG
 from charlm.native.interface import Kernels
 from charlm.native.verify import deviation
@@ -44,6 +46,13 @@ def kernels() -> Kernels:
         return Kernels(load_library())
     except build.UnavailableError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(params=["library", "kernels"])
+def whole_windows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products of whole windows by torch's library, as on AVX2, and by the kernels, as else."""
+    for module in (products, native_window, native_head):
+        monkeypatch.setattr(module, "library_is_faster", lambda *_: request.param == "library")
 
 
 def has(kernels: Kernels, name: str) -> None:
@@ -157,6 +166,7 @@ MODELS = [
 
 @pytest.mark.parametrize("length", [T, 2], ids=["looked-up", "more-symbols-than-the-window"])
 @pytest.mark.parametrize("changes", MODELS, ids=str)
+@pytest.mark.usefixtures("whole_windows")
 def test_model_learns_what_it_learns_by_torch(
     kernels: Kernels, changes: dict[str, object], length: int
 ) -> None:
@@ -182,6 +192,7 @@ def test_records_are_learned_as_by_torch(
 
 @every_cell
 @pytest.mark.parametrize("size", [150, LONG + 45], ids=["short", "long"])
+@pytest.mark.usefixtures("whole_windows")
 def test_large_windows_and_vocabularies_are_learned_alike(
     kernels: Kernels, name: str, options: dict[str, str], size: int
 ) -> None:

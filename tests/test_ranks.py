@@ -17,7 +17,8 @@ import pytest
 import torch
 from conftest import TINY, new_cache, words
 
-from charlm.backends.distributed import Ranks, join
+from charlm.backends.distributed import Ranks
+from charlm.backends.joining import join
 from charlm.config import loading
 from charlm.config.layers import ConfigLayers
 from charlm.errors import UsageError
@@ -183,8 +184,9 @@ def test_gradients_rounded_on_their_way_are_nearly_the_same(two: Path) -> None:
     exact, rounded = tensors_of(two / "native"), tensors_of(two / "rounded")
     assert not torch.equal(exact["model.head.weight"], rounded["model.head.weight"])
     for name, value in exact.items():
-        if name.startswith("model."):  # a dozen steps, each of at most the learning rate
-            torch.testing.assert_close(rounded[name], value, rtol=0, atol=12 * 5e-3)
+        if name.startswith("model."):
+            moved = (rounded[name] - value).norm() / value.norm()
+            assert moved < 0.05, name  # of 8 bits each; Adam makes much of the small gradients
     found, expected = rows_of(two / "rounded")[-1], rows_of(two / "native")[-1]
     assert found["loss"] == pytest.approx(expected["loss"], rel=0.01)
 

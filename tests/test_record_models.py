@@ -69,9 +69,30 @@ def test_novel_records_are_none_of_the_text(trained: charlm.Loaded, command: Com
     written = result.stdout.splitlines()
     assert len(set(written)) == 30
     assert not set(written) & train
-    known = KnownRecords.of(trained.vocabulary, own_text(trained.checkpoint).symbols[1:])
-    assert all(known.holds(record) for record in records_of(trained))
-    assert not known.holds(trained.vocabulary.encode(written[0]).tolist())
+    corpus, end = own_text(trained.checkpoint), trained.vocabulary.end
+    known = KnownRecords.of(trained.vocabulary, corpus.symbols[1 : corpus.train.stop])
+    assert len(known) == len(train)
+    assert not any(known.lacks([*record, end]) for record in records_of(trained))
+    assert known.lacks([*trained.vocabulary.encode(written[0]).tolist(), end])
+    assert not known.lacks(trained.vocabulary.encode(written[0]).tolist())  # has not ended
+
+
+def test_what_was_cut_short_is_no_new_record(trained: charlm.Loaded, command: Command) -> None:
+    told = json.loads(command("sample", "names", "--num", "9", "--length", "2", "--json").stdout)
+    cut = [one for one in told["samples"] if len(one["text"]) == 2]  # the end is a symbol, too
+    assert cut
+    assert not any(one["novel"] for one in cut)
+    result = command("sample", "names", "--num", "1", "--length", "2", "--novel", "--seed", "1")
+    assert all(len(line) < 2 for line in result.stdout.splitlines())
+
+
+def test_records_are_a_list_where_the_text_has_gone(
+    folder: Path, trained: charlm.Loaded, command: Command
+) -> None:
+    (folder / "names.txt").unlink()
+    result = command("sample", "names", "--num", "4", "--seed", "1")
+    assert len(result.stdout.splitlines()) == 4
+    assert "not told" in result.stderr
 
 
 def test_novel_is_for_records(folder: Path, command: Command) -> None:

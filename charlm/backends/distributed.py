@@ -8,7 +8,6 @@ others find it once the one that has left does not answer.
 
 import contextlib
 import json
-import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,8 +18,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.distributed_c10d import PrefixStore, Store
-from torch.distributed.rendezvous import rendezvous
+from torch.distributed.distributed_c10d import Store
 
 from charlm.backends.device import resolve_device
 from charlm.backends.lost import LostError, ToldError
@@ -28,11 +26,7 @@ from charlm.errors import CharlmError, UsageError
 
 T = TypeVar("T")
 
-TIMEOUT = timedelta(minutes=30)
-"""How long a rank waits for the others: to encode a long text, say, is for one of them to do."""
 TIME_TO_PRINT = timedelta(seconds=10)
-NEEDED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-"""What torch's launcher tells every process, beside WORLD_SIZE."""
 NOT_COMPARED = {"data.path", "train.device", "train.threads"}
 """Keys of the configuration that may differ from machine to machine."""
 
@@ -41,18 +35,21 @@ NOT_COMPARED = {"data.path", "train.device", "train.threads"}
 class Ranks:
     """The processes of one training as one of them sees them; alone by default.
 
-    rank: its number of `size`. here: its number on its own machine. restarts: how often the
-    launcher has started all of them anew.
+    rank: its number of `size`. here: its number on its own machine, which has `neighbours` of
+    them. restarts: how often the launcher has started all of them anew.
     """
 
     rank: int = 0
     size: int = 1
     here: int = 0
+    neighbours: int = 1
     restarts: int = 0
     store: Store | None = None
     """Of these processes."""
     launch: Store | None = None
     """Of all processes that this launch has started, those that have died, too."""
+    patient: dist.ProcessGroup | None = None
+    """The same processes, where they wait for work that may take hours."""
     waited: float = 0.0
     """Seconds spent waiting for the others."""
 
@@ -71,8 +68,14 @@ class Ranks:
         Raises: UsageError for one that is not there, or a single GPU for several ranks.
         """
         device = resolve_device(name)
-        if self.size == 1 or device.type != "cuda":
+        if self.size == 1 or device.type == "cpu":
             return device
+        if device.type != "cuda" or not dist.is_nccl_available():
+            if name == "auto":
+                return torch.device("cpu")
+            raise UsageError(
+                f"several processes cannot train on {device.type} here", "use --device cpu"
+            )
         count = torch.cuda.device_count()
         if ":" in name:
             raise UsageError(
@@ -103,7 +106,8 @@ class Ranks:
         for turn in range(3):
             if turn == own:
                 result.append(work())
-            self.barrier()
+            with self.answered():  # however long the work takes: encoding a text may take hours
+                dist.barrier(self.patient)
         return result[0]
 
     def gather(self, tensor: Tensor) -> Tensor:
@@ -188,7 +192,7 @@ class Ranks:
         """Return the run that an earlier start of this launch has begun, on all ranks; "" before
         there is one."""
         found = ""
-        if self.leads and self.restarts and self.launch is not None and self.launch.check(["run"]):
+        if self.leads and self.launch is not None and self.launch.check(["run"]):
             found = self.launch.get("run").decode()
         return str(self.from_first(found))
 
@@ -201,7 +205,7 @@ class Ranks:
     def remembered_end(self) -> int:
         """Return the exit code that this launch has come to before; 0 for none."""
         code = 0
-        if self.leads and self.restarts and self.launch is not None:
+        if self.leads and self.launch is not None:
             code = int(self.launch.get("ended")) if self.launch.check(["ended"]) else 0
         return int(self.from_first(code))
 
@@ -264,35 +268,3 @@ class Ranks:
 
 
 ALONE = Ranks()
-
-
-def join(timeout: timedelta = TIMEOUT) -> Ranks:
-    """Join the processes that torch's launcher has started this one with; alone where it has not.
-
-    Raises: UsageError where the launcher's variables are incomplete; LostError where the others do
-        not come.
-    """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size < 2:
-        return ALONE
-    if missing := [name for name in NEEDED if name not in os.environ]:
-        raise UsageError(
-            f"WORLD_SIZE is {size}, but there is no {', '.join(missing)}",
-            "start with --processes N or by torchrun; for a single process, unset WORLD_SIZE",
-        )
-    nccl = torch.cuda.is_available() and dist.is_nccl_available()
-    ranks = Ranks(int(os.environ["RANK"]), size, int(os.environ["LOCAL_RANK"]))
-    ranks.restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
-    with ranks.answered():
-        whole, rank, _ = next(iter(rendezvous("env://", timeout=timeout)))
-        store = PrefixStore(
-            f"start-{ranks.restarts}", whole
-        )  # or it finds the lost ones' addresses
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if nccl else "gloo",
-            store=store, rank=rank, world_size=size, timeout=timeout,
-        )  # fmt: skip
-    ranks.store = PrefixStore("charlm", store)
-    ranks.launch = PrefixStore(os.environ.get("TORCHELASTIC_RUN_ID", "charlm"), whole)
-    ranks.waited = 0.0
-    return ranks

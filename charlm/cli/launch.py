@@ -24,6 +24,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from charlm.backends.lost import LostError
 from charlm.cli import signals, streams
 from charlm.cli import train as command
+from charlm.cli.options import Debugging
 from charlm.cli.outcome import exit_code_of
 from charlm.errors import CharlmError, UsageError
 
@@ -60,8 +61,10 @@ def launch(processes: int, given: command.Arguments, path: Path | None, options:
     with tempfile.TemporaryDirectory(prefix="charlm-") as logs, signals.handled_by(_pass_on):
         started = elastic_launch(_configuration(processes, logs), work)
         try:
-            codes = started(given, path, options)
+            codes = started(given, path, options, Debugging.wanted)
         except ChildFailedError:
+            if STOPPED in os.environ:
+                return 128 + int(os.environ[STOPPED])
             raise CharlmError(
                 f"processes of this training were lost {RESTARTS + 1} times",
                 "see above why; then go on from the last checkpoint: the same with --resume",
@@ -101,10 +104,10 @@ def _pass_on(number: int, frame: FrameType | None) -> None:
             os.kill(process.pid, number)
 
 
-def work(given: command.Arguments, path: Path | None, options: Any) -> int:
+def work(given: command.Arguments, path: Path | None, options: Any, debug: bool) -> int:
     """Train as one of the processes; return the exit code. What should be tried again ends the
     process, which the launcher takes for a failure; one that returns waits for the others."""
-    launcher = os.getppid()
+    launcher, Debugging.wanted = os.getppid(), debug
     signals.exit_on_signals()
     streams.secure()
     if STOPPED in os.environ:
@@ -116,4 +119,4 @@ def work(given: command.Arguments, path: Path | None, options: Any) -> int:
         signal.signal(number, signal.SIG_DFL)
     if not ended or ended[0] == LostError.exit_code or os.getppid() != launcher:
         sys.exit(code or 1)
-    return ended[0]
+    return code or ended[0]

@@ -38,7 +38,7 @@ def exit_code_of(command: Callable[[], object]) -> int:
     except (MemoryError, RuntimeError) as error:
         if Debugging.wanted:
             raise
-        report(_unforeseen(error))
+        report(unforeseen(error))
         return 1
     return result if isinstance(result, int) else 0
 
@@ -64,7 +64,8 @@ def _bare(option: str) -> str:
     return option.lstrip("-").partition("=")[0].replace("-", "_")
 
 
-def _unforeseen(error: Exception) -> CharlmError:
+def unforeseen(error: Exception) -> CharlmError:
+    """Make the error for one that is no message for people."""
     said = str(error).partition("\n")[0]
     if isinstance(error, MemoryError) or "allocate memory" in said:
         return CharlmError(

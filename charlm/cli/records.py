@@ -12,8 +12,8 @@ from charlm.sampling.generate import Generation, Sample
 from charlm.terminal import console
 from charlm.text.vocabulary import Vocabulary
 
-READ_UNASKED = 50_000_000
-"""Symbols of a train split that is read without --novel: a second or two."""
+READ_UNASKED = 5_000_000
+"""Symbols of a train split that is read without --novel: about a second."""
 ROUNDS = 100
 """Draws of so many texts as are wanted, until the search for new ones is given up."""
 
@@ -42,12 +42,12 @@ def known(loaded: Loaded, *, needed: bool) -> KnownRecords | None:
     split = corpus.train
     if len(split) > READ_UNASKED and not needed:
         return None
-    return KnownRecords.of(loaded.vocabulary, corpus.symbols[split.start : split.stop])
+    return KnownRecords.of(loaded.vocabulary, corpus.symbols[split.start + 1 : split.stop])
 
 
 class Novel:
-    """Draws records, again and again, until `num` have come that are new: none of the training
-    text's, and no two alike. Iterate over it, once; they are in `samples` then.
+    """Draws records, again and again, until `num` have come that are new: whole ones, not empty, none
+    of the training text's, and no two alike. Iterate over it, once; they are in `samples` then.
 
     draw: makes a generation of a seed.
 
@@ -69,14 +69,14 @@ class Novel:
             list(generation)
             self.prompt = generation.prompt
             for one in generation.samples:
-                if not self._known.holds([*generation.prompt, *one.indices]):
+                if one.text and self._known.lacks([*generation.prompt, *one.indices]):
                     found.setdefault(one.text, one)
             if len(found) >= self._num:
                 self.samples = list(found.values())[: self._num]
                 yield self.samples[0].text
                 return
         raise CharlmError(
-            f"only {len(found):,} of {self._num:,} records are new after "
+            f"only {len(found):,} of {self._num:,} records are new and whole after "
             f"{ROUNDS * self._num:,} draws",
-            "raise --temperature, or ask for fewer",
+            "raise --temperature or --length, or ask for fewer",
         )

@@ -62,7 +62,7 @@ def sample(
                 one["copied"] = copies_data(found)
         console.print_json(told | report)
         return
-    _print(generation, prompt, known)
+    _print(generation, prompt, known, is_records=loaded.vocabulary.has_end)
     if check_copies:
         terminal.copies(_copies(loaded, generation))
     if seed is None:
@@ -99,7 +99,9 @@ class Writers:
         return loaded, make, report
 
 
-def _print(generation: Written, prompt: str, known: KnownRecords | None) -> None:
+def _print(
+    generation: Written, prompt: str, known: KnownRecords | None, *, is_records: bool
+) -> None:
     """Print a text as it comes, or several once all are written."""
     writer, num = console.Writer(), len(generation.samples)
     if num == 1:
@@ -109,12 +111,14 @@ def _print(generation: Written, prompt: str, known: KnownRecords | None) -> None
             writer.write(piece)
     samples = generation.samples
     texts = [prompt + one.text for one in samples]
-    new = [known is not None and not known.holds([*generation.prompt, *s.indices]) for s in samples]
-    is_list = known is not None and not any("\n" in text for text in texts)
+    new = [known is not None and known.lacks([*generation.prompt, *s.indices]) for s in samples]
+    is_list = is_records and not any("\n" in text for text in texts)
     for number, text in enumerate(texts if num > 1 else [], start=1):
         writer.write(text if is_list else f"--- {number} of {num} ---\n{text}")
         if is_list and new[number - 1]:
             writer.write_mark("  (new)")
+        if is_list:
+            writer.write("\n")  # behind an empty one, too
         writer.end_line()
     writer.end_line()
     if known is not None:
@@ -171,5 +175,5 @@ def _report(
     }
     if known is not None:
         for one, text in zip(told["samples"], generation.samples, strict=True):
-            one["novel"] = not known.holds([*generation.prompt, *text.indices])
+            one["novel"] = known.lacks([*generation.prompt, *text.indices])
     return told

@@ -1,6 +1,7 @@
 """`charlm train`."""
 
 import contextlib
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -9,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from charlm.backends import distributed
+from charlm.backends import joining
 from charlm.backends.device import prepare_process
 from charlm.backends.distributed import ALONE, Ranks
+from charlm.cli import outcome
 from charlm.cli.options import Debugging
-from charlm.cli.outcome import report
+from charlm.cli.outcome import unforeseen
 from charlm.cli.signals import stopping_on_signals
 from charlm.config.layers import ConfigLayers
 from charlm.config.schema import Config
@@ -50,7 +52,7 @@ class Arguments:
 def train(given: Arguments, path: Path | None, *, resume: bool, as_json: bool, quiet: bool) -> int:
     """Begin a run or resume one, and train it, together with the processes that torch's launcher
     has started beside this one, if it has; return the exit code."""
-    ranks = distributed.join()
+    ranks = joining.join()
     if ranks.size > 1:
         refuse_stdin(given)
     quiet = quiet or not ranks.leads
@@ -61,13 +63,16 @@ def train(given: Arguments, path: Path | None, *, resume: bool, as_json: bool, q
         code = _train(given, path, ranks, resume=resume, as_json=as_json, quiet=quiet)
         ranks.leave()
         return code
-    except CharlmError as error:
-        if ranks.size == 1 or Debugging.wanted:
+    except (CharlmError, OSError, MemoryError, RuntimeError) as error:
+        if ranks.size == 1:
             raise
-        if printed := ranks.tell(error):
-            report(error)
+        found = error if isinstance(error, CharlmError) else unforeseen(error)
+        if printed := ranks.tell(found):
+            outcome.report(found)
+            if Debugging.wanted:
+                traceback.print_exc()
         ranks.wait_until_printed(printed=printed)
-        return error.exit_code
+        return found.exit_code
     finally:
         ranks.close()
 

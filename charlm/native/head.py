@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from charlm.native.interface import TYPES, Kernels
-from charlm.native.products import rows_product, weight_gradient
+from charlm.native.products import library_is_faster, rows_product, weight_gradient
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,8 @@ class HeadLoss:
         forward_weights = kernels.acquire(padded.numel(), dtype=x.dtype)
         self._backward_weights = self._gradient = None
         if training:
-            self._backward_weights = kernels.acquire(columns, H, dtype=x.dtype)
+            if not library_is_faster(kernels, x.dtype):
+                self._backward_weights = kernels.acquire(columns, H, dtype=x.dtype)
             self._gradient = kernels.acquire(count, columns, dtype=x.dtype)
         threads = torch.get_num_threads()
         kernels.call(
@@ -105,7 +106,6 @@ class HeadLoss:
         """Fill the head's gradients of the mean of `losses`; return that of x, as a buffer."""
         kernels, head, gradient = self._kernels, self._head, self._gradient
         assert gradient is not None
-        assert self._backward_weights is not None
         rows = self._x.view(len(gradient), -1)
         d_weight = torch.empty(gradient.shape[1], rows.shape[1])
         d_bias = weight_gradient(kernels, gradient, rows, d_weight)

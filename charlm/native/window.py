@@ -107,6 +107,8 @@ class LayerPass:
             self.output = arrays["outputs"] = kernels.acquire(T, B, H, dtype=precision)
         self._run("forward")
         self.after = tuple(part[:, : self._cell.hidden_size] for part in carried)
+        if self._symbols is None:
+            arrays.pop("table", None)  # a row for each place: too much to keep
         done = ["forward_weights", "below_weights", "scratch"] + ([] if training else ["reset_h"])
         kernels.release(*(arrays.pop(name, None) for name in done))
 

@@ -22,7 +22,6 @@ def describe(corpus: Corpus) -> None:
         f"{split.characters:,} {name}" for name, split in corpus.splits.items() if split.characters
     ]
     unknown = ", one for the unknown" if vocabulary.has_unknown else ""
-    unknown += ", one for the end of a record" if vocabulary.has_end else ""
     print_status(f"text        {' + '.join(parts)} characters")
     end = ", one for the end of a record" if vocabulary.has_end else ""
     print_status(f"vocabulary  {len(vocabulary):,} symbols ({vocabulary.unit}{unknown}{end})")

@@ -8,7 +8,9 @@ from charlm.terminal.console import print_status
 
 def novelty(new: int, num: int, known: int) -> None:
     """Print how many of the records written are none of the training text's."""
-    print_status(f"{new:,} of {num:,} new: not one of the {known:,} records of train", "dim")
+    print_status(
+        f"{new:,} of {num:,} new: not one of the {known:,} different records of train", "dim"
+    )
 
 
 def copies(found: Sequence[Copied]) -> None:

@@ -32,11 +32,11 @@ def bytes_needed(config: Config, vocabulary_size: int, lanes: int) -> int:
 
 
 def refuse_too_large(
-    config: Config, vocabulary_size: int, device: torch.device, lanes: int
+    config: Config, vocabulary_size: int, device: torch.device, lanes: int, processes: int = 1
 ) -> None:
     """Refuse a model that does not fit in the memory that is free.
 
-    lanes: how many are computed at once.
+    lanes: how many are computed at once. processes: how many do so on this machine.
 
     Raises: UsageError.
     """
@@ -46,6 +46,9 @@ def refuse_too_large(
         f"training {model.num_layers} x {model.hidden_size} units on windows of "
         f"{lanes} x {train.sequence_length}"
     )
+    if device.type != "cuda" and processes > 1:
+        needed *= processes
+        what += f" in each of {processes} processes"
     advice = "lower model.hidden_size, model.num_layers, train.batch_size or train.sequence_length"
     free = _free_on_gpu(device) if device.type == "cuda" else memory.available()
     memory.refuse_more(needed, free, what, advice)

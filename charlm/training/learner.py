@@ -59,7 +59,8 @@ class Learner:
         )
         self.groups = groups_of(self.config, ranks)
         """The lanes that are computed at once, each group with states of its own."""
-        refuse_too_large(config, vocabulary_size, self.device, len(self.groups[0]))
+        lanes = len(self.groups[0])
+        refuse_too_large(config, vocabulary_size, self.device, lanes, ranks.neighbours)
         self.model = CharModel(config.model, vocabulary_size, end)
         self.model.reset_parameters(self.config.seed)
         self.model.to(self.device)
@@ -178,28 +179,22 @@ class Learner:
         seen on tinyshakespeare, where 2 of 64 evaluation lanes that began at zero stayed at
         7 nats a character to their end.
         """
-        initial = self.model.initial_states(len(self.groups[0]))
         if self._window() == 0:
-            return [initial for _ in self.groups]
+            return [self.model.initial_states(len(lanes)) for lanes in self.groups]
         if not self.config.state_reset:
             return list(self.states)
         generator = torch.Generator().manual_seed(seed + 255)  # the layers' dropout comes first
         draws = torch.rand(self.config.lanes, generator=generator)
         return [
-            self._reset(states, initial, draws[lanes.start : lanes.stop])
+            self._reset(states, draws[lanes.start : lanes.stop])
             for lanes, states in zip(self.groups, self.states, strict=True)
         ]
 
-    def _reset(self, states: States, initial: States, draws: Tensor) -> States:
-        """Replace the states of the lanes whose draw is below the share of resets."""
-        carried = to_device(draws >= self.config.state_reset, self.device)
-        return [
-            tuple(
-                torch.where(carried.view(-1, *[1] * (part.dim() - 1)), part, start)
-                for part, start in zip(state, starts, strict=True)
-            )
-            for state, starts in zip(states, initial, strict=True)
-        ]
+    def _reset(self, states: States, draws: Tensor) -> States:
+        """Begin anew in the lanes whose draw is below the share of resets."""
+        anew = to_device(draws < self.config.state_reset, self.device)
+        pairs = zip(self.model.layers(), states, strict=True)
+        return [cell.begin_anew(state, anew) for cell, state in pairs]
 
     def state(self) -> dict[str, Tensor]:
         """Return the tensors that a resumed run needs beside the evaluated weights and the step:
@@ -254,6 +249,17 @@ def learner_of(
         teachers=runs,
         ranks=ranks,
     )
+
+
+def learner_alone(config: Config, corpus: Corpus, ranks: Ranks) -> Learner:
+    """Return a learner that computes all ranks' lanes in one process and in the memory of one rank:
+    the same lanes, so the same tensors. Raises: as `learner_of`."""
+    train = config.train
+    shared = {
+        "batch_size": train.batch_size // ranks.size,
+        "accumulate": train.accumulate * ranks.size,
+    }
+    return learner_of(config.model_copy(update={"train": train.model_copy(update=shared)}), corpus)
 
 
 def refuse_unlike(found: Tensors, expected: Tensors) -> None:

@@ -92,24 +92,26 @@ def resolve_run(layers: ConfigLayers, *, keep: bool = True) -> ResolvedRun:
     return ResolvedRun(name, resolved.config, resolved.origins, encoded)
 
 
-def begin(
-    resolved: ResolvedRun, path: Path | None = None, ranks: Ranks = ALONE
-) -> tuple[Trainer, RunDirectory]:
+def begin(resolved: ResolvedRun, path: Path | None = None) -> tuple[Trainer, RunDirectory]:
     """Return a trainer at step 0 and its new run directory, locked.
 
     Raises: UsageError (no such device or backend; `path` is taken or cannot be written), DataError
         (text too short).
     """
-    trainer = new_trainer(resolved.config, resolved.corpus, ranks)  # first: errors leave no folder
+    trainer = new_trainer(resolved.config, resolved.corpus)  # first: errors leave no folder
+    return trainer, create_directory(resolved, path)
+
+
+def create_directory(resolved: ResolvedRun, path: Path | None) -> RunDirectory:
+    """Return a run's new directory, locked. Raises: UsageError: see `begin`."""
     claimed = path or claim_path(resolved.name)
     try:
-        run = RunDirectory.create(claimed, resolved.config, resolved.corpus.vocabulary)
+        return RunDirectory.create(claimed, resolved.config, resolved.corpus.vocabulary)
     except CharlmError:
         if path is None:
             with contextlib.suppress(OSError):  # it is left where it is no longer empty
                 claimed.rmdir()
         raise
-    return trainer, run
 
 
 def new_trainer(config: Config, encoded: Corpus, ranks: Ranks = ALONE) -> Trainer:
@@ -208,7 +210,8 @@ def _begin_with(
 ) -> Resumed:
     resolved = resolve_run(layers)
     prepare(resolved.config)
-    trainer, run = begin(resolved, path, ranks)
+    trainer = new_trainer(resolved.config, resolved.corpus, ranks)
+    run = create_directory(resolved, path)
     return Resumed(trainer, run, resolved.config, 0, [])
 
 

@@ -36,19 +36,10 @@ def begin(
     resolved = ranks.in_turn(lambda: setup.resolve_run(layers))
     ranks.refuse_differences(_facts(resolved.config, resolved.corpus))
     prepare(resolved.config)
-    trainer, begun = ranks.in_turn(lambda: _begin(resolved, path, ranks))
-    run = _directory(begun, ranks)
+    trainer = ranks.in_turn(lambda: setup.new_trainer(resolved.config, resolved.corpus, ranks))
     _refuse_other_environments(trainer, ranks)
-    return resolved, trainer, run
-
-
-def _begin(
-    resolved: ResolvedRun, path: Path | None, ranks: Ranks
-) -> tuple[Trainer, RunDirectory | None]:
-    """Return this rank's trainer, and on the leader the run's directory."""
-    if ranks.leads:
-        return setup.begin(resolved, path, ranks)
-    return setup.new_trainer(resolved.config, resolved.corpus, ranks), None
+    begun = setup.create_directory(resolved, path) if ranks.leads else None  # errors leave none
+    return resolved, trainer, _directory(begun, ranks)
 
 
 def _directory(run: RunDirectory | None, ranks: Ranks) -> RunDirectory:

@@ -28,7 +28,7 @@ from charlm.sampling.generate import Generation, bits_per_character
 from charlm.text.corpus import Corpus
 from charlm.training.divergence import advice, rewind_to_good, spoilt
 from charlm.training.events import Evaluated, Event, Finished, Sampled, Saved, Trained
-from charlm.training.learner import derived_seed, learner_of
+from charlm.training.learner import derived_seed, learner_alone, learner_of
 from charlm.training.restoring import restore
 from charlm.training.state import TrainingState
 
@@ -72,7 +72,7 @@ class Trainer:
         try:
             yield from self._train(run)
         except DivergedError as error:
-            fresh = partial(learner_of, self.config, self.corpus)
+            fresh = partial(learner_alone, self.config, self.corpus, self.ranks)
             good = self.ranks.from_first(self.ranks.leads and rewind_to_good(run, fresh))
             raise DivergedError(error.what, advice(run, good=good)) from None
 

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from charlm.backends.device import keep_freed_memory
-from charlm.backends.distributed import ALONE, Ranks, join
+from charlm.backends.distributed import ALONE, Ranks
+from charlm.backends.joining import join
 from charlm.config.schema import Config
 from charlm.training.learner import Learner
 

@@ -1,0 +1,52 @@
+"""How a process joins those that torch's launcher has started beside it."""
+
+import os
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
+
+from charlm.backends.distributed import ALONE, Ranks
+from charlm.errors import UsageError
+
+TIMEOUT, PATIENCE = timedelta(minutes=30), timedelta(days=7)
+"""How long a rank waits for the others: in training, and while one of them encodes a text. One that
+ends is noticed at once."""
+NEEDED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+"""What torch's launcher tells every process, beside WORLD_SIZE."""
+
+
+def join(timeout: timedelta = TIMEOUT) -> Ranks:
+    """Join the processes that torch's launcher has started this one with; alone where it has not.
+
+    Raises: UsageError where the launcher's variables are incomplete; LostError where the others do
+        not come.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size < 2:
+        return ALONE
+    if missing := [name for name in NEEDED if name not in os.environ]:
+        raise UsageError(
+            f"WORLD_SIZE is {size}, but there is no {', '.join(missing)}",
+            "start with --processes N or by torchrun; for a single process, unset WORLD_SIZE",
+        )
+    nccl = torch.cuda.is_available() and dist.is_nccl_available()
+    ranks = Ranks(int(os.environ["RANK"]), size, int(os.environ["LOCAL_RANK"]))
+    ranks.neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    ranks.restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    with ranks.answered():
+        whole, rank, _ = next(iter(rendezvous("env://", timeout=timeout)))
+        store = PrefixStore(
+            f"start-{ranks.restarts}", whole
+        )  # or it finds the lost ones' addresses
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if nccl else "gloo",
+            store=store, rank=rank, world_size=size, timeout=timeout,
+        )  # fmt: skip
+    ranks.patient = dist.new_group(backend="gloo", timeout=PATIENCE)
+    ranks.store = PrefixStore("charlm", store)
+    ranks.launch = PrefixStore(os.environ.get("TORCHELASTIC_RUN_ID", "charlm"), whole)
+    ranks.waited = 0.0
+    return ranks

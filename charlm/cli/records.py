@@ -46,7 +46,7 @@ def known(loaded: Loaded, *, needed: bool) -> KnownRecords | None:
 
 
 class Novel:
-    """Draws records, again and again, until `num` have come that are new: whole ones, not empty, none
+    """Draws records, again and again, until `num` have come that are new: whole, not empty, none
     of the training text's, and no two alike. Iterate over it, once; they are in `samples` then.
 
     draw: makes a generation of a seed.

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from conftest import charlm, words
 
+from charlm.config.loading import presets
+
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 HELP = ROOT / "charlm" / "cli" / "README.md"
@@ -124,3 +126,10 @@ def test_the_tree_in_the_readme_is_the_house() -> None:
     named = set(re.findall(r"^  (\w+)/", tree[1], re.MULTILINE))
     wings = {path.parent.name for path in (ROOT / "charlm").glob("*/__init__.py")}
     assert named == wings
+
+
+def test_the_readme_names_every_preset() -> None:
+    text = README.read_text(encoding="utf-8")
+    listed = re.search(r"Presets: (.*?)\n\n", text, re.DOTALL)
+    assert listed is not None
+    assert set(re.findall(r"`([a-z-]+)`", listed[1])) == set(presets())

@@ -238,15 +238,39 @@ def command(text: Path, run: Path, changes: tuple[str, ...], *more: str) -> list
     return [*start, *settings, *more]
 
 
-def test_processes_that_differ_are_refused_on_all(tmp_path: Path, text: Path) -> None:
+def ended(commands: list[list[str]]) -> tuple[list[int], list[str]]:
+    """Run two processes that a launcher might have started; return exit codes and errors."""
     port, started = free_port(), []
-    for rank in range(2):
-        changes = (*TORCH, f"train.seed={rank}", f"model.dropout=0.{rank + 1}")
+    for rank, words_typed in enumerate(commands):
         given: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         given["env"] = {**os.environ, **variables(rank, port)}
-        started.append(subprocess.Popen(command(text, tmp_path / "run", changes), **given))
+        started.append(subprocess.Popen(words_typed, **given))
     said = [process.communicate(timeout=60)[1] for process in started]
-    assert [process.returncode for process in started] == [2, 2]
+    return [process.returncode for process in started], said
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, which was to be missing")
+def test_what_fails_on_one_process_ends_both_with_its_error(tmp_path: Path, text: Path) -> None:
+    given = command(text, tmp_path / "run", TORCH)
+    codes, said = ended([given, [*given, "--device", "cuda"]])
+    assert codes == [2, 2], said
+    assert "".join(said).count("error: ") == 1
+    assert "device cuda is not available here" in said[1]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_part_of_the_launchers_variables_is_refused(tmp_path: Path, text: Path) -> None:
+    environment = {**os.environ, "WORLD_SIZE": "2"}
+    given: Any = {"capture_output": True, "text": True, "timeout": 60, "env": environment}
+    done = subprocess.run(command(text, tmp_path / "run", TORCH), **given)
+    assert done.returncode == 2
+    assert "RANK" in done.stderr
+
+
+def test_processes_that_differ_are_refused_on_all(tmp_path: Path, text: Path) -> None:
+    changes = [(*TORCH, f"train.seed={rank}", f"model.dropout=0.{rank + 1}") for rank in range(2)]
+    codes, said = ended([command(text, tmp_path / "run", one) for one in changes])
+    assert codes == [2, 2]
     assert "".join(said).count("error: the processes of this training differ") == 1
     assert "train.seed: 0 on rank 0, 1 on rank 1" in "".join(said)
     assert "model.dropout: 0.1 on rank 0, 0.2 on rank 1" in "".join(said)

@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from charlm.config.schema import DataConfig
+from charlm.config.schema import DataConfig, ModelConfig
 from charlm.errors import DataError
-from charlm.evaluation.scoring import pieces_of, size_of
+from charlm.evaluation.scoring import network, pieces_of, score_pieces, size_of
 from charlm.files import cache_folder
+from charlm.models.recurrent import CharModel
 from charlm.text import building, chunks, compressed, corpus, measuring, shards, splits, workers
 from charlm.text.corpus import Corpus
 from charlm.text.counting import SymbolCounter
@@ -199,6 +200,36 @@ def test_a_field_is_for_files_with_objects(tmp_path: Path) -> None:
         prepared(write(tmp_path, "abcd"), field="text")
     write(tmp_path, json_lines(["one", "two"]), "a.jsonl")
     assert decoded(prepared(tmp_path, field="text", split=ALL)) == "one\ntwo\n"
+
+
+@pytest.mark.parametrize("unit", ["char", "byte"])
+@pytest.mark.parametrize("records", ["none", "lines"])
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_objects_are_scored_as_what_they_were_in_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, records: str, unit: str
+) -> None:
+    monkeypatch.setattr(compressed, "BLOCK", 100)
+    texts = [f"{words(30, seed=n)}\né" for n in range(40)]
+    content = json_lines(texts).rstrip("\n").encode()
+    path = write(tmp_path, gzip.compress(content) if suffix else content, f"x.jsonl{suffix}")
+    options = {"field": "text", "records": records, "unit": unit, "split": ALL}
+    vocabulary = prepared(path, **options).vocabulary
+    data = DataConfig.model_validate({"path": str(path), **options})
+    config = ModelConfig(hidden_size=6, embedding_size=4)
+    model = CharModel(config, len(vocabulary), vocabulary.end)
+    model.reset_parameters(3)
+    model.requires_grad_(False)
+    read: list[Any] = []
+    pieces = pieces_of(str(path), vocabulary, data)
+    score = score_pieces(
+        network(model), vocabulary, pieces, data=data, each=lambda symbols, _: read.append(symbols)
+    )
+    running = "".join(f"{text}\n" for text in texts)
+    expected = vocabulary.encode(running)
+    if records == "lines":
+        expected = vocabulary.encode_records([*texts])
+    assert np.array_equal(np.concatenate(read), expected)
+    assert (score.characters, score.bytes) == (len(running), len(running.encode()))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("pyarrow") is not None, reason="it is installed")

@@ -3,6 +3,7 @@ starts that are killed, and texts that have grown."""
 
 import gzip
 import importlib.util
+import itertools
 import json
 import lzma
 import os
@@ -248,6 +249,8 @@ def test_rows_of_parquet_are_records(tmp_path: Path) -> None:
     assert decoded(prepared(path, field="text", split=ALL)) == "\n".join(texts) + "\n"
     encoded = prepared(path, field="text", records="lines", split=ALL)
     assert (np.asarray(encoded.symbols) == encoded.vocabulary.end).sum() == 301
+    data = DataConfig(path=str(path), field="text", records="lines")
+    assert list(itertools.chain(*pieces_of(str(path), encoded.vocabulary, data))) == texts
     with pytest.raises(DataError, match="has no field 'other', but text, n"):
         prepared(path, field="other")
     with pytest.raises(DataError, match=r"row 1 of row group 1 of .* has no text"):

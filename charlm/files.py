@@ -1,6 +1,7 @@
 """Files: what travels with the package, the cache, and writes that survive a crash."""
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -49,11 +50,17 @@ def cannot_write_cache(folder: Path, error: OSError) -> DataError:
     )
 
 
-def sweep(folder: Path, pattern: str, seconds: float = ABANDONED_AFTER) -> None:
-    """Remove what was left unfinished in a folder; what is younger may still be under way."""
+def sweep(
+    folder: Path, pattern: str, seconds: float = ABANDONED_AFTER, *, spared: Path | None = None
+) -> None:
+    """Remove what was left unfinished in a folder, but for `spared`; what is younger, or has
+    something younger in it, may still be under way."""
     for left in folder.glob(pattern):
+        if left == spared:
+            continue
         with contextlib.suppress(OSError):
-            if time.time() - left.stat().st_mtime > seconds:
+            inside = left.iterdir() if left.is_dir() else ()
+            if time.time() - max(one.stat().st_mtime for one in (left, *inside)) > seconds:
                 if left.is_dir():
                     shutil.rmtree(left, ignore_errors=True)
                 else:
@@ -82,6 +89,19 @@ def read_regular(path: Path, most: int | None = None) -> bytes:
         if most is not None and status.st_size > most:
             raise OSError(0, f"it has {status.st_size:,} bytes, more than {most:,}", str(path))
         return file.read()
+
+
+def with_digest(body: bytes) -> bytes:
+    """Put the SHA-256 of a file's content before it, so that what is damaged is found."""
+    return hashlib.sha256(body).hexdigest().encode("ascii") + b"\n" + body
+
+
+def without_digest(content: bytes) -> bytes:
+    """Return what `with_digest` was given. Raises: ValueError: it is damaged."""
+    check, _, body = content.partition(b"\n")
+    if check.decode("ascii", "replace") != hashlib.sha256(body).hexdigest():
+        raise ValueError("its SHA-256 is not the one that was written")
+    return body
 
 
 def json_bytes(value: Any) -> bytes:

@@ -18,6 +18,8 @@ from charlm.models.recurrent import CharModel
 from charlm.text import chunks, compressed, corpus, measuring, sources
 from charlm.text.batches import BatchStream
 from charlm.text.corpus import Corpus
+from charlm.text.measuring import SAFE
+from charlm.text.reading import SAFE_TO_CUT_BEFORE
 from charlm.text.shards import PART
 from charlm.text.splits import SPLITS
 
@@ -111,6 +113,12 @@ def test_normalization_is_the_same_in_blocks_and_at_once(
         encoded = prepared(write(tmp_path, text), unit=unit, normalize=form, split=[1.0, 0.0, 0.0])
         expected = unicodedata.normalize("NFD" if form == "nfd" else "NFC", text)
         assert decoded(encoded, "train") == expected
+
+
+def test_texts_and_their_bytes_are_cut_before_the_same_characters() -> None:
+    for character in map(chr, (*range(0xD800), *range(0xE000, 0x110000))):
+        is_safe = SAFE_TO_CUT_BEFORE.fullmatch(character) is not None
+        assert (SAFE.fullmatch(character.encode()) is not None) == is_safe, ascii(character)
 
 
 def test_held_out_limit_gives_what_is_left_over_to_train(tmp_path: Path) -> None:

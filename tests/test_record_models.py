@@ -140,6 +140,23 @@ def test_the_text_itself_scores_as_its_splits_do(
     assert again.bits_per_character == pytest.approx(whole["bits_per_character"], rel=1e-6)
 
 
+def test_texts_in_a_field_are_scored_as_the_run_reads_them(folder: Path, command: Command) -> None:
+    names = (folder / "names.txt").read_text(encoding="utf-8").splitlines()
+    content = "".join(json.dumps({"name": name}) + "\n" for name in names)
+    (folder / "names.jsonl").write_text(content, encoding="utf-8")
+    field = ["--set", "data.field=name"]
+    assert command("train", "names.jsonl", "--run", "names", "-q", *LINES, *field).returncode == 0
+    found, expected = (
+        json.loads(command("score", "names", name, "--json").stdout)
+        for name in ("names.jsonl", "names.txt")
+    )
+    assert found == expected
+    (folder / "other.jsonl").write_text("{}\n", encoding="utf-8")
+    result = command("score", "names", "other.jsonl")
+    assert result.returncode == 2
+    assert "has no field 'name'" in result.stderr
+
+
 def test_a_run_of_records_resumes_bit_for_bit(folder: Path, command: Command) -> None:
     half = [*LINES, "--set", "train.final_learning_rate=1.0"]
     assert command("train", "names.txt", "--run", "whole", "-q", *half).returncode == 0

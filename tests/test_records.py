@@ -1,6 +1,7 @@
 """Records: what is one, which split it is in, and how it is encoded."""
 
 import hashlib
+import itertools
 import random
 import unicodedata
 from pathlib import Path
@@ -10,8 +11,9 @@ from pydantic import ValidationError
 
 from charlm.config.schema import DataConfig
 from charlm.errors import DataError
-from charlm.text import compressed, corpus, measuring
+from charlm.text import chunks, compressed, corpus, measuring
 from charlm.text.corpus import Corpus
+from charlm.text.records import in_stream, records_in
 from charlm.text.splits import SPLITS
 
 ALL = [1.0, 0.0, 0.0]
@@ -79,6 +81,27 @@ def test_a_sorted_list_is_mixed_in_a_fixed_way(tmp_path: Path) -> None:
     assert found == sorted(lines, key=lambda x: hashlib.blake2b(x.encode(), digest_size=8).digest())
 
 
+def test_duplicates_are_mixed_too(tmp_path: Path) -> None:
+    lines = [*names(100), *["again"] * 50]
+    found = records_of(prepared(write(tmp_path, "\n".join(lines)), split=ALL))
+    assert sorted(found) == sorted(lines)
+    assert sum(one == other == "again" for one, other in itertools.pairwise(found)) < 25
+
+
+@pytest.mark.parametrize(
+    ("unit", "normalize"), [("char", "nfc"), ("char", "nfd"), ("jamo", "none")]
+)
+def test_twins_in_other_normal_forms_are_in_one_split(
+    tmp_path: Path, unit: str, normalize: str
+) -> None:
+    lines = [f"{name}é한" for name in names(300)]
+    twins = [unicodedata.normalize("NFD", line) for line in lines]
+    path = write(tmp_path, "\n".join([*lines, *twins]))
+    encoded = prepared(path, unit=unit, normalize=normalize, split=[0.6, 0.2, 0.2])
+    found = [set(records_of(encoded, name)) for name in SPLITS]
+    assert sum(map(len, found)) == len(set.union(*found)) == len(set(lines))
+
+
 def test_line_ends_of_both_kinds_are_none_of_the_text_and_empty_lines_are_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -105,9 +128,33 @@ def test_separators_are_taken_away_and_newlines_around_them_stay(tmp_path: Path,
     assert sorted(records_of(prepared(path, **with_newlines))) == ["one", "two§§§three"]
 
 
-def test_a_separator_that_never_occurs_is_refused(tmp_path: Path) -> None:
+def test_a_separator_that_never_occurs_is_refused_before_the_text_is_taken_as_one_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunks, "read_piece", lambda *_: pytest.fail("read"))
     with pytest.raises(DataError, match="'%' does not occur in the text"):
         prepared(write(tmp_path, "one two three"), records="separator", separator="%", split=ALL)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"records": "lines"},
+        {"records": "files"},
+        {"records": "separator", "separator": "aa"},
+        {"records": "separator", "separator": "\n\n"},
+    ],
+)
+def test_a_stream_has_the_records_of_the_whole(options: dict[str, str]) -> None:
+    data, draw = DataConfig.model_validate(options), random.Random(0)
+    for _ in range(500):
+        whole = "".join(draw.choices("aaéb\n\n\r", k=draw.randint(0, 30)))
+        cuts = sorted(draw.choices(range(len(whole) + 1), k=draw.randint(0, 6)))
+        pieces = [whole[a:b] for a, b in itertools.pairwise([0, *cuts, len(whole)])]
+        expected = [record for record in records_in(whole, data) if record]
+        assert list(itertools.chain(*in_stream(pieces, data))) == expected
+        as_bytes = itertools.chain(*in_stream([piece.encode() for piece in pieces], data))
+        assert list(as_bytes) == [record.encode() for record in expected]
 
 
 @pytest.mark.parametrize("block", [1, 2, 3, 5, 1 << 20])
@@ -147,6 +194,8 @@ def test_train_is_mixed_block_by_block(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_split_that_no_record_falls_into_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="none of the records falls into the validation split"):
         prepared(write(tmp_path, "one\none\none"), split=[0.9, 0.1, 0.0])
+    with pytest.raises(DataError, match="none of the records falls into the train split"):
+        prepared(write(tmp_path, "one\none\none"), split=[0.01, 0.99, 0.0])
 
 
 def test_held_out_limit_moves_records_to_the_train_split_only(tmp_path: Path) -> None:
@@ -163,8 +212,8 @@ def test_minimum_count_and_unknown_characters_of_records(tmp_path: Path) -> None
     assert encoded.train.unknown == {"c": 1}
     assert encoded.vocabulary.unknown == 2
     assert encoded.vocabulary.end == 3
-    without = prepared(write(tmp_path, "\n".join(names(99)) + "\nxyz"), unknown=False)
-    assert sum(len(s.unknown) for s in without.splits.values()) in (0, 3)
+    without = prepared(write(tmp_path, "\n".join(names(99)) + "\nxzy"), unknown=False)
+    assert without.splits["validation"].unknown == {"x": 1, "y": 1, "z": 1}  # where its hash is
 
 
 @pytest.mark.parametrize("normalize", ["none", "nfc", "nfd"])

@@ -3,6 +3,7 @@ starts that are killed, and texts that have grown."""
 
 import gzip
 import importlib.util
+import itertools
 import json
 import lzma
 import os
@@ -19,14 +20,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from charlm.config.schema import DataConfig
+from charlm.config.schema import DataConfig, ModelConfig
 from charlm.errors import DataError
-from charlm.evaluation.scoring import pieces_of, size_of
+from charlm.evaluation.scoring import network, pieces_of, score_pieces, size_of
 from charlm.files import cache_folder
+from charlm.models.recurrent import CharModel
 from charlm.text import building, chunks, compressed, corpus, measuring, shards, splits, workers
 from charlm.text.corpus import Corpus
 from charlm.text.counting import SymbolCounter
 from charlm.text.encoding import Counting
+from charlm.text.measuring import Measured, Piece
+from charlm.text.splits import TextStats
+from charlm.text.symbols import UNFINISHED
 
 ALL = [1.0, 0.0, 0.0]
 PACKED: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".xz": lzma.compress}
@@ -198,6 +203,36 @@ def test_a_field_is_for_files_with_objects(tmp_path: Path) -> None:
     assert decoded(prepared(tmp_path, field="text", split=ALL)) == "one\ntwo\n"
 
 
+@pytest.mark.parametrize("unit", ["char", "byte"])
+@pytest.mark.parametrize("records", ["none", "lines"])
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_objects_are_scored_as_what_they_were_in_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, records: str, unit: str
+) -> None:
+    monkeypatch.setattr(compressed, "BLOCK", 100)
+    texts = [f"{words(30, seed=n)}\né" for n in range(40)]
+    content = json_lines(texts).rstrip("\n").encode()
+    path = write(tmp_path, gzip.compress(content) if suffix else content, f"x.jsonl{suffix}")
+    options = {"field": "text", "records": records, "unit": unit, "split": ALL}
+    vocabulary = prepared(path, **options).vocabulary
+    data = DataConfig.model_validate({"path": str(path), **options})
+    config = ModelConfig(hidden_size=6, embedding_size=4)
+    model = CharModel(config, len(vocabulary), vocabulary.end)
+    model.reset_parameters(3)
+    model.requires_grad_(False)
+    read: list[Any] = []
+    pieces = pieces_of(str(path), vocabulary, data)
+    score = score_pieces(
+        network(model), vocabulary, pieces, data=data, each=lambda symbols, _: read.append(symbols)
+    )
+    running = "".join(f"{text}\n" for text in texts)
+    expected = vocabulary.encode(running)
+    if records == "lines":
+        expected = vocabulary.encode_records([*texts])
+    assert np.array_equal(np.concatenate(read), expected)
+    assert (score.characters, score.bytes) == (len(running), len(running.encode()))
+
+
 @pytest.mark.skipif(importlib.util.find_spec("pyarrow") is not None, reason="it is installed")
 def test_parquet_without_its_package_says_what_to_install(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
@@ -214,12 +249,24 @@ def test_rows_of_parquet_are_records(tmp_path: Path) -> None:
     assert decoded(prepared(path, field="text", split=ALL)) == "\n".join(texts) + "\n"
     encoded = prepared(path, field="text", records="lines", split=ALL)
     assert (np.asarray(encoded.symbols) == encoded.vocabulary.end).sum() == 301
+    data = DataConfig(path=str(path), field="text", records="lines")
+    assert list(itertools.chain(*pieces_of(str(path), encoded.vocabulary, data))) == texts
     with pytest.raises(DataError, match="has no field 'other', but text, n"):
         prepared(path, field="other")
     with pytest.raises(DataError, match=r"row 1 of row group 1 of .* has no text"):
         prepared(path, field="n")
     with pytest.raises(DataError, match="is not Parquet, or damaged"):
         prepared(write(tmp_path, path.read_bytes()[:-9], "cut.parquet"), field="text")
+
+
+def test_row_groups_are_put_together_by_the_size_of_their_texts() -> None:
+    size, file = measuring.PIECE // 3, Path("x.parquet")
+    pieces = tuple(Piece(n, n + 1, size // 2, "", n == 9, size) for n in range(10))
+    text = TextStats((file,), {file: Measured("", pieces)}, 10 * (size // 2), "")
+    planned = chunks.plan(text, DataConfig(field="text"))
+    assert [len(chunk.pieces) for chunk in planned] == [3, 3, 3, 1]
+    assert [chunk.size for chunk in planned] == [3 * size] * 3 + [size]
+    assert text.size == 10 * size
 
 
 # ---- pieces and processes -----------------------------------------------------------------------
@@ -272,6 +319,23 @@ def test_progress_is_told_in_bytes(tmp_path: Path) -> None:
     assert told[1:] == [(5000, 10_000), (10_000, 10_000)]  # counted, encoded
 
 
+def test_progress_of_measuring_is_told_in_bytes_of_the_files(tmp_path: Path) -> None:
+    """Of compressed ones, too, and of those whose measure is remembered."""
+    text = words(3_000_000)
+    plain = write(tmp_path, text, "1.txt")
+    packed = write(tmp_path, gzip.compress(text.encode(), 1), "2.txt.gz")
+    os.utime(plain, (1, 1))  # a file of this very moment is not remembered
+    corpus.survey(DataConfig(path=str(plain)))
+    total = plain.stat().st_size + packed.stat().st_size
+    told: list[tuple[int, int]] = []
+    data = DataConfig(path=[str(plain), str(packed)])
+    corpus.survey(data, advanced=lambda done, of: told.append((done, of)))
+    assert told[0] == (3_000_000, total)
+    assert told[-1] == (total, total)
+    assert len(told) > 3
+    assert {of for _, of in told} == {total}
+
+
 # ---- symbols in several shards ------------------------------------------------------------------
 
 
@@ -319,14 +383,11 @@ def test_a_damaged_shard_is_found_and_made_again(
 # ---- killed, at once, grown ---------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("fine")
-def test_a_start_that_was_killed_is_gone_on_with(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = write(tmp_path, words(29_900))
-    expected = told_by(prepared(path))
-    shutil.rmtree(cache_folder() / "corpora")
-    shutil.rmtree(cache_folder() / "latest")
+def interrupted(path: Path) -> Path:
+    """Begin to encode a text of 15 chunks, anew; return the folder that is left once its train
+    split is counted and six chunks are encoded."""
+    for name in ("corpora", "latest"):
+        shutil.rmtree(cache_folder() / name, ignore_errors=True)
     done: list[int] = []
 
     def killed(*_: object) -> None:
@@ -337,20 +398,55 @@ def test_a_start_that_was_killed_is_gone_on_with(
     data = DataConfig(path=str(path))
     with pytest.raises(KeyboardInterrupt):
         corpus.prepare(data, corpus.survey(data), advanced=killed)
+    (unfinished,) = (cache_folder() / "corpora").iterdir()
+    return unfinished
+
+
+def pieces_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Note the pieces of files that are read from now on."""
     read: list[int] = []
     real = chunks.read_piece
 
-    def counting(file: Path, piece: measuring.Piece) -> bytes:
+    def counting(file: Path, piece: Piece) -> bytes:
         read.append(piece.start)
         return real(file, piece)
 
-    (unfinished,) = (cache_folder() / "corpora").iterdir()
+    monkeypatch.setattr(chunks, "read_piece", counting)
+    return read
+
+
+@pytest.mark.usefixtures("fine")
+def test_a_start_that_was_killed_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, words(29_900))
+    expected = told_by(prepared(path))
+    unfinished = interrupted(path)
     shard = sorted(unfinished.glob("*.bin"))[1]
     shard.write_bytes(b"\0" + shard.read_bytes()[1:])  # torn by a crash
-    monkeypatch.setattr(chunks, "read_piece", counting)
+    read = pieces_read(monkeypatch)
     assert told_by(prepared(path)) == expected
     assert len(read) == 15 - 6 + 1  # all were counted, six were encoded, one of these is damaged
     assert [entry.name[0] for entry in (cache_folder() / "corpora").iterdir()] != ["."]
+
+
+@pytest.mark.usefixtures("fine")
+def test_a_start_goes_on_after_days_and_sweeps_what_others_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, words(29_900))
+    unfinished = interrupted(path)
+    others = [unfinished.with_name(f"{UNFINISHED}{name}") for name in ("old", "under way")]
+    for other in others:
+        (other / "kept").mkdir(parents=True)
+    for folder in (unfinished, *others):
+        for each in (*folder.rglob("*"), folder):
+            os.utime(each, (1, 1))
+    (others[1] / "kept").touch()
+    read = pieces_read(monkeypatch)
+    prepared(path)
+    assert len(read) == 15 - 6
+    assert [other.exists() for other in others] == [False, True]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGKILL")
@@ -365,8 +461,7 @@ def test_processes_end_with_the_one_that_started_them_and_the_next_goes_on(tmp_p
     script = write(tmp_path, code, "script.py")
     begun = subprocess.Popen([sys.executable, script, path], stdout=subprocess.PIPE)
     assert begun.stdout
-    begun.stdout.readline()  # measured
-    begun.stdout.readline()
+    begun.stdout.readline()  # a chunk is counted: the processes are there
     children = Path(f"/proc/{begun.pid}/task/{begun.pid}/children")
     processes = children.read_text().split() if children.exists() else []
     begun.send_signal(signal.SIGKILL)
@@ -457,13 +552,55 @@ def test_shards_whose_unknown_symbol_moved_are_not_taken_over(tmp_path: Path) ->
     assert "q" in map(chr, found[0].code_points)
 
 
+@pytest.mark.parametrize(
+    ("options", "places"),
+    [
+        ({"split": ALL, "minimum_count": 2}, [50_000]),
+        ({}, [90_200, 96_500]),  # in the validation split once, then in train; in the test split
+    ],
+)
+@pytest.mark.usefixtures("fine")
+def test_shards_with_symbols_that_are_no_longer_unknown_are_not_taken_over(
+    tmp_path: Path, options: dict[str, object], places: list[int]
+) -> None:
+    """Their index in them is that of the unknown symbol then, and of the new one now."""
+    text = words(100_000)
+    for place in places:
+        text = f"{text[:place]}q{text[place + 1 :]}"
+    path = write(tmp_path, text)
+    assert "q" not in map(chr, prepared(path, **options).vocabulary.code_points)
+    write(tmp_path, text + words(500, seed=1) + "q" * 3)
+    found = told_by(prepared(path, **options))
+    shutil.rmtree(cache_folder())
+    assert told_by(prepared(path, **options)) == found
+    assert not any(split.unknown for split in found[2].values())
+
+
+@pytest.mark.usefixtures("fine")
+def test_a_start_reads_no_more_of_many_chunks_than_it_needs(tmp_path: Path) -> None:
+    path = write(tmp_path, words(28_000, letters="가나다\n"))
+    expected = told_by(prepared(path))
+    (entry,) = (cache_folder() / "corpora").iterdir()
+    described = (entry / "corpus.json").read_text(encoding="utf-8")
+    assert described.count("가") == 1  # in the vocabulary
+    assert (entry / "chunks.json").read_text(encoding="utf-8").count("가") > 40
+    (entry / "chunks.json").unlink()
+    assert told_by(prepared(path)) == expected
+    with path.open("a", encoding="utf-8") as file:
+        file.write("가나" * 5000)
+    assert decoded(prepared(path)) == path.read_text(encoding="utf-8")
+
+
 def test_a_text_that_does_not_fit_on_the_disk_is_refused_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    with pytest.raises(DataError, match=r"needs 0\.0 GB of disk, 0\.0 GB are free"):
-        prepared(write(tmp_path, words(5000)))
+    data = DataConfig(path=str(write(tmp_path, words(5000))))
+    for keep, variable in ((True, "CHARLM_CACHE"), (False, "TMPDIR")):
+        with pytest.raises(DataError, match=r"needs 0\.0 GB of disk, 0\.0 GB are free") as caught:
+            corpus.prepare(data, corpus.survey(data), keep=keep)
+        assert f"set {variable} to a folder with room" in caught.value.advice
 
 
 # ---- huge ---------------------------------------------------------------------------------------
@@ -475,7 +612,6 @@ def test_huge_texts_are_counted_on_a_sample_and_hold_little_out(
 ) -> None:
     monkeypatch.setattr(splits, "HUGE", 20_000)
     monkeypatch.setattr(splits, "HELD_OUT", 700)
-    monkeypatch.setattr(building, "HUGE", 20_000)
     monkeypatch.setattr(building, "SAMPLED", 4)
     text = words(30_000)
     rare = text[:3000] + "z" + text[3001:]  # in the second chunk, which is none of the sample
@@ -484,3 +620,12 @@ def test_huge_texts_are_counted_on_a_sample_and_hold_little_out(
     assert encoded.train.unknown == {"z": 1}
     limited = prepared(write(tmp_path, rare), held_out_limit=800)
     assert limited.splits["test"].characters == 800
+
+
+def test_a_huge_text_is_another_than_the_same_text_that_is_cut_as_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, words(5000))
+    before = prepared(path).fingerprint
+    monkeypatch.setattr(splits, "HUGE", 4000)
+    assert prepared(path).fingerprint != before

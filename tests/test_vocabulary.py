@@ -1,3 +1,4 @@
+import pickle
 import unicodedata
 from dataclasses import replace
 
@@ -138,6 +139,16 @@ def test_vocabularies_survive_json() -> None:
         older = {key: value for key, value in vocabulary.to_json().items() if key != "end"}
         assert Vocabulary.from_json(older) == vocabulary
         assert Vocabulary.from_json(vocabulary.to_json()) == vocabulary
+
+
+def test_the_table_of_a_vocabulary_is_not_handed_to_other_processes() -> None:
+    vocabulary = vocabulary_of("héllo ☃")
+    expected = vocabulary.encode("hello").tolist()
+    content = pickle.dumps(vocabulary)
+    assert len(content) < 1000
+    handed_over = pickle.loads(content)
+    assert handed_over == vocabulary
+    assert handed_over.encode("hello").tolist() == expected
 
 
 @pytest.mark.parametrize(

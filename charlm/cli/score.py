@@ -116,7 +116,8 @@ def _scored(
     with terminal.ScoringProgress(size_of(file) if file else None) as progress:
         tell = progress.advanced
         if file is not None:
-            pieces, data = pieces_of(file, loaded.vocabulary), loaded.checkpoint.config.data
+            data = loaded.checkpoint.config.data
+            pieces = pieces_of(file, loaded.vocabulary, data)
             return score_pieces(
                 read, loaded.vocabulary, pieces, window, data=data, each=each, advanced=tell
             )

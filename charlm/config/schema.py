@@ -45,7 +45,9 @@ class DataConfig(Section):
     normalize: Literal["none", "nfc", "nfd"] = "none"
     split: list[Fraction] = Field(default=[0.9, 0.05, 0.05], min_length=3, max_length=3)
     held_out_limit: Annotated[int, between(0, 10**12)] = 0
-    """At most so many characters in the validation and in the test split; 0: no limit."""
+    """At most so many characters in the validation and in the test split; 0: no limit, but
+    10,000,000 in a text above 10 GiB. Records it limits to shares of about that size: they get
+    smaller as the text grows, and records move from these splits to the train split."""
     minimum_count: Annotated[int, between(1, 10**9)] = 1
     unknown: bool = True
     """Whether the vocabulary has a symbol for what it does not know."""

@@ -25,6 +25,7 @@ from charlm.runs.checkpoint import Checkpoint
 from charlm.text import compressed, corpus
 from charlm.text.compressed import BLOCK, cannot_read
 from charlm.text.corpus import Corpus
+from charlm.text.objects import JSON_LINES, PARQUET, as_lines, texts_in
 from charlm.text.reading import normalizable
 from charlm.text.records import in_stream
 from charlm.text.sizes import TextSize
@@ -33,6 +34,9 @@ from charlm.text.vocabulary import Symbols, Vocabulary, as_bytes
 RUNNING_TEXT = DataConfig()
 SEGMENT = 1 << 22
 """Symbols that are scored at a time, each segment after a warm-up on the text before it."""
+
+Given = str | bytes | list[str]
+"""What a text comes in: pieces of it, or several texts that are a record or a line each."""
 
 Segments = Callable[[Symbols, Tensor], object]
 """Is given each segment's symbols and their surprisals in nats, [N] each."""
@@ -93,7 +97,7 @@ def network(model: CharModel) -> Reader:
 def score_pieces(
     read: Reader,
     vocabulary: Vocabulary,
-    pieces: Iterable[str | bytes],
+    pieces: Iterable[Given],
     window: int = 0,
     *,
     data: DataConfig = RUNNING_TEXT,
@@ -172,8 +176,19 @@ def _finite(score: Score) -> Score:
     return score
 
 
-def pieces_of(file: str, vocabulary: Vocabulary) -> Iterator[str | bytes]:
-    """Read a file, compressed or not, or stdin for "-", piece by piece. Raises: DataError."""
+def pieces_of(
+    file: str, vocabulary: Vocabulary, data: DataConfig = RUNNING_TEXT
+) -> Iterator[Given]:
+    """Read a file, compressed or not, or stdin for "-", piece by piece.
+
+    data: where it names a field, a file of objects is read as the texts in that field; any other
+        file and stdin are text.
+
+    Raises: DataError.
+    """
+    if data.field and compressed.suffix_inside(Path(file)) in (JSON_LINES, PARQUET):
+        yield from texts_in(Path(file), data)
+        return
     decoder, position, held = codecs.getincrementaldecoder("utf-8")(), 0, 0
     try:
         for block in _blocks(file):
@@ -199,7 +214,7 @@ def pieces_of(file: str, vocabulary: Vocabulary) -> Iterator[str | bytes]:
 
 def size_of(file: str) -> int | None:
     """Return a file's bytes; None where they come as they come, or are compressed."""
-    if compressed.is_compressed(Path(file)):
+    if compressed.is_compressed(Path(file)) or compressed.suffix_inside(Path(file)) == PARQUET:
         return None
     try:
         status = Path(file).stat()
@@ -217,22 +232,20 @@ def _blocks(file: str) -> Iterator[bytes]:
 
 
 def _encoded(
-    vocabulary: Vocabulary, pieces: Iterable[str | bytes], data: DataConfig, tally: Tally
+    vocabulary: Vocabulary, pieces: Iterable[Given], data: DataConfig, tally: Tally
 ) -> Iterator[Symbols]:
     """Encode pieces of text, and count, behind the last, what they hold."""
-    size, unknown = TextSize(vocabulary), 0
-    given: Iterator[str | bytes] = (
-        as_bytes(piece) if vocabulary.unit == "byte" and isinstance(piece, str) else piece
-        for piece in pieces
-    )
+    size, unknown, is_byte = TextSize(vocabulary), 0, vocabulary.unit == "byte"
     if vocabulary.end is not None:
+        given = (as_bytes(one) if is_byte and isinstance(one, str) else one for one in pieces)
         for records in filter(None, in_stream(given, data)):
             size.add_records(records, counts_ends=data.records != "files")
             known = (vocabulary.unknown_in(one) for one in records if isinstance(one, str))
             unknown += sum(sum(found.values()) for found in known)
             yield vocabulary.encode_records(records)
-        given = iter(())
-    for piece in normalizable(given, vocabulary):
+        pieces = ()
+    running = (as_lines(one) if isinstance(one, list) else one for one in pieces)
+    for piece in normalizable((as_bytes(one) if is_byte else one for one in running), vocabulary):
         size.add(piece)
         unknown += sum(vocabulary.unknown_in(piece).values()) if isinstance(piece, str) else 0
         yield vocabulary.encode(piece)

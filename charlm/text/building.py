@@ -15,7 +15,7 @@ import numpy as np
 
 from charlm.config.schema import DataConfig
 from charlm.errors import DataError
-from charlm.files import writable
+from charlm.files import cache_folder, writable
 from charlm.text.chunks import Chunk, plan, with_contents
 from charlm.text.counting import SymbolCounter
 from charlm.text.cutting import Cutting
@@ -23,7 +23,7 @@ from charlm.text.encoding import Counted, Counting, Earlier, Encoding, ToEncode
 from charlm.text.records import no_separator
 from charlm.text.shards import Shard, sync
 from charlm.text.sizes import shorter
-from charlm.text.splits import HUGE, SAMPLED, SPLITS, Split, TextStats
+from charlm.text.splits import SAMPLED, SPLITS, Split, TextStats
 from charlm.text.vocabulary import BYTES, BYTES_IN_RECORDS, Vocabulary
 from charlm.text.workers import Workers, workers
 
@@ -69,12 +69,14 @@ class EarlierText:
 
     def shards(self, vocabulary: Vocabulary) -> dict[str, Earlier]:
         """Return the shards, by their source, whose symbols have the same indices in another
-        vocabulary: characters that are added at its end move none."""
-        own = self.built.vocabulary
+        vocabulary: characters that are added at its end move none. What was unknown must be so
+        still: the first character that is added has the index that was the unknown symbol's."""
+        own, known = self.built.vocabulary, {*map(chr, vocabulary.code_points)}
         found = {}
         for number, shard in enumerate(self.built.shards):
             indices = vocabulary.indices_of(shard.symbols)
-            if np.array_equal(own.indices_of(shard.symbols), indices):
+            is_unknown = all(known.isdisjoint(counts) for counts in shard.unknown)
+            if is_unknown and np.array_equal(own.indices_of(shard.symbols), indices):
                 found[shard.source] = Earlier(self.folder, number, shard)
         return found
 
@@ -93,8 +95,11 @@ def build(
     earlier: of which shards are taken over. kept: a folder where each step is kept until the last
         is done, so that a next start goes on there. advanced: is told how far it is.
 
-    Raises: DataError for a text that is no UTF-8 or has changed, and for an empty split.
+    Raises: DataError for a text that is no UTF-8 or has changed, for an empty split, and for a
+        separator that is not in it.
     """
+    if data.records == "separator" and not any(one.separators for one in text.measured.values()):
+        raise no_separator(data)
     chunks, cutting = plan(text, data), Cutting.of(data, text)
     train = [] if data.unit == "byte" else _to_count(chunks, cutting, text)
     progress = _Progress(sum(chunk.size for chunk in [*train, *chunks]), advanced)
@@ -131,10 +136,11 @@ def _refuse_no_room(
     free = shutil.disk_usage(folder).free
     there = sum(path.stat().st_size for path in folder.glob("*.bin"))  # of a start that was killed
     if needed > free + there:
+        variable = "CHARLM_CACHE" if folder.is_relative_to(cache_folder()) else "TMPDIR"
         raise DataError(
             f"the encoded text needs {needed / 1e9:,.1f} GB of disk, {free / 1e9:,.1f} GB are free "
             f"in {folder.parent}",
-            "set CHARLM_CACHE to a folder with room, or use less text",
+            f"set {variable} to a folder with room, or use less text",
         )
 
 
@@ -153,7 +159,7 @@ def _synced(folder: Path, made: Iterable[Shard]) -> list[Shard]:
 def _to_count(chunks: Sequence[Chunk], cutting: Cutting, text: TextStats) -> list[Chunk]:
     """Return the chunks with the train split; of a huge text, a sample that is evenly spaced."""
     train = [chunk for chunk in chunks if cutting.has_train(chunk)]
-    if text.size <= HUGE or len(train) <= SAMPLED:
+    if not text.is_huge or len(train) <= SAMPLED:
         return train
     return [train[number * len(train) // SAMPLED] for number in range(SAMPLED)]
 
@@ -197,6 +203,8 @@ def _vocabulary(data: DataConfig, counted: Sequence[Counted]) -> Vocabulary:
         counter.merge(one.symbols, one.counts)
     if data.unit == "jamo" or data.normalize == "nfd":
         counter.decompose()
+    if has_end and not counter.order:
+        raise _none_in("train")
     kept = counter.kept(data.minimum_count)
     if not kept:
         raise DataError(
@@ -222,15 +230,18 @@ def _splits(shards: Sequence[Shard]) -> dict[str, Split]:
 
 
 def _check_records(data: DataConfig, shards: Sequence[Shard]) -> None:
-    """Tell what was left out. Raises: DataError for an empty split, or no separator."""
-    if data.records == "separator" and not any(shard.separators for shard in shards):
-        raise no_separator(data)
+    """Tell what was left out. Raises: DataError for an empty split."""
     for number, name in enumerate(SPLITS):
         filled = any(shard.totals[number][1] for shard in shards)
         if not filled and (number == 0 or data.split[number]):
-            raise DataError(
-                f"none of the records falls into the {name} split",
-                f"use more records, or a split such as {[1.0, 0.0, 0.0]} without one",
-            )
+            raise _none_in(name)
     if empty := sum(shard.empty for shard in shards):
         log.warning(f"{empty:,} empty records are left out")
+
+
+def _none_in(split: str) -> DataError:
+    """Make the error for a split without a record."""
+    return DataError(
+        f"none of the records falls into the {split} split",
+        f"use more records, or hold none out: data.split={[1.0, 0.0, 0.0]}",
+    )

@@ -38,7 +38,7 @@ class Chunk:
     @property
     def size(self) -> int:
         """How many bytes it has."""
-        return sum(piece.stop - piece.start for _, piece in self.pieces)
+        return sum(piece.size for _, piece in self.pieces)
 
     @property
     def digest(self) -> str:
@@ -55,12 +55,11 @@ def plan(text: TextStats, data: DataConfig) -> list[Chunk]:
     room = 0
     for file in text.files:
         for piece in text.measured[file].pieces:
-            size = piece.stop - piece.start
-            if not groups or (size > room and _may_begin(file, piece, data)):
+            if not groups or (piece.size > room and _may_begin(file, piece, data)):
                 groups.append([])
                 room = measuring.PIECE
             groups[-1].append((file, piece))
-            room -= size
+            room -= piece.size
     sizes = [sum(piece.characters for _, piece in group) for group in groups]
     begins = [0, *accumulate(sizes)]
     return [Chunk(n, begins[n], tuple(group)) for n, group in enumerate(groups)]
@@ -149,7 +148,7 @@ def _decoded(file: Path, piece: Piece, content: bytes) -> str:
 def running_text(chunk: Chunk, data: DataConfig) -> str | bytes:
     """Return a chunk as one text; of objects, a line of it for each. Raises: DataError."""
     found = [
-        given if isinstance(given, str | bytes) else "".join(f"{text}\n" for text in given)
+        given if isinstance(given, str | bytes) else objects.as_lines(given)
         for _, given in texts_of(chunk, data)
     ]
     if data.unit == "byte":

@@ -30,8 +30,10 @@ def suffix_inside(file: Path) -> str:
     return inside.suffix.lower()
 
 
-def blocks(file: Path) -> Iterator[bytes]:
+def blocks(file: Path, advanced: Callable[[int], object] | None = None) -> Iterator[bytes]:
     """Yield what is in a file, block by block.
+
+    advanced: is told how many more bytes of the file itself, compressed or not, are done.
 
     Raises: DataError where it cannot be read, is a device, or is compressed and damaged.
     """
@@ -40,7 +42,14 @@ def blocks(file: Path) -> Iterator[bytes]:
             mode = file.stat().st_mode
             if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
                 raise OSError(0, "it is a device, and may never end")
-            yield from _inside(file, raw)
+            done = 0
+            for block in _inside(file, raw):
+                yield block
+                if advanced:
+                    advanced(raw.tell() - done)
+                    done = raw.tell()
+            if advanced and raw.tell() > done:
+                advanced(raw.tell() - done)
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
         raise _damaged(file, error) from None
     except OSError as error:

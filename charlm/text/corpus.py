@@ -14,12 +14,11 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from pydantic import TypeAdapter, ValidationError
 
 from charlm.config.schema import DataConfig
 from charlm.errors import CheckpointError, DataError
@@ -31,13 +30,11 @@ from charlm.files import (
     sweep,
     sync_folder,
     writable,
-    write_synced,
 )
-from charlm.text import sources
-from charlm.text.building import Advanced, Built, EarlierText, build, watcher
-from charlm.text.encoding import Counted
+from charlm.text import description, sources
+from charlm.text.building import Advanced, EarlierText, build, watcher
+from charlm.text.description import DESCRIBED
 from charlm.text.measuring import Reading, measure
-from charlm.text.shards import Shard
 from charlm.text.splits import Split, TextStats
 from charlm.text.symbols import UNFINISHED, SymbolFile, set_aside
 from charlm.text.vocabulary import Vocabulary
@@ -46,10 +43,13 @@ FORMAT = 1
 """Of the fingerprint; a change would make every earlier run refuse its text."""
 YOUNGER = {"records", "separator", "field"}
 """Keys that earlier fingerprints lack: at their defaults they are left out of it."""
-LAYOUT = 5
+RECORDS, HUGE_TEXT = "records 2", "huge"
+"""Stand in the fingerprints of records and of huge texts, whose splits were others in earlier
+versions."""
+LAYOUT = 6
 """Of the files in the cache."""
-DESCRIBED, TRIES = "corpus.json", 3
-"""Tries: to publish a text, while other processes do so, too."""
+TRIES = 3
+"""To publish a text, while other processes do so, too."""
 
 log = logging.getLogger(__name__)
 
@@ -109,21 +109,19 @@ def prepare(
     Raises: DataError for a text that is no UTF-8, an empty split, a full or read-only disk.
     """
     advanced = advanced or watcher()
-    options = _options(data)
-    key = json.dumps([FORMAT, text.digest, options], sort_keys=True)
-    fingerprint = hashlib.sha256(key.encode()).hexdigest()
+    fingerprint = _fingerprint(data, text)
     folder = cache_folder() / "corpora" / f"{fingerprint[:24]}-{LAYOUT}"
     if (found := _cached(folder, fingerprint)) is not None:
         return found
     try:
         if not keep:
             with tempfile.TemporaryDirectory(prefix=UNFINISHED) as name:
-                _describe(Path(name), fingerprint, build(Path(name), data, text, advanced=advanced))
+                built = build(Path(name), data, text, advanced=advanced)
+                description.write(Path(name), fingerprint, built)
                 found = _open(Path(name), fingerprint)
                 found.symbols.map_all()  # a mapped file outlives its name
                 return found
-        parent = writable(folder.parent)
-        sweep(parent, f"{UNFINISHED}*")
+        writable(folder.parent)
         with _lock(writable(cache_folder() / "locks") / f"{folder.name}.lock"):
             if (found := _cached(folder, fingerprint)) is not None:
                 return found
@@ -136,6 +134,14 @@ def prepare(
             f"the encoded text in {folder} is damaged: {error}",
             "delete that folder; it is made again from the text",
         ) from None
+
+
+def _fingerprint(data: DataConfig, text: TextStats) -> str:
+    """Return a digest of all that an encoded text depends on."""
+    marks = {RECORDS: data.records != "none", HUGE_TEXT: text.is_huge}
+    found = [FORMAT, text.digest, _options(data), *(mark for mark in marks if marks[mark])]
+    key = json.dumps(found, sort_keys=True)
+    return hashlib.sha256(key.encode()).hexdigest()
 
 
 def _options(data: DataConfig) -> dict[str, Any]:
@@ -178,6 +184,8 @@ def _encode(
 ) -> None:
     """Encode a text into a folder with a fixed name, so that a start that is killed is no loss."""
     unfinished = writable(folder.with_name(UNFINISHED + folder.name))
+    unfinished.touch()  # no other process takes it for abandoned
+    sweep(folder.parent, f"{UNFINISHED}*", spared=unfinished)
     kept = unfinished / "kept"
     latest = cache_folder() / "latest" / _named(data)
     try:
@@ -185,7 +193,7 @@ def _encode(
             unfinished, data, text, earlier=_earlier(latest), kept=kept, advanced=advanced
         )
         shutil.rmtree(kept, ignore_errors=True)
-        _describe(unfinished, fingerprint, built)
+        description.write(unfinished, fingerprint, built)
         _publish(unfinished, folder, fingerprint)
         if len(built.shards) > 1:
             replace(writable(latest.parent) / latest.name, folder.name.encode())
@@ -210,12 +218,9 @@ def _earlier(latest: Path) -> EarlierText | None:
         folder = cache_folder() / "corpora" / Path(read_regular(latest, 100).decode()).name
         if not folder.name.endswith(f"-{LAYOUT}"):
             return None
-        described = _read(folder)
-        vocabulary = Vocabulary.from_json(described.vocabulary)
+        return EarlierText(folder, description.read_all(folder))
     except (OSError, ValueError, CheckpointError):
         return None
-    built = Built(vocabulary, described.splits, described.shards, described.counted)
-    return EarlierText(folder, built)
 
 
 def _publish(temporary: Path, folder: Path, fingerprint: str) -> None:
@@ -233,34 +238,9 @@ def _publish(temporary: Path, folder: Path, fingerprint: str) -> None:
     sync_folder(folder.parent)
 
 
-@dataclass(frozen=True)
-class _Described:
-    """What corpus.json holds."""
-
-    fingerprint: str
-    vocabulary: dict[str, Any]
-    splits: dict[str, Split]
-    shards: list[Shard]
-    counted: list[Counted]
-
-
-_described = TypeAdapter(_Described)
-
-
-def _read(folder: Path) -> _Described:
-    """Read what an encoded text is. Raises: OSError, ValueError: damaged."""
-    check, _, text = read_regular(folder / DESCRIBED).partition(b"\n")
-    if check.decode("ascii", "replace") != hashlib.sha256(text).hexdigest():
-        raise ValueError(f"the SHA-256 of {DESCRIBED} is not the one that was written")
-    try:
-        return _described.validate_json(text)
-    except ValidationError as error:
-        raise ValueError(f"{DESCRIBED} cannot be read: {error}") from None
-
-
 def _open(folder: Path, fingerprint: str) -> Corpus:
     """Open an encoded text. Raises: OSError, ValueError: damaged."""
-    described = _read(folder)
+    described = description.read(folder)
     try:
         vocabulary = Vocabulary.from_json(described.vocabulary)
         count = described.splits["test"].stop
@@ -272,13 +252,3 @@ def _open(folder: Path, fingerprint: str) -> Corpus:
     if len(symbols) != count:
         raise ValueError(f"{DESCRIBED} tells of {count:,} symbols, and there are {len(symbols):,}")
     return Corpus(vocabulary, symbols, described.splits, fingerprint)
-
-
-def _describe(folder: Path, fingerprint: str, built: Built) -> None:
-    """Write corpus.json, the last file of an encoded text."""
-    counted = built.counted if len(built.shards) > 1 else []  # they are for when it has grown
-    vocabulary = built.vocabulary.to_json()
-    described = _Described(fingerprint, vocabulary, built.splits, built.shards, counted)
-    content = json.dumps(asdict(described)).encode("utf-8")
-    write_synced(folder / DESCRIBED, hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
-    sync_folder(folder)

@@ -15,11 +15,10 @@ from charlm.text.vocabulary import is_decomposed
 
 @dataclass(frozen=True)
 class RecordsOf:
-    """The records of a chunk. splits: those of each. separators, empty: how many it has, and how
-    many records were left out because nothing is in them."""
+    """The records of a chunk. splits: those of each. empty: how many were left out because nothing
+    is in them."""
 
     splits: tuple[list[Any], list[Any], list[Any]]
-    separators: int
     empty: int
 
 
@@ -68,13 +67,10 @@ class Cutting:
         """Return the records of each split."""
         assert self.shares is not None
         found: list[Any] = []
-        separators = 0
         for _, given in texts_of(chunk, self.data):
-            records, count = records_in(given, self.data)
-            found += records
-            separators += count
+            found += records_in(given, self.data)
         filled = [record for record in found if record]
-        return RecordsOf(self.shares.place(filled), separators, len(found) - len(filled))
+        return RecordsOf(self.shares.place(filled), len(found) - len(filled))
 
     def _cuts(self, chunk: Chunk) -> Sequence[int]:
         return [max(-1, min(chunk.characters, end - chunk.first)) for end in self.ends[:2]]

@@ -144,14 +144,14 @@ class Encoding:
 
     def _encode(self, chunk: Chunk, source: str, counted: str | None) -> Shard:
         parts = [_Part(self.vocabulary, sees=counted is None) for _ in range(3)]
-        separators = empty = 0
+        empty = 0
         if self.cutting.shares is None:
             for part, text in zip(parts, self.cutting.texts(chunk), strict=True):
                 for piece in reading.normalizable(reading.in_blocks(text), self.cutting.data):
                     part.add(piece)
         else:
             found = self.cutting.records(chunk)
-            separators, empty = found.separators, found.empty
+            empty = found.empty
             if chunk.number == 0:
                 parts[0].begin()
             for part, records in zip(parts, found.splits, strict=True):
@@ -174,7 +174,6 @@ class Encoding:
             unknown,
             "".join(sorted(distinct)),
             empty,
-            separators,
         )
 
     def _units(self, counted: str) -> str:

@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from charlm.config.schema import DataConfig
-from charlm.files import cache_folder, read_regular, replace, writable
+from charlm.files import cache_folder, read_regular, replace, with_digest, without_digest, writable
 from charlm.text import objects
 from charlm.text.compressed import BLOCK, blocks, cannot_read, suffix_inside
 
@@ -39,6 +39,7 @@ class Piece:
 
     start, stop: in bytes of what is in the file, decompressed (Parquet: numbers of row groups).
     characters: of its text. digest: its SHA-256, in hexadecimal. last: whether the file ends there.
+    size: in bytes of what is read of it (Parquet: of its texts in UTF-8, a line's end behind each).
     """
 
     start: int
@@ -46,14 +47,17 @@ class Piece:
     characters: int
     digest: str
     last: bool
+    size: int
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a pass over a file tells. digest: the SHA-256 of what is in it, in hexadecimal."""
+    """What a pass over a file tells. digest: the SHA-256 of what is in it, in hexadecimal.
+    separators: how many separators of records it has."""
 
     digest: str
     pieces: tuple[Piece, ...]
+    separators: int = 0
 
     @property
     def characters(self) -> int:
@@ -71,22 +75,26 @@ def measure(
     """Measure a file, and remember it in the cache by path, size and time of change, as git's
     index does.
 
-    advanced: is told how many more bytes have been read. Raises: DataError.
+    advanced: is told how many more bytes of the file itself, compressed or not, are done.
+
+    Raises: DataError.
     """
     memory = _memory(file, data)
     try:
-        return _recalled(read_regular(memory, LARGEST_MEMORY))
+        found = _recalled(read_regular(memory, LARGEST_MEMORY))
     except (OSError, ValueError, TypeError):  # none, or torn: measured again
         pass
+    else:
+        advanced(file.stat().st_size)
+        return found
     if data.field and suffix_inside(file) == objects.PARQUET:
-        found = _measure_parquet(file, data)
+        found = _measure_parquet(file, data, advanced)
     else:
         found = _measure(file, data, advanced)
     if keep and _is_settled(file) and memory == _memory(file, data):
-        body = json.dumps([found.digest, [astuple(piece) for piece in found.pieces]]).encode()
+        body = json.dumps(astuple(found)).encode()
         with contextlib.suppress(OSError):  # two processes may do so at once: either is right
-            content = hashlib.sha256(body).hexdigest().encode() + b"\n" + body
-            replace(writable(memory.parent) / memory.name, content)
+            replace(writable(memory.parent) / memory.name, with_digest(body))
     return found
 
 
@@ -98,11 +106,8 @@ def forget(file: Path, data: DataConfig) -> None:
 
 def _recalled(content: bytes) -> Measured:
     """Read what is remembered. Raises: ValueError, TypeError: it is not what was written."""
-    check, _, body = content.partition(b"\n")
-    if check.decode("ascii", "replace") != hashlib.sha256(body).hexdigest():
-        raise ValueError
-    digest, pieces = json.loads(body)
-    return Measured(digest, tuple(Piece(*piece) for piece in pieces))
+    digest, pieces, separators = json.loads(without_digest(content))
+    return Measured(digest, tuple(Piece(*piece) for piece in pieces), separators)
 
 
 def _is_settled(file: Path) -> bool:
@@ -129,7 +134,7 @@ class _Pieces:
     """Cuts a file that comes in blocks into pieces."""
 
     def __init__(self, file: Path, data: DataConfig) -> None:
-        self._file, self._data, self._borders = file, data, Borders(data)
+        self._file, self._data, self.borders = file, data, Borders(data)
         self._hasher, self._start, self._stop, self._characters = hashlib.sha256(), 0, 0, 0
         self._held: list[bytes] = []
         self.found: list[Piece] = []
@@ -138,7 +143,7 @@ class _Pieces:
         """Take the next block."""
         if self._stop == 0 and self._data.unit != "byte" and block.startswith(BYTE_ORDER_MARK):
             self._characters -= 1
-        border = self._borders.last_in(block)
+        border = self.borders.last_in(block)
         if border and self._stop + border - self._start >= PIECE:
             self._extend(block[:border])
             self.end(last=False)
@@ -161,7 +166,8 @@ class _Pieces:
             self._characters, self._held = sum(len(text) + 1 for text in texts), []
         if self._stop > self._start or last:
             digest = self._hasher.hexdigest()
-            self.found.append(Piece(self._start, self._stop, self._characters, digest, last))
+            size = self._stop - self._start
+            self.found.append(Piece(self._start, self._stop, self._characters, digest, last, size))
         self._hasher, self._start, self._characters = hashlib.sha256(), self._stop, 0
 
 
@@ -170,7 +176,7 @@ def _measure(file: Path, data: DataConfig, advanced: Callable[[int], object]) ->
     if data.field:
         objects.refuse_others(file)
     with ThreadPoolExecutor(1) as beside:  # starts a thread only for what it is given
-        for number, block in enumerate(blocks(file)):
+        for number, block in enumerate(blocks(file, advanced)):
             # Both digests of the same bytes at once: two cores, and hashing holds no lock.
             if not number and len(block) < BLOCK:
                 whole.update(block)
@@ -179,30 +185,31 @@ def _measure(file: Path, data: DataConfig, advanced: Callable[[int], object]) ->
                 under_way = beside.submit(whole.update, block)
                 pieces.add(block)
                 under_way.result()
-            advanced(len(block))
     pieces.end(last=True)
-    return Measured(whole.hexdigest(), tuple(pieces.found))
+    return Measured(whole.hexdigest(), tuple(pieces.found), pieces.borders.separators)
 
 
-def _measure_parquet(file: Path, data: DataConfig) -> Measured:
+def _measure_parquet(file: Path, data: DataConfig, advanced: Callable[[int], object]) -> Measured:
     whole = hashlib.sha256()
-    for block in blocks(file):
+    for block in blocks(file, advanced):
         whole.update(block)
     pieces = []
     groups = objects.row_groups(file)
     for number in range(groups):
         texts = objects.from_row_group(file, number, data)
         characters, digest = sum(len(text) + 1 for text in texts), objects.digest(texts)
-        pieces.append(Piece(number, number + 1, characters, digest, number == groups - 1))
+        size = sum(len(text.encode("utf-8")) + 1 for text in texts)
+        last = number == groups - 1
+        pieces.append(Piece(number, number + 1, characters, digest, last, size))
     return Measured(whole.hexdigest(), tuple(pieces))
 
 
 class Borders:
-    """Finds where a file may be cut."""
+    """Finds where a file may be cut. separators: how many separators of records were seen."""
 
     def __init__(self, data: DataConfig) -> None:
         self._find: Callable[[bytes], int] = _character_border
-        self._separator, self._carry = b"", b""
+        self._separator, self._carry, self.separators = b"", b"", 0
         if data.field or data.records == "lines":
             self._find = lambda block: block.rfind(b"\n") + 1
         elif data.records == "separator":
@@ -222,6 +229,7 @@ class Borders:
         """Find the end of the last separator, from left to right: it may overlap with itself."""
         content = self._carry + block
         *found, rest = content.split(self._separator)
+        self.separators += len(found)
         overlap = len(self._separator) - 1
         self._carry = rest[max(0, len(rest) - overlap) :] if overlap else b""
         return len(block) - len(rest) if found else 0
@@ -273,8 +281,3 @@ class Reading:
         """Tell that so many more bytes have been read."""
         self._done += size
         self._advanced(self._done, max(self._total, self._done))
-
-
-def piece_sizes(pieces: tuple[Piece, ...]) -> Iterator[int]:
-    """Yield the bytes of pieces."""
-    return (piece.stop - piece.start for piece in pieces)

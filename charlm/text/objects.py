@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,29 @@ def refuse_others(file: Path) -> None:
             f"{file} is neither .jsonl nor .parquet, but data.field names a field",
             "name such files only, or leave data.field empty",
         )
+
+
+def texts_in(file: Path, data: DataConfig) -> Iterator[list[str]]:
+    """Yield the texts of a file's objects, some at a time. Raises: DataError."""
+    refuse_others(file)
+    if suffix_inside(file) == PARQUET:
+        for number in range(row_groups(file)):
+            yield from_row_group(file, number, data)
+        return
+    held, start = [b""], 0
+    for block in blocks(file):
+        border = block.rfind(b"\n") + 1
+        held.append(block[:border] if border else block)
+        if border:
+            content = b"".join(held)
+            yield from_json_lines(file, content, data, start)
+            held, start = [block[border:]], start + len(content)
+    yield from_json_lines(file, b"".join(held), data, start)
+
+
+def as_lines(texts: Iterable[str]) -> str:
+    """Join texts into one, a line for each."""
+    return "".join(f"{text}\n" for text in texts)
 
 
 def from_json_lines(file: Path, content: bytes, data: DataConfig, start: int) -> list[str]:

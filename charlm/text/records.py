@@ -1,17 +1,22 @@
 """Records: a text that is a list of texts, each with an end of its own and in one split as a whole.
 
-A record's split is decided by a hash of its content: duplicates are never on both sides of a split,
-a sorted list is no problem, and what has been added to a text moves no record to another split.
+A record's split is decided by a hash of its content, in the normal form that it is read in:
+duplicates are never on both sides of a split, a sorted list is no problem, and what is added to a
+text moves no record to another split. There is one exception: `data.held_out_limit`, which a text
+above 10 GiB always has, limits the held-out splits to shares that get smaller as the text grows;
+records move from them to the train split then.
 """
 
 import hashlib
+import unicodedata
+from collections import Counter as Tally
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from charlm.config.schema import DataConfig
 from charlm.errors import DataError
-from charlm.text.vocabulary import as_bytes
+from charlm.text.vocabulary import as_bytes, is_decomposed
 
 Record = str | bytes
 
@@ -20,72 +25,108 @@ Record = str | bytes
 class Shares:
     """Which hashes, as fractions of all, go to which split: up to `train` to the train split, from
     there up to `validation` to the validation split, from `test` on to the test split, and what is
-    between to the train split, too (so that a limit moves records to the train split only)."""
+    between to the train split, too (so that a limit moves records to the train split only).
+
+    form: the normal form of what is hashed; None: as it is.
+    """
 
     train: float
     validation: float
     test: float
+    form: Literal["NFC", "NFD"] | None = None
 
     @classmethod
     def of(cls, data: DataConfig, characters: int, limit: int) -> "Shares":
         """Return the shares of a configuration. limit: characters in each held-out split."""
         train, validation, test = data.split
         most = limit / max(characters, 1)
-        return cls(train, train + min(validation, most), 1.0 - min(test, most))
+        form: Literal["NFC", "NFD"] | None = None
+        if data.unit != "byte" and (data.unit == "jamo" or data.normalize != "none"):
+            form = "NFD" if is_decomposed(data.unit, data.normalize) else "NFC"
+        return cls(train, train + min(validation, most), 1.0 - min(test, most), form)
 
     def place(self, records: Iterable[Record]) -> tuple[list[Any], list[Any], list[Any]]:
-        """Return the records of each split; the train split's in the order of their hashes."""
+        """Return the records of each split; the train split's in the order of their hashes, those
+        of duplicates apart from each other."""
         train: list[tuple[bytes, Record]] = []
         validation: list[Record] = []
         test: list[Record] = []
+        copies: Tally[bytes] = Tally()
         for record in records:
-            digest = hashlib.blake2b(as_bytes(record), digest_size=8).digest()
+            digest = self._hash(record)
             at = (int.from_bytes(digest, "big") >> 11) / 2**53  # exact, and below 1
             if self.train <= at < self.validation:
                 validation.append(record)
             elif at >= self.test and at >= self.train:
                 test.append(record)
             else:
-                train.append((digest, record))
+                copy = copies[digest]
+                copies[digest] += 1
+                train.append((_digest(b"%d " % copy + digest) if copy else digest, record))
         train.sort(key=lambda pair: pair[0])
         return [record for _, record in train], validation, test
 
+    def _hash(self, record: Record) -> bytes:
+        """Hash a record in the form that the vocabulary sees."""
+        if self.form and isinstance(record, str) and not record.isascii():
+            record = unicodedata.normalize(self.form, record)
+        return _digest(as_bytes(record))
 
-def records_in(given: Sequence[str] | str | bytes, data: DataConfig) -> tuple[list[Any], int]:
-    """Cut what is in a piece of a file into records; return how many separators there are, too."""
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=8).digest()
+
+
+def records_in(given: Sequence[str] | str | bytes, data: DataConfig) -> list[Any]:
+    """Cut what is in a piece of a file into records."""
     if not isinstance(given, str | bytes):
         texts = list(given)
-        return ([text.encode() for text in texts] if data.unit == "byte" else texts), 0
+        return [text.encode() for text in texts] if data.unit == "byte" else texts
     if data.records == "files":
-        return [given], 0
-    separator: Any = "\n" if data.records == "lines" else data.separator
-    end: Any = "\r"
-    if isinstance(given, bytes):
-        separator, end = separator.encode(), b"\r"
-    parts: list[Any] = given.split(separator)
-    separators = len(parts) - 1
+        return [given]
+    parts: list[Any] = given.split(_separator(given, data))
     if not parts[-1]:
         parts.pop()  # nothing has begun behind the last one
-    if data.records == "lines":
-        parts = [part.removesuffix(end) for part in parts]
-    return parts, separators
+    return _without_returns(parts, data)
 
 
-def in_stream(pieces: Iterable[Record], data: DataConfig) -> Iterator[list[Any]]:
-    """Yield the records of a text that comes in pieces, without empty ones, some at a time."""
-    separator: Any = "\n" if data.records == "lines" else data.separator
-    held: Any = None
+def in_stream(pieces: Iterable[Record | Sequence[str]], data: DataConfig) -> Iterator[list[Any]]:
+    """Yield the records of a text that comes in pieces, or in lists of records, without empty ones,
+    some at a time. One record is held in memory, however long it is."""
+    held: list[Any] = []
+    tail: Any = None  # of what is held, the end, in which a separator may have begun
     for piece in pieces:
-        held = piece if held is None else held + piece
-        if isinstance(piece, bytes) and isinstance(separator, str):
-            separator = separator.encode()
-        at = -1 if data.records == "files" else held.rfind(separator)
-        if at >= 0:
-            at += len(separator)
-            records, held = records_in(held[:at], data)[0], held[at:]
-            yield [record for record in records if record]
+        if not isinstance(piece, str | bytes):
+            yield list(filter(None, records_in(piece, data)))
+            continue
+        if data.records == "files":
+            held.append(piece)
+            continue
+        separator = _separator(piece, data)
+        *found, rest = (piece if tail is None else tail + piece).split(separator)
+        if found:
+            found[0] = separator[:0].join([*held, found[0]])
+            held = []
+            yield list(filter(None, _without_returns(found, data)))
+        cut = max(0, len(rest) - len(separator) + 1)
+        held.append(rest[:cut])
+        tail = rest[cut:]
     if held:
-        yield records_in(held, data)[0]
+        last = held[0][:0].join(held if tail is None else [*held, tail])
+        yield list(filter(None, _without_returns([last], data)))
+
+
+def _separator(like: Record, data: DataConfig) -> Any:
+    """Return what stands between records, as text or as bytes."""
+    separator = "\n" if data.records == "lines" else data.separator
+    return separator if isinstance(like, str) else separator.encode()
+
+
+def _without_returns(parts: list[Any], data: DataConfig) -> list[Any]:
+    """Take the carriage return away that belongs to the end of a line."""
+    if data.records != "lines":
+        return parts
+    return [part.removesuffix("\r" if isinstance(part, str) else b"\r") for part in parts]
 
 
 def no_separator(data: DataConfig) -> DataError:

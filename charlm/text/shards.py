@@ -4,13 +4,13 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from charlm.files import read_regular
+from charlm.files import read_regular, with_digest, without_digest
 from charlm.text.vocabulary import Symbols
 
 PART = 1 << 18
@@ -28,7 +28,7 @@ class Shard:
     source: a digest of the chunk and of how it was cut. digest: the SHA-256 of its parts' digests.
     size: in bytes. counts: symbols of each split. totals: what `TextSize` counted of each split.
     unknown: of each split, how often each symbol is one that the vocabulary lacks. symbols: which
-    there are, before they are looked up. empty, separators: of records.
+    there are, before they are looked up. empty: how many records were left out.
     """
 
     source: str
@@ -39,7 +39,10 @@ class Shard:
     unknown: tuple[dict[str, int], dict[str, int], dict[str, int]]
     symbols: str
     empty: int
-    separators: int
+
+    def with_symbols(self, symbols: str) -> "Shard":
+        """Return it with other symbols: `corpus.json` is read at each start, and has none."""
+        return replace(self, symbols=symbols)
 
 
 _shard = TypeAdapter(Shard)
@@ -118,16 +121,13 @@ def link(folder: Path, number: int, into: Path, as_number: int) -> bool:
 def keep(path: Path, value: Any) -> None:
     """Keep what a chunk has come to, for a next start should this one be killed. What a crash of
     the machine leaves of it is found by its digest."""
-    body = json.dumps(value).encode("utf-8")
-    path.write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+    path.write_bytes(with_digest(json.dumps(value, ensure_ascii=False).encode("utf-8")))
 
 
 def kept(path: Path) -> Any:
     """Return what was kept; None where there is nothing, or something else."""
     try:
-        check, _, body = read_regular(path).partition(b"\n")
-        is_right = check.decode("ascii", "replace") == hashlib.sha256(body).hexdigest()
-        return json.loads(body) if is_right else None
+        return json.loads(without_digest(read_regular(path)))
     except (OSError, ValueError):
         return None
 

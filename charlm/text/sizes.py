@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
+from charlm.text.measuring import characters_in
 from charlm.text.vocabulary import END_OF_RECORD, Vocabulary, as_bytes, joined
 
 
@@ -57,5 +56,5 @@ def shorter(totals: tuple[int, int, int, int]) -> tuple[int, int]:
 def _size(text: str | bytes) -> tuple[int, int]:
     """Count a text's characters and UTF-8 bytes."""
     if isinstance(text, bytes):
-        return int(np.count_nonzero((np.frombuffer(text, np.uint8) & 0xC0) != 0x80)), len(text)
+        return characters_in(text), len(text)
     return len(text), len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from charlm.config.schema import DataConfig
 from charlm.errors import DataError
-from charlm.text.measuring import Measured, piece_sizes
+from charlm.text.measuring import Measured
 
 SPLITS = ("train", "validation", "test")
 
@@ -42,7 +42,12 @@ class TextStats:
     @property
     def size(self) -> int:
         """How many bytes it has."""
-        return sum(sum(piece_sizes(self.measured[file].pieces)) for file in self.files)
+        return sum(piece.size for file in self.files for piece in self.measured[file].pieces)
+
+    @property
+    def is_huge(self) -> bool:
+        """Whether it is so large that its vocabulary is counted on a sample."""
+        return self.size > HUGE
 
 
 HUGE = 10 << 30
@@ -54,7 +59,7 @@ HELD_OUT, SAMPLED = 10_000_000, 128
 
 def held_out_limit(data: DataConfig, text: TextStats) -> int:
     """Return the most characters of a held-out split."""
-    return data.held_out_limit or (HELD_OUT if text.size > HUGE else text.characters)
+    return data.held_out_limit or (HELD_OUT if text.is_huge else text.characters)
 
 
 def split_ends(data: DataConfig, characters: int, limit: int) -> tuple[int, int, int]:

@@ -161,6 +161,10 @@ class Vocabulary:
         found: Symbols = self._table[codes_of(symbols)]
         return found
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the table out of what is handed to another process, which makes its own."""
+        return {name: value for name, value in self.__dict__.items() if name != "_table"}
+
     @cached_property
     def _table(self) -> npt.NDArray[np.int32]:
         return _table_of(self.code_points, self.unknown)

@@ -43,9 +43,8 @@ FORMAT = 1
 """Of the fingerprint; a change would make every earlier run refuse its text."""
 YOUNGER = {"records", "separator", "field"}
 """Keys that earlier fingerprints lack: at their defaults they are left out of it."""
-RECORDS, HUGE_TEXT = "records 2", "huge"
-"""Stand in the fingerprints of records and of huge texts, whose splits were others in earlier
-versions."""
+HUGE_TEXT = "huge"
+"""Stands in the fingerprints of huge texts, whose splits were others in earlier versions."""
 LAYOUT = 6
 """Of the files in the cache."""
 TRIES = 3
@@ -138,8 +137,7 @@ def prepare(
 
 def _fingerprint(data: DataConfig, text: TextStats) -> str:
     """Return a digest of all that an encoded text depends on."""
-    marks = {RECORDS: data.records != "none", HUGE_TEXT: text.is_huge}
-    found = [FORMAT, text.digest, _options(data), *(mark for mark in marks if marks[mark])]
+    found = [FORMAT, text.digest, _options(data), *([HUGE_TEXT] if text.is_huge else [])]
     key = json.dumps(found, sort_keys=True)
     return hashlib.sha256(key.encode()).hexdigest()
 

@@ -259,6 +259,15 @@ def test_what_fails_on_one_process_ends_both_with_its_error(tmp_path: Path, text
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("change", ["train.batch_size=3", "train.sequence_length=5000"])
+def test_an_error_ends_all_processes_of_a_launch(tmp_path: Path, text: Path, change: str) -> None:
+    given = command(text, tmp_path / "run", (*TORCH, change), "--processes", "2")
+    done = subprocess.run(given, capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("error: ") == 1
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_part_of_the_launchers_variables_is_refused(tmp_path: Path, text: Path) -> None:
     environment = {**os.environ, "WORLD_SIZE": "2"}
     given: Any = {"capture_output": True, "text": True, "timeout": 60, "env": environment}

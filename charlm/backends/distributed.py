@@ -261,7 +261,9 @@ class Ranks:
             self.barrier()
 
     def close(self) -> None:
-        """Close all connections, so that nobody waits for this rank any more."""
+        """Close all connections, so that nobody waits for this rank any more: its process may stay
+        for as long as the others do."""
+        self.patient = None  # or its connections would live on
         if self.size > 1 and dist.is_initialized():
             with contextlib.suppress(RuntimeError):
                 dist.destroy_process_group()

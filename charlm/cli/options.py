@@ -71,7 +71,7 @@ Seed = Annotated[
     typer.Option(min=0, max=2**63 - 1, help="The same seed gives the same text."),
 ]
 Novel = Annotated[
-    bool, typer.Option("--novel", help="Draw until no record is one of the training text.")
+    bool, typer.Option("--novel", help="Draw until no record is one of the run's text.")
 ]
 Precision = Annotated[
     Literal["auto", "float32", "bfloat16", "int8"],

@@ -13,7 +13,7 @@ from charlm.terminal import console
 from charlm.text.vocabulary import Vocabulary
 
 READ_UNASKED = 5_000_000
-"""Symbols of a train split that is read without --novel: about a second."""
+"""Symbols of a text that is read without --novel: about a second."""
 ROUNDS = 100
 """Draws of so many texts as are wanted, until the search for new ones is given up."""
 
@@ -28,8 +28,9 @@ def refuse_running_text(vocabulary: Vocabulary) -> None:
 
 
 def known(loaded: Loaded, *, needed: bool) -> KnownRecords | None:
-    """Return the records of a run's train split; None for a model of running text, and where they
-    are not `needed` and cannot be had at once. Raises: DataError: needed, and not there."""
+    """Return the records of a run's text, of all its splits; None for a model of running text, and
+    where they are not `needed` and cannot be had at once. Raises: DataError: needed, and not
+    there."""
     if loaded.vocabulary.end is None:
         return None
     try:
@@ -39,10 +40,9 @@ def known(loaded: Loaded, *, needed: bool) -> KnownRecords | None:
             raise
         console.warn(f"which of the records are new is not told: {error.what}")
         return None
-    split = corpus.train
-    if len(split) > READ_UNASKED and not needed:
+    if len(corpus.symbols) > READ_UNASKED and not needed:
         return None
-    return KnownRecords.of(loaded.vocabulary, corpus.symbols[split.start + 1 : split.stop])
+    return KnownRecords.of(loaded.vocabulary, corpus.symbols[1:])
 
 
 class Novel:

@@ -39,7 +39,7 @@ def sample(
     as_json: bool,
 ) -> None:
     """Write text to stdout as it comes, or all samples as JSON. prompt: "-" is read from stdin.
-    options: of `Loaded.generation`. novel: draw until no text is a record of the train split."""
+    options: of `Loaded.generation`. novel: draw until no text is a record of the run's own."""
     if novel:
         records.refuse_running_text(loaded.vocabulary)
     if prompt == "-":

@@ -65,9 +65,9 @@ class DataConfig(Section):
     @model_validator(mode="after")
     def _check_records(self) -> Self:
         if self.records == "separator" and not self.separator:
-            raise ValueError('records "separator" needs a separator')
+            raise ValueError('records "separator" needs data.separator, what stands between them')
         if self.records != "separator" and self.separator:
-            raise ValueError('a separator needs records "separator"')
+            raise ValueError('a separator needs data.records = "separator"')
         if self.field and self.records not in ("none", "lines"):
             raise ValueError(f'field needs records "none" or "lines", not "{self.records}"')
         return self

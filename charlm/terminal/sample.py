@@ -7,9 +7,9 @@ from charlm.terminal.console import print_status
 
 
 def novelty(new: int, num: int, known: int) -> None:
-    """Print how many of the records written are none of the training text's."""
+    """Print how many of the records written are none of the text's, whatever its splits."""
     print_status(
-        f"{new:,} of {num:,} new: not one of the {known:,} different records of train", "dim"
+        f"{new:,} of {num:,} new: not one of the {known:,} different records of the text", "dim"
     )
 
 

@@ -33,6 +33,7 @@ from charlm.files import (
 )
 from charlm.text import description, sources
 from charlm.text.building import Advanced, EarlierText, build, watcher
+from charlm.text.compressed import suffix_inside
 from charlm.text.description import DESCRIBED
 from charlm.text.measuring import Reading, measure
 from charlm.text.splits import Split, TextStats
@@ -85,6 +86,10 @@ def survey(data: DataConfig, *, keep: bool = True, advanced: Advanced | None = N
     for file in files:
         measured[file] = measure(file, data, keep=keep, advanced=reading.read)
         digest.update(bytes.fromhex(measured[file].digest))
+    if lines := [file for file in files if suffix_inside(file) == ".jsonl" and not data.field]:
+        log.warning(
+            f"{lines[0]} is read as it is; --set data.field=NAME reads a field of each line"
+        )
     characters = sum(measured[file].characters for file in files)
     named = str(files[0]) if len(files) == 1 else f"the text in {len(files)} files"
     if characters < 2:

@@ -131,7 +131,7 @@ def _without_returns(parts: list[Any], data: DataConfig) -> list[Any]:
 
 def no_separator(data: DataConfig) -> DataError:
     """Make the error for a separator that is not in the text."""
-    return DataError(
-        f"the separator {data.separator!r} does not occur in the text",
-        "check data.separator, or take lines: --set data.records=lines",
-    )
+    advice = "check data.separator, or take lines: --set data.records=lines"
+    if "\\" in data.separator:
+        advice = "to write a new line, quote it twice: --set 'data.separator=\"\\n%%\\n\"'"
+    return DataError(f"the separator {data.separator!r} does not occur in the text", advice)

@@ -152,7 +152,7 @@ def test_fuzzed_configuration_is_read_or_refused(tmp_path: Path, count: int) -> 
         if how:
             breaches.append((how, repr(content[-1500:] if len(content) > 9000 else content)[:3000]))
     assert not breaches, told(breaches)
-    assert count / 20 < read < count  # mutations are neither all fatal nor all harmless
+    assert count / 50 < read < count  # mutations are neither all fatal nor all harmless
 
 
 def setting(rng: random.Random) -> str:

@@ -53,14 +53,13 @@ def cannot_write_cache(folder: Path, error: OSError) -> DataError:
 def sweep(
     folder: Path, pattern: str, seconds: float = ABANDONED_AFTER, *, spared: Path | None = None
 ) -> None:
-    """Remove what was left unfinished in a folder, but for `spared`; what is younger, or has
-    something younger in it, may still be under way."""
+    """Remove what was left unfinished in a folder, but for `spared`; what is younger may still be
+    under way."""
     for left in folder.glob(pattern):
         if left == spared:
             continue
         with contextlib.suppress(OSError):
-            inside = left.iterdir() if left.is_dir() else ()
-            if time.time() - max(one.stat().st_mtime for one in (left, *inside)) > seconds:
+            if time.time() - left.stat().st_mtime > seconds:
                 if left.is_dir():
                     shutil.rmtree(left, ignore_errors=True)
                 else:

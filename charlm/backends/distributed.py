@@ -36,7 +36,9 @@ class Ranks:
     """The processes of one training as one of them sees them; alone by default.
 
     rank: its number of `size`. here: its number on its own machine, which has `neighbours` of
-    them. restarts: how often the launcher has started all of them anew.
+    them. restarts: how often the launcher has started all of them anew. store: what these processes
+    tell each other of errors. launch: what a start tells the next one of the same launch. patient:
+    the group in which they wait for work that may take hours. waited: for the others, in seconds.
     """
 
     rank: int = 0
@@ -45,13 +47,9 @@ class Ranks:
     neighbours: int = 1
     restarts: int = 0
     store: Store | None = None
-    """Of these processes."""
     launch: Store | None = None
-    """Of all processes that this launch has started, those that have died, too."""
     patient: dist.ProcessGroup | None = None
-    """The same processes, where they wait for work that may take hours."""
     waited: float = 0.0
-    """Seconds spent waiting for the others."""
 
     @property
     def leads(self) -> bool:

@@ -1,4 +1,4 @@
-"""How a process joins those that torch's launcher has started beside it."""
+"""Join the processes that torch's launcher has started beside this one."""
 
 import os
 from datetime import timedelta
@@ -12,7 +12,7 @@ from charlm.backends.distributed import ALONE, Ranks
 from charlm.errors import UsageError
 
 TIMEOUT, PATIENCE = timedelta(minutes=30), timedelta(days=7)
-"""How long a rank waits for the others: in training, and while one of them encodes a text. One that
+"""Limit a rank's wait for the others: in training, and while one of them encodes a text. One that
 ends is noticed at once."""
 NEEDED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """What torch's launcher tells every process, beside WORLD_SIZE."""

@@ -29,7 +29,7 @@ from charlm.cli.outcome import exit_code_of
 from charlm.errors import CharlmError, UsageError
 
 RESTARTS = 3
-"""How often all processes are started again after one was lost."""
+"""Starts of all processes, at most, after the first one: each after one was lost."""
 SHUTDOWN = 5
 """Seconds for processes to end that are asked a second time, or are left behind by a lost one."""
 STOPPED = "CHARLM_STOPPED_BY"

@@ -1,4 +1,4 @@
-"""How a command ends: the one place where errors become messages and exit codes."""
+"""Turn errors into messages and exit codes, for every command in one place."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""How well a model predicts a text: surprisal of every symbol, summed, divided once.
+"""Measure how well a model predicts a text: surprisal of every symbol, summed, divided once.
 
 Two protocols, never mixed. *Stateful*: the text is read from its start to its end; it is cut into
 lanes that are read in parallel, each warmed up on the text before it. *Windowed*: every window of

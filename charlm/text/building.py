@@ -243,5 +243,5 @@ def _none_in(split: str) -> DataError:
     """Make the error for a split without a record."""
     return DataError(
         f"none of the records falls into the {split} split",
-        f"use more records, or hold none out: data.split={[1.0, 0.0, 0.0]}",
+        f"use more records, none of them empty, or hold none out: data.split={[1.0, 0.0, 0.0]}",
     )

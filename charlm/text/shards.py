@@ -119,9 +119,10 @@ def link(folder: Path, number: int, into: Path, as_number: int) -> bool:
 
 
 def keep(path: Path, value: Any) -> None:
-    """Keep what a chunk has come to, for a next start should this one be killed. What a crash of
-    the machine leaves of it is found by its digest."""
+    """Keep what a chunk has come to, for a next start should this one be killed, and show that the
+    folder around is in use. What a crash of the machine leaves of it is found by its digest."""
     path.write_bytes(with_digest(json.dumps(value, ensure_ascii=False).encode("utf-8")))
+    os.utime(path.parent.parent)  # by whose age it would be swept
 
 
 def kept(path: Path) -> Any:

@@ -95,9 +95,9 @@ KEYS = [f"{section}.{key}" for section, kind in SECTIONS.items() for key in kind
 
 
 def mutated(text: str, rng: random.Random) -> bytes:
-    """Change one to four places of a TOML text."""
+    """Change one to four places of a TOML text; mostly one, or hardly anything would be read."""
     lines = text.splitlines()
-    for _ in range(rng.randint(1, 4)):
+    for _ in range(rng.choice([1, 1, 1, 2, 3, 4])):
         at = rng.randrange(len(lines) + 1)
         there = at < len(lines)
         way = rng.randrange(9)
@@ -152,7 +152,7 @@ def test_fuzzed_configuration_is_read_or_refused(tmp_path: Path, count: int) -> 
         if how:
             breaches.append((how, repr(content[-1500:] if len(content) > 9000 else content)[:3000]))
     assert not breaches, told(breaches)
-    assert count / 50 < read < count  # mutations are neither all fatal nor all harmless
+    assert count / 20 < read < count  # mutations are neither all fatal nor all harmless
 
 
 def setting(rng: random.Random) -> str:

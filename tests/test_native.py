@@ -22,10 +22,13 @@ from charlm.cells import CELLS, Cell, State
 from charlm.config.cell_spec import variants
 from charlm.config.schema import ModelConfig, SampleConfig
 from charlm.errors import UsageError
+from charlm.evaluation import adaptation
+from charlm.evaluation.adaptation import AdaptiveReader, Pace, learning_copy, mean_squares
 from charlm.models.recurrent import CharModel
 from charlm.native import build, products, verify
 from charlm.native import head as native_head
 from charlm.native import window as native_window
+from charlm.native.adapting import NativeAdapter, Parts
 from charlm.native.head import LONG
 from charlm.native.interface import Kernels
 from charlm.native.verify import deviation
@@ -640,3 +643,63 @@ def test_arguments_of_another_kind_are_refused(kernels: Kernels) -> None:
         kernels.call("drop", "float32", 1.5, None, 1, 1, 1, 1, None, 1)
     with pytest.raises(TypeError):
         kernels.call("drop", "float32", None)
+
+
+# ---- a text that is learned from as it is read --------------------------------------------------
+
+
+@every_cell
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("hidden_size", [32, 43])
+def test_adapted_surprisals_are_the_equations(
+    kernels: Kernels, name: str, options: dict[str, str], bias: bool, hidden_size: int
+) -> None:
+    cell = CELLS[name](verify.INPUTS, hidden_size, bias=bias, **options)  # type: ignore[arg-type]
+    assert verify.adapting_deviation(kernels, cell) < 1e-5
+
+
+@every_cell
+@pytest.mark.parametrize("more", [{}, {"num_layers": 2}, {"embedding_size": 0}])
+@pytest.mark.parametrize("end", [None, END])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_kernels_adapt_a_model_as_torch_does(
+    kernels: Kernels,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    options: dict[str, str],
+    more: dict[str, int],
+    end: int | None,
+    threads: int,
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    sizes = {"hidden_size": 43, "embedding_size": 6} | more
+    model = CharModel(ModelConfig(cell=name, **options, **sizes), V, end)  # type: ignore[arg-type]
+    model.reset_parameters(0)
+    for parameter in model.parameters():
+        parameter.data *= 0.5  # or a relu RNN grows without bounds as it learns
+    draw = torch.Generator().manual_seed(0)
+    text = torch.randint(V, (90,), generator=draw).numpy()
+    squares = mean_squares(TorchComputation(learning_copy(model)), text, T)
+    pace = Pace(window=T, rate=0.003, decay=0.1)
+    found = []
+    for usable in (kernels, None):
+        monkeypatch.setattr(adaptation, "built_kernels", lambda _, usable=usable: usable)
+        reader = AdaptiveReader(model, squares, pace)
+        pieces = [reader(text, 0, 50), reader(text, 50, 90)]  # windows of T, and shorter ones
+        logits = reader.model(torch.from_numpy(text[:40, None]), model.initial_states(1))[0]
+        again = AdaptiveReader(model, squares, pace).distributions(text, 0, 50)
+        found.append((*pieces, logits.detach(), again))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_no_symbol_outside_of_the_vocabulary_is_adapted_to(kernels: Kernels) -> None:
+    model = CharModel(ModelConfig(hidden_size=32, embedding_size=3), V)
+    model.reset_parameters(0)
+    parts = Parts(model.embedding, list(model.cells), model.head)  # type: ignore[arg-type]
+    adapter = NativeAdapter(kernels, parts, parts, parts, end=None, window=2, longest=1.0)
+    fine = torch.tensor([0, V - 1])
+    for wrong in (torch.tensor([0, V]), torch.tensor([-1, 0])):
+        for pair in ((wrong, fine), (fine, wrong)):
+            with pytest.raises(IndexError, match=f"0 to {V - 1}"):
+                adapter.adapt(*pair)

@@ -11,15 +11,19 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from charlm.backends.choice import computation_of
+from charlm.backends.choice import built_kernels, computation_of
 from charlm.backends.step import Computation
+from charlm.cells import GatedCell
 from charlm.evaluation.surprisal import WARM_UP
 from charlm.models.recurrent import CharModel, States
+from charlm.native.adapting import NativeAdapter, Parts
 from charlm.text.symbols import SymbolSource
 
 Squares = list[Tensor]
@@ -66,14 +70,15 @@ class AdaptiveReader:
 
     def __init__(self, model: CharModel, squares: Squares, pace: Pace) -> None:
         self.model, self.pace = learning_copy(model), pace
-        self._computation = computation_of(self.model)
-        self._trained = [p.detach().clone() for p in self.model.parameters()]
         roots = [s.sqrt() for s in squares]
-        self._longest = LONGEST * math.sqrt(sum(float(s.sum()) for s in squares))
         mean = float(sum(root.sum() for root in roots) / sum(root.numel() for root in roots))
-        self._steps = [pace.rate / (root + DAMPING * mean) for root in roots]
-        self._pulls = [(pace.decay * root / mean).clamp(max=1.0) for root in roots]
-        self._states = self.model.initial_states(1)
+        self._adapter = _adapter(
+            self.model,
+            [pace.rate / (root + DAMPING * mean) for root in roots],
+            [(pace.decay * root / mean).clamp(max=1.0) for root in roots],
+            window=pace.window,
+            longest=LONGEST * math.sqrt(sum(float(s.sum()) for s in squares)),
+        )
         self._is_warm = False
 
     def __call__(
@@ -88,10 +93,8 @@ class AdaptiveReader:
         assert not window, "a model that learns as it reads keeps its state"
         found = torch.full((stop - start,), math.log(self.model.vocabulary_size))
 
-        def keep(at: int, _: Tensor, __: States, losses: Tensor) -> None:
-            found[at - start : at - start + len(losses)] = losses.squeeze(1).cpu()
-
-        self._read(symbols, start, stop, keep, advanced)
+        for at, losses, _ in self._read(symbols, start, stop, advanced):
+            found[at - start : at - start + len(losses)] = losses.cpu()
         return found
 
     def distributions(
@@ -108,52 +111,102 @@ class AdaptiveReader:
         V = self.model.vocabulary_size
         found = torch.full((stop - start, V), -math.log(V))
 
-        def keep(at: int, given: Tensor, states: States, _: Tensor) -> None:
-            with torch.no_grad():
-                logits, _after = self.model(given, states)
-            place = slice(at - start, at - start + len(given))
-            found[place] = logits.squeeze(1).float().log_softmax(-1).cpu()
-
-        self._read(symbols, start, stop, keep, advanced)
+        for at, _, logits in self._read(symbols, start, stop, advanced):
+            found[at - start : at - start + len(logits)] = logits.log_softmax(-1).cpu()
         return found
 
     def _read(
-        self,
-        symbols: SymbolSource,
-        start: int,
-        stop: int,
-        keep: Callable[[int, Tensor, States, Tensor], None],
-        advanced: Callable[[int], object],
-    ) -> None:
-        """Read and learn, window by window. keep: is given where a window begins, what is read, the
-        states before it and its surprisals, while the weights are those that predicted it."""
+        self, symbols: SymbolSource, start: int, stop: int, advanced: Callable[[int], object]
+    ) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Read and learn, window by window; yield where each begins, its surprisals, [T], and its
+        logits, [T, V], by the weights that predicted it."""
         first = max(start, 1)  # the first symbol of a text follows nothing
         if not self._is_warm:
             self._warm_up(symbols, first)
         for given, targets, at in _windows(self.model, symbols, first, stop, self.pace.window):
-            before = self._states
-            losses, self._states = self._computation.loss_and_gradients(given, targets, before)
-            keep(at, given, before, losses)
-            self._update()
+            losses, logits = self._adapter.adapt(given.squeeze(1), targets.squeeze(1))
+            yield at, losses, logits
             advanced(len(losses))
+        self._adapter.write_back()
 
     def _warm_up(self, symbols: SymbolSource, stop: int) -> None:
         """Read what stands before the first symbol that counts."""
+        computation, states = computation_of(self.model), self.model.initial_states(1)
         for given, targets, _ in _windows(
             self.model, symbols, max(1, stop - WARM_UP), stop, WARM_UP
         ):
-            _, self._states = self._computation.surprisals(given, targets, self._states)
+            _, states = computation.surprisals(given, targets, states)
+        self._adapter.carry(states)
         self._is_warm = True
 
+
+class _Adapter(Protocol):
+    """Learns from windows of one text. See `NativeAdapter`."""
+
+    def adapt(self, symbols: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]: ...
+
+    def carry(self, states: States) -> None: ...
+
+    def write_back(self) -> None: ...
+
+
+class _TorchAdapter:
+    """Learns by torch, on any device, in a model's own weights. See `NativeAdapter`."""
+
+    def __init__(
+        self, model: CharModel, steps: list[Tensor], pulls: list[Tensor], longest: float
+    ) -> None:
+        self._model, self._steps, self._pulls, self._longest = model, steps, pulls, longest
+        self._weights: list[Tensor] = list(model.parameters())
+        self._trained = [p.detach().clone() for p in self._weights]
+        self._states = model.initial_states(1)
+
+    def adapt(self, symbols: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        logits, after = self._model(symbols.unsqueeze(1), self._states)
+        logits = logits.squeeze(1).float()
+        losses = F.cross_entropy(logits, targets, reduction="none")
+        gradients = torch.autograd.grad(losses.mean(), self._weights)
+        self._states = [tuple(part.detach() for part in state) for state in after]
+        self._update(list(gradients))
+        return losses.detach(), logits.detach()
+
+    def carry(self, states: States) -> None:
+        self._states = states
+
+    def write_back(self) -> None:
+        """Do nothing: the weights are the model's."""
+
     @torch.no_grad()
-    def _update(self) -> None:
-        weights: list[Tensor] = list(self.model.parameters())
-        gradients = [p.grad for p in weights if p.grad is not None]
+    def _update(self, gradients: list[Tensor]) -> None:
         norm = float(nn.utils.get_total_norm(gradients))
         share = min(1.0, self._longest / norm) if norm else 1.0
-        torch._foreach_addcmul_(weights, gradients, self._steps, value=-share)
-        for weight, trained, pull in zip(weights, self._trained, self._pulls, strict=True):
+        torch._foreach_addcmul_(self._weights, gradients, self._steps, value=-share)
+        for weight, trained, pull in zip(self._weights, self._trained, self._pulls, strict=True):
             weight.lerp_(trained, pull)
+
+
+def _adapter(
+    model: CharModel, steps: list[Tensor], pulls: list[Tensor], *, window: int, longest: float
+) -> _Adapter:
+    """Return what adapts a model here: the native kernels where they are built, else torch."""
+    kernels = built_kernels(model)
+    if kernels is None:
+        return _TorchAdapter(model, steps, pulls, longest)
+    parts = [_parts(model), *(_parts(_with_weights(model, given)) for given in (steps, pulls))]
+    return NativeAdapter(kernels, *parts, end=model.end, window=window, longest=longest)
+
+
+def _parts(model: CharModel) -> Parts:
+    return Parts(model.embedding, cast("list[GatedCell]", model.layers()), model.head)
+
+
+@torch.no_grad()
+def _with_weights(model: CharModel, weights: list[Tensor]) -> CharModel:
+    """Return a copy of a model with other weights, in the order of its parameters."""
+    other = copy.deepcopy(model)
+    for parameter, weight in zip(other.parameters(), weights, strict=True):
+        parameter.copy_(weight)
+    return other
 
 
 def adaptive_reader(model: CharModel, train: SymbolSource) -> AdaptiveReader:

@@ -27,6 +27,7 @@ UNITS = (
     ("train.cpp", "-DTYPE=bfloat16", "-DWANTS_BFLOAT16"),
     ("train.cpp", "-DTYPE=float32"),
     ("write.cpp",),
+    ("adapt.cpp",),
 )
 """What is compiled, side by side."""
 ABANDONED_AFTER = 3600

@@ -40,7 +40,36 @@ Writer: Any = _structure(
     **dict.fromkeys(("top_k", "unknown", "end"), _SIZE),
 )
 
-_LAYER, _WRITER = ctypes.POINTER(LayerArgs), ctypes.POINTER(Writer)
+Learned: Any = _structure(
+    "Learned",
+    **dict.fromkeys(("weights", "trained", "steps", "pulls"), _ARRAY),
+    **dict.fromkeys(("rows", "columns"), _SIZE),
+)
+
+AdaptingLayer: Any = _structure(
+    "AdaptingLayer",
+    window=LayerArgs,
+    **dict.fromkeys(("weight_ih", "weight_hh", "bias", "bias_n"), Learned),
+    packed_below=_ARRAY,
+)
+
+Adapter: Any = _structure(
+    "Adapter",
+    **dict.fromkeys(("layers", "end", "threads"), _SIZE),
+    layer=_ARRAY,
+    **dict.fromkeys(("embedding", "head", "head_bias"), Learned),
+    **dict.fromkeys(("head_forward", "head_backward", "vectors", "d_vectors"), _ARRAY),
+    **dict.fromkeys(("d_embedding", "logits", "resets"), _ARRAY),
+    longest=_REAL,
+)
+
+STRUCTURES = {
+    "layer_args": LayerArgs,
+    "writer_args": Writer,
+    "adapter_args": Adapter,
+    "adapting_layer_args": AdaptingLayer,
+}
+_LAYER, _WRITER, _ADAPTER = (ctypes.POINTER(s) for s in (LayerArgs, Writer, Adapter))
 TRAINING: dict[str, tuple[Any, ...]] = {
     "pack": (*[_SIZE] * 3, *[_ARRAY] * 3, *[_SIZE] * 2),
     "forward": (_LAYER,),
@@ -53,6 +82,10 @@ TRAINING: dict[str, tuple[Any, ...]] = {
     "loss": (_ARRAY, *[_SIZE] * 2, *[_ARRAY] * 2, _SIZE, *[_ARRAY] * 3, _SIZE),
     "softmax": (_ARRAY, *[_SIZE] * 2, *[_ARRAY] * 2, _REAL, _SIZE),
 }
+ADAPTING: dict[str, tuple[Any, ...]] = {
+    "pack_adapter": (_ADAPTER,),
+    "adapt": (_ADAPTER, *[_ARRAY] * 2, _SIZE, *[_ARRAY] * 2),
+}
 WRITING: dict[str, tuple[Any, ...]] = {
     "pack_writer": (*[_SIZE] * 3, *[_ARRAY] * 2),
     "pack_writer_head": (*[_SIZE] * 2, *[_ARRAY] * 2),
@@ -60,7 +93,8 @@ WRITING: dict[str, tuple[Any, ...]] = {
     "read": (_WRITER, _ARRAY, _SIZE),
     "write": (_WRITER, _ARRAY, _SIZE, *[_ARRAY] * 2),
 }
-"""The arguments of the functions charlm_<name>_<type>, as train.cpp and write.cpp declare them."""
+"""The arguments of the functions charlm_<name>_<type>, as train.cpp, adapt.cpp (in float32
+only) and write.cpp declare them."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +117,7 @@ class Kernels:
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library = library
-        for ours, theirs in ((LayerArgs, "layer_args"), (Writer, "writer_args")):
+        for theirs, ours in STRUCTURES.items():
             if ctypes.sizeof(ours) != getattr(library, f"charlm_{theirs}_size")():
                 raise UnavailableError(f"{ours.__name__} has another size in the kernels")
         self.width = int(library.charlm_width())
@@ -107,7 +141,10 @@ class Kernels:
     def _declare(self) -> None:
         """Declare the arguments of all functions, so that one of another kind is refused."""
         for name in self.types:
-            for function, arguments in (WRITING if name == "int8" else TRAINING | WRITING).items():
+            declarations = WRITING if name == "int8" else TRAINING | WRITING
+            if name == "float32":
+                declarations = declarations | ADAPTING
+            for function, arguments in declarations.items():
                 declared = getattr(self._library, f"charlm_{function}_{name}")
                 declared.argtypes, declared.restype = arguments, None
         self._library.charlm_read_bytes_float32.argtypes = (_ARRAY, _SIZE, _SIZE)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from charlm.cells import CELLS, GatedCell, State
 from charlm.config.cell_spec import variants
+from charlm.native.adapting import NativeAdapter, Parts
 from charlm.native.head import LONG, head_loss
 from charlm.native.interface import Kernels
 from charlm.native.window import LayerPass
@@ -21,6 +22,8 @@ TOLERANCES = {"float32": 1e-5, "bfloat16": 0.05, "int8": 0.1}
 """Relative, of outputs and gradients. bfloat16 has 8 bits: errors of 0.2 to 0.6 % were seen here,
 of up to 2 % in torch's autocast."""
 T, B, V, INPUTS = 5, 11, 9, 7
+STEP, PULL, LONGEST = 0.1, 0.05, 0.5
+"""Of a model that adapts; some of its gradients are longer."""
 END = 4
 """The symbol with which a record ends, where the states begin anew."""
 
@@ -45,6 +48,8 @@ def _errors(kernels: Kernels, name: str) -> Iterator[tuple[float, str]]:
         if name != "int8":
             yield deviation(kernels, cell, getattr(torch, name)), cell.variant
         yield writing_deviation(kernels, cell, name), f"writing with {cell.variant}"
+        if name == "float32":
+            yield adapting_deviation(kernels, cell), f"adapting with {cell.variant}"
     if name != "int8":
         for symbols in (9 * kernels.width + 5, LONG + 5):
             yield head_deviation(kernels, getattr(torch, name), symbols), "the loss"
@@ -124,6 +129,48 @@ def writing_deviation(kernels: Kernels, cell: GatedCell, name: str) -> float:
     states, ends = [cell.initial_state(B), upper.initial_state(B)], given.symbols == END
     outputs, _ = cell.unroll(given.table[given.symbols], states[0], ends)
     return worst([found], [head(upper.unroll(outputs, states[1], ends)[0]).double()])
+
+
+def adapting_deviation(kernels: Kernels, cell: GatedCell) -> float:
+    """Return the error of what a text costs a model that learns from each of its windows."""
+    given, draw = problem(cell), torch.Generator().manual_seed(2)
+    embedding, head = nn.Embedding(V, INPUTS, _weight=given.table), nn.Linear(cell.hidden_size, V)
+    for parameter in head.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=draw) / 4
+    model = Parts(embedding, [cell], head)
+    steps, pulls = copy.deepcopy(model), copy.deepcopy(model)
+    for parts, size in ((steps, STEP), (pulls, PULL)):
+        for parameter in parts.parameters():
+            parameter.data.fill_(size)
+    text = given.symbols.flatten()
+    windows = [text[at : at + T + 1] for at in range(0, len(text) - T, T)]
+    right = _adapted(copy.deepcopy(model), windows)
+    adapter = NativeAdapter(kernels, model, steps, pulls, end=END, window=T, longest=LONGEST)
+    found = [adapter.adapt(window[:-1], window[1:])[0] for window in windows]
+    return worst([torch.cat(found)], [right])
+
+
+def _adapted(model: Parts, windows: Sequence[Tensor]) -> Tensor:
+    """Return the surprisals of a text by the equations in float64, learning as `NativeAdapter`."""
+    (cell,), embedding = model.cells, model.embedding
+    assert embedding is not None
+    for module in (embedding, cell, model.head):
+        module.double()
+    weights = model.parameters()
+    trained = [p.detach().clone() for p in weights]
+    state, found = cell.initial_state(1), []
+    for window in windows:
+        given = window[:-1, None]
+        outputs, state = cell.unroll(embedding(given), state, given == END)
+        losses = F.cross_entropy(model.head(outputs[:, 0]), window[1:], reduction="none")
+        gradients = torch.autograd.grad(losses.mean(), weights)
+        share = min(1.0, LONGEST / float(nn.utils.get_total_norm(gradients)))
+        for weight, first, gradient in zip(weights, trained, gradients, strict=True):
+            weight.data -= share * STEP * gradient
+            weight.data += PULL * (first - weight.data)
+        state = tuple(part.detach() for part in state)
+        found.append(losses.detach())
+    return torch.cat(found)
 
 
 def exact(cell: GatedCell, given: Problem, resets: Tensor | None = None) -> list[Tensor]:

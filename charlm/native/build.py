@@ -234,7 +234,8 @@ def _compiled(folder: Path) -> Path:
         return target
 
     with ThreadPoolExecutor(len(UNITS)) as pool:
-        objects = list(pool.map(unit, range(len(UNITS))))
+        compiled = [pool.submit(unit, number) for number in range(len(UNITS))]
+    objects = [one.result() for one in compiled]
     # Not linked against an OpenMP of its own: torch has one, and two would fight for the cores.
     run("-shared", *objects, "-o", str(result))
     return result

@@ -3,40 +3,47 @@
 #pragma once
 #include "cells.h"
 
-// f(first unit, lane, d): d = the gradient of h at t, for tiles of lanes and of up to four vectors of
-// units. It comes from the output, from what was carried element-wise (`direct`), and from the
+// A function of its own: inlined beside all that its caller holds, its addresses left the registers.
+template <class S, int M, int N>
+__attribute__((noinline)) void multiply_apart(vec (&sums)[M][N], const S *rows, int64_t stride,
+                                              const S *group, int K) {
+    vec local[M][N];
+    memcpy(local, sums, sizeof local);
+    multiply_columns<S, M, N>(local, rows, stride, group, K);
+    memcpy(sums, local, sizeof local);
+}
+
+// f(first unit, lane, d): d = the gradient of h at t, for tiles of lanes and of vectors of units. It comes from the output, from what was carried element-wise (`direct`), and from the
 // product with `rows` (both null after the last step), unless the step after it began anew. Meanwhile
 // `prefetch_inputs` fetches what f reads, which was written long ago and is in no cache.
 template <class S, class P, class F>
 INLINE void gradient_of_h(const Layer<S> &l, int t, int b0, int b1, const float *direct, const S *rows,
                           int64_t stride, int K, const S *packed, bool output, P prefetch_inputs, F f) {
-    const int vectors = l.H / WIDTH;
-    for (int v = 0; v < vectors; v += 4)
-        with_constant<4>(vectors - v < 4 ? vectors - v : 4, [&](auto n_) {
-            constexpr int N = n_;
-            const S *group = packed + int64_t(v) * WIDTH * K;
-            in_tiles<ROWS<N>>(b0, b1, [&](int b, auto m_) {
-                constexpr int M = m_;
-                vec d[M][N];
-                UNROLL for (int m = 0; m < M; m++)
-                    UNROLL for (int n = 0; n < N; n++) {
-                        int u = (v + n) * WIDTH;
-                        d[m][n] = direct ? load(direct + l.at(0, b + m) + u) : vec{};
-                        if (output) prefetch(l.d_output(t, b + m, u));
-                        prefetch_inputs(u, b + m);
-                    }
-                if (rows) multiply<S, M, N>(d, rows + b * stride, stride, group, K);
-                UNROLL for (int m = 0; m < M; m++) {
-                    const bool cut = output && rows && l.begins(t + 1, b + m);
-                    UNROLL for (int n = 0; n < N; n++) {
-                        int u = (v + n) * WIDTH;
-                        if (cut) d[m][n] = vec{};
-                        if (output) d[m][n] += load(l.d_output(t, b + m, u));
-                        f(u, b + m, d[m][n]);
-                    }
+    in_groups(l.H / WIDTH, b1 - b0, [&](int v, auto n_) {
+        constexpr int N = n_;
+        const S *group = packed + int64_t(v) * WIDTH * K;
+        in_tiles<ROWS<N>>(b0, b1, [&](int b, auto m_) {
+            constexpr int M = m_;
+            vec d[M][N];
+            UNROLL for (int m = 0; m < M; m++)
+                UNROLL for (int n = 0; n < N; n++) {
+                    int u = (v + n) * WIDTH;
+                    d[m][n] = direct ? load(direct + l.at(0, b + m) + u) : vec{};
+                    if (output) prefetch(l.d_output(t, b + m, u));
+                    prefetch_inputs(u, b + m);
                 }
-            });
+            if (rows) multiply_apart<S, M, N>(d, rows + b * stride, stride, group, K);
+            UNROLL for (int m = 0; m < M; m++) {
+                const bool cut = output && rows && l.begins(t + 1, b + m);
+                UNROLL for (int n = 0; n < N; n++) {
+                    int u = (v + n) * WIDTH;
+                    if (cut) d[m][n] = vec{};
+                    if (output) d[m][n] += load(l.d_output(t, b + m, u));
+                    f(u, b + m, d[m][n]);
+                }
+            }
         });
+    });
 }
 
 template <class S> void rnn_backward(const LayerArgs &w, int b0, int b1) {

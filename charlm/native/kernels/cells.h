@@ -17,12 +17,14 @@ struct Part { int64_t first, gates, side; };
 // values that a step keeps for the backward pass, beside h and c. parts: the products of a step.
 struct CellKind { const char *name; int64_t gates, saved_blocks; Part parts[2]; };
 
+constexpr int LSTM_GATES = GROUP;  // that a group of columns holds: all, or i and f apart from g and o
+
 constexpr CellKind CELL_KINDS[] = {  // in the order of Kind
-    {"rnn_tanh", 1, 0, {{0, 1, 4}, {}}},
-    {"rnn_relu", 1, 0, {{0, 1, 4}, {}}},
-    {"lstm", 4, 4, {{0, 4, 1}, {}}},
+    {"rnn_tanh", 1, 0, {{0, 1, GROUP}, {}}},
+    {"rnn_relu", 1, 0, {{0, 1, GROUP}, {}}},
+    {"lstm", 4, 4, {{0, LSTM_GATES, 1}, {4 - LSTM_GATES, 4 - LSTM_GATES, 1}}},
     {"gru_after", 3, 4, {{0, 3, 1}, {}}},
-    {"gru_before", 3, 3, {{0, 2, 1}, {2, 1, 4}}},
+    {"gru_before", 3, 3, {{0, 2, 1}, {2, 1, GROUP}}},
 };
 
 // A window of one layer, as charlm/native/interface.py fills it in. Arrays are contiguous; S is float
@@ -69,8 +71,28 @@ template <int M, class F> INLINE void in_tiles(int begin, int end, F f) {
     if constexpr (M > 1) in_tiles<(M > 4 ? 4 : M / 2)>(begin, end, f);
 }
 
-// Rows of a tile beside N columns: as many sums as the registers hold, in powers of two.
-template <int N> constexpr int ROWS = REGISTERS < 32 ? (N > 3 ? 2 : 4) : (N > 3 ? 4 : 8);
+// Rows of a tile beside N columns: as many sums as the registers hold.
+template <int N>
+constexpr int ROWS = REGISTERS < 32 ? (N > 3 ? 2 : N > 2 ? 4 : 6) : (N > 3 ? 4 : 8);
+
+// Vectors of columns, group by group: f(first, constant number). Where there are registers for two
+// groups, because there are but one or two rows, two of them: one alone would wait for its sums.
+template <class F> INLINE void in_groups(int64_t vectors, int64_t rows, F f) {
+    int64_t v = 0;
+    if constexpr (2 * GROUP <= 4)
+        for (; rows <= ROWS<2 * GROUP> && v + 2 * GROUP <= vectors; v += 2 * GROUP)
+            f(v, std::integral_constant<int, 2 * GROUP>{});
+    for (; v < vectors; v += GROUP)
+        with_constant<GROUP>(int(vectors - v < GROUP ? vectors - v : GROUP), [&](auto n_) { f(v, n_); });
+}
+
+// sums += rows times a group of N vectors of columns, or times two groups; see in_groups.
+template <class S, int M, int N>
+INLINE void multiply_columns(vec (&sums)[M][N], const S *rows, int64_t stride, const S *group, int K) {
+    if constexpr (N == 2 * GROUP)
+        multiply_groups<S, M, GROUP, 2>(sums, rows, stride, group, packed<S>(GROUP * WIDTH, K), K);
+    else product<S, M, N>(sums, rows, stride, group, K);
+}
 
 template <class S> struct Layer {
     const LayerArgs &w;
@@ -113,18 +135,46 @@ template <class S> struct Layer {
         if (w.below) return load(w.below_bias + g * H + u);
         return load(w.table + w.symbols[int64_t(t) * B + b] * G * H + g * H + u);
     }
-    // sums += W_ih x for N columns, the first of which is packed as number `column`.
+    // sums += W_ih x for N vectors of columns, the first of which is packed as number `column`.
     template <int M, int N> INLINE_MEMBER void add_below(vec (&sums)[M][N], int t, int b,
                                                          int64_t column) const {
         if (!w.below) return;
         const int I = int(w.below_size);
-        product<S, M, N>(sums, (const S *)w.below + (int64_t(t) * B + b) * I, I,
-                         (const S *)w.below_weights + packed<S>(column, I), I);
+        multiply_columns<S, M, N>(sums, below(t, b), I,
+                                  (const S *)w.below_weights + packed<S>(column, I), I);
     }
     // sums += W_hh rows, likewise.
     template <int M, int N> INLINE_MEMBER void add_recurrent(vec (&sums)[M][N], const S *rows,
                                                              int64_t column) const {
-        product<S, M, N>(sums, rows, H, forward_weights + packed<S>(column, H), H);
+        multiply_columns<S, M, N>(sums, rows, H, forward_weights + packed<S>(column, H), H);
+    }
+    // sums += both for the gates of a vector of units of an LSTM, group by group or, of a row or two,
+    // together.
+    template <int M> INLINE_MEMBER void add_gates(vec (&sums)[M][4], int t, int b, int u) const {
+        constexpr int N = LSTM_GATES, GROUPS = 4 / N;
+        const S *rows = h + at(t, b);
+        if constexpr (GROUPS > 1 && M <= ROWS<4>) {
+            const int I = int(w.below_size);
+            if (w.below)
+                multiply_groups<S, M, N, GROUPS>(sums, below(t, b), I,
+                                                 (const S *)w.below_weights + packed<S>(N * u, I),
+                                                 packed<S>(N * H, I), I);
+            multiply_groups<S, M, N, GROUPS>(sums, rows, H, forward_weights + packed<S>(N * u, H),
+                                             packed<S>(N * H, H), H);
+        } else {
+            UNROLL for (int i = 0; i < GROUPS; i++) {
+                vec some[M][N];
+                UNROLL for (int m = 0; m < M; m++)
+                    UNROLL for (int n = 0; n < N; n++) some[m][n] = sums[m][i * N + n];
+                add_below(some, t, b, i * N * H + N * u);
+                add_recurrent(some, rows, i * N * H + N * u);
+                UNROLL for (int m = 0; m < M; m++)
+                    UNROLL for (int n = 0; n < N; n++) sums[m][i * N + n] = some[m][n];
+            }
+        }
+    }
+    INLINE_MEMBER const S *below(int t, int b) const {
+        return (const S *)w.below + (int64_t(t) * B + b) * w.below_size;
     }
     INLINE_MEMBER float *c_before(int t, int b, int u) const {
         return w.c_before + ((int64_t(t) * (H / WIDTH) + u / WIDTH) * B + b) * WIDTH;

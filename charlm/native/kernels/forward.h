@@ -8,25 +8,24 @@ template <class S> void rnn_forward(const LayerArgs &w, int b0, int b1) {
     const int vectors = l.H / WIDTH;
     for (int t = 0; t < l.T; t++) {
         l.begin_step(t, b0, b1);
-        for (int v = 0; v < vectors; v += 4)
-            with_constant<4>(vectors - v < 4 ? vectors - v : 4, [&](auto n_) {
-                constexpr int N = n_;
-                in_tiles<ROWS<N>>(b0, b1, [&](int b, auto m_) {
-                    constexpr int M = m_;
-                    vec a[M][N];
-                    UNROLL for (int m = 0; m < M; m++)
-                        UNROLL for (int n = 0; n < N; n++) a[m][n] = l.input(t, b + m, 0, (v + n) * WIDTH);
-                    l.add_below(a, t, b, v * WIDTH);
-                    l.add_recurrent(a, l.h + l.at(t, b), v * WIDTH);
-                    UNROLL for (int m = 0; m < M; m++)
-                        UNROLL for (int n = 0; n < N; n++) {
-                            vec y = w.kind == RNN_TANH ? hyperbolic_tangent<S>(a[m][n])
-                                                       : a[m][n] < 0.0f ? vec{} : a[m][n];
-                            store(l.h + l.at(t + 1, b + m) + (v + n) * WIDTH, y);
-                            if (t == l.T - 1) store(w.state + l.at(0, b + m) + (v + n) * WIDTH, y);
-                        }
-                });
+        in_groups(vectors, b1 - b0, [&](int v, auto n_) {
+            constexpr int N = n_;
+            in_tiles<ROWS<N>>(b0, b1, [&](int b, auto m_) {
+                constexpr int M = m_;
+                vec a[M][N];
+                UNROLL for (int m = 0; m < M; m++)
+                    UNROLL for (int n = 0; n < N; n++) a[m][n] = l.input(t, b + m, 0, (v + n) * WIDTH);
+                l.add_below(a, t, b, v * WIDTH);
+                l.add_recurrent(a, l.h + l.at(t, b), v * WIDTH);
+                UNROLL for (int m = 0; m < M; m++)
+                    UNROLL for (int n = 0; n < N; n++) {
+                        vec y = w.kind == RNN_TANH ? hyperbolic_tangent<S>(a[m][n])
+                                                   : a[m][n] < 0.0f ? vec{} : a[m][n];
+                        store(l.h + l.at(t + 1, b + m) + (v + n) * WIDTH, y);
+                        if (t == l.T - 1) store(w.state + l.at(0, b + m) + (v + n) * WIDTH, y);
+                    }
             });
+        });
     }
     l.begin_step(l.T, b0, b1);
 }
@@ -36,13 +35,12 @@ template <class S> void lstm_forward(const LayerArgs &w, int b0, int b1) {
     for (int t = 0; t < l.T; t++) {
         l.begin_step(t, b0, b1);
         for (int u = 0; u < l.H; u += WIDTH) {
-            in_tiles<ROWS<4>>(b0, b1, [&](int b, auto m_) {
+            in_tiles<ROWS<LSTM_GATES>>(b0, b1, [&](int b, auto m_) {
                 constexpr int M = m_;
                 vec a[M][4];
                 UNROLL for (int m = 0; m < M; m++)
                     UNROLL for (int g = 0; g < 4; g++) a[m][g] = l.input(t, b + m, g, u);
-                l.add_below(a, t, b, 4 * u);
-                l.add_recurrent(a, l.h + l.at(t, b), 4 * u);
+                l.add_gates(a, t, b, u);
                 UNROLL for (int m = 0; m < M; m++) {
                     vec i = sigmoid<S>(a[m][0]), f = sigmoid<S>(a[m][1]);
                     vec g = hyperbolic_tangent<S>(a[m][2]), o = sigmoid<S>(a[m][3]);
@@ -128,29 +126,28 @@ template <class S> void gru_before_forward(const LayerArgs &w, int b0, int b1) {
                 }
             });
         }
-        for (int v = 0; v < vectors; v += 4)
-            with_constant<4>(vectors - v < 4 ? vectors - v : 4, [&](auto n_) {
-                constexpr int N = n_;
-                in_tiles<ROWS<N>>(b0, b1, [&](int b, auto m_) {
-                    constexpr int M = m_;
-                    vec a[M][N];
-                    UNROLL for (int m = 0; m < M; m++)
-                        UNROLL for (int n = 0; n < N; n++) a[m][n] = l.input(t, b + m, 2, (v + n) * WIDTH);
-                    l.add_below(a, t, b, 2 * l.H + v * WIDTH);
-                    l.add_recurrent(a, l.reset_h + l.at(t, b), 2 * l.H + v * WIDTH);
-                    UNROLL for (int m = 0; m < M; m++)
-                        UNROLL for (int n = 0; n < N; n++) {
-                            int u = (v + n) * WIDTH;
-                            float *state = w.state + l.at(0, b + m) + u;
-                            vec candidate = hyperbolic_tangent<S>(a[m][n]);
-                            vec z = load(w.scratch + l.at(0, b + m) + u), before = load(state);
-                            vec y = before + z * (candidate - before);
-                            store(state, y);
-                            store(l.h + l.at(t + 1, b + m) + u, y);
-                            if (l.gates) store(l.gate(t, b + m, 2, 3, u), candidate);
-                        }
-                });
+        in_groups(vectors, b1 - b0, [&](int v, auto n_) {
+            constexpr int N = n_;
+            in_tiles<ROWS<N>>(b0, b1, [&](int b, auto m_) {
+                constexpr int M = m_;
+                vec a[M][N];
+                UNROLL for (int m = 0; m < M; m++)
+                    UNROLL for (int n = 0; n < N; n++) a[m][n] = l.input(t, b + m, 2, (v + n) * WIDTH);
+                l.add_below(a, t, b, 2 * l.H + v * WIDTH);
+                l.add_recurrent(a, l.reset_h + l.at(t, b), 2 * l.H + v * WIDTH);
+                UNROLL for (int m = 0; m < M; m++)
+                    UNROLL for (int n = 0; n < N; n++) {
+                        int u = (v + n) * WIDTH;
+                        float *state = w.state + l.at(0, b + m) + u;
+                        vec candidate = hyperbolic_tangent<S>(a[m][n]);
+                        vec z = load(w.scratch + l.at(0, b + m) + u), before = load(state);
+                        vec y = before + z * (candidate - before);
+                        store(state, y);
+                        store(l.h + l.at(t + 1, b + m) + u, y);
+                        if (l.gates) store(l.gate(t, b + m, 2, 3, u), candidate);
+                    }
             });
+        });
     }
     l.begin_step(l.T, b0, b1);
 }

@@ -8,20 +8,20 @@
 template <class S>
 INLINE void head_product(const S *rows, int count, int64_t H, const S *head, const float *bias,
                          int64_t columns, float *logits) {
-    for (int64_t v = 0; v < columns; v += 4 * WIDTH)
-        with_constant<4>(int(std::min<int64_t>(4, (columns - v) / WIDTH)), [&](auto n_) {
-            constexpr int N = n_;
-            in_tiles<ROWS<N>>(0, count, [&](int b, auto m_) {
-                constexpr int M = m_;
-                vec a[M][N];
-                UNROLL for (int m = 0; m < M; m++)
-                    UNROLL for (int n = 0; n < N; n++) a[m][n] = load(bias + v + n * WIDTH);
-                product<S, M, N>(a, rows + int64_t(b) * H, H, head + packed<S>(v, H), int(H));
-                UNROLL for (int m = 0; m < M; m++)
-                    UNROLL for (int n = 0; n < N; n++)
-                        store(logits + (b + m) * columns + v + n * WIDTH, a[m][n]);
-            });
+    in_groups(columns / WIDTH, count, [&](int64_t v, auto n_) {
+        constexpr int N = n_;
+        const int64_t first = v * WIDTH;
+        in_tiles<ROWS<N>>(0, count, [&](int b, auto m_) {
+            constexpr int M = m_;
+            vec a[M][N];
+            UNROLL for (int m = 0; m < M; m++)
+                UNROLL for (int n = 0; n < N; n++) a[m][n] = load(bias + first + n * WIDTH);
+            multiply_columns<S, M, N>(a, rows + int64_t(b) * H, H, head + packed<S>(first, H), int(H));
+            UNROLL for (int m = 0; m < M; m++)
+                UNROLL for (int n = 0; n < N; n++)
+                    store(logits + (b + m) * columns + first + n * WIDTH, a[m][n]);
         });
+    });
 }
 
 // One row of logits, whole vectors of them; returns -ln p of the target. What is left in the row:

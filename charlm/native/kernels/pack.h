@@ -21,17 +21,18 @@ void pack_forward(S *to, const float *w, int64_t H, int64_t K, Part part, int64_
 }
 
 // The blocks of w [G*H, columns] from part.first on, for products with rows of part.gates * H, in
-// groups of four vectors. The last `leading` blocks come first.
+// groups of GROUP vectors. The last `leading` blocks come first.
 template <class S>
 void pack_backward(S *to, const float *w, int64_t H, int64_t columns, Part part, int64_t leading,
                    int64_t threads) {
     const int64_t vectors = columns / WIDTH, K = part.gates * H, before = part.first * H * columns;
     const int64_t first = leading * H, rest = K - first;
-    parallel_for(threads, (vectors + 3) / 4, [&](int64_t from, int64_t until) {
+    parallel_for(threads, (vectors + GROUP - 1) / GROUP, [&](int64_t from, int64_t until) {
         for (int64_t group = from; group < until; group++) {
-            int64_t of[4]; int N = 0;
-            for (int64_t n = 4 * group; n < 4 * group + 4 && n < vectors; n++) of[N++] = n * WIDTH;
-            S *place = to + before + 4 * group * WIDTH * K;
+            int64_t of[GROUP]; int N = 0;
+            const int64_t v = GROUP * group;
+            for (int64_t n = v; n < v + GROUP && n < vectors; n++) of[N++] = n * WIDTH;
+            S *place = to + before + v * WIDTH * K;
             pack_rows<S>(place, w + before + rest * columns, columns, int(first), of, N);
             pack_rows<S>(place + first * N * WIDTH, w + before, columns, int(rest), of, N);
         }
@@ -44,21 +45,22 @@ void pack_cell(int64_t kind, int64_t H, int64_t K, const float *w, S *to, int64_
         if (part.gates) pack_forward<S>(to, w, H, K, part, threads);
 }
 
-// Part by part as the backward pass of a cell reads W_hh, or, where `together`, as one matrix.
+// As the backward pass of a cell reads W_hh, in GRU_BEFORE part by part; or, where `together`, as one
+// matrix in its order.
 template <class S>
 void pack_cell_backward(int64_t kind, int64_t H, int64_t K, const float *w, S *to, bool together,
                    int64_t threads) {
     const CellKind &cell = CELL_KINDS[kind];
-    if (together) return pack_backward<S>(to, w, H, K, {0, cell.gates, 0}, 0, threads);
-    for (const Part &part : cell.parts)
-        if (part.gates) pack_backward<S>(to, w, H, K, part, kind == GRU_AFTER, threads);
+    if (together || kind != GRU_BEFORE)
+        return pack_backward<S>(to, w, H, K, {0, cell.gates, 0}, !together && kind == GRU_AFTER, threads);
+    for (const Part &part : cell.parts) pack_backward<S>(to, w, H, K, part, 0, threads);
 }
 
-// w [columns, K], for products with rows of K, in groups of four vectors of columns.
+// w [columns, K], for products with rows of K, in groups of GROUP vectors of columns.
 template <class S> void pack_head(int64_t columns, int64_t K, const float *w, S *to) {
-    for (int64_t v = 0; v < columns; v += 4 * WIDTH) {
-        int64_t of[4]; int N = 0;
-        for (int64_t n = v; n < v + 4 * WIDTH && n < columns; n += WIDTH) of[N++] = n;
+    for (int64_t v = 0; v < columns; v += GROUP * WIDTH) {
+        int64_t of[GROUP]; int N = 0;
+        for (int64_t n = v; n < v + GROUP * WIDTH && n < columns; n += WIDTH) of[N++] = n;
         pack_columns<S>(to + packed<S>(v, K), w, int(K), of, N);
     }
 }

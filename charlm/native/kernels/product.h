@@ -48,6 +48,10 @@ template <> struct Multiplier<bfloat16> {
 };
 #endif
 
+// Vectors of columns in a group, where a cell does not ask for others: as many as leave registers for
+// a tile of many rows, which a weight serves once it is loaded.
+constexpr int GROUP = REGISTERS < 32 ? 2 : 4;
+
 // sums[m][n] += row m . column n of a group. K: columns of the rows, a multiple of STEP. Row m begins
 // at rows + m * stride; its next STEP elements stand ADVANCE further on.
 template <class S, int M, int N, int ADVANCE = STEP<S>>
@@ -60,6 +64,22 @@ INLINE void multiply(vec (&sums)[M][N], const S *rows, int64_t stride, const S *
         UNROLL for (int m = 0; m < M; m++) {
             auto x = X::row(rows + m * stride);
             UNROLL for (int n = 0; n < N; n++) sums[m][n] = X::add(sums[m][n], x, w[n]);
+        }
+    }
+}
+
+// The same for C groups of N vectors, `apart` elements between them.
+template <class S, int M, int N, int C>
+INLINE void multiply_groups(vec (&sums)[M][C * N], const S *rows, int64_t stride, const S *groups,
+                            int64_t apart, int K) {
+    using X = Multiplier<S>;
+    for (int k = 0; k < K; k += STEP<S>, rows += STEP<S>, groups += N * WIDTH * STEP<S>) {
+        decltype(X::column(groups)) w[C * N];
+        UNROLL for (int n = 0; n < C * N; n++)
+            w[n] = X::column(groups + n / N * apart + n % N * WIDTH * STEP<S>);
+        UNROLL for (int m = 0; m < M; m++) {
+            auto x = X::row(rows + m * stride);
+            UNROLL for (int n = 0; n < C * N; n++) sums[m][n] = X::add(sums[m][n], x, w[n]);
         }
     }
 }

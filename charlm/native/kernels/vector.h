@@ -35,7 +35,7 @@ typedef int32_t ivec __attribute__((vector_size(4 * WIDTH)));
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 
-INLINE vec splat(float x) { return vec{} + x; }
+INLINE vec splat(float x) { return x - vec{}; }  // x + 0 would be an addition: it turns -0 into 0
 
 struct bfloat16 { uint16_t bits; };
 struct quantized { uint8_t bits; };

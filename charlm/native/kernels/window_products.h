@@ -99,7 +99,7 @@ void weight_gradient(const S *left, int64_t left_stride, int64_t J, const S *rig
     }
 }
 
-// result = rows W, for W with K rows and `columns` columns packed in groups of four vectors.
+// result = rows W, for W with K rows and `columns` columns packed in groups of GROUP vectors.
 // rows [count, K], `stride` apart; result [count, columns].
 template <class S>
 void rows_product(const S *rows, int64_t stride, int64_t count, int64_t K, const S *packed_weights,
@@ -107,20 +107,19 @@ void rows_product(const S *rows, int64_t stride, int64_t count, int64_t K, const
     constexpr int64_t AT_ONCE = 128;  // rows that stay in the cache for all columns
     parallel_for(threads, (count + AT_ONCE - 1) / AT_ONCE, [&](int64_t from, int64_t until) {
         for (int64_t block = from; block < until; block++)
-            for (int64_t v = 0; v < columns; v += 4 * WIDTH)
-                with_constant<4>(int(std::min<int64_t>(4, (columns - v) / WIDTH)), [&](auto n_) {
-                    constexpr int N = n_;
-                    const int64_t end = std::min(count, (block + 1) * AT_ONCE);
-                    in_tiles<ROWS<N>>(int(block * AT_ONCE), int(end), [&](int row, auto m_) {
-                        constexpr int M = m_;
-                        vec sums[M][N] = {};
-                        multiply<S, M, N>(sums, rows + row * stride, stride,
-                                          packed_weights + packed<S>(v, K), int(K));
-                        UNROLL for (int m = 0; m < M; m++)
-                            UNROLL for (int n = 0; n < N; n++)
-                                store(result + (row + m) * columns + v + n * WIDTH, sums[m][n]);
-                    });
+            in_groups(columns / WIDTH, count, [&](int64_t v, auto n_) {
+                constexpr int N = n_;
+                const int64_t first = v * WIDTH, end = std::min(count, (block + 1) * AT_ONCE);
+                in_tiles<ROWS<N>>(int(block * AT_ONCE), int(end), [&](int row, auto m_) {
+                    constexpr int M = m_;
+                    vec sums[M][N] = {};
+                    multiply_columns<S, M, N>(sums, rows + row * stride, stride,
+                                              packed_weights + packed<S>(first, K), int(K));
+                    UNROLL for (int m = 0; m < M; m++)
+                        UNROLL for (int n = 0; n < N; n++)
+                            store(result + (row + m) * columns + first + n * WIDTH, sums[m][n]);
                 });
+            });
     });
 }
 

@@ -25,11 +25,8 @@ from charlm.errors import UsageError
 from charlm.evaluation import adaptation
 from charlm.evaluation.adaptation import AdaptiveReader, Pace, learning_copy, mean_squares
 from charlm.models.recurrent import CharModel
-from charlm.native import build, products, verify
-from charlm.native import head as native_head
-from charlm.native import window as native_window
+from charlm.native import build, verify
 from charlm.native.adapting import NativeAdapter, Parts
-from charlm.native.head import LONG
 from charlm.native.interface import Kernels
 from charlm.native.verify import deviation
 from charlm.sampling.engine import NativeEngine, TorchEngine, make_engine
@@ -49,13 +46,6 @@ def kernels() -> Kernels:
         return Kernels(load_library())
     except build.UnavailableError as error:
         pytest.skip(str(error))
-
-
-@pytest.fixture(params=["library", "kernels"])
-def whole_windows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Products of whole windows by torch's library, as on AVX2, and by the kernels, as else."""
-    for module in (products, native_window, native_head):
-        monkeypatch.setattr(module, "library_is_faster", lambda *_: request.param == "library")
 
 
 def has(kernels: Kernels, name: str) -> None:
@@ -169,7 +159,6 @@ MODELS = [
 
 @pytest.mark.parametrize("length", [T, 2], ids=["looked-up", "more-symbols-than-the-window"])
 @pytest.mark.parametrize("changes", MODELS, ids=str)
-@pytest.mark.usefixtures("whole_windows")
 def test_model_learns_what_it_learns_by_torch(
     kernels: Kernels, changes: dict[str, object], length: int
 ) -> None:
@@ -194,8 +183,7 @@ def test_records_are_learned_as_by_torch(
 
 
 @every_cell
-@pytest.mark.parametrize("size", [150, LONG + 45], ids=["short", "long"])
-@pytest.mark.usefixtures("whole_windows")
+@pytest.mark.parametrize("size", [150, 301], ids=["short", "long"])
 def test_large_windows_and_vocabularies_are_learned_alike(
     kernels: Kernels, name: str, options: dict[str, str], size: int
 ) -> None:

@@ -80,7 +80,6 @@ TRAINING: dict[str, tuple[Any, ...]] = {
     "drop": (*[_ARRAY] * 2, *[_SIZE] * 4, _ARRAY, _SIZE),
     "pack_head": (*[_SIZE] * 2, *[_ARRAY] * 3, _SIZE),
     "loss": (_ARRAY, *[_SIZE] * 2, *[_ARRAY] * 2, _SIZE, *[_ARRAY] * 3, _SIZE),
-    "softmax": (_ARRAY, *[_SIZE] * 2, *[_ARRAY] * 2, _REAL, _SIZE),
 }
 ADAPTING: dict[str, tuple[Any, ...]] = {
     "pack_adapter": (_ADAPTER,),

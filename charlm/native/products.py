@@ -13,13 +13,6 @@ def autocast_type() -> torch.dtype:
     return torch.float32
 
 
-def library_is_faster(kernels: Kernels, dtype: torch.dtype) -> bool:
-    """Tell whether torch's library multiplies large matrices faster than the kernels: in float32 on
-    vectors of 8 it takes half as long (AVX2), where the kernels' tiles fill all registers."""
-    wide = kernels.width >= 16
-    return dtype == torch.float32 and not wide and torch._C.has_mkl
-
-
 def weight_gradient(
     kernels: Kernels, left: Tensor, right: Tensor, result: Tensor, *, rotate: int = 0
 ) -> Tensor:
@@ -30,12 +23,6 @@ def weight_gradient(
     (float32); J and I whole vectors.
     """
     (rows, J), I = left.shape, right.shape[1]  # noqa: E741
-    if library_is_faster(kernels, left.dtype):
-        kept = J - rotate
-        torch.mm(left[:, :kept].t(), right, out=result[rotate:])
-        if rotate:
-            torch.mm(left[:, kept:].t(), right, out=result[:rotate])
-        return left.sum(0)
     sums = result.new_empty(J)
     workspace = kernels.acquire((J + I) * kernels.block, dtype=left.dtype)
     kernels.call(
@@ -59,16 +46,11 @@ def drop(kernels: Kernels, rows: Tensor, draws: Tensor, threshold: int, result: 
     )  # fmt: skip
 
 
-def rows_product(
-    kernels: Kernels, rows: Tensor, weight: Tensor, packed: Tensor | None, result: Tensor
-) -> None:
-    """Fill `result` with rows @ W. packed: W packed for the backward pass, where the kernels do so.
+def rows_product(kernels: Kernels, rows: Tensor, packed: Tensor, result: Tensor) -> None:
+    """Fill `result` with rows @ W, W packed for the backward pass.
 
     Shapes: rows [N, K] (its columns side by side), result [N, I], W [K, I]; K and I whole vectors.
     """
-    if library_is_faster(kernels, rows.dtype):
-        torch.mm(rows, weight, out=result)
-        return
     (count, K), columns = rows.shape, result.shape[1]
     kernels.call(
         "product", TYPES[rows.dtype], rows_at(rows), rows.stride(0), count, K, packed, columns,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from charlm.cells import Cell, GatedCell, State
-from charlm.native.head import SoftTargets, head_loss
+from charlm.native.head import HeadLoss, SoftTargets
 from charlm.native.interface import Kernels
 from charlm.native.products import autocast_type, drop
 from charlm.native.window import LayerPass
@@ -52,7 +52,7 @@ class Stack:
         with torch.autocast("cpu", enabled=False):
             layers, x, _ = self._forward(symbols, states, None, precision, training=False)
             self._refuse_out_of_bounds(targets)
-            losses = head_loss(self._kernels, self._head, x, targets, training=False).losses
+            losses = HeadLoss(self._kernels, self._head, x, targets, training=False).losses
             for layer in layers:
                 layer.release()
             return losses, [layer.after for layer in layers]
@@ -91,7 +91,7 @@ class Stack:
         with torch.autocast("cpu", enabled=False):
             layers, x, draws = self._forward(symbols, states, mask, precision, training=True)
             self._refuse_out_of_bounds(targets)
-            loss = head_loss(self._kernels, self._head, x, targets, training=True, soft=soft)
+            loss = HeadLoss(self._kernels, self._head, x, targets, training=True, soft=soft)
             d = loss.backward()
             _tell(ready, self._head)
             for number in reversed(range(len(layers))):

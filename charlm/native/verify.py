@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from charlm.cells import CELLS, GatedCell, State
 from charlm.config.cell_spec import variants
 from charlm.native.adapting import NativeAdapter, Parts
-from charlm.native.head import LONG, head_loss
+from charlm.native.head import HeadLoss
 from charlm.native.interface import Kernels
 from charlm.native.window import LayerPass
 from charlm.native.writing import NativeSampler
@@ -51,7 +51,7 @@ def _errors(kernels: Kernels, name: str) -> Iterator[tuple[float, str]]:
         if name == "float32":
             yield adapting_deviation(kernels, cell), f"adapting with {cell.variant}"
     if name != "int8":
-        for symbols in (9 * kernels.width + 5, LONG + 5):
+        for symbols in (9 * kernels.width + 5, 261):
             yield head_deviation(kernels, getattr(torch, name), symbols), "the loss"
 
 
@@ -102,7 +102,7 @@ def head_deviation(kernels: Kernels, precision: torch.dtype, symbols: int) -> fl
     x = torch.randn(T, B, head.in_features, generator=draw).to(precision)
     targets = torch.randint(symbols, (T, B), generator=draw)
     with torch.no_grad():
-        loss = head_loss(kernels, head, x, targets, training=True)
+        loss = HeadLoss(kernels, head, x, targets, training=True)
         d_x = loss.backward()
     found = [loss.losses, d_x, *(p.grad for p in head.parameters() if p.grad is not None)]
     given, exact_head = x.double().requires_grad_(), copy.deepcopy(head).double()

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from charlm.cells import GatedCell, State
 from charlm.native.interface import TYPES, Kernels, LayerArgs, address, rows_at
-from charlm.native.products import library_is_faster, rows_product, weight_gradient
+from charlm.native.products import rows_product, weight_gradient
 
 
 class LayerPass:
@@ -53,14 +53,9 @@ class LayerPass:
         self.gradient_buffers: list[Tensor] = []
         """Acquired buffers that the gradients of the parameters are in."""
         self._sizes = {"kind": self._kind.number, "T": T, "B": B, "H": self._H}
-        self._below_weights: Tensor | None = None
         if symbols is not None:
             table = F.linear(inputs, self._weight_ih, bias)
             self._arrays |= {"symbols": symbols, "table": table}
-        elif library_is_faster(kernels, precision):
-            rows = torch.arange(inputs.shape[0] * inputs.shape[1])
-            table = F.linear(inputs.flatten(0, 1), self._weight_ih, bias)
-            self._arrays |= {"symbols": rows, "table": table}  # a row for each place
         else:
             assert inputs.dtype == precision
             self._sizes["below_size"] = inputs.shape[2]
@@ -107,8 +102,6 @@ class LayerPass:
             self.output = arrays["outputs"] = kernels.acquire(T, B, H, dtype=precision)
         self._run("forward")
         self.after = tuple(part[:, : self._cell.hidden_size] for part in carried)
-        if self._symbols is None:
-            arrays.pop("table", None)  # a row for each place: too much to keep
         done = ["forward_weights", "below_weights", "scratch"] + ([] if training else ["reset_h"])
         kernels.release(*(arrays.pop(name, None) for name in done))
 
@@ -175,9 +168,8 @@ class LayerPass:
         d_weight_ih = self._gradient_buffer(columns, below.shape[1])
         d_bias = weight_gradient(kernels, d_projected, below, d_weight_ih)
         d_inputs = kernels.acquire(*self._inputs.shape, dtype=self._precision)
-        rows_product(
-            kernels, d_projected, self._weight_ih, self._below_weights, d_inputs.view(rows, -1)
-        )
+        assert self._below_weights is not None
+        rows_product(kernels, d_projected, self._below_weights, d_inputs.view(rows, -1))
         kernels.release(self._below_weights)
         return d_weight_ih, d_bias, d_inputs
 

@@ -243,7 +243,10 @@ static void adapt(Adapter &a, const int64_t *symbols, const int64_t *targets, in
                   float *logits) {
     read_forward(a, symbols, int(T));
     if (logits) memcpy(logits, a.logits, T * a.head.rows * sizeof(float));
-    softmax_loss(a.logits, T, a.head.rows, targets, losses, 1.0f / float(T), 1);
+    for (int64_t t = 0; t < T; t++) {
+        float *row = a.logits + t * a.head.rows;
+        losses[t] = row_loss(row, targets[t], a.head.rows, 1.0f / float(T), row);
+    }
     read_backward(a, symbols, int(T));
     learn_from_window(a, int(T));
     pack_all(a);

@@ -48,18 +48,6 @@ static float row_loss(float *row, int64_t target, int64_t columns, float scale, 
     return top + std::log(sum) - wanted;
 }
 
-// The same of logits that are there: losses [count]: -ln p of the targets. What is left of the logits
-// [count, columns]: the gradient of the losses times `scale`, or e^(logit - top) where scale is zero.
-inline void softmax_loss(float *logits, int64_t count, int64_t columns, const int64_t *targets,
-                         float *losses, float scale, int64_t threads) {
-    parallel_for(threads, count, [&](int64_t from, int64_t until) {
-        for (int64_t n = from; n < until; n++) {
-            float *row = logits + n * columns;
-            losses[n] = row_loss(row, targets[n], columns, scale, scale ? row : (float *)nullptr);
-        }
-    });
-}
-
 // losses [count]: -ln p of the targets. rows [count, H]; bias [columns], far below zero where the
 // vocabulary has ended; gradient [count, columns] of the mean loss, or null.
 template <class S>

@@ -73,11 +73,6 @@ void EXPORT(loss)(const S *rows, int64_t count, int64_t H, const S *head, const 
     head_loss<S>(rows, count, H, head, bias, columns, targets, losses, gradient, threads);
 }
 
-void EXPORT(softmax)(float *logits, int64_t count, int64_t columns, const int64_t *targets,
-                     float *losses, double scale, int64_t threads) {
-    softmax_loss(logits, count, columns, targets, losses, float(scale), threads);
-}
-
 }
 
 #endif

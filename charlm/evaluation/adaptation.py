@@ -61,7 +61,7 @@ class AdaptiveReader:
 
     g is the window's gradient, scaled down where it is longer than `LONGEST` allows; s its mean
     square on the train split, w_0 the trained weights. Every call goes on with the state and the
-    weights that the last one ended with.
+    weights that the last one ended with; `model` has them when it is over.
 
     squares: see `mean_squares`.
 
@@ -72,7 +72,7 @@ class AdaptiveReader:
         self.model, self.pace = learning_copy(model), pace
         roots = [s.sqrt() for s in squares]
         mean = float(sum(root.sum() for root in roots) / sum(root.numel() for root in roots))
-        self._adapter = _adapter(
+        self._adapter = _fastest_adapter(
             self.model,
             [pace.rate / (root + DAMPING * mean) for root in roots],
             [(pace.decay * root / mean).clamp(max=1.0) for root in roots],
@@ -92,7 +92,6 @@ class AdaptiveReader:
     ) -> Tensor:
         assert not window, "a model that learns as it reads keeps its state"
         found = torch.full((stop - start,), math.log(self.model.vocabulary_size))
-
         for at, losses, _ in self._read(symbols, start, stop, advanced):
             found[at - start : at - start + len(losses)] = losses.cpu()
         return found
@@ -110,7 +109,6 @@ class AdaptiveReader:
         assert not window, "a model that learns as it reads keeps its state"
         V = self.model.vocabulary_size
         found = torch.full((stop - start, V), -math.log(V))
-
         for at, _, logits in self._read(symbols, start, stop, advanced):
             found[at - start : at - start + len(logits)] = logits.log_softmax(-1).cpu()
         return found
@@ -123,11 +121,13 @@ class AdaptiveReader:
         first = max(start, 1)  # the first symbol of a text follows nothing
         if not self._is_warm:
             self._warm_up(symbols, first)
-        for given, targets, at in _windows(self.model, symbols, first, stop, self.pace.window):
-            losses, logits = self._adapter.adapt(given.squeeze(1), targets.squeeze(1))
-            yield at, losses, logits
-            advanced(len(losses))
-        self._adapter.write_back()
+        try:
+            for given, targets, at in _windows(self.model, symbols, first, stop, self.pace.window):
+                losses, logits = self._adapter.adapt(given.squeeze(1), targets.squeeze(1))
+                yield at, losses, logits
+                advanced(len(losses))
+        finally:
+            self._adapter.write_back()
 
     def _warm_up(self, symbols: SymbolSource, stop: int) -> None:
         """Read what stands before the first symbol that counts."""
@@ -185,7 +185,7 @@ class _TorchAdapter:
             weight.lerp_(trained, pull)
 
 
-def _adapter(
+def _fastest_adapter(
     model: CharModel, steps: list[Tensor], pulls: list[Tensor], *, window: int, longest: float
 ) -> _Adapter:
     """Return what adapts a model here: the native kernels where they are built, else torch."""

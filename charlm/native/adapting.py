@@ -58,23 +58,23 @@ class NativeAdapter:
         window: int,
         longest: float,
     ) -> None:
-        self._kernels, self._model, self._window = kernels, model, window
+        self._kernels, self._model, self._longest_window = kernels, model, window
         self._kept: dict[int, Tensor] = {}
         """What the structures point to, by address."""
         self._vocabulary_size, self._hidden = model.head.weight.shape
-        self._H = self._whole(self._hidden)
-        self._columns = self._whole(self._vocabulary_size)
+        self._H = self._rounded_up(self._hidden)
+        self._columns = self._rounded_up(self._vocabulary_size)
         parts = list(zip(model.cells, steps.cells, pulls.cells, strict=True))
         embedding = self._embedding(model.embedding, steps.embedding, pulls.embedding)
         learns = model.embedding is not None
         self._layers = (AdaptingLayer * len(parts))()
-        below = int(embedding.columns)
+        below = embedding.columns
         for number, cells in enumerate(parts):
             self._layers[number] = self._layer(*cells, below, backward=learns or number > 0)
             below = self._H
         modules = (model.head, steps.head, pulls.head)
         padding = (0, self._H - self._hidden, 0, self._columns - self._vocabulary_size)
-        bias_padding, packed = padding[2:], self._columns * self._H
+        bias_padding, packed_size = padding[2:], self._columns * self._H
         biases = [F.pad(m.bias, bias_padding) for m in modules]
         biases[0] = F.pad(model.head.bias, bias_padding, value=NEVER)
         self._adapter = Adapter(
@@ -85,10 +85,10 @@ class NativeAdapter:
             embedding=embedding,
             head=self._learned(*(F.pad(m.weight, padding) for m in modules)),
             head_bias=self._learned(*biases),
-            head_forward=self._buffer(packed),
-            head_backward=self._buffer(packed),
+            head_forward=self._buffer(packed_size),
+            head_backward=self._buffer(packed_size),
             vectors=self._buffer(window * embedding.columns),
-            d_vectors=self._buffer(window * embedding.columns),
+            d_vectors=self._buffer(window * embedding.columns) if learns else None,
             d_embedding=self._buffer(embedding.rows * embedding.columns) if learns else None,
             logits=self._buffer(window * self._columns),
             resets=self._keep(torch.zeros(window, dtype=torch.uint8)),
@@ -103,7 +103,7 @@ class NativeAdapter:
         Shapes: symbols and targets [T] (int64). Raises: IndexError for a symbol that is none of V.
         """
         T, V = len(symbols), self._vocabulary_size
-        assert 0 < T <= self._window
+        assert 0 < T <= self._longest_window
         assert symbols.dtype == targets.dtype == torch.int64
         for read in (symbols, targets):
             low, high = read.aminmax()
@@ -126,8 +126,8 @@ class NativeAdapter:
 
     @torch.no_grad()
     def write_back(self) -> None:
-        """Give the model's parameters the weights that were learned. Of two biases that are added,
-        one takes all that the sum has learned."""
+        """Give the model's parameters the weights that were learned. Two biases that are added
+        share what their sum has learned, for they have the same gradient."""
         model, adapter = self._model, self._adapter
         if model.embedding is not None:
             model.embedding.weight.copy_(self._unpadded(adapter.embedding, model.embedding.weight))
@@ -137,11 +137,13 @@ class NativeAdapter:
             for name in ("weight_ih", "weight_hh"):
                 weight = getattr(cell, name)
                 weight.copy_(self._unpadded(getattr(layer, name), weight, blocks=len(cell.gates)))
-            if cell.bias_ih is None:
+            if cell.bias_ih is None or cell.bias_hh is None:
                 continue
             merged, bias_n = cell.merged_biases()
-            learned = self._unpadded(layer.bias, merged, blocks=len(cell.gates))
-            cell.bias_ih.add_(learned - merged)
+            learned = self._unpadded(layer.bias, merged, blocks=len(cell.gates)) - merged
+            counts = _counts(cell)
+            cell.bias_ih.add_(learned / counts)
+            cell.bias_hh.add_(torch.where(counts > 1, learned / counts, 0.0))
             if bias_n is not None:
                 bias_n.copy_(self._unpadded(layer.bias_n, bias_n))
 
@@ -151,13 +153,13 @@ class NativeAdapter:
         if modules[0] is None:
             return self._learned(F.pad(torch.eye(V), (0, self._columns - V)))
         size = modules[0].embedding_dim
-        padding = (0, self._whole(size) - size)
+        padding = (0, self._rounded_up(size) - size)
         return self._learned(*(F.pad(m.weight, padding) for m in modules if m is not None))
 
     def _layer(
         self, cell: GatedCell, steps: GatedCell, pulls: GatedCell, below: int, *, backward: bool
     ) -> Any:
-        T, H, G = self._window, self._H, len(cell.gates)
+        T, H, G = self._longest_window, self._H, len(cell.gates)
         kind, cells = self._kernels.kinds[cell.variant], (cell, steps, pulls)
         args = LayerArgs(kind=kind.number, T=T, B=1, H=H, threads=1, below_size=below)
         layer = AdaptingLayer()
@@ -170,7 +172,8 @@ class NativeAdapter:
         args.h, args.outputs = self._buffer((T + 1) * H), self._buffer(T * H)
         args.state, args.d_output = self._buffer(H), self._buffer(T * H)
         args.d_state = args.d_c = self._buffer(H)
-        args.gates = self._buffer(T * H * max(1, kind.saved_blocks))
+        if kind.saved_blocks:
+            args.gates = self._buffer(T * H * kind.saved_blocks)
         args.d_projected = self._buffer(T * H * (G + (cell.variant == "gru_after")))
         if cell.variant == "lstm":
             args.c, args.c_before = self._buffer(H), self._buffer(T * H)
@@ -200,7 +203,7 @@ class NativeAdapter:
     def _learned(self, weights: Tensor, *steps_and_pulls: Tensor) -> Any:
         """Make a matrix that learns, or, without steps and pulls, one that stays as it is."""
         rows, columns = weights.shape if weights.dim() == 2 else (1, len(weights))
-        learned = Learned(weights=self._keep(weights.clone()), rows=rows, columns=columns)
+        learned = Learned(weights=self._keep(weights), rows=rows, columns=columns)
         if steps_and_pulls:
             learned.trained = self._keep(weights.clone())
             learned.steps, learned.pulls = map(self._keep, steps_and_pulls)
@@ -220,14 +223,15 @@ class NativeAdapter:
         wider = (0, columns - parameter.shape[1]) if columns else ()
         return F.pad(blocks, (*wider, 0, self._H - self._hidden)).flatten(0, 1)
 
-    def _whole(self, size: int) -> int:
-        """Return the size in whole vectors."""
+    def _rounded_up(self, size: int) -> int:
+        """Round a size up to whole vectors."""
         return size + -size % self._kernels.width
 
-    def _buffer(self, count: int) -> int | None:
+    def _buffer(self, count: int) -> int:
         return self._keep(torch.zeros(count))
 
-    def _keep(self, tensor: Tensor) -> int | None:
+    def _keep(self, tensor: Tensor) -> int:
+        """Keep a tensor for as long as this object; return where its elements are."""
         tensor = tensor.detach().contiguous()
         at = address(tensor)
         assert at is not None

@@ -235,6 +235,7 @@ def _compiled(folder: Path) -> Path:
 
     with ThreadPoolExecutor(len(UNITS)) as pool:
         compiled = [pool.submit(unit, number) for number in range(len(UNITS))]
+    # `map` would not begin what is left when the first fails: what a compiler was asked would vary.
     objects = [one.result() for one in compiled]
     # Not linked against an OpenMP of its own: torch has one, and two would fight for the cores.
     run("-shared", *objects, "-o", str(result))

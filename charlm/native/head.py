@@ -1,4 +1,4 @@
-"""The head and its loss: the logits of a window are never kept.
+"""The head and its loss: of a window's logits only the gradient is kept, and that in training.
 
 Symbols: H hidden size (padded to whole vectors), V vocabulary size (likewise).
 """
@@ -82,8 +82,7 @@ class HeadLoss:
     def backward(self) -> Tensor:
         """Fill the head's gradients of the mean of `losses`; return that of x, as a buffer."""
         kernels, head, gradient = self._kernels, self._head, self._gradient
-        assert gradient is not None
-        assert self._backward_weights is not None
+        assert gradient is not None and self._backward_weights is not None  # noqa: PT018
         rows = self._x.view(len(gradient), -1)
         d_weight = torch.empty(gradient.shape[1], rows.shape[1])
         d_bias = weight_gradient(kernels, gradient, rows, d_weight)

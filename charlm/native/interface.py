@@ -1,4 +1,4 @@
-"""The kernels as Python calls them: the C structures of kernels/cells.h and write.h."""
+"""The kernels as Python calls them: the C structures of kernels/cells.h, write.h and adapt.h."""
 
 import ctypes
 from collections.abc import Sequence

@@ -29,7 +29,7 @@ END = 4
 
 
 def find_error(library: ctypes.CDLL) -> str:
-    """Try every cell and the head in every type, and writing; say what computes wrongly, or ""."""
+    """Try every cell and the head in every type, writing and adapting; say what is wrong, or ""."""
     kernels = Kernels(library)
     for name in kernels.types:
         for error, what in _errors(kernels, name):
@@ -51,8 +51,8 @@ def _errors(kernels: Kernels, name: str) -> Iterator[tuple[float, str]]:
         if name == "float32":
             yield adapting_deviation(kernels, cell), f"adapting with {cell.variant}"
     if name != "int8":
-        for symbols in (9 * kernels.width + 5, 261):
-            yield head_deviation(kernels, getattr(torch, name), symbols), "the loss"
+        symbols = 9 * kernels.width + 5
+        yield head_deviation(kernels, getattr(torch, name), symbols), "the loss"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@
 #include "loss.h"
 #include "pack.h"
 
-// A matrix that learns from its gradient g, a vector as one row; whole vectors of columns. Its update:
+// A matrix, or a vector as one row, and how it learns from its gradient g; whole vectors of columns:
 //     w -= share * steps * g;  w += pulls * (trained - w)
 struct Learned {
     float *weights;
@@ -23,15 +23,15 @@ struct AdaptingLayer {
 };
 
 struct Adapter {
-    int64_t layers, end, threads;      // end: of a record, or -1
+    int64_t layers, end, threads;         // end: of a record, or -1
     AdaptingLayer *layer;
-    Learned embedding, head, head_bias;  // embedding: all vectors; without steps it stays as it is
-    float *head_forward, *head_backward; // the head, packed
-    float *vectors, *d_vectors;          // [T, E]
-    float *d_embedding;                  // as the embedding
-    float *logits;                       // [T, columns], afterwards their gradient
-    uint8_t *resets;                     // [T]
-    double longest;                      // a longer gradient is scaled down to it
+    Learned embedding, head, head_bias;   // embedding: all vectors; without steps it stays as it is
+    float *head_forward, *head_backward;  // the head, packed
+    float *vectors, *d_vectors;           // [T, E]; d_vectors and d_embedding where it learns
+    float *d_embedding;                   // as the embedding
+    float *logits;                        // [T, columns], afterwards their gradient
+    uint8_t *resets;                      // [T]
+    double longest;                       // a longer gradient is scaled down to it
 };
 
 // Rows `first` to `first + rows` of a matrix have the gradient left^T right. left [T, rows] and right
@@ -43,16 +43,12 @@ struct Factors {
     const float *right; int64_t right_stride;
 };
 
-INLINE float sum_of(vec v) {
-    float sum = 0;
-    for (int i = 0; i < WIDTH; i++) sum += v[i];
+INLINE double inner_product(const float *a, const float *b, int64_t count) {
+    vec sums = {};
+    for (int64_t i = 0; i < count; i += WIDTH) sums += load(a + i) * load(b + i);
+    double sum = 0;
+    for (int i = 0; i < WIDTH; i++) sum += sums[i];
     return sum;
-}
-
-INLINE float inner_product(const float *a, const float *b, int64_t count) {
-    vec sum = {};
-    for (int64_t i = 0; i < count; i += WIDTH) sum += load(a + i) * load(b + i);
-    return sum_of(sum);
 }
 
 // |left^T right|^2 = sum over s and t of (left_s . left_t) (right_s . right_t).
@@ -96,7 +92,7 @@ static void learn_product(const Factors &f, int T, float share, int64_t threads)
     });
 }
 
-// A matrix whose gradient is there.
+// A matrix or vector with all of its gradient; see Factors for the large ones.
 struct Dense {
     const Learned *matrix;
     std::vector<float> gradient;
@@ -231,18 +227,20 @@ static void learn_from_window(const Adapter &a, int T) {
     const int64_t embedded = a.embedding.rows * a.embedding.columns;
     if (a.embedding.steps) squares += inner_product(a.d_embedding, a.d_embedding, embedded);
 
+    // Too long for float32 to tell how long: nothing is learned from it.
     const double length = std::sqrt(squares);
-    const float share = length > a.longest ? float(a.longest / length) : 1.0f;
+    const float share = length <= a.longest ? 1.0f : std::isfinite(length) ? float(a.longest / length) : 0.0f;
+    if (!share) return;
     for (const Factors &f : factors) learn_product(f, T, share, a.threads);
     for (const Dense &g : dense) learn_dense(*g.matrix, g.gradient.data(), share);
     if (a.embedding.steps) learn_dense(a.embedding, a.d_embedding, share);
 }
 
-// losses [T]: -ln p of the targets. logits: [T, columns], as they were before it learned; or null.
+// losses [T]: -ln p of the targets. logits [T, columns], as they were before it learned.
 static void adapt(Adapter &a, const int64_t *symbols, const int64_t *targets, int64_t T, float *losses,
                   float *logits) {
     read_forward(a, symbols, int(T));
-    if (logits) memcpy(logits, a.logits, T * a.head.rows * sizeof(float));
+    memcpy(logits, a.logits, T * a.head.rows * sizeof(float));
     for (int64_t t = 0; t < T; t++) {
         float *row = a.logits + t * a.head.rows;
         losses[t] = row_loss(row, targets[t], a.head.rows, 1.0f / float(T), row);

@@ -3,7 +3,8 @@
 #pragma once
 #include "cells.h"
 
-// A function of its own: inlined beside all that its caller holds, its addresses left the registers.
+// With 16 registers a function of its own: beside all that its caller holds, the addresses of its rows
+// left the registers.
 template <class S, int M, int N>
 __attribute__((noinline)) void multiply_apart(vec (&sums)[M][N], const S *rows, int64_t stride,
                                               const S *group, int K) {
@@ -13,8 +14,9 @@ __attribute__((noinline)) void multiply_apart(vec (&sums)[M][N], const S *rows, 
     memcpy(sums, local, sizeof local);
 }
 
-// f(first unit, lane, d): d = the gradient of h at t, for tiles of lanes and of vectors of units. It comes from the output, from what was carried element-wise (`direct`), and from the
-// product with `rows` (both null after the last step), unless the step after it began anew. Meanwhile
+// f(first unit, lane, d): d = the gradient of h at t, for tiles of lanes and of vectors of units. It
+// comes from the output, from what was carried element-wise (`direct`), and from the product with
+// `rows` (both null after the last step), unless the step after it began anew. Meanwhile
 // `prefetch_inputs` fetches what f reads, which was written long ago and is in no cache.
 template <class S, class P, class F>
 INLINE void gradient_of_h(const Layer<S> &l, int t, int b0, int b1, const float *direct, const S *rows,
@@ -32,7 +34,11 @@ INLINE void gradient_of_h(const Layer<S> &l, int t, int b0, int b1, const float 
                     if (output) prefetch(l.d_output(t, b + m, u));
                     prefetch_inputs(u, b + m);
                 }
-            if (rows) multiply_apart<S, M, N>(d, rows + b * stride, stride, group, K);
+            if (rows) {
+                const S *first = rows + b * stride;
+                if constexpr (REGISTERS < 32) multiply_apart<S, M, N>(d, first, stride, group, K);
+                else multiply_columns<S, M, N>(d, first, stride, group, K);
+            }
             UNROLL for (int m = 0; m < M; m++) {
                 const bool cut = output && rows && l.begins(t + 1, b + m);
                 UNROLL for (int n = 0; n < N; n++) {

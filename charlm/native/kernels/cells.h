@@ -17,12 +17,12 @@ struct Part { int64_t first, gates, side; };
 // values that a step keeps for the backward pass, beside h and c. parts: the products of a step.
 struct CellKind { const char *name; int64_t gates, saved_blocks; Part parts[2]; };
 
-constexpr int LSTM_GATES = GROUP;  // that a group of columns holds: all, or i and f apart from g and o
+constexpr int LSTM_GATES = GROUP;  // in a group of columns: all four, or two (i and f, then g and o)
 
 constexpr CellKind CELL_KINDS[] = {  // in the order of Kind
     {"rnn_tanh", 1, 0, {{0, 1, GROUP}, {}}},
     {"rnn_relu", 1, 0, {{0, 1, GROUP}, {}}},
-    {"lstm", 4, 4, {{0, LSTM_GATES, 1}, {4 - LSTM_GATES, 4 - LSTM_GATES, 1}}},
+    {"lstm", 4, 4, {{0, LSTM_GATES, 1}, {LSTM_GATES, 4 - LSTM_GATES, 1}}},
     {"gru_after", 3, 4, {{0, 3, 1}, {}}},
     {"gru_before", 3, 3, {{0, 2, 1}, {2, 1, GROUP}}},
 };
@@ -71,7 +71,7 @@ template <int M, class F> INLINE void in_tiles(int begin, int end, F f) {
     if constexpr (M > 1) in_tiles<(M > 4 ? 4 : M / 2)>(begin, end, f);
 }
 
-// Rows of a tile beside N columns: as many sums as the registers hold.
+// Rows of a tile beside N columns: their sums, N weights and an element of a row fit in the registers.
 template <int N>
 constexpr int ROWS = REGISTERS < 32 ? (N > 3 ? 2 : N > 2 ? 4 : 6) : (N > 3 ? 4 : 8);
 
@@ -148,8 +148,8 @@ template <class S> struct Layer {
                                                              int64_t column) const {
         multiply_columns<S, M, N>(sums, rows, H, forward_weights + packed<S>(column, H), H);
     }
-    // sums += both for the gates of a vector of units of an LSTM, group by group or, of a row or two,
-    // together.
+    // sums += both for the gates of a vector of units of an LSTM, group by group; for one or two rows
+    // both groups at once.
     template <int M> INLINE_MEMBER void add_gates(vec (&sums)[M][4], int t, int b, int u) const {
         constexpr int N = LSTM_GATES, GROUPS = 4 / N;
         const S *rows = h + at(t, b);

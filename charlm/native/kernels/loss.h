@@ -34,7 +34,8 @@ static float row_loss(float *row, int64_t target, int64_t columns, float scale, 
     for (int i = 1; i < WIDTH; i++) top = highest[i] > top ? highest[i] : top;
     const float wanted = row[target];
     for (int64_t v = 0; v < columns; v += WIDTH) {
-        vec e = Functions<float>::exponential(load(row + v) - top);
+        vec below = load(row + v) - top;
+        vec e = below < -87.0f ? vec{} : Functions<float>::exponential(below);  // no denormal numbers
         store(row + v, e);
         sums += e;
     }

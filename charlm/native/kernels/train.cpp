@@ -14,7 +14,7 @@ typedef float float32;
 
 typedef TYPE S;
 
-// write.cpp reads one symbol with the same functions.
+// write.cpp and adapt.cpp read with the same functions.
 template void rnn_forward<S>(const LayerArgs &, int, int);
 template void lstm_forward<S>(const LayerArgs &, int, int);
 template void gru_after_forward<S>(const LayerArgs &, int, int);

@@ -29,13 +29,14 @@ ROUNDS, LANES = 4, 8
 WINDOWS = (8, 32, 128)
 """Values of T that are trained with."""
 CHARACTERS, LANES_TRAINED = 500_000, 16
-"""Of training at equal characters; at equal updates all take as many as the longest T then does."""
+"""Characters and lanes of training at equal characters; at equal updates every T takes as many
+steps as the longest then does."""
 WIDTH = 96
 
 
 @dataclass(frozen=True)
 class TruncationError:
-    """How far the gradient cut after T steps is from the full one, the mean over the rounds.
+    """Tells how far the gradient cut after T steps is from the full one, the mean over the rounds.
 
     cosine: of the angle between them. norm: of the truncated one, in units of the full one's.
     """

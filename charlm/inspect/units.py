@@ -15,7 +15,7 @@ from charlm.inspect.trace import Reals, walk
 from charlm.models.recurrent import CharModel
 
 LANES, STEPS, WARM_UP = 32, 1_024, 128
-"""How much is read: lanes side by side, and what each reads before it counts."""
+"""Lanes side by side, the symbols each reads, and those before them that do not count."""
 LEAST = 100
 """Symbols of validation text, at least."""
 

@@ -22,7 +22,7 @@ from charlm.training.setup import resolve_run
 
 CELLS = ("rnn", "lstm", "gru")
 WIDTH, STEPS, RATES = 96, 800, {"rnn": 0.004, "lstm": 0.012, "gru": 0.012}
-"""Of the LSTM, which the others match in parameters; and of training: seconds each."""
+"""Units of the LSTM, which the others match in parameters; steps and rates: seconds each."""
 SHORT = 250
 """Steps of a model that shows one thing only."""
 

@@ -23,7 +23,7 @@ TOLERANCES = {"float32": 1e-5, "bfloat16": 0.05, "int8": 0.1}
 of up to 2 % in torch's autocast."""
 T, B, V, INPUTS = 5, 11, 9, 7
 STEP, PULL, LONGEST = 0.1, 0.05, 0.5
-"""Of a model that adapts; some of its gradients are longer."""
+"""Step, pull and longest gradient of a model that adapts; some of its gradients are longer."""
 END = 4
 """The symbol with which a record ends, where the states begin anew."""
 
@@ -51,8 +51,8 @@ def _errors(kernels: Kernels, name: str) -> Iterator[tuple[float, str]]:
         if name == "float32":
             yield adapting_deviation(kernels, cell), f"adapting with {cell.variant}"
     if name != "int8":
-        symbols = 9 * kernels.width + 5
-        yield head_deviation(kernels, getattr(torch, name), symbols), "the loss"
+        for symbols in (9 * kernels.width + 5, 261):
+            yield head_deviation(kernels, getattr(torch, name), symbols), "the loss"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How much of the past is used, and whether brackets get closed."""
+"""Shows how much of the past is used, and whether brackets get closed."""
 
 import math
 from collections.abc import Sequence

@@ -92,12 +92,12 @@ def test_a_module_fits_in_the_head() -> None:
     long = {
         module: lines
         for module, path in MODULES.items()
-        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 300
+        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 400
     }
     assert not long
 
 
-# Functions over 50 lines, each with its reason.
+# Functions over 60 lines, each with its reason.
 LONG_FUNCTIONS: dict[str, str] = {}
 
 
@@ -108,6 +108,6 @@ def test_a_function_fits_on_a_screen() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.FunctionDef)
         and node.end_lineno is not None
-        and node.end_lineno - node.lineno >= 50
+        and node.end_lineno - node.lineno >= 60
     }
     assert long == set(LONG_FUNCTIONS)

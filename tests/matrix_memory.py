@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from charlm.cells import Cell, State
+from charlm.cells.base import Cell, State
 
 SLOTS = 3
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from charlm.cells import CELLS, Cell, State
+from charlm.cells import CELLS
+from charlm.cells.base import Cell, State
 from charlm.cells.fused import flatten_weights
 
 T, B, I, H = 5, 3, 4, 6  # noqa: E741 (the docstrings' own symbols)
@@ -24,8 +25,13 @@ VARIANTS = [
 BIAS = [True, False]
 
 
+@pytest.mark.parametrize("name", CELLS)
+def test_the_options_known_without_torch_are_those_of_the_constructor(name: str) -> None:
+    assert CELLS[name].options == CELLS[name].load().options
+
+
 def made(name: str, options: dict[str, str], bias: bool, scheme: str = "orthogonal") -> Cell:
-    cell = CELLS[name](I, H, bias=bias, **options).double()  # type: ignore[arg-type]
+    cell = CELLS[name].load()(I, H, bias=bias, **options).double()  # type: ignore[arg-type]
     generator = torch.Generator().manual_seed(1)
     cell.reset_parameters(scheme, generator)
     for parameter in cell.parameters():  # no zeros: every parameter must matter
@@ -151,7 +157,7 @@ def test_whole_sequence_equals_chunks_with_the_state_carried(
 def test_initialization_fills_every_block_within_its_bounds(
     name: str, options: dict[str, str], scheme: str
 ) -> None:
-    cell = CELLS[name](I, H, **options)  # type: ignore[arg-type]
+    cell = CELLS[name].load()(I, H, **options)  # type: ignore[arg-type]
     for parameter in cell.parameters():
         nn.init.constant_(parameter, float("nan"))
     cell.reset_parameters(scheme, torch.Generator().manual_seed(0))
@@ -174,7 +180,7 @@ def test_initialization_fills_every_block_within_its_bounds(
 def test_input_weights_have_the_deviation_asked_for_and_nothing_else_changes(
     name: str, options: dict[str, str], scheme: str
 ) -> None:
-    cells = [CELLS[name](50, 60, **options) for _ in range(2)]  # type: ignore[arg-type]
+    cells = [CELLS[name].load()(50, 60, **options) for _ in range(2)]  # type: ignore[arg-type]
     plain, scaled = cells
     plain.reset_parameters(scheme, torch.Generator().manual_seed(0))
     scaled.reset_parameters(scheme, torch.Generator().manual_seed(0), 3.0)
@@ -185,7 +191,7 @@ def test_input_weights_have_the_deviation_asked_for_and_nothing_else_changes(
 
 
 def test_lstm_opens_its_forget_gate_and_no_other() -> None:
-    cell = CELLS["lstm"](I, H)
+    cell = CELLS["lstm"].load()(I, H)
     cell.reset_parameters("orthogonal", torch.Generator().manual_seed(0))
     assert cell.bias_ih is not None
     assert cell.bias_hh is not None

@@ -5,7 +5,8 @@ import torch
 from torch.nn import functional as F
 
 from charlm.backends.step import TorchComputation
-from charlm.cells import CELLS, GatedCell
+from charlm.cells import CELLS
+from charlm.cells.base import GatedCell
 from charlm.config.schema import ModelConfig
 from charlm.errors import CheckpointError
 from charlm.models import dropout
@@ -34,7 +35,7 @@ def test_model_maps_symbols_and_states_to_logits_and_states(cell: str) -> None:
     model = made(cell=cell)
     logits, states = model(symbols(), model.initial_states(B))
     assert logits.shape == (T, B, V)
-    assert [len(state) for state in states] == [len(CELLS[cell].state_parts)] * 2
+    assert [len(state) for state in states] == [len(CELLS[cell].load().state_parts)] * 2
     assert states[0][0].shape == (B, H)
 
 

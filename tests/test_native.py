@@ -18,7 +18,8 @@ from torch import Tensor
 from charlm.backends.choice import load_library
 from charlm.backends.device import autocast, keep_freed_memory
 from charlm.backends.step import Computation, NativeComputation, TorchComputation
-from charlm.cells import CELLS, Cell, State
+from charlm.cells import CELLS
+from charlm.cells.base import Cell, State
 from charlm.config.cell_spec import variants
 from charlm.config.schema import ModelConfig, SampleConfig
 from charlm.errors import UsageError
@@ -69,7 +70,7 @@ every_cell = pytest.mark.parametrize(("name", "options"), VARIANTS, ids=named(VA
 def test_outputs_and_gradients_are_the_equations_in_float32(
     kernels: Kernels, name: str, options: dict[str, str], bias: bool, hidden_size: int
 ) -> None:
-    cell = CELLS[name](verify.INPUTS, hidden_size, bias=bias, **options)  # type: ignore[arg-type]
+    cell = CELLS[name].load()(verify.INPUTS, hidden_size, bias=bias, **options)  # type: ignore[arg-type]
     assert deviation(kernels, cell, FLOAT) < 1e-5
 
 
@@ -80,7 +81,7 @@ def test_bfloat16_is_no_further_from_the_equations_than_autocast(
     has(kernels, "bfloat16")
     if options.get("nonlinearity") == "relu":
         pytest.skip("a unit next to zero may fall on its other side: no error is too large")
-    cell = CELLS[name](verify.INPUTS, 100, **options)  # type: ignore[arg-type]
+    cell = CELLS[name].load()(verify.INPUTS, 100, **options)  # type: ignore[arg-type]
     native = deviation(kernels, cell, BFLOAT)
     assert native <= autocast_deviation(cell)
     assert native < 0.02
@@ -92,7 +93,7 @@ def autocast_deviation(cell: Cell) -> float:
 
 
 def test_the_lectures_gru_by_torch_is_nearer_to_the_equations_than_autocast() -> None:
-    cell = CELLS["gru"](verify.INPUTS, 100, reset_gate="before")
+    cell = CELLS["gru"].load()(verify.INPUTS, 100, reset_gate="before")
     assert deviation_of(cell, cell) <= deviation_of(cell, cell.unroll)
 
 
@@ -434,7 +435,7 @@ def test_kernels_compile_without_a_warning(unit: tuple[str, ...]) -> None:
 
 
 def test_every_kernel_is_that_of_a_cell(kernels: Kernels) -> None:
-    made = {CELLS[name](3, 4, **options).variant for name, options in VARIANTS}  # type: ignore[arg-type]
+    made = {CELLS[name].load()(3, 4, **options).variant for name, options in VARIANTS}  # type: ignore[arg-type]
     assert set(kernels.kinds) == made
 
 
@@ -642,7 +643,7 @@ def test_arguments_of_another_kind_are_refused(kernels: Kernels) -> None:
 def test_adapted_surprisals_are_the_equations(
     kernels: Kernels, name: str, options: dict[str, str], bias: bool, hidden_size: int
 ) -> None:
-    cell = CELLS[name](verify.INPUTS, hidden_size, bias=bias, **options)  # type: ignore[arg-type]
+    cell = CELLS[name].load()(verify.INPUTS, hidden_size, bias=bias, **options)  # type: ignore[arg-type]
     assert verify.adapting_deviation(kernels, cell) < 1e-5
 
 

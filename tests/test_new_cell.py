@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import TINY, words
-from matrix_memory import SLOTS, MatrixMemory
+from matrix_memory import SLOTS
 
 import charlm
 from charlm.__main__ import run
-from charlm.cells import CELLS
+from charlm.cells import CELLS, CellEntry
 from charlm.training import setup
 from charlm.training.learner import Learner
 
@@ -20,7 +20,7 @@ SETTINGS = [part for change in (*TINY, *SIZES) for part in ("--set", change)]
 
 @pytest.fixture(autouse=True)
 def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    monkeypatch.setitem(CELLS, "matrix", MatrixMemory)  # the one line
+    monkeypatch.setitem(CELLS, "matrix", CellEntry("matrix_memory:MatrixMemory"))  # the one line
     monkeypatch.chdir(tmp_path)
     (tmp_path / "words.txt").write_text(words(1500), encoding="utf-8")
     return tmp_path

@@ -8,7 +8,7 @@ from functools import cache
 import torch
 
 from charlm.backends.step import Computation, NativeComputation, TorchComputation
-from charlm.cells import GatedCell
+from charlm.cells.base import GatedCell
 from charlm.config.schema import TrainConfig
 from charlm.errors import UsageError
 from charlm.models.recurrent import CharModel

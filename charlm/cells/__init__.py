@@ -1,14 +1,36 @@
-"""The cells by name. To add one: a file with its equations, and a line here."""
+"""The cells by name. To add one: a file with its equations, and a line here.
 
-from charlm.cells.base import Cell, GatedCell, State
-from charlm.cells.gru import GRU
-from charlm.cells.lstm import LSTM
-from charlm.cells.rnn import RNN
+Importing this imports no torch, so that a wrong name or option is refused in a moment.
+"""
 
-CELLS: dict[str, type[Cell]] = {
-    "rnn": RNN,
-    "lstm": LSTM,
-    "gru": GRU,
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from charlm.cells.base import Cell
+
+
+@dataclass(frozen=True)
+class CellEntry:
+    """A cell of the table below.
+
+    path: of its class, as in "charlm.cells.gru:GRU". options: the keys of [model], beyond sizes and
+    bias, that the constructor of the class takes.
+    """
+
+    path: str
+    options: tuple[str, ...] = ()
+
+    def load(self) -> "type[Cell]":
+        """Import the class."""
+        module, _, name = self.path.partition(":")
+        cell: type[Cell] = getattr(import_module(module), name)
+        return cell
+
+
+CELLS = {
+    "rnn": CellEntry("charlm.cells.rnn:RNN", options=("nonlinearity",)),
+    "lstm": CellEntry("charlm.cells.lstm:LSTM", options=("forget_bias",)),
+    "gru": CellEntry("charlm.cells.gru:GRU", options=("reset_gate",)),
 }
-
-__all__ = ["CELLS", "GRU", "LSTM", "RNN", "Cell", "GatedCell", "State"]

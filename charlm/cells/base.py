@@ -5,7 +5,8 @@ Symbols: T time, B lanes, I input size, H hidden size, G gate blocks.
 
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from inspect import signature
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,15 @@ class Cell(nn.Module, ABC):
     state_parts: ClassVar[tuple[str, ...]] = ("h",)
     """Names of the parts of the state, in order."""
     options: ClassVar[tuple[str, ...]] = ()
-    """The keys of [model], beyond sizes and bias, that the constructor takes."""
+    """The keys of [model], beyond sizes and bias, that the constructor takes: by its signature."""
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        cls.options = tuple(
+            name
+            for name, parameter in signature(cls.__init__).parameters.items()
+            if parameter.kind is parameter.KEYWORD_ONLY and name != "bias"
+        )
 
     def __init__(self, input_size: int, hidden_size: int, *, bias: bool = True) -> None:
         super().__init__()

@@ -34,7 +34,6 @@ class GRU(GatedCell):
 
     gates: ClassVar = ("reset", "update", "candidate")
     letters: ClassVar = ("r", "z", "n")
-    options: ClassVar = ("reset_gate",)
 
     def __init__(
         self,

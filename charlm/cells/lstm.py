@@ -28,7 +28,6 @@ class LSTM(GatedCell):
     gates: ClassVar = ("input", "forget", "candidate", "output")
     letters: ClassVar = ("i", "f", "g", "o")
     state_parts: ClassVar = ("h", "c")
-    options: ClassVar = ("forget_bias",)
 
     def __init__(
         self, input_size: int, hidden_size: int, *, bias: bool = True, forget_bias: float = 1.0

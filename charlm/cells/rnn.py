@@ -20,7 +20,6 @@ class RNN(GatedCell):
 
     gates: ClassVar = ("hidden",)
     letters: ClassVar = ("h",)
-    options: ClassVar = ("nonlinearity",)
 
     def __init__(
         self,

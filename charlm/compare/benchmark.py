@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from charlm.backends.device import use_threads, versions
-from charlm.cells import GatedCell
+from charlm.cells.base import GatedCell
 from charlm.config.cell_spec import CellSpec, parse_cell, variants
 from charlm.config.layers import ConfigLayers
 from charlm.config.schema import Config, SampleConfig

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from statistics import fmean, geometric_mean
 from typing import Any
 
-from charlm.cells import CELLS, GRU, LSTM, RNN
+from charlm.cells import CELLS
+from charlm.cells.gru import GRU
+from charlm.cells.lstm import LSTM
+from charlm.cells.rnn import RNN
 from charlm.compare.analysis import RunAnalysis
 from charlm.compare.plan import Entry, Plan, recurrent_parameters
 from charlm.compare.statistics import Interval, difference, ratio

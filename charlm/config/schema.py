@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from charlm.cells import CELLS
+
 Table = dict[str, Any]
 
 
@@ -113,8 +115,6 @@ class ModelConfig(Section):
     @field_validator("cell")
     @classmethod
     def _known(cls, cell: str) -> str:
-        from charlm.cells import CELLS  # here: the schema is also read where torch is not needed
-
         if cell not in CELLS:
             *names, last = map(repr, CELLS)
             near = get_close_matches(cell.lower(), CELLS, n=1, cutoff=0.4)
@@ -125,8 +125,6 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        from charlm.cells import CELLS
-
         for owner, cell in CELLS.items():
             for key in {*cell.options} - {*CELLS[self.cell].options}:
                 value, default = getattr(self, key), type(self).model_fields[key].default
@@ -209,9 +207,7 @@ class SampleConfig(Section):
 
 class Config(Section):
     data: DataConfig = DataConfig()
-    model: ModelConfig = Field(
-        default_factory=ModelConfig
-    )  # made late: it asks the cells, and torch
+    model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
     sample: SampleConfig = SampleConfig()
 

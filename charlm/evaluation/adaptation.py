@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from charlm.backends.choice import built_kernels, computation_of
 from charlm.backends.step import Computation
-from charlm.cells import GatedCell
+from charlm.cells.base import GatedCell
 from charlm.evaluation.surprisal import WARM_UP
 from charlm.models.recurrent import CharModel, States
 from charlm.native.adapting import NativeAdapter, Parts

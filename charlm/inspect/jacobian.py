@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from charlm.cells import Cell, State
+from charlm.cells.base import Cell, State
 from charlm.errors import DataError
 from charlm.evaluation.surprisal import WARM_UP
 from charlm.inspect.gradients import warmed_up

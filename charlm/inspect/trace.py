@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from charlm.cells import Cell, GatedCell, State
+from charlm.cells.base import Cell, GatedCell, State
 from charlm.models.recurrent import CharModel, States
 from charlm.text.symbols import SymbolSource
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from charlm.cells import CELLS, Cell, State
+from charlm.cells import CELLS
+from charlm.cells.base import Cell, State
 from charlm.config.schema import ModelConfig
 from charlm.errors import CheckpointError
 from charlm.models.dropout import drop
@@ -51,7 +52,7 @@ class CharModel(nn.Module):
     def __init__(self, config: ModelConfig, vocabulary_size: int, end: int | None = None) -> None:
         super().__init__()
         self.config, self.vocabulary_size, self.end = config, vocabulary_size, end
-        cell = CELLS[config.cell]
+        cell = CELLS[config.cell].load()
         options = {name: getattr(config, name) for name in cell.options}
         one_hot = config.embedding_size == 0
         self.embedding = None if one_hot else _Embedding(vocabulary_size, config.embedding_size)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from charlm.cells import GatedCell, State
+from charlm.cells.base import GatedCell, State
 from charlm.native.head import NEVER
 from charlm.native.interface import Adapter, AdaptingLayer, Kernels, LayerArgs, Learned, address
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from charlm.cells import Cell, GatedCell
+from charlm.cells.base import Cell, GatedCell
 from charlm.native.build import UnavailableError
 
 TYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from charlm.cells import Cell, GatedCell, State
+from charlm.cells.base import Cell, GatedCell, State
 from charlm.native.head import HeadLoss, SoftTargets
 from charlm.native.interface import Kernels
 from charlm.native.products import autocast_type, drop

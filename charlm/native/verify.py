@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from charlm.cells import CELLS, GatedCell, State
+from charlm.cells import CELLS
+from charlm.cells.base import GatedCell, State
 from charlm.config.cell_spec import variants
 from charlm.native.adapting import NativeAdapter, Parts
 from charlm.native.head import HeadLoss
@@ -40,7 +41,7 @@ def find_error(library: ctypes.CDLL) -> str:
 
 def _errors(kernels: Kernels, name: str) -> Iterator[tuple[float, str]]:
     for cell_name, options in variants():
-        cell = CELLS[cell_name](INPUTS, 5 * kernels.width + 3, **options)
+        cell = CELLS[cell_name].load()(INPUTS, 5 * kernels.width + 3, **options)
         if not (isinstance(cell, GatedCell) and kernels.supports([cell])):
             continue
         if cell.variant == "rnn_relu" and name != "float32":

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from charlm.cells import GatedCell, State
+from charlm.cells.base import GatedCell, State
 from charlm.native.interface import TYPES, Kernels, LayerArgs, address, rows_at
 from charlm.native.products import rows_product, weight_gradient
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from charlm.cells import Cell, GatedCell
+from charlm.cells.base import Cell, GatedCell
 from charlm.native.interface import Kernels, LayerArgs, Writer, address
 
 ELEMENTS = {"float32": (4, 0), "bfloat16": (2, 0), "int8": (1, 8)}

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from charlm.backends.choice import built_kernels
-from charlm.cells import GatedCell
+from charlm.cells.base import GatedCell
 from charlm.config.schema import SampleConfig
 from charlm.errors import UsageError
 from charlm.models.recurrent import CharModel

@@ -1,14 +1,14 @@
 """Files read in a stream of blocks, whether they are compressed or not."""
 
-import gzip
 import lzma
 import stat
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Protocol
 
 from charlm.errors import DataError
 
@@ -50,48 +50,136 @@ def blocks(file: Path, advanced: Callable[[int], object] | None = None) -> Itera
                     done = raw.tell()
             if advanced and raw.tell() > done:
                 advanced(raw.tell() - done)
-    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+    except (EOFError, zlib.error, lzma.LZMAError) as error:
         raise _damaged(file, error) from None
     except OSError as error:
         raise cannot_read(file, error) from None
 
 
-def _inside(file: Path, raw: Any) -> Iterator[bytes]:
+def _inside(file: Path, raw: BinaryIO) -> Iterator[bytes]:
     """Yield the blocks of an open file."""
     suffix = file.suffix.lower()
-    if suffix == ".zst":
-        yield from _zstd(file, raw)
-        return
-    stream = gzip.open(raw) if suffix == ".gz" else lzma.open(raw) if suffix == ".xz" else raw  # noqa: SIM115
-    while block := stream.read(BLOCK):
-        yield block
+    if suffix == ".gz":
+        yield from _decompressed(raw, _Format(_Gzip, padding=1))
+    elif suffix == ".xz":
+        yield from _decompressed(raw, _Format(lzma.LZMADecompressor, padding=4))
+    elif suffix == ".zst":
+        new, failure = _zstd_decompressor(file)
+        try:
+            yield from _decompressed(raw, _Format(new, input_size=ZSTD_INPUT))
+        except failure as error:
+            raise _damaged(file, error) from None
+    else:
+        while block := raw.read(BLOCK):
+            yield block
 
 
-def _zstd(file: Path, raw: Any) -> Iterator[bytes]:
-    """Decompress frame by frame: only so is a last one noticed that is cut short."""
-    new, failure = _zstd_decompressor(file)
-    decompressor: Any = None
-    held = bytearray()
-    try:
-        while given := raw.read(ZSTD_INPUT):
-            while given:
-                decompressor = decompressor or new()
-                held += decompressor.decompress(given)
-                given = b""
-                if decompressor.eof:
-                    given, decompressor = decompressor.unused_data, None
+class _Decompressor(Protocol):
+    """What decompresses one stream, as in `lzma`; a `.gz` file calls it member, `.zst` frame."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class _Format:
+    """A compressed file's format. new: makes a stream's decompressor.
+
+    padding: a stream may be followed by zero bytes, a multiple of this many; 0: by none.
+    input_size: bytes taken at a time, where a decompressor cannot limit what it returns of them.
+    """
+
+    new: Callable[[], _Decompressor]
+    padding: int = 0
+    input_size: int = 1 << 16
+
+
+def _decompressed(raw: BinaryIO, form: _Format) -> Iterator[bytes]:
+    """Decompress stream by stream, in memory that does not grow with what a byte stands for.
+
+    Only so is a last stream noticed that is cut short, and what follows a stream and is none:
+    `lzma.open` ends before it without an error.
+
+    Raises: EOFError, or the decompressor's error.
+    """
+    stream: _Decompressor | None = None
+    is_first, zeros, held = True, 0, bytearray()
+    while given := raw.read(form.input_size):
+        while given or (stream and not stream.needs_input):
+            if stream is None:
+                size = len(given)
+                given = given if is_first or not form.padding else given.lstrip(b"\0")
+                zeros += size - len(given)
+                if not given:
+                    break
+                _check_padding(zeros, form)
+                stream, is_first, zeros = form.new(), False, 0
+            held += stream.decompress(given, BLOCK - len(held))
+            given = b""
+            if stream.eof:
+                given, stream = stream.unused_data, None
             while len(held) >= BLOCK:
                 yield bytes(held[:BLOCK])
                 del held[:BLOCK]
-    except failure as error:
-        raise _damaged(file, error) from None
-    if decompressor is not None:
+    if stream or is_first:
         raise EOFError("it ends in the middle")
+    _check_padding(zeros, form)
     if held:
         yield bytes(held)
 
 
-def _zstd_decompressor(file: Path) -> tuple[Callable[[], Any], type[Exception]]:
+def _check_padding(zeros: int, form: _Format) -> None:
+    """Refuse zero bytes after a stream that the format does not allow. Raises: EOFError."""
+    if form.padding and zeros % form.padding:
+        raise EOFError("it ends in the middle of padding")
+
+
+class _Gzip:
+    """A member of a `.gz` file, decompressed and checked by its CRC and length."""
+
+    def __init__(self) -> None:
+        self._own = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)  # 16: with gzip's head and CRC
+        self._is_full = False
+
+    @property
+    def eof(self) -> bool:
+        return self._own.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return not (self._own.unconsumed_tail or self._is_full)
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._own.unused_data
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes:
+        content = self._own.decompress(self._own.unconsumed_tail + data, max_length)
+        self._is_full = len(content) == max_length
+        return content
+
+
+class _Zstandard:
+    """A frame of a `.zst` file, by the package zstandard, which returns all of what it is given."""
+
+    eof, needs_input, unused_data = False, True, b""
+
+    def __init__(self, new: Callable[[], Any]) -> None:
+        self._own = new().decompressobj()
+
+    def decompress(self, data: bytes, _: int, /) -> bytes:
+        content: bytes = self._own.decompress(data)
+        if self._own.eof:
+            self.eof, self.unused_data = True, self._own.unused_data
+        return content
+
+
+def _zstd_decompressor(file: Path) -> tuple[Callable[[], _Decompressor], type[Exception]]:
     """Return what makes a decompressor, and its error."""
     name = "compression.zstd" if sys.version_info >= (3, 14) else "zstandard"
     try:
@@ -102,7 +190,7 @@ def _zstd_decompressor(file: Path) -> tuple[Callable[[], Any], type[Exception]]:
             "pip install charlm[zstd], or decompress it: zstd -d",
         ) from None
     new = module.ZstdDecompressor
-    return (lambda: new().decompressobj()) if name == "zstandard" else new, module.ZstdError
+    return (lambda: _Zstandard(new)) if name == "zstandard" else new, module.ZstdError
 
 
 def _damaged(file: Path, error: Exception) -> DataError:

@@ -371,6 +371,23 @@ def test_without_a_compiler_torch_computes_and_native_is_refused(
     assert "compiler" not in err
 
 
+def test_another_compiler_of_the_same_size_and_time_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the layers of images make them; its inode and ctime, which each container has anew, do not
+    count."""
+    compiler(tmp_path, "exit 1", monkeypatch)
+    path = tmp_path / "compiler"
+    os.utime(path, (1, 1))
+    before = build.cached()
+    path.rename(tmp_path / "elsewhere")
+    shutil.copy2(tmp_path / "elsewhere", path)
+    assert build.cached() == before
+    compiler(tmp_path, "exit 2", monkeypatch)
+    os.utime(path, (1, 1))
+    assert build.cached() != before
+
+
 def test_compiler_that_fails_is_named_with_its_error_and_not_asked_again(
     tmp_path: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

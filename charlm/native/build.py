@@ -34,6 +34,8 @@ ABANDONED_AFTER = 3600
 """Seconds."""
 MOST_OF_REASON = 10_000
 """Bytes."""
+MOST_OF_HEAD = 1 << 16
+"""Bytes of a compiler that tell it from others."""
 PASSING = (
     *("No space", "Killed", "Terminated", "memory", "quota", "Input/output error"),
     "internal compiler error",
@@ -176,6 +178,13 @@ def cached() -> Path:
     seen = hashlib.sha256(
         f"{compiler} {about.st_size} {about.st_mtime_ns} {FLAGS} {UNITS}".encode()
     )
+    # Another compiler may have its size and time (images made of layers); a program's build id and
+    # all of a script stand here. Inode and ctime would differ in every container.
+    with (
+        contextlib.suppress(OSError),
+        compiler.open("rb") as program,
+    ):  # it may be one to run, not to read
+        seen.update(program.read(MOST_OF_HEAD))
     seen.update(_processor().encode())
     for file in sorted(SOURCE.iterdir()):
         seen.update(file.read_bytes())

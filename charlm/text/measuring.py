@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Iterable
@@ -67,13 +68,17 @@ class Measured:
 
 RACY = 2_000_000_000
 """Nanoseconds within which a file's time of change may not tell two changes apart."""
+HAS_CHANGE_TIME = os.name == "posix"
+"""Whether a file's `st_ctime` is when its inode last changed: where it is not (on Windows it is the
+time of creation), nothing shows that another text has taken a file's place, and none is remembered.
+"""
 
 
 def measure(
     file: Path, data: DataConfig, *, keep: bool, advanced: Callable[[int], object] = lambda _: None
 ) -> Measured:
-    """Measure a file, and remember it in the cache by path, size and time of change, as git's
-    index does.
+    """Measure a file, and remember it in the cache by path, device, inode, size and both times of
+    change, as git's index does: `mv`, `cp -p`, rsync and tar give a file another's size and mtime.
 
     advanced: is told how many more bytes of the file itself, compressed or not, are done.
 
@@ -111,12 +116,14 @@ def _recalled(content: bytes) -> Measured:
 
 
 def _is_settled(file: Path) -> bool:
-    """Tell whether a file is worth remembering, and would show another time once it changes."""
+    """Return True if a file is worth remembering, and would show another time once it changes."""
+    if not HAS_CHANGE_TIME:
+        return False
     try:
         status = file.stat()
     except OSError as error:
         raise cannot_read(file, error) from None
-    return status.st_size > BLOCK and time.time_ns() - status.st_mtime_ns > RACY
+    return status.st_size > BLOCK and time.time_ns() - status.st_ctime_ns > RACY
 
 
 def _memory(file: Path, data: DataConfig) -> Path:
@@ -126,7 +133,8 @@ def _memory(file: Path, data: DataConfig) -> Path:
     except OSError as error:
         raise cannot_read(file, error) from None
     cut = [data.unit, data.normalize, data.records, data.separator, data.field, PIECE]
-    identity = json.dumps([str(file), status.st_size, status.st_mtime_ns, *cut])
+    place = [str(file), status.st_dev, status.st_ino]
+    identity = json.dumps([*place, status.st_size, status.st_mtime_ns, status.st_ctime_ns, *cut])
     return cache_folder() / "files" / hashlib.sha256(identity.encode()).hexdigest()[:24]
 
 

@@ -106,6 +106,7 @@ TINY = [
     "train.precision=float32",
     "train.warmup_steps=2",
     "train.threads=1",
+    "train.device=cpu",  # alike on a machine with a GPU
 ]
 
 

@@ -349,7 +349,7 @@ def train_it(cwd: Path, path: Path, *more: str) -> tuple[int, str, str]:
     sizes = ("hidden_size=40", "embedding_size=4")
     changes = [*(f"model.{size}" for size in sizes), "train.steps=2", "train.batch_size=3"]
     options = [word for change in (*changes, *more) for word in ("--set", change)]
-    done = charlm("train", "--data", str(path), "--json", *options, cwd=cwd)
+    done = charlm("train", "--data", str(path), "--device", "cpu", "--json", *options, cwd=cwd)
     return done.returncode, done.stdout, done.stderr
 
 

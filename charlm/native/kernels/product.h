@@ -161,8 +161,8 @@ static void pack_columns(S *to, const float *a, int K, const int64_t *columns, i
 }
 
 #if HAS_QUANTIZED
-template <>
-void pack_columns(quantized *to, const float *a, int K, const int64_t *columns, int N) {
+template <> // some of the sources never quantize
+[[maybe_unused]] void pack_columns(quantized *to, const float *a, int K, const int64_t *columns, int N) {
     float *scales = (float *)(to + int64_t(K) * N * WIDTH), *offsets = scales + N * WIDTH;
     UNROLL for (int n = 0; n < N; n++)
         for (int u = 0; u < WIDTH; u++) {

@@ -9,12 +9,15 @@ import stat
 import time
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from charlm.errors import DataError, UsageError
 
 ABANDONED_AFTER = 86_400
 """Seconds after which an unfinished file or folder is taken for what a kill has left."""
+OF_TEXTS = ("corpora", "downloads", "files", "latest", "locks", "named", "stdin")
+"""Folders of the cache that hold texts, or tell of them: for their owner only."""
+PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
 
 
 def shipped(installed: str, checkout: str) -> Path:
@@ -34,12 +37,48 @@ def cache_folder() -> Path:
 
 
 def writable(folder: Path) -> Path:
-    """Return a folder of the cache, made if need be. Raises: DataError where it cannot be."""
+    """Return a folder of the cache, made if need be, for its owner only.
+
+    Raises: DataError where it cannot be made.
+    """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder)
     except OSError as error:
         raise cannot_write_cache(folder, error) from None
+    close_cache()
     return folder
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, for their owner only, whatever the umask.
+
+    Raises: OSError.
+    """
+    if not folder.is_dir():
+        if not folder.parent.is_dir():
+            make_private(folder.parent)
+        folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+
+
+def close_cache() -> None:
+    """Close the folders that hold texts to others, where an earlier version left them open."""
+    if os.name != "posix":
+        return
+    for name in OF_TEXTS:
+        folder = cache_folder() / name
+        with contextlib.suppress(OSError):  # there is none
+            status = folder.stat()
+            if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) & 0o077:
+                folder.chmod(PRIVATE_FOLDER)
+
+
+def private_file(path: Path) -> BinaryIO:
+    """Open a new file to write it, for its owner only, whatever the umask.
+
+    Raises: OSError, also where something is in its place, be it a link.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(path, flags, PRIVATE_FILE), "wb")
 
 
 def cannot_write_cache(folder: Path, error: OSError) -> DataError:
@@ -108,11 +147,14 @@ def json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
 
 
-def replace(path: Path, content: bytes) -> None:
-    """Replace a file at once: readers and crashes see the old content or the new."""
+def replace(path: Path, content: bytes, *, private: bool = False) -> None:
+    """Replace a file at once: readers and crashes see the old content or the new.
+
+    private: only the owner may read it.
+    """
     temporary = path.with_name(f".{path.name}.writing")
     try:
-        write_synced(temporary, content)
+        write_synced(temporary, content, private=private)
         temporary.replace(path)
     except OSError:
         with contextlib.suppress(OSError):
@@ -121,10 +163,13 @@ def replace(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
-def write_synced(path: Path, content: bytes) -> None:
-    """Write a file anew and wait until it is on the disk. A link in its place is not followed."""
+def write_synced(path: Path, content: bytes, *, private: bool = False) -> None:
+    """Write a file anew and wait until it is on the disk. A link in its place is not followed.
+
+    private: only the owner may read it.
+    """
     path.unlink(missing_ok=True)
-    with path.open("xb") as file:
+    with private_file(path) if private else path.open("xb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from charlm.files import cache_folder, read_regular, replace, sweep
+from charlm.files import cache_folder, make_private, read_regular, replace, sweep
 
 SOURCE = Path(__file__).parent / "kernels"
 UNITS = (
@@ -75,7 +75,7 @@ def library(accept: Callable[[ctypes.CDLL], str]) -> ctypes.CDLL:
                 path.unlink()
     _raise_what_was_refused(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(path.parent)
         _refuse_shared(path.parent)
         with _compiling(path):
             _raise_what_was_refused(path)  # by another process, which was quicker

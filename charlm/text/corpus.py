@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -23,8 +24,10 @@ from filelock import FileLock, Timeout
 from charlm.config.schema import DataConfig
 from charlm.errors import CheckpointError, DataError
 from charlm.files import (
+    PRIVATE_FILE,
     cache_folder,
     cannot_write_cache,
+    close_cache,
     read_regular,
     replace,
     sweep,
@@ -46,6 +49,7 @@ YOUNGER = {"records", "separator", "field"}
 """Keys that earlier fingerprints lack: at their defaults they are left out of it."""
 HUGE_TEXT = "huge"
 """Stands in the fingerprints of huge texts, whose splits were others in earlier versions."""
+FINGERPRINT = re.compile("[0-9a-f]{64}")
 LAYOUT = 6
 """Of the files in the cache."""
 TRIES = 3
@@ -114,7 +118,9 @@ def prepare(
     """
     advanced = advanced or watcher()
     fingerprint = _fingerprint(data, text)
-    folder = cache_folder() / "corpora" / f"{fingerprint[:24]}-{LAYOUT}"
+    folder = _folder(fingerprint)
+    if keep:
+        close_cache()
     if (found := _cached(folder, fingerprint)) is not None:
         return found
     try:
@@ -138,6 +144,19 @@ def prepare(
             f"the encoded text in {folder} is damaged: {error}",
             "delete that folder; it is made again from the text",
         ) from None
+
+
+def cached(fingerprint: str) -> Corpus | None:
+    """Return the encoded text that the cache holds under a fingerprint, opening no text; None where
+    there is none, or where a stranger's fingerprint is none."""
+    if not FINGERPRINT.fullmatch(fingerprint):
+        return None
+    return _cached(_folder(fingerprint), fingerprint)
+
+
+def _folder(fingerprint: str) -> Path:
+    """Return where the cache holds an encoded text."""
+    return cache_folder() / "corpora" / f"{fingerprint[:24]}-{LAYOUT}"
 
 
 def _fingerprint(data: DataConfig, text: TextStats) -> str:
@@ -170,7 +189,7 @@ def _cached(folder: Path, fingerprint: str) -> Corpus | None:
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
     """Wait until no other process encodes the same text."""
-    lock = FileLock(path)
+    lock = FileLock(path, mode=PRIVATE_FILE)
     try:
         lock.acquire(blocking=False)
     except Timeout:
@@ -199,7 +218,7 @@ def _encode(
         description.write(unfinished, fingerprint, built)
         _publish(unfinished, folder, fingerprint)
         if len(built.shards) > 1:
-            replace(writable(latest.parent) / latest.name, folder.name.encode())
+            replace(writable(latest.parent) / latest.name, folder.name.encode(), private=True)
     except (KeyboardInterrupt, SystemExit):
         if not kept.is_dir():
             shutil.rmtree(unfinished, ignore_errors=True)

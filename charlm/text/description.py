@@ -71,7 +71,7 @@ def read_all(folder: Path) -> Built:
 
 def _write(path: Path, value: Described | _ForGrowth) -> None:
     content = json.dumps(asdict(value), ensure_ascii=False).encode("utf-8")
-    write_synced(path, with_digest(content))
+    write_synced(path, with_digest(content), private=True)
 
 
 def _read(path: Path, kind: TypeAdapter[Kind]) -> Kind:

@@ -99,7 +99,7 @@ def measure(
     if keep and _is_settled(file) and memory == _memory(file, data):
         body = json.dumps(astuple(found)).encode()
         with contextlib.suppress(OSError):  # two processes may do so at once: either is right
-            replace(writable(memory.parent) / memory.name, with_digest(body))
+            replace(writable(memory.parent) / memory.name, with_digest(body), private=True)
     return found
 
 

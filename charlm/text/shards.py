@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from charlm.files import read_regular, with_digest, without_digest
+from charlm.files import PRIVATE_FILE, private_file, read_regular, with_digest, without_digest
 from charlm.text.vocabulary import Symbols
 
 PART = 1 << 18
@@ -63,7 +63,7 @@ def write_shard(folder: Path, number: int, parts: Sequence[Symbols]) -> tuple[st
     found, hasher, room, size = bytearray(), hashlib.sha256(), PART, 0
     path = symbols_path(folder, number)
     path.unlink(missing_ok=True)  # it may be a link to the shard of another text
-    with path.open("xb") as out:
+    with private_file(path) as out:
         for symbols in parts:
             left = memoryview(symbols.view("u1").data)
             out.write(left)
@@ -79,7 +79,8 @@ def write_shard(folder: Path, number: int, parts: Sequence[Symbols]) -> tuple[st
             found += hasher.digest()
     digests = digests_path(folder, number)
     digests.unlink(missing_ok=True)
-    digests.write_bytes(found)
+    with private_file(digests) as out:
+        out.write(found)
     return hashlib.sha256(found).hexdigest(), size
 
 
@@ -113,6 +114,7 @@ def link(folder: Path, number: int, into: Path, as_number: int) -> bool:
             target = path(into, as_number)
             target.unlink(missing_ok=True)
             os.link(path(folder, number), target)
+            target.chmod(PRIVATE_FILE)  # an earlier version let others read it
     except OSError:
         return False
     return True
@@ -121,7 +123,9 @@ def link(folder: Path, number: int, into: Path, as_number: int) -> bool:
 def keep(path: Path, value: Any) -> None:
     """Keep what a chunk has come to, for a next start should this one be killed, and show that the
     folder around is in use. What a crash of the machine leaves of it is found by its digest."""
-    path.write_bytes(with_digest(json.dumps(value, ensure_ascii=False).encode("utf-8")))
+    path.unlink(missing_ok=True)
+    with private_file(path) as out:
+        out.write(with_digest(json.dumps(value, ensure_ascii=False).encode("utf-8")))
     os.utime(path.parent.parent)  # by whose age it would be swept
 
 

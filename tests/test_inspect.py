@@ -41,6 +41,7 @@ from charlm.models.modules import to_torch
 from charlm.models.recurrent import CharModel
 from charlm.reports import influence as influence_page
 from charlm.reports import view as pages
+from charlm.reports.inspection.units import units_view
 from charlm.sampling.clamp import ClampedEngine, parse_clamps
 from charlm.text.vocabulary import Vocabulary
 
@@ -275,7 +276,7 @@ def test_unit_that_follows_a_feature_is_found() -> None:
         feature = (generator.random(500) < 0.3).astype(np.float32)
         values = generator.standard_normal((500, 5)).astype(np.float32)
         values[:, 3] = 0.5 - 2 * feature + 0.1 * values[:, 3]
-        halves.append(units.Read(["a"] * 500, values, labels))
+        halves.append(units.Read(["a"] * 500, values, labels, 500))
         wanted.append(feature)
     (found,) = units.best_units(halves, {"mark": np.concatenate(wanted)})
     assert (found.unit, found.feature) == (3, "mark")
@@ -292,6 +293,29 @@ def test_halves_share_no_place() -> None:
     assert not first & second
     size = sum(len(half.characters) for half in halves)
     assert all(len(values) == size for values in asked.values())
+
+
+def test_excerpts_of_separate_places_are_apart_on_the_page_and_a_unit_is_named_in_words() -> None:
+    text = np.array([ord(c) - 97 for c in "abcdefgh" * 160], np.uint8)
+    vocabulary = Vocabulary("char", "none", tuple(range(97, 97 + SIZE)), has_unknown=False)
+    own = excerpt.Excerpt(vocabulary, text, 0, len(text))
+    model = model_of("gru").float()
+    halves, _ = units.read_units(model, own)
+    held_out = halves[1]
+    places = len(held_out.characters) // held_out.place_length
+    unit = units.Unit(0, "h", 5, "letter a", 0.9, 0.8, -0.5, 0.5)
+    view = units_view("mine", [unit], held_out, {})
+    table, section = view.sections
+    assert table.blocks[0].rows[0][1] == "layer 0, unit 5 (h)"
+    texts = [block for block in section.blocks if isinstance(block, pages.Coloured)]
+    assert places > 1
+    assert len(texts) == places
+    assert [f"place {n} of {places}" in one.about for n, one in enumerate(texts, 1)] == [
+        True
+    ] * places
+    for one in texts:  # each is a stretch of the text as it stands there
+        assert "".join(one.characters) in "abcdefgh" * 160
+    assert sum(len(one.values) for one in texts) == len(held_out.characters)
 
 
 def test_correlations_are_pearsons() -> None:

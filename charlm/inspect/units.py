@@ -41,11 +41,16 @@ class Unit:
 
 @dataclass(frozen=True)
 class Read:
-    """What all units did over a text. Shapes: values [N, U]; labels: (layer, state, unit) each."""
+    """The values of all units over a text that is taken from several places, one behind the other.
+
+    Shapes: values [N, U]; labels: (layer, state, unit) each. place_length: characters from each
+    place.
+    """
 
     characters: list[str]
     values: Reals
     labels: list[tuple[int, str, int]]
+    place_length: int
 
 
 def read_units(model: CharModel, excerpt: Excerpt) -> tuple[list[Read], dict[str, Reals]]:
@@ -83,6 +88,7 @@ def read_units(model: CharModel, excerpt: Excerpt) -> tuple[list[Read], dict[str
             [c for text in texts[part] for c in text[warm_up:]],
             values[:, part].transpose(1, 0, 2).reshape(-1, values.shape[2]),
             labels,
+            len(kept),
         )
         for part in (slice(0, half), slice(half, lanes))
     ]

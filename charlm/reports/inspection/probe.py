@@ -12,7 +12,7 @@ def probe_view(name: str, found: Probe) -> View:
     rows = [
         ("always the commoner label", f"{100 * found.majority:.1f} %"),
         (
-            f"the best single unit: {found.layer}.{found.unit} ({found.state})",
+            f"the best single unit: layer {found.layer}, unit {found.unit} ({found.state})",
             f"{100 * found.unit_accuracy:.1f} %",
         ),
         ("a linear probe on all units", f"{100 * found.accuracy:.1f} %"),
@@ -22,7 +22,7 @@ def probe_view(name: str, found: Probe) -> View:
         _title(name, found),
         [
             f"Always saying the commoner label is right in {100 * found.majority:.0f} of 100.",
-            f"A single unit, {found.unit} of layer {found.layer}, is right in "
+            f"A single unit, layer {found.layer}, unit {found.unit}, is right in "
             f"{100 * found.unit_accuracy:.0f}.",
         ],
         [Section("Right on held-out lines", [Table(("what decides", "right"), rows)])],

@@ -9,7 +9,7 @@ from charlm.inspect.units import Read, Unit
 from charlm.reports.view import Block, Coloured, Section, Table, View, Written
 
 SHOWN = 500
-"""Characters of the text that are coloured."""
+"""Characters of the text that are coloured, over all places that it is taken from."""
 HELD, TEMPERATURE = 400, 0.8
 """Length and temperature of the texts that are written with a unit held."""
 CLEAR = 0.6
@@ -64,7 +64,7 @@ def _table(found: Sequence[Unit]) -> Table:
     rows = [
         (
             unit.feature,
-            f"{unit.layer}.{unit.unit} ({unit.state})",
+            f"layer {unit.layer}, unit {unit.unit} ({unit.state})",
             f"{unit.score:+.3f}",
             f"{unit.held_out:+.3f}",
             f"{unit.low:+.2f} to {unit.high:+.2f}",
@@ -77,16 +77,21 @@ def _table(found: Sequence[Unit]) -> Table:
 
 def _blocks(unit: Unit, read: Read, texts: tuple[str, str, str] | None) -> list[Block]:
     column = read.labels.index((unit.layer, unit.state, unit.unit))
-    values = read.values[:SHOWN, column].astype(np.float64)
     centre = read.values[:, column].mean()
     scale = np.quantile(np.abs(read.values[:, column] - centre), 0.98) + 1e-9
-    blocks: list[Block] = [
-        Coloured(
-            "Held-out text: orange above the unit's mean, blue below.",
-            read.characters[:SHOWN],
-            (values - centre) / scale,
+    blocks: list[Block] = []
+    shown = min(SHOWN, len(read.characters))
+    places = range(0, shown, read.place_length)
+    for number, start in enumerate(places, 1):
+        stretch = slice(start, min(start + read.place_length, shown))
+        place = f", place {number} of {len(places)}" if len(places) > 1 else ""
+        blocks.append(
+            Coloured(
+                f"Held-out text{place}: orange above the unit's mean, blue below.",
+                read.characters[stretch],
+                (read.values[stretch, column].astype(np.float64) - centre) / scale,
+            )
         )
-    ]
     if texts:
         low, free, high = texts
         blocks += [

@@ -37,11 +37,11 @@ from charlm.models.recurrent import CharModel
 from charlm.notebook import ShownScore
 from charlm.runs import checkpoint
 from charlm.runs.checkpoint import Checkpoint
-from charlm.runs.finding import locate
+from charlm.runs.finding import find_checkpoint
 from charlm.sampling.engine import Engine
 from charlm.sampling.generate import Generation
 from charlm.text.vocabulary import Vocabulary
-from charlm.training import setup
+from charlm.training import request, setup
 from charlm.training.events import Finished
 
 if TYPE_CHECKING:
@@ -249,8 +249,7 @@ def load(run: PathLike | None = None, *, which: str = "best", device: str = "cpu
     Raises: UsageError (no such run or device), CheckpointError (damaged, foreign).
     """
     on = resolve_device(device)
-    found, folder = locate(Path(run) if run is not None else None)
-    saved = checkpoint.read(folder or found.find(which))
+    saved = checkpoint.read(find_checkpoint(Path(run) if run is not None else None, which))
     model = CharModel.from_weights(
         saved.config.model, len(saved.vocabulary), saved.weights, saved.vocabulary.end
     )
@@ -279,7 +278,7 @@ def train(
     if data is not None:
         single = isinstance(data, str | os.PathLike)
         flags["data.path"] = os.fspath(data) if single else [os.fspath(path) for path in data]  # type: ignore[arg-type, union-attr]
-    layers = setup.choose_layers(os.fspath(config) if config is not None else None, set, flags)
+    layers = request.choose_layers(os.fspath(config) if config is not None else None, set, flags)
     resolved = setup.resolve_run(layers)
     exact_float32(resolve_device(resolved.config.train.device))
     with use_threads(resolved.config.train.threads):

@@ -18,7 +18,8 @@ from charlm.native.build import UnavailableError
 from charlm.native.head import SoftTargets
 from charlm.native.interface import Kernels
 from charlm.training.events import Trained
-from charlm.training.setup import begin, choose_layers, resolve_run, resume
+from charlm.training.request import choose_layers
+from charlm.training.setup import begin, resolve_run, resume
 
 SETTINGS = [
     part

@@ -11,7 +11,8 @@ from conftest import TINY, words
 import charlm
 from charlm.__main__ import run
 from charlm.training.events import Saved
-from charlm.training.setup import begin, choose_layers, resolve_run
+from charlm.training.request import choose_layers
+from charlm.training.setup import begin, resolve_run
 
 SETTINGS = [
     part

@@ -26,7 +26,7 @@ from charlm.terminal import console
 from charlm.terminal import run as terminal
 from charlm.terminal.reading import ReadingProgress
 from charlm.terminal.training import TrainingProgress
-from charlm.training import setup, together
+from charlm.training import request, setup, together
 from charlm.training.estimate import estimate
 from charlm.training.events import Finished
 from charlm.training.trainer import Trainer
@@ -37,7 +37,7 @@ SMALL_ENOUGH_TO_SHOW = 32
 
 @dataclass(frozen=True)
 class Arguments:
-    """What was given to `charlm train`; see `setup.choose_layers`."""
+    """What was given to `charlm train`; see `request.choose_layers`."""
 
     source: str | None
     changes: Sequence[str]
@@ -46,7 +46,7 @@ class Arguments:
     @cached_property
     def layers(self) -> ConfigLayers:
         """The configuration that was asked for."""
-        return setup.choose_layers(self.source, self.changes, self.flags)
+        return request.choose_layers(self.source, self.changes, self.flags)
 
 
 def train(given: Arguments, path: Path | None, *, resume: bool, as_json: bool, quiet: bool) -> int:
@@ -146,9 +146,9 @@ def _begin(
 def _resume(
     given: Arguments, path: Path | None, ranks: Ranks, *, quiet: bool
 ) -> tuple[Trainer, RunDirectory]:
-    source, flags = setup.name_text(given.source, given.flags)
+    source, flags = request.name_text(given.source, given.flags)
     named = given.source is not None or "data.path" in flags
-    name = setup.run_name(given.layers) if named else ""
+    name = request.run_name(given.layers) if named else ""
     begins = given.layers if named else None
     options: Any = {"prepare": partial(_prepare, ranks=ranks), "ranks": ranks}
     resumed = together.resume(path, given.changes, flags, name=name, begins=begins, **options)

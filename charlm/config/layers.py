@@ -83,6 +83,19 @@ class ConfigLayers:
             raise _config_error(error, found) from None
         return Resolved(config, {key: layer.origin for key, layer in found.items()})
 
+    def resolve_every_size(self) -> None:
+        """Check the configuration for every length of text at which another `[[size]]` row applies.
+
+        Raises: as `resolve`.
+        """
+        rows = (
+            rule
+            for layer in self.layers
+            for rule in _size_rules(layer, layer.values.get("size", []))
+        )
+        for characters in sorted({0, *(rule.max_characters for rule in rows)}):
+            self.resolve(characters)
+
     def with_value(self, section: str, key: str, value: Any) -> "ConfigLayers":
         """Return the layers with a value replaced where it was set last, its origin unchanged."""
         layers = list(self.layers)

@@ -7,8 +7,6 @@ has no checksum of its own. Nothing in it is code: one from a stranger can at wo
 
 import contextlib
 import hashlib
-import json
-import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -17,14 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from charlm import memory
-from charlm.config import loading
-from charlm.config.messages import sentence
 from charlm.config.schema import Config
-from charlm.errors import ConfigError
 from charlm.files import json_bytes, sync_folder, write_synced
 from charlm.runs import tensor_file
 from charlm.runs.manifest import (
@@ -38,10 +32,8 @@ from charlm.runs.manifest import (
     read_manifest,
     verified,
 )
+from charlm.runs.state import UNFINISHED, read_state
 from charlm.text.vocabulary import Vocabulary
-
-UNFINISHED = ".writing-"
-"""How the names of folders begin that are not yet checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -62,41 +54,17 @@ class Checkpoint:
         return _tensors(verified(self.folder, manifest, TRAINING), self.folder, TRAINING)
 
 
-class SavedState(BaseModel):
-    """What state.json holds. Keys that are not listed were written by another version."""
-
-    model_config = ConfigDict(strict=True, allow_inf_nan=False)
-
-    step: int = Field(ge=0, le=10**12)
-    progress: dict[str, Any]
-    corpus: str = Field(max_length=128)
-    versions: dict[str, str]
-    device: str
-    precision: str
-    threads: int
-    config: str
-    vocabulary: dict[str, Any]
-
-
 def read(folder: Path) -> Checkpoint:
     """Read and verify a checkpoint folder. Raises: CheckpointError, damaged or foreign."""
-    if folder.is_symlink():
-        raise damaged(folder, "it is a symbolic link, not the folder that charlm wrote")
-    manifest = read_manifest(folder)
+    state, config = read_state(folder)
     try:
-        state = json.loads(verified(folder, manifest, STATE))
-        SavedState.model_validate(state)
-        config = loading.from_toml(state["config"], f"{folder / STATE}")
-        vocabulary, step = Vocabulary.from_json(state["vocabulary"]), state["step"]
-    except ValidationError as error:
-        raise damaged(folder, f"{STATE}: {sentence(error)}") from None
-    except (ValueError, RecursionError, ConfigError) as error:
+        vocabulary = Vocabulary.from_json(state["vocabulary"])
+    except (ValueError, RecursionError) as error:
         raise damaged(folder, f"{STATE} cannot be read: {error}") from None
-    if NAMED.fullmatch(folder.name) and folder.name != name_of(step):
-        raise damaged(folder, f"it was written as {name_of(step)}, and has been renamed")
+    manifest = read_manifest(folder)
     _refuse_too_large(folder, manifest)
     weights = _tensors(verified(folder, manifest, MODEL), folder, MODEL)
-    return Checkpoint(folder, step, config, vocabulary, state, weights)
+    return Checkpoint(folder, state["step"], config, vocabulary, state, weights)
 
 
 def _refuse_too_large(folder: Path, manifest: dict[str, Any]) -> None:
@@ -110,15 +78,6 @@ def _refuse_too_large(folder: Path, manifest: dict[str, Any]) -> None:
                 f"the model of {folder}",
                 "use a machine with more memory, or a smaller model",
             )
-
-
-def name_of(step: int) -> str:
-    """Name the folder of a step's checkpoint."""
-    return f"step-{step:08d}"
-
-
-NAMED = re.compile(r"step-\d{8,13}")
-"""What `name_of` returns."""
 
 
 def write(

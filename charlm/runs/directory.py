@@ -1,4 +1,7 @@
-"""The run directory: configuration, metrics, summary, vocabulary, checkpoints."""
+"""The run directory: configuration, metrics, summary, vocabulary, checkpoints.
+
+Importing this imports no torch, so that a wrong name is refused in a moment.
+"""
 
 import contextlib
 import json
@@ -8,17 +11,20 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from filelock import FileLock, Timeout
-from torch import Tensor
 
 from charlm.config.schema import Config, to_toml
 from charlm.errors import CharlmError, CheckpointError, UsageError
 from charlm.files import json_bytes, read_regular, refuse_undecodable, replace, sync_folder
-from charlm.runs import checkpoint
 from charlm.runs.manifest import MOST_OF_CONFIG, intact
-from charlm.text.vocabulary import Vocabulary
+from charlm.runs.state import NAMED, UNFINISHED, name_of, step_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from charlm.text.vocabulary import Vocabulary
 
 KEPT = 2
 """Checkpoints kept beside the best one."""
@@ -47,7 +53,7 @@ class RunDirectory:
 
     @classmethod
     def create(
-        cls, path: Path, config: Config, vocabulary: Vocabulary, *, anew: bool = False
+        cls, path: Path, config: Config, vocabulary: "Vocabulary", *, anew: bool = False
     ) -> "RunDirectory":
         """Make a new run, locked; also in the folder of one that never came to a checkpoint.
 
@@ -57,29 +63,23 @@ class RunDirectory:
         """
         refuse_undecodable(path, "give another --run")
         run = cls(path)
+        if not anew:
+            refuse_taken(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            if not (anew or is_barely_begun(path)):
-                raise UsageError(
-                    f"{path} exists and is not empty",
-                    f"continue it (--resume --run {path}) or give another --run",
-                )
             run.lock()
             if run.has_checkpoints():
                 raise UsageError(f"{path} has just been used by another process", "try again")
             run._write_first(config, vocabulary)
         except OSError as error:
             run.unlock()
-            raise UsageError(
-                f"cannot write the run {path}: {error.strerror}",
-                "give a --run that you can write to",
-            ) from None
+            raise cannot_write(path, error) from None
         except CharlmError:
             run.unlock()
             raise
         return run
 
-    def _write_first(self, config: Config, vocabulary: Vocabulary) -> None:
+    def _write_first(self, config: Config, vocabulary: "Vocabulary") -> None:
         (self.path / "summary.json").unlink(missing_ok=True)
         replace(self.path / "metrics.jsonl", b"")  # so that its name is on the disk
         self.checkpoints.mkdir(exist_ok=True)
@@ -138,13 +138,15 @@ class RunDirectory:
         self,
         step: int,
         *,
-        weights: Mapping[str, Tensor],
-        training: Mapping[str, Tensor],
+        weights: Mapping[str, "Tensor"],
+        training: Mapping[str, "Tensor"],
         state: Mapping[str, Any],
         best: bool,
     ) -> Path:
         """Write the checkpoint of `step`, make it `latest` (and `best`), drop those superseded."""
-        folder = self.checkpoints / checkpoint.name_of(step)
+        from charlm.runs import checkpoint  # here: it imports torch
+
+        folder = self.checkpoints / name_of(step)
         with self._writing(f"checkpoints/{folder.name}"):
             with self._metrics() as metrics:  # a resumed run needs the rows before the checkpoint
                 os.fsync(metrics.fileno())
@@ -159,16 +161,16 @@ class RunDirectory:
         a run resumed from here takes their steps again."""
         with self._writing("checkpoints"):
             self._point("latest", step)
-            if best is not None and (self.checkpoints / checkpoint.name_of(best)).is_dir():
+            if best is not None and (self.checkpoints / name_of(best)).is_dir():
                 self._point("best", best)
-            elif _step(self._pointed("best")) > step:
+            elif step_of(self._pointed("best")) > step:
                 (self.checkpoints / "best").unlink()
         for folder in self._folders():
-            if _step(folder.name) > step:
+            if step_of(folder.name) > step:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _point(self, pointer: str, step: int) -> None:
-        replace(self.checkpoints / pointer, f"{checkpoint.name_of(step)}\n".encode())
+        replace(self.checkpoints / pointer, f"{name_of(step)}\n".encode())
 
     def _prune(self) -> None:
         """Keep the last checkpoints and the best; remove what a crash left half-written."""
@@ -180,7 +182,7 @@ class RunDirectory:
         for folder in folders[:-KEPT]:
             if folder.name != best:
                 shutil.rmtree(folder, ignore_errors=True)
-        for left in filter(_is_own, self.checkpoints.glob(f"{checkpoint.UNFINISHED}*")):
+        for left in filter(_is_own, self.checkpoints.glob(f"{UNFINISHED}*")):
             shutil.rmtree(left, ignore_errors=True)
 
     @contextlib.contextmanager
@@ -225,7 +227,7 @@ class RunDirectory:
             except OSError as error:
                 log.warning(f"{self.checkpoints / pointer} cannot be read: {error.strerror}")
                 continue
-            if checkpoint.NAMED.fullmatch(name) and (self.checkpoints / name).is_dir():
+            if NAMED.fullmatch(name) and (self.checkpoints / name).is_dir():
                 return self.checkpoints / name
             if name:
                 log.warning(f"{self.checkpoints / pointer} names no checkpoint: {name!r}")
@@ -253,7 +255,7 @@ class RunDirectory:
         return self._folders()[::-1]
 
     def _numbered(self, step: int) -> Path:
-        folder = self.checkpoints / checkpoint.name_of(step)
+        folder = self.checkpoints / name_of(step)
         if folder.is_dir():
             return folder
         there = ", ".join(other.name for other in self._folders())
@@ -273,17 +275,12 @@ class RunDirectory:
     def _folders(self) -> list[Path]:
         """List the folders of checkpoints, oldest first."""
         found = self.checkpoints.glob("step-*")
-        own = (path for path in found if _step(path.name) >= 0 and _is_own(path))
-        return sorted(own, key=lambda path: _step(path.name))
+        own = (path for path in found if step_of(path.name) >= 0 and _is_own(path))
+        return sorted(own, key=lambda path: step_of(path.name))
 
 
 def _is_own(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()  # to remove a FIFO would wait without end
-
-
-def _step(name: str) -> int:
-    """Return the step that a checkpoint's name tells; -1 for another name."""
-    return int(name.partition("-")[2]) if checkpoint.NAMED.fullmatch(name) else -1
 
 
 def _is_of_step(row: str, step: int) -> bool:
@@ -292,6 +289,34 @@ def _is_of_step(row: str, step: int) -> bool:
         return row.endswith("\n") and bool(json.loads(row)["step"] <= step)
     except (ValueError, KeyError, TypeError, RecursionError):
         return False
+
+
+def refuse_taken(path: Path) -> None:
+    """Check that a new run may be made at a path. Raises: UsageError."""
+    try:
+        if not is_taken(path):
+            return
+        is_folder = path.is_dir()
+    except OSError as error:
+        raise cannot_write(path, error) from None
+    if not is_folder:
+        raise UsageError(f"{path} is a file, not the folder of a run", "give another --run")
+    raise UsageError(
+        f"{path} exists and is not empty",
+        f"continue it (--resume --run {path}) or give another --run",
+    )
+
+
+def cannot_write(path: Path, error: OSError) -> UsageError:
+    """Make the error for a run that cannot be written."""
+    return UsageError(
+        f"cannot write the run {path}: {error.strerror}", "give a --run that you can write to"
+    )
+
+
+def is_taken(path: Path) -> bool:
+    """Return whether something else than the folder of a begun run stands at a path."""
+    return path.exists() and not (path.is_dir() and is_barely_begun(path))
 
 
 def is_barely_begun(path: Path) -> bool:

@@ -36,6 +36,18 @@ def locate(
     raise UsageError(f"{path} is not a run of charlm", "name a run directory or a checkpoint")
 
 
+def find_checkpoint(path: Path | None, which: str = "best") -> Path:
+    """Find the folder of a run's checkpoint; of the latest run, where `path` is None.
+
+    path: a run, or a checkpoint, which is taken whatever `which` is. which: as of
+        `RunDirectory.find`.
+
+    Raises: UsageError (no such run or checkpoint), CheckpointError (none is intact).
+    """
+    run, folder = locate(path)
+    return folder or run.find(which)
+
+
 def claim_path(name: str) -> Path:
     """Make the folder `runs/<name>-<n>` with the first free n.
 

@@ -41,11 +41,8 @@ def find(data: DataConfig) -> list[Path]:
 
     Raises: DataError for a path that is missing, holds no text, or cannot be fetched.
     """
-    paths = [data.path] if isinstance(data.path, str) else data.path
-    if not paths or not all(paths):
-        raise DataError("no text to train on: data.path is empty", "pass --data PATH")
     files: list[Path] = []
-    for path in paths:
+    for path in _named(data):
         if path.startswith(BUILTIN):
             files.append(_builtin(path.removeprefix(BUILTIN)))
         elif path == STANDARD_LIBRARY:
@@ -55,6 +52,28 @@ def find(data: DataConfig) -> list[Path]:
         else:
             files.extend(_files_below(Path(path), data))
     return files
+
+
+def refuse_missing(data: DataConfig) -> None:
+    """Check that the files and folders of `data.path` are there; none is opened, stdin not read.
+
+    Raises: DataError.
+    """
+    for path in _named(data):
+        if path.startswith(BUILTIN):
+            _builtin(path.removeprefix(BUILTIN))
+        elif path.startswith("https://"):
+            _refuse_unchecked(path, data.sha256)
+        elif is_local(path) and path != "-":
+            _is_folder(Path(path).absolute())
+
+
+def _named(data: DataConfig) -> list[str]:
+    """List what `data.path` names. Raises: DataError for nothing."""
+    paths = [data.path] if isinstance(data.path, str) else data.path
+    if not paths or not all(paths):
+        raise DataError("no text to train on: data.path is empty", "pass --data PATH")
+    return paths
 
 
 def absolute(path: str) -> str:
@@ -102,6 +121,19 @@ def _builtin(name: str) -> Path:
 
 def _files_below(path: Path, data: DataConfig) -> list[Path]:
     path = path.absolute()
+    if not _is_folder(path):
+        return [path]
+    files = [file for file in _walk(path) if _counts(file, data)]
+    if not files:
+        raise DataError(
+            f"the folder {path} holds no text",
+            "files count unless hidden or with a NUL byte; --set data.unit=byte takes all",
+        )
+    return files
+
+
+def _is_folder(path: Path) -> bool:
+    """Return whether a path is a folder, not a file. Raises: DataError where it is neither."""
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -111,17 +143,9 @@ def _files_below(path: Path, data: DataConfig) -> list[Path]:
     except (OSError, ValueError) as error:  # a name that is too long, or has a NUL in it
         said = getattr(error, "strerror", None) or error
         raise DataError(f"cannot read {path}: {said}", "check the path given to --data") from None
-    if stat.S_ISREG(mode):
-        return [path]
-    if not stat.S_ISDIR(mode):
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise DataError(f"{path} is neither a file nor a folder", "pipe it in: --data -")
-    files = [file for file in _walk(path) if _counts(file, data)]
-    if not files:
-        raise DataError(
-            f"the folder {path} holds no text",
-            "files count unless hidden or with a NUL byte; --set data.unit=byte takes all",
-        )
-    return files
+    return stat.S_ISDIR(mode)
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -182,8 +206,7 @@ def _download(address: str, sha256: str) -> Path:
     import urllib.error  # here, because it brings in ssl and http: 50 ms at every start
     import urllib.request
 
-    if not sha256:
-        raise DataError(f"{address} has no data.sha256 to check it by", "set data.sha256")
+    _refuse_unchecked(address, sha256)
     path = cache_folder() / "downloads" / f"{sha256[:16]}-{address.rsplit('/', 1)[-1]}"
     if path.is_file() and _sha256(path) == sha256:
         return path
@@ -209,6 +232,11 @@ def _download(address: str, sha256: str) -> Path:
         )
     temporary.replace(path)
     return path
+
+
+def _refuse_unchecked(address: str, sha256: str) -> None:
+    if not sha256:
+        raise DataError(f"{address} has no data.sha256 to check it by", "set data.sha256")
 
 
 def _sha256(path: Path) -> str:

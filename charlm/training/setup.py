@@ -2,30 +2,35 @@
 
 import contextlib
 import logging
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from charlm.backends.distributed import ALONE, Ranks
-from charlm.config import loading
 from charlm.config.layers import ConfigLayers
-from charlm.config.schema import Config, Mark, differing_keys, marked, to_toml
-from charlm.errors import CharlmError, CheckpointError, UsageError
+from charlm.config.schema import Config, differing_keys, to_toml
+from charlm.errors import CharlmError, CheckpointError
 from charlm.models.recurrent import CharModel
 from charlm.runs import checkpoint
-from charlm.runs.directory import RunDirectory, is_barely_begun
-from charlm.runs.finding import claim_path, is_run, locate
+from charlm.runs.directory import RunDirectory
+from charlm.runs.finding import claim_path
 from charlm.runs.manifest import intact
-from charlm.text import corpus, sources
+from charlm.text import corpus
 from charlm.text.corpus import Corpus
 from charlm.training import warm_start
+from charlm.training.request import (
+    TAKEN_OVER,
+    begun_config,
+    changed,
+    find_run,
+    run_name,
+    with_absolute_paths,
+    with_shape,
+)
 from charlm.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
-
-LONGEST_NAME = 60
 
 
 @dataclass(frozen=True)
@@ -38,45 +43,6 @@ class ResolvedRun:
     corpus: Corpus
 
 
-def choose_layers(
-    source: str | None, changes: Sequence[str] = (), flags: Mapping[str, Any] | None = None
-) -> ConfigLayers:
-    """Read what `charlm train SOURCE` names: a preset, a `.toml` file, or a text or folder.
-
-    source: None is `hello`, or `default` where `flags` give a text. A preset wins over a file of
-        the same name. changes, flags: see `loading.load`.
-
-    Raises: ConfigError, UsageError (two texts).
-    """
-    found, flags = name_text(source, flags)
-    if found == source and found in loading.presets() and Path(found).exists():
-        log.info(f"{found} is read as the preset; for the file of that name: --data {found}")
-    return loading.load(found, changes, flags)
-
-
-def name_text(
-    source: str | None, flags: Mapping[str, Any] | None = None
-) -> tuple[str, dict[str, Any]]:
-    """Return the preset or `.toml` file that `choose_layers` reads, and the flags with the text."""
-    flags = dict(flags or {})
-    if source is None:
-        source = "default" if "data.path" in flags else "hello"
-    elif source not in loading.presets() and not source.endswith(".toml") and Path(source).exists():
-        if "data.path" in flags:
-            raise UsageError(
-                f"two texts are named: {source} and --data {flags['data.path']}",
-                "name one of them, or both as --data",
-            )
-        if is_run(Path(source)):
-            raise UsageError(
-                f"{source} is a run, not a text", f"to go on with it: --resume --run {source}"
-            )
-        flags["data.path"], source = source, "default"
-    elif source not in loading.presets() and not source.endswith(".toml") and Path(source).suffix:
-        raise UsageError(f"there is no file {source}", "name a text, a folder or a preset")
-    return source, flags
-
-
 def resolve_run(layers: ConfigLayers, *, keep: bool = True) -> ResolvedRun:
     """Find and encode the text, and resolve the rules that depend on its length.
 
@@ -85,7 +51,7 @@ def resolve_run(layers: ConfigLayers, *, keep: bool = True) -> ResolvedRun:
     Raises: ConfigError, DataError.
     """
     name = run_name(layers)
-    layers = _with_shape(_with_absolute_paths(layers))
+    layers = with_shape(with_absolute_paths(layers))
     text = corpus.survey(layers.resolve().config.data, keep=keep)
     resolved = layers.resolve(text.characters)
     encoded = corpus.prepare(resolved.config.data, text, keep=keep)
@@ -157,13 +123,11 @@ def resume(
 
     Raises: UsageError, ConfigError, DataError (the text has changed), CheckpointError.
     """
-    try:
-        run, folder = locate(path, name=name, begun=True)
-    except UsageError as error:
-        if begins is None or (path is not None and _is_taken(path)):
-            raise
-        log.info(f"{error.what}: beginning one")
+    existing = find_run(path, name, begins)
+    if existing is None:
+        assert begins is not None
         return _begin_with(begins, path, prepare, ranks)
+    run, folder = existing
     run.lock()
     try:
         if folder is None and not run.has_checkpoints():
@@ -186,11 +150,6 @@ def resume(
         run.unlock()
         raise
     return Resumed(trainer, run, config, saved.step, differences, saved.folder)
-
-
-def _is_taken(path: Path) -> bool:
-    """Tell whether something else than the folder of a run stands at a path."""
-    return path.exists() and not (path.is_dir() and is_barely_begun(path))
 
 
 def _latest(run: RunDirectory) -> Path:
@@ -226,16 +185,12 @@ def _begin_anew(
     """Begin a run that has no checkpoint yet in its own folder, by its own configuration if it has
     come to one."""
     try:
-        text = run.read_config()
-    except (OSError, UnicodeDecodeError):
+        own = begun_config(run)
+    except CheckpointError:
         if begins is None:
-            raise CheckpointError(
-                f"{run.path} has neither a checkpoint nor a configuration",
-                "delete it, and start the run again without --resume",
-            ) from None
+            raise
         run.unlock()
         return _begin_with(begins, run.path, prepare, ranks)
-    own = loading.from_toml(text, str(run.path / "config.toml"))
     config = changed(own, changes, flags)
     prepare(config)
     encoded = corpus.prepare(config.data, corpus.survey(config.data))
@@ -245,56 +200,10 @@ def _begin_anew(
     return Resumed(trainer, begun, config, 0, [])
 
 
-def changed(own: Config, changes: Sequence[str], flags: Mapping[str, Any] | None) -> Config:
-    """Return the configuration of a run with changes. Raises: UsageError unless `RESUMABLE`."""
-    layers = _with_absolute_paths(loading.on_top_of(to_toml(own), changes, flags))
-    config = layers.resolve().config
-    resumable = marked(Mark.RESUMABLE)
-    if refused := sorted(set(differing_keys(config, own)) - resumable):
-        raise UsageError(
-            f"{', '.join(refused)} cannot change when a run is resumed",
-            f"start a new run, or change only {', '.join(sorted(resumable))}",
-        )
-    return config
-
-
 def unlike_run(layers: ConfigLayers, resumed: Resumed) -> list[str]:
     """List the keys in which a configuration differs from the run that was resumed."""
     characters = sum(split.characters for split in resumed.trainer.corpus.splits.values())
-    config = _with_absolute_paths(layers).resolve(characters).config
+    config = with_absolute_paths(layers).resolve(characters).config
     differing = differing_keys(config, resumed.config)
-    taken_over = warm_start.TAKEN_OVER if config.train.start_from else set()
+    taken_over = TAKEN_OVER if config.train.start_from else set()
     return [key for key in differing if key not in taken_over]
-
-
-def _with_absolute_paths(layers: ConfigLayers) -> ConfigLayers:
-    """Make every path absolute, so that the text is found from anywhere."""
-    path = layers.resolve().config.data.path
-    absolute: Any = (
-        sources.absolute(path) if isinstance(path, str) else [sources.absolute(p) for p in path]
-    )
-    layers = layers.with_value("data", "path", absolute)
-    if start := layers.resolve().config.train.start_from:
-        layers = layers.with_value("train", "start_from", str(Path(start).absolute()))
-    if runs := layers.resolve().config.train.teachers:
-        absolute = [str(Path(run).absolute()) for run in runs]
-        layers = layers.with_value("train", "teachers", absolute)
-    return layers
-
-
-def _with_shape(layers: ConfigLayers) -> ConfigLayers:
-    """Give the model the shape of the run that it starts from, if there is one."""
-    start = layers.resolve().config.train.start_from
-    return layers.below_changes(warm_start.shape_of(start)) if start else layers
-
-
-def run_name(layers: ConfigLayers) -> str:
-    """Name a run after its text or, where that comes from elsewhere, after its configuration."""
-    path = layers.resolve().config.data.path
-    first = path if isinstance(path, str) else path[0] if path else ""
-    if first == "-":
-        return "stdin"
-    if not first or not sources.is_local(first):
-        return layers.name
-    plain = re.sub(r"[^\w.-]+", "_", Path(first).absolute().stem).strip("._")
-    return plain[:LONGEST_NAME] or "text"

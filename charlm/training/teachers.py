@@ -13,7 +13,7 @@ from charlm.backends.choice import computation_of
 from charlm.errors import DataError, UsageError
 from charlm.models.recurrent import CharModel, States
 from charlm.runs import checkpoint
-from charlm.runs.finding import locate
+from charlm.runs.finding import find_checkpoint
 from charlm.runs.manifest import MODEL, promised, read_manifest
 from charlm.text.corpus import Corpus
 from charlm.training.lanes import Merge, from_named, merged, named, parted
@@ -83,8 +83,7 @@ def read(
     """
     models, digests, vocabulary = [], [], corpus.vocabulary
     for run in runs:
-        found, folder = locate(Path(run))
-        saved = checkpoint.read(folder or found.find("best"))
+        saved = checkpoint.read(find_checkpoint(Path(run)))
         if saved.vocabulary != vocabulary:
             raise UsageError(
                 f"the teacher {run} reads other symbols than this text has",

@@ -20,6 +20,7 @@ from charlm.runs.directory import RunDirectory
 from charlm.text import corpus
 from charlm.text.corpus import Corpus
 from charlm.training import setup
+from charlm.training.request import changed
 from charlm.training.setup import ResolvedRun, Resumed
 from charlm.training.trainer import Trainer
 
@@ -99,7 +100,7 @@ def _follow(
         encoded = corpus.prepare(config.data, corpus.survey(config.data))
         return Resumed(setup.new_trainer(config, encoded, ranks), run, config, 0, [])
     saved = checkpoint.read(Path(folder))
-    config = setup.changed(saved.config, changes, flags)
+    config = changed(saved.config, changes, flags)
     prepare(config)
     encoded = corpus.prepare(config.data, corpus.survey(config.data))
     trainer = Trainer(config, encoded, ranks=ranks)

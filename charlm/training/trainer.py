@@ -22,8 +22,9 @@ from charlm.config.schema import Config, to_toml
 from charlm.errors import DivergedError
 from charlm.evaluation.surprisal import evaluate
 from charlm.evaluation.tally import Score
-from charlm.runs.checkpoint import Checkpoint, name_of
+from charlm.runs.checkpoint import Checkpoint
 from charlm.runs.directory import RunDirectory
+from charlm.runs.state import name_of
 from charlm.sampling.generate import Generation, bits_per_character
 from charlm.text.corpus import Corpus
 from charlm.training.divergence import advice, rewind_to_good, spoilt

@@ -6,35 +6,21 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from charlm.config.layers import ConfigSource
-from charlm.config.schema import Config, Mark, ModelConfig, marked
+from charlm.config.schema import Config
 from charlm.errors import UsageError
 from charlm.runs import checkpoint
 from charlm.runs.checkpoint import Checkpoint
-from charlm.runs.finding import locate
+from charlm.runs.finding import find_checkpoint
 from charlm.text.vocabulary import Vocabulary
 from charlm.training.learner import Learner
-
-SHAPE = sorted(key.removeprefix("model.") for key in marked(Mark.SHAPE))
-
-TAKEN_OVER = {"data.unit", "data.normalize", *marked(Mark.SHAPE)}
-"""Keys that a model has from the run that it starts from."""
+from charlm.training.request import shape_of
 
 log = logging.getLogger(__name__)
 
 
 def read(run: str) -> Checkpoint:
     """Read the best checkpoint of a run, or the one that is named. Raises: as `checkpoint.read`."""
-    found, folder = locate(Path(run))
-    return checkpoint.read(folder or found.find("best"))
-
-
-def shape_of(run: str) -> ConfigSource:
-    """Return, as a layer of the configuration, what a model that begins with a run's weights must
-    have in common with it."""
-    config = read(run).config
-    data = {"unit": config.data.unit, "normalize": config.data.normalize}
-    return ConfigSource(f"the run {run}", {"data": data, "model": _shape(config.model)})
+    return checkpoint.read(find_checkpoint(Path(run)))
 
 
 @torch.no_grad()
@@ -47,7 +33,7 @@ def start_from(learner: Learner, config: Config, vocabulary: Vocabulary) -> None
     Raises: UsageError where the two models differ in shape; as `checkpoint.read`.
     """
     saved = read(config.train.start_from)
-    own, theirs = _shape(config.model), _shape(saved.config.model)
+    own, theirs = shape_of(config.model), shape_of(saved.config.model)
     own["unit"], theirs["unit"] = vocabulary.unit, saved.vocabulary.unit
     if unlike := [key for key in own if own[key] != theirs[key]]:
         differences = ", ".join(f"{key} = {theirs[key]!r}, not {own[key]!r}" for key in unlike)
@@ -72,10 +58,6 @@ def start_from(learner: Learner, config: Config, vocabulary: Vocabulary) -> None
     learner.eval_model.load_state_dict(weights)
     known = int((rows >= 0).sum())
     log.info(f"starting from {saved.folder}, which knows {known} of the {len(vocabulary)} symbols")
-
-
-def _shape(config: ModelConfig) -> dict[str, object]:
-    return {key: getattr(config, key) for key in SHAPE}
 
 
 def _rows(theirs: Vocabulary, own: Vocabulary) -> Tensor:

@@ -1,0 +1,201 @@
+"""Resolve a request to train as far as that goes before the text is read: configuration, runs.
+
+Importing this imports no torch, so that a mistake is answered in a moment.
+"""
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from charlm.config import loading
+from charlm.config.layers import ConfigLayers, ConfigSource
+from charlm.config.schema import Config, Mark, ModelConfig, differing_keys, marked, to_toml
+from charlm.errors import CheckpointError, UsageError
+from charlm.runs.directory import RunDirectory, is_taken
+from charlm.runs.finding import find_checkpoint, is_run, locate
+from charlm.runs.state import read_state
+from charlm.text import sources
+
+log = logging.getLogger(__name__)
+
+LONGEST_NAME = 60
+SHAPE = sorted(key.removeprefix("model.") for key in marked(Mark.SHAPE))
+TAKEN_OVER = {"data.unit", "data.normalize", *marked(Mark.SHAPE)}
+"""Keys that a model has from the run that it starts from."""
+
+
+def choose_layers(
+    source: str | None, changes: Sequence[str] = (), flags: Mapping[str, Any] | None = None
+) -> ConfigLayers:
+    """Read what `charlm train SOURCE` names: a preset, a `.toml` file, or a text or folder.
+
+    source: None is `hello`, or `default` where `flags` give a text. A preset wins over a file of
+        the same name. changes, flags: see `loading.load`.
+
+    Raises: ConfigError, UsageError (two texts).
+    """
+    config, flags = name_text(source, flags)
+    if config == source and config in loading.presets() and Path(config).exists():
+        log.info(f"{config} is read as the preset; for the file of that name: --data {config}")
+    return loading.load(config, changes, flags)
+
+
+def name_text(
+    source: str | None, flags: Mapping[str, Any] | None = None
+) -> tuple[str, dict[str, Any]]:
+    """Return the preset or `.toml` file that `choose_layers` reads, and the flags with the text."""
+    flags = dict(flags or {})
+    if source is None:
+        source = "default" if "data.path" in flags else "hello"
+    elif source not in loading.presets() and not source.endswith(".toml") and Path(source).exists():
+        if "data.path" in flags:
+            raise UsageError(
+                f"two texts are named: {source} and --data {flags['data.path']}",
+                "name one of them, or both as --data",
+            )
+        if is_run(Path(source)):
+            raise UsageError(
+                f"{source} is a run, not a text", f"to go on with it: --resume --run {source}"
+            )
+        flags["data.path"], source = source, "default"
+    elif source not in loading.presets() and not source.endswith(".toml") and Path(source).suffix:
+        raise UsageError(f"there is no file {source}", "name a text, a folder or a preset")
+    return source, flags
+
+
+def run_name(layers: ConfigLayers) -> str:
+    """Name a run after its text or, where that comes from elsewhere, after its configuration."""
+    path = layers.resolve().config.data.path
+    first = path if isinstance(path, str) else path[0] if path else ""
+    if first == "-":
+        return "stdin"
+    if not first or not sources.is_local(first):
+        return layers.name
+    plain = re.sub(r"[^\w.-]+", "_", Path(first).absolute().stem).strip("._")
+    return plain[:LONGEST_NAME] or "text"
+
+
+def with_absolute_paths(layers: ConfigLayers) -> ConfigLayers:
+    """Make every path absolute, so that the text is found from anywhere."""
+    path = layers.resolve().config.data.path
+    absolute: Any = (
+        sources.absolute(path) if isinstance(path, str) else [sources.absolute(p) for p in path]
+    )
+    return _with_absolute_runs(layers.with_value("data", "path", absolute))
+
+
+def _with_absolute_runs(layers: ConfigLayers) -> ConfigLayers:
+    train = layers.resolve().config.train
+    if train.start_from:
+        start = str(Path(train.start_from).absolute())
+        layers = layers.with_value("train", "start_from", start)
+    if train.teachers:
+        teachers = [str(Path(run).absolute()) for run in train.teachers]
+        layers = layers.with_value("train", "teachers", teachers)
+    return layers
+
+
+def with_shape(layers: ConfigLayers) -> ConfigLayers:
+    """Give the model the shape of the run that it starts from, if there is one."""
+    start = layers.resolve().config.train.start_from
+    return layers.below_changes(_shape_layer(start)) if start else layers
+
+
+def _shape_layer(run: str) -> ConfigSource:
+    """Return, as a layer of the configuration, what a model that begins with a run's weights must
+    have in common with it."""
+    _, config = read_state(find_checkpoint(Path(run)))
+    data = {"unit": config.data.unit, "normalize": config.data.normalize}
+    return ConfigSource(f"the run {run}", {"data": data, "model": shape_of(config.model)})
+
+
+def shape_of(config: ModelConfig) -> dict[str, object]:
+    """Return the keys of [model] that two models with the same weights have in common."""
+    return {key: getattr(config, key) for key in SHAPE}
+
+
+def changed(own: Config, changes: Sequence[str], flags: Mapping[str, Any] | None) -> Config:
+    """Return the configuration of a run with changes. Raises: UsageError unless `RESUMABLE`."""
+    layers = with_absolute_paths(loading.on_top_of(to_toml(own), changes, flags))
+    config = layers.resolve().config
+    _refuse_unresumable(config, own)
+    return config
+
+
+def _refuse_unresumable(config: Config, own: Config) -> None:
+    resumable = marked(Mark.RESUMABLE)
+    if refused := sorted(set(differing_keys(config, own)) - resumable):
+        raise UsageError(
+            f"{', '.join(refused)} cannot change when a run is resumed",
+            f"start a new run, or change only {', '.join(sorted(resumable))}",
+        )
+
+
+def find_run(
+    path: Path | None, name: str, begins: ConfigLayers | None
+) -> tuple[RunDirectory, Path | None] | None:
+    """Find the run to resume, and the checkpoint if `path` is one; None where there is none yet
+    and one can be begun.
+
+    path: None takes the latest run, of those called `name` if that is given. begins: the
+        configuration of a run to begin; None refuses that.
+
+    Raises: UsageError.
+    """
+    try:
+        return locate(path, name=name, begun=True)
+    except UsageError as error:
+        if begins is None or (path is not None and is_taken(path)):
+            raise
+        log.info(f"{error.what}: beginning one")
+        return None
+
+
+def refuse_new(layers: ConfigLayers) -> None:
+    """Check all of a new run that is known before its text is read.
+
+    Raises: ConfigError, DataError (a text that is not there), UsageError and CheckpointError (a run
+        to learn from).
+    """
+    config = with_shape(_with_absolute_runs(layers)).resolve().config
+    layers.resolve_every_size()
+    sources.refuse_missing(config.data)
+    for run in config.train.teachers:
+        read_state(find_checkpoint(Path(run)))
+
+
+def refuse_resumed(
+    run: RunDirectory, folder: Path | None, changes: Sequence[str], flags: Mapping[str, Any]
+) -> None:
+    """Check the changes to a run that is resumed, without reading stdin.
+
+    folder: of its checkpoint, where one is named. Where the latest is damaged, nothing is checked:
+        an older one may be resumed.
+
+    Raises: as `changed`.
+    """
+    try:
+        if folder is None and not run.has_checkpoints():
+            own = begun_config(run)
+        else:
+            _, own = read_state(folder or run.find("latest"))
+    except CheckpointError:
+        return
+    layers = loading.on_top_of(to_toml(own), changes, flags)
+    sources.refuse_missing(layers.resolve().config.data)
+    same_text = _with_absolute_runs(layers.with_value("data", "path", own.data.path))
+    _refuse_unresumable(same_text.resolve().config, own)
+
+
+def begun_config(run: RunDirectory) -> Config:
+    """Read the configuration of a run that has no checkpoint yet. Raises: CheckpointError."""
+    try:
+        text = run.read_config()
+    except (OSError, UnicodeDecodeError):
+        raise CheckpointError(
+            f"{run.path} has neither a checkpoint nor a configuration",
+            "delete it, and start the run again without --resume",
+        ) from None
+    return loading.from_toml(text, str(run.path / "config.toml"))

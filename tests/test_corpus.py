@@ -359,7 +359,7 @@ def test_dry_run_leaves_the_cache_alone(tmp_path: Path) -> None:
         (b"", "is empty"),
         (b"\xef\xbb\xbf", "is empty"),
         (b"x", "a single character"),
-        (b"abc", "leave 1 to train on"),
+        (b"abc", "leaves 1 to train on"),
         (b"abcdefg\xff" + b"h" * 20, "not UTF-8 at byte 7"),
         (b"abcdefghijklmnop\xe2\x98", "not UTF-8 at byte 16"),
         ("text".encode("utf-16"), "not UTF-8 at byte 0"),

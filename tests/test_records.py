@@ -192,9 +192,9 @@ def test_train_is_mixed_block_by_block(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_split_that_no_record_falls_into_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="none of the records falls into the validation split"):
-        prepared(write(tmp_path, "one\none\none"), split=[0.9, 0.1, 0.0])
-    with pytest.raises(DataError, match="none of the records falls into the train split"):
+    with pytest.raises(DataError, match="none of the 2 lines falls into the validation split"):
+        prepared(write(tmp_path, "anna\nbob"), split=[0.9, 0.1, 0.0])
+    with pytest.raises(DataError, match="all 3 lines are alike, so the train split is empty"):
         prepared(write(tmp_path, "one\none\none"), split=[0.01, 0.99, 0.0])
 
 

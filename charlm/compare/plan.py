@@ -17,7 +17,7 @@ from charlm.errors import DataError, UsageError
 from charlm.models.recurrent import CharModel
 from charlm.text.batches import BatchStream
 from charlm.text.corpus import Corpus
-from charlm.training import setup
+from charlm.training import fitting, setup
 
 Match = Literal["parameters", "hidden", "time"]
 MATCHES: tuple[Match, ...] = ("parameters", "hidden", "time")
@@ -138,6 +138,11 @@ def plan(
     specs = [_checked(parse_cell(cell)) for cell in _different(cells)]
     measure = setup.resolve_run(_for_cell(layers, CellSpec(layers.name, MEASURE, ())))
     if not len(measure.corpus.splits["validation"]):
+        if measure.origins.get("data.split") == fitting.ORIGIN:
+            raise DataError(
+                "the text is too short to hold some of it out and compare on that",
+                "use a longer text, or hold more out: --set data.split=[0.7,0.3,0.0]",
+            )
         raise DataError(
             "this configuration holds no text out, so nothing can be compared on new text",
             "give a split with a validation part: --set data.split=[0.9,0.1,0.0]",
@@ -264,7 +269,7 @@ def _checked(spec: CellSpec) -> CellSpec:
 
 
 def _entry(layers: ConfigLayers, spec: CellSpec) -> Entry:
-    config = setup.resolve_run(_for_cell(layers, spec)).config
+    config = setup.resolve_run(_for_cell(layers, spec), reports=False).config
     return Entry(spec.label, config, spec.keys)
 
 

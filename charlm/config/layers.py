@@ -29,11 +29,15 @@ RENAMED = {("train", "engine"): ("train", "backend")}
 
 @dataclass(frozen=True)
 class ConfigSource:
-    """Values from one source, and what to call that source in a message."""
+    """Values from one source, and what to call that source in a message.
+
+    is_preset: whether charlm chose the values, not the user.
+    """
 
     origin: str
     values: Table
     text: str = ""
+    is_preset: bool = False
 
     def place(self, section: str, key: str) -> str:
         """Find where `section.key` stands: `file:line`, or just the source's name."""
@@ -52,10 +56,14 @@ class ConfigSource:
 
 @dataclass(frozen=True)
 class Resolved:
-    """A validated configuration and, for every key that is not at its default, its origin."""
+    """A validated configuration and, for every key that is not at its default, its origin.
+
+    chosen: the keys that the user has set: by a file, `--set` or a flag.
+    """
 
     config: Config
     origins: dict[str, str]
+    chosen: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -77,11 +85,13 @@ class ConfigLayers:
                 section, key = RENAMED.get((section, key), (section, key))
                 merged.setdefault(section, {})[key] = value
                 found[f"{section}.{key}"] = layer
+        _leave_out_of_bytes(merged, found)
         try:
             config = Config.model_validate(merged)
         except ValidationError as error:
             raise _config_error(error, found) from None
-        return Resolved(config, {key: layer.origin for key, layer in found.items()})
+        chosen = frozenset(key for key, layer in found.items() if not layer.is_preset)
+        return Resolved(config, {key: layer.origin for key, layer in found.items()}, chosen)
 
     def resolve_every_size(self) -> None:
         """Check the configuration for every length of text at which another `[[size]]` row applies.
@@ -111,6 +121,11 @@ class ConfigLayers:
         """Return the layers with another one, below `--set` and the flags."""
         return replace(self, layers=(*self.layers[:-2], layer, *self.layers[-2:]))
 
+    def fitted(self, origin: str, values: Table) -> "ConfigLayers":
+        """Return the layers with values on top that take the place of a preset's."""
+        layer = ConfigSource(origin, values, is_preset=True)
+        return replace(self, layers=(*self.layers, layer))
+
     def and_set(self, origin: str, settings: Sequence[str]) -> "ConfigLayers":
         """Return the layers with `section.key=value` settings on top, called `origin` in messages.
 
@@ -122,17 +137,26 @@ class ConfigLayers:
         """Yield the layers, each followed by the `[[size]]` row of it that fits the text."""
         for layer in self.layers:
             rows = layer.values.get("size", [])
-            yield ConfigSource(
-                layer.origin, {k: v for k, v in layer.values.items() if k != "size"}, layer.text
-            )
+            yield replace(layer, values={k: v for k, v in layer.values.items() if k != "size"})
             for rule in _size_rules(layer, rows):
                 if characters <= rule.max_characters:
                     values = {"model": rule.model, "train": rule.train, "sample": rule.sample}
                     origin = f"{layer.origin} (text up to {rule.max_characters:,} characters)"
                     if rule.max_characters == 10**15:
                         origin = f"{layer.origin} (any longer text)"
-                    yield ConfigSource(origin, values, layer.text)
+                    yield replace(layer, origin=origin, values=values)
                     break
+
+
+def _leave_out_of_bytes(merged: Table, found: dict[str, ConfigSource]) -> None:
+    """Leave out what a preset says of characters where the user has chosen bytes."""
+    data, unit = merged.get("data", {}), found.get("data.unit")
+    if unit is None or unit.is_preset or data["unit"] != "byte":
+        return
+    for key in ("normalize", "minimum_count"):
+        layer = found.get(f"data.{key}")
+        if layer is not None and layer.is_preset:
+            del data[key], found[f"data.{key}"]
 
 
 def settings_layer(origin: str, settings: Sequence[str]) -> ConfigSource:

@@ -99,7 +99,7 @@ def _written(text: str, origin: str) -> ConfigSource:
 
 def _preset_layer(name: str) -> ConfigSource:
     text = preset_text(name)
-    return ConfigSource(f"preset {name}", _parse(text, f"preset {name}"), text)
+    return ConfigSource(f"preset {name}", _parse(text, f"preset {name}"), text, is_preset=True)
 
 
 def _read(path: Path) -> str:

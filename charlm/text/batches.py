@@ -27,11 +27,17 @@ class BatchStream:
         self, symbols: SymbolSource, vocabulary_size: int, batch_size: int, sequence_length: int
     ) -> None:
         needed = batch_size * sequence_length + 1
+        if len(symbols) < 2:
+            raise DataError(
+                f"the train split comes to {len(symbols)} symbol{'s' * (not len(symbols))}",
+                "use a longer text: a model learns to predict a second one from a first",
+            )
         if len(symbols) < needed:
             raise DataError(
                 f"the train split has {len(symbols):,} symbols, but one step of batch_size "
                 f"{batch_size} x sequence_length {sequence_length} reads {needed:,}",
-                "use a longer text, or lower train.batch_size or train.sequence_length",
+                "use a longer text, or leave train.batch_size and train.sequence_length to the "
+                "preset, which fits them to the text",
             )
         self.vocabulary_size, self.sequence_length = vocabulary_size, sequence_length
         lane = (len(symbols) - 1) // batch_size

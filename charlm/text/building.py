@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,7 +23,14 @@ from charlm.text.encoding import Counted, Counting, Earlier, Encoding, ToEncode
 from charlm.text.records import no_separator
 from charlm.text.shards import Shard, sync
 from charlm.text.sizes import shorter
-from charlm.text.splits import SAMPLED, SPLITS, Split, TextStats
+from charlm.text.splits import (
+    SAMPLED,
+    SPLITS,
+    EmptySplitError,
+    Split,
+    TextStats,
+    TooRareError,
+)
 from charlm.text.vocabulary import BYTES, BYTES_IN_RECORDS, Vocabulary
 from charlm.text.workers import Workers, workers
 
@@ -107,7 +114,10 @@ def build(
     with workers(text.size) as pool:
         known = {one.source: one for one in earlier.built.counted} if earlier else {}
         counted = _counted(train, Counting(cutting, kept), known, pool, progress)
-        vocabulary = _vocabulary(data, counted)
+        counter = _counter(data, counted)
+        if data.records != "none" and data.unit != "byte" and not counter.order:
+            raise _no_record_in("train", chunks, cutting)
+        vocabulary = _vocabulary(data, counter)
         encoding = Encoding(cutting, vocabulary, folder, kept)
         same = earlier.shards(vocabulary) if earlier else {}
         new = [chunk for chunk in chunks if encoding.source(chunk) not in same]
@@ -123,7 +133,7 @@ def build(
         )
         shards = _synced(folder, progress.over(chunks, pool.map(encoding, tasks)))
     if data.records != "none":
-        _check_records(data, shards)
+        _check_records(chunks, cutting, shards)
     return Built(vocabulary, _splits(shards), shards, counted)
 
 
@@ -193,21 +203,24 @@ def _counted(
     return list(progress.over(chunks, results))
 
 
-def _vocabulary(data: DataConfig, counted: Sequence[Counted]) -> Vocabulary:
-    """Make the vocabulary of what was counted."""
-    has_end = data.records != "none"
-    if data.unit == "byte":
-        return BYTES_IN_RECORDS if has_end else BYTES
+def _counter(data: DataConfig, counted: Sequence[Counted]) -> SymbolCounter:
+    """Add up what was counted."""
     counter = SymbolCounter()
     for one in counted:
         counter.merge(one.symbols, one.counts)
     if data.unit == "jamo" or data.normalize == "nfd":
         counter.decompose()
-    if has_end and not counter.order:
-        raise _none_in("train")
+    return counter
+
+
+def _vocabulary(data: DataConfig, counter: SymbolCounter) -> Vocabulary:
+    """Make the vocabulary of what was counted. Raises: TooRareError."""
+    has_end = data.records != "none"
+    if data.unit == "byte":
+        return BYTES_IN_RECORDS if has_end else BYTES
     kept = counter.kept(data.minimum_count)
     if not kept:
-        raise DataError(
+        raise TooRareError(
             f"no character occurs {data.minimum_count} times in the train split",
             "lower data.minimum_count",
         )
@@ -229,19 +242,33 @@ def _splits(shards: Sequence[Shard]) -> dict[str, Split]:
     return splits
 
 
-def _check_records(data: DataConfig, shards: Sequence[Shard]) -> None:
-    """Tell what was left out. Raises: DataError for an empty split."""
+def _check_records(chunks: Sequence[Chunk], cutting: Cutting, shards: Sequence[Shard]) -> None:
+    """Report the records that were left out. Raises: as `_no_record_in` makes it."""
     for number, name in enumerate(SPLITS):
         filled = any(shard.totals[number][1] for shard in shards)
-        if not filled and (number == 0 or data.split[number]):
-            raise _none_in(name)
+        if not filled and (number == 0 or cutting.data.split[number]):
+            raise _no_record_in(name, chunks, cutting)
     if empty := sum(shard.empty for shard in shards):
         log.warning(f"{empty:,} empty records are left out")
 
 
-def _none_in(split: str) -> DataError:
-    """Make the error for a split without a record."""
-    return DataError(
-        f"none of the records falls into the {split} split",
-        f"use more records, none of them empty, or hold none out: data.split={[1.0, 0.0, 0.0]}",
-    )
+def _no_record_in(split: str, chunks: Sequence[Chunk], cutting: Cutting) -> DataError:
+    """Make the error for a split without a record, from the text read again."""
+    count, empty, distinct = 0, 0, set[Any]()
+    for chunk in with_contents(chunks):
+        found = cutting.records(chunk)
+        empty += found.empty
+        for records in found.splits:
+            count += len(records)
+            if len(distinct) < 2:
+                distinct.update(records)
+    one = {"lines": "line", "files": "file"}.get(cutting.data.records, "record")
+    if not count:
+        which = f"all {empty:,} {one}s are" if empty > 1 else f"its only {one} is"
+        return DataError(f"the text has nothing to learn from: {which} empty", "use another text")
+    what = f"none of the {count:,} {one}s falls into the {split} split"
+    if len(distinct) == 1:
+        what = f"all {count:,} {one}s are alike" if count > 1 else f"the text is a single {one}"
+        what += f", so the {split} split is empty"
+    advice = f"use more {one}s, or hold none out: --set data.split=[1,0,0]"
+    return EmptySplitError(what, advice)

@@ -10,6 +10,14 @@ from charlm.text.measuring import Measured
 SPLITS = ("train", "validation", "test")
 
 
+class EmptySplitError(DataError):
+    """A text too short for its splits: one of them would hold nothing."""
+
+
+class TooRareError(DataError):
+    """A text too short for `data.minimum_count`: no symbol occurs that often."""
+
+
 @dataclass(frozen=True)
 class Split:
     """A stretch of the corpus.
@@ -65,7 +73,7 @@ def held_out_limit(data: DataConfig, text: TextStats) -> int:
 def split_ends(data: DataConfig, characters: int, limit: int) -> tuple[int, int, int]:
     """Return the character at which each split ends.
 
-    limit: the most characters of a held-out split. Raises: DataError for an empty split.
+    limit: the most characters of a held-out split. Raises: EmptySplitError.
     """
     train, validation, test = data.split
     train_end = int(characters * train + 1e-6)
@@ -77,13 +85,14 @@ def split_ends(data: DataConfig, characters: int, limit: int) -> tuple[int, int,
         ("test", test, test_size),
     ):
         if share and not size:
-            raise DataError(
+            raise EmptySplitError(
                 f"{share:g} of {characters:,} characters leaves the {name} split empty",
-                f"use a longer text, or a split such as {[1.0, 0.0, 0.0]} without one",
+                "use a longer text, or hold nothing out: --set data.split=[1,0,0]",
             )
     train_end = characters - validation_size - test_size
     if train_end < 2:
-        raise DataError(
-            f"{characters:,} characters leave {train_end} to train on", "use a longer text"
+        raise EmptySplitError(
+            f"{train:g} of {characters:,} characters leaves {train_end} to train on",
+            "use a longer text, or hold nothing out: --set data.split=[1,0,0]",
         )
     return train_end, characters - test_size, characters

@@ -18,7 +18,7 @@ from charlm.runs.finding import claim_path
 from charlm.runs.manifest import intact
 from charlm.text import corpus
 from charlm.text.corpus import Corpus
-from charlm.training import warm_start
+from charlm.training import fitting, warm_start
 from charlm.training.request import (
     TAKEN_OVER,
     begun_config,
@@ -43,19 +43,24 @@ class ResolvedRun:
     corpus: Corpus
 
 
-def resolve_run(layers: ConfigLayers, *, keep: bool = True) -> ResolvedRun:
+def resolve_run(
+    layers: ConfigLayers, *, keep: bool = True, processes: int = 1, reports: bool = True
+) -> ResolvedRun:
     """Find and encode the text, and resolve the rules that depend on its length.
 
-    keep: False writes nothing, not even to the cache.
+    keep: False writes nothing, not even to the cache. processes: that train together. reports:
+        whether a preset that is fitted to a short text is logged.
 
     Raises: ConfigError, DataError.
     """
     name = run_name(layers)
     layers = with_shape(with_absolute_paths(layers))
     text = corpus.survey(layers.resolve().config.data, keep=keep)
-    resolved = layers.resolve(text.characters)
-    encoded = corpus.prepare(resolved.config.data, text, keep=keep)
-    return ResolvedRun(name, resolved.config, resolved.origins, encoded)
+    fitted = fitting.fit(layers, text, keep=keep, processes=processes)
+    if fitted.note and reports:
+        log.info(fitted.note)
+    resolved = fitted.layers.resolve(text.characters)
+    return ResolvedRun(name, resolved.config, resolved.origins, fitted.corpus)
 
 
 def begin(resolved: ResolvedRun, path: Path | None = None) -> tuple[Trainer, RunDirectory]:
@@ -167,7 +172,7 @@ def _latest(run: RunDirectory) -> Path:
 def _begin_with(
     layers: ConfigLayers, path: Path | None, prepare: Callable[[Config], object], ranks: Ranks
 ) -> Resumed:
-    resolved = resolve_run(layers)
+    resolved = resolve_run(layers, processes=ranks.size)
     prepare(resolved.config)
     trainer = new_trainer(resolved.config, resolved.corpus, ranks)
     run = create_directory(resolved, path)
@@ -203,7 +208,8 @@ def _begin_anew(
 def unlike_run(layers: ConfigLayers, resumed: Resumed) -> list[str]:
     """List the keys in which a configuration differs from the run that was resumed."""
     characters = sum(split.characters for split in resumed.trainer.corpus.splits.values())
-    config = with_absolute_paths(layers).resolve(characters).config
-    differing = differing_keys(config, resumed.config)
-    taken_over = TAKEN_OVER if config.train.start_from else set()
-    return [key for key in differing if key not in taken_over]
+    resolved = with_absolute_paths(layers).resolve(characters)
+    differing = differing_keys(resolved.config, resumed.config)
+    taken_over = TAKEN_OVER if resolved.config.train.start_from else set()
+    fitted = fitting.KEYS - resolved.chosen
+    return [key for key in differing if key not in taken_over | fitted]

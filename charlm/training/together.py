@@ -34,7 +34,7 @@ def begin(
 
     Raises: as `setup.resolve_run` and `setup.begin`; UsageError where the ranks differ.
     """
-    resolved = ranks.in_turn(lambda: setup.resolve_run(layers))
+    resolved = ranks.in_turn(lambda: setup.resolve_run(layers, processes=ranks.size))
     ranks.refuse_differences(_facts(resolved.config, resolved.corpus))
     prepare(resolved.config)
     trainer = ranks.in_turn(lambda: setup.new_trainer(resolved.config, resolved.corpus, ranks))

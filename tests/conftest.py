@@ -40,11 +40,11 @@ if IS_WORKER:  # commands with as many threads as there are cores would wait for
 
 
 @pytest.fixture(scope="session")
-def kernels_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the kernels are compiled into, once for all tests, whichever process runs them."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if IS_WORKER else base) / "kernels"
-    folder.mkdir(mode=0o700, exist_ok=True)
+def kernels_folder(pytestconfig: pytest.Config) -> Path:
+    """Where the kernels are compiled into, once for each version of their sources: pytest's cache,
+    which all its processes share and the next test run finds."""
+    folder = pytestconfig.cache.mkdir("kernels")
+    folder.chmod(0o700)
     return folder
 
 

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "charlm"
 # wings that share a floor do not know each other.
 FLOORS: list[set[str]] = [
     {"errors"},
-    {"files", "memory"},
+    {"files", "memory", "progress"},
     {"cells"},
     {"config"},
     {"text", "native"},

@@ -7,6 +7,7 @@ from charlm.backends.device import prepare_process, resolve_device
 from charlm.compare import benchmark
 from charlm.terminal import bench as terminal
 from charlm.terminal import console
+from charlm.terminal.progress import TaskProgress
 
 
 def bench(
@@ -22,12 +23,13 @@ def bench(
     prepare_process(resolve_device("cpu"), threads or 0)
     rows: list[benchmark.Row] = []
     wanted = cells or benchmark.every_cell()
-    for row in benchmark.measure(wanted, shapes or benchmark.SHAPES, rounds):
-        if not as_json:
-            if not rows:
-                terminal.heading(benchmark.environment(), benchmark.BATCH, benchmark.LENGTH)
-            terminal.line(row)
-        rows.append(row)
+    with TaskProgress():
+        for row in benchmark.measure(wanted, shapes or benchmark.SHAPES, rounds):
+            if not as_json:
+                if not rows:
+                    terminal.heading(benchmark.environment(), benchmark.BATCH, benchmark.LENGTH)
+                terminal.line(row)
+            rows.append(row)
     if as_json:
         listed = []
         for row in rows:

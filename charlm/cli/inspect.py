@@ -13,12 +13,14 @@ from charlm.cli.streams import read_text
 from charlm.config.schema import to_toml
 from charlm.errors import UsageError
 from charlm.inspect.gates import refuse_length
+from charlm.progress import within
 from charlm.reports import influence
 from charlm.reports import view as pages
 from charlm.reports.inspection.views import Inspection
 from charlm.reports.view import View
 from charlm.terminal import console
 from charlm.terminal import view as terminal
+from charlm.terminal.progress import TaskProgress
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ def inspect(
     for key, make in _views(look, wanted, home):
         if key != "overview":
             console.print_status(f"looking at {key}", "dim")
-        view = make()
+        with TaskProgress(), within(key, 0, 1, 1):
+            view = make()
         command = _command(loaded.name, key, wanted)
         path = pages.write(view, target, command)
         printed[key] = view.data

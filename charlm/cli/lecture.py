@@ -13,6 +13,7 @@ from charlm.lecture.page import lecture as measured
 from charlm.reports import view as pages
 from charlm.terminal import console
 from charlm.terminal import view as terminal
+from charlm.terminal.progress import TaskProgress
 
 
 def lecture(
@@ -25,7 +26,8 @@ def lecture(
         torch.set_num_threads(threads)
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is no folder", "name another --out")
-    view = measured(Lab(data), Words(language), began)
+    with TaskProgress(quiet=quiet):
+        view = measured(Lab(data), Words(language), began)
     words = ["charlm", "lecture"]
     words += ["--data", data] if data else []
     words += ["--language", language] if language != "en" else []

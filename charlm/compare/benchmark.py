@@ -20,6 +20,7 @@ from charlm.errors import UsageError
 from charlm.models.recurrent import CharModel
 from charlm.native import build
 from charlm.native.interface import Kernels
+from charlm.progress import track, within
 from charlm.sampling.engine import make_engine
 from charlm.training.learner import Learner
 
@@ -66,8 +67,10 @@ def every_cell() -> list[str]:
 def measure(cells: Sequence[str], shapes: Sequence[str], rounds: int) -> Iterator[Row]:
     """Measure every cell at every shape, a row each. Raises: UsageError, ConfigError."""
     wanted = [(parse_cell(cell), sizes(shape)) for shape in shapes for cell in cells]
-    for spec, (hidden_size, num_layers) in wanted:
-        yield _row(spec, hidden_size, num_layers, rounds)
+    for number, (spec, (hidden_size, num_layers)) in enumerate(wanted):
+        with within("measuring", number, number + 1, len(wanted)):
+            row = _row(spec, hidden_size, num_layers, rounds)
+        yield row
 
 
 def matrix_rates(hidden_size: int) -> dict[str, float]:
@@ -110,7 +113,7 @@ def _row(spec: CellSpec, hidden_size: int, num_layers: int, rounds: int) -> Row:
     if picked == "torch":  # there is but one backend here
         learners = {"torch": learners["torch"]}
     seconds: dict[str, list[float]] = {name: [] for name in learners}
-    for number in range(WARM_UP + rounds):
+    for number in track(range(WARM_UP + rounds), "training", WARM_UP + rounds):
         for name, learner in learners.items():
             began = time.perf_counter()
             learner.take_step()

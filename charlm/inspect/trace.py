@@ -14,6 +14,7 @@ from torch import Tensor
 
 from charlm.cells.base import Cell, GatedCell, State
 from charlm.models.recurrent import CharModel, States
+from charlm.progress import track
 from charlm.text.symbols import SymbolSource
 
 Reals = NDArray[np.float32]
@@ -81,7 +82,8 @@ def walk(model: CharModel, symbols: Tensor, states: States) -> Iterator[list[dic
     `states` is brought up to date on the way. Shapes: symbols [T, B] (int64), on the model's
     device; what is seen: [B, H] each.
     """
-    for read, x in zip(symbols, model.vectors(symbols), strict=True):
+    pairs = zip(symbols, model.vectors(symbols), strict=True)
+    for read, x in track(pairs, "reading", len(symbols)):
         given, layers = x, []
         states[:] = model.begin_anew(states, read)
         for number, cell in enumerate(model.layers()):

@@ -19,6 +19,7 @@ from charlm.evaluation.surprisal import WARM_UP, evaluate
 from charlm.inspect.excerpt import Excerpt
 from charlm.inspect.gates import lanes_of
 from charlm.models.recurrent import CharModel
+from charlm.progress import track
 from charlm.text.corpus import Corpus
 from charlm.training.learner import learner_of
 
@@ -88,7 +89,7 @@ def truncation_errors(model: CharModel, excerpt: Excerpt) -> list[TruncationErro
             total += torch.cat(parts).cpu().double() * (len(window) - 1) / STRETCH
         return total
 
-    for number in range(ROUNDS):
+    for number in track(range(ROUNDS), "comparing gradients", ROUNDS):
         own = read[:, number::ROUNDS]
         full = gradient(own, STRETCH)
         for length in lengths:
@@ -135,7 +136,7 @@ def _trained(config: Config, corpus: Corpus, length: int, steps: int) -> Trained
     own = Config(data=config.data, model=model, train=train)
     learner = learner_of(own, corpus, may_compile=False)
     began = time.perf_counter()
-    for _ in range(steps):
+    for _ in track(range(steps), "training", steps):
         learner.take_step()
     seconds = time.perf_counter() - began
     split = corpus.splits["validation"]

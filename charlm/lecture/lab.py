@@ -16,6 +16,7 @@ from charlm.config.schema import Config
 from charlm.evaluation.surprisal import evaluate
 from charlm.inspect.excerpt import Excerpt, validation
 from charlm.models.recurrent import CharModel
+from charlm.progress import track, within
 from charlm.text.corpus import Corpus
 from charlm.training.learner import learner_of
 from charlm.training.setup import resolve_run
@@ -88,15 +89,13 @@ class Lab:
         size = len(self.corpus.vocabulary)
         budget = parameters(self.config("model.cell=lstm").model, size)
         found = {}
-        for cell in CELLS:
+        for number, cell in enumerate(CELLS):
             log.info(f"training a small {cell}")
             config = self.config(f"model.cell={cell}", f"train.learning_rate={RATES[cell]}")
             width = matched_width(config.model, size, budget, 0.05)
-            found[cell] = self.train(
-                config.model_copy(
-                    update={"model": config.model.model_copy(update={"hidden_size": width})}
-                )
-            )
+            matched = config.model.model_copy(update={"hidden_size": width})
+            with within("training", number, number + 1, len(CELLS)):
+                found[cell] = self.train(config.model_copy(update={"model": matched}))
         return found
 
     @cached_property
@@ -123,7 +122,8 @@ class Lab:
         corpus = corpus or self.corpus
         learner = learner_of(config, corpus)
         began = time.perf_counter()
-        for _ in range(config.train.steps):
+        steps = config.train.steps
+        for _ in track(range(steps), "training", steps):
             learner.take_step()
         seconds = time.perf_counter() - began
         _, score = evaluate(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from charlm.lecture import lighter, memory, practice, recurrence
 from charlm.lecture.chapter import Chapter, Words
 from charlm.lecture.lab import Lab
+from charlm.progress import within
 from charlm.reports.view import View
 
 CHAPTERS: list[Callable[[Lab, Words], Chapter]] = [
@@ -38,8 +39,10 @@ CHAPTERS: list[Callable[[Lab, Words], Chapter]] = [
 def chapters(lab: Lab, words: Words) -> Iterator[Chapter]:
     """Measure the chapters one after another. Raises: DataError for a text that is too short."""
     practice.line_lengths(lab)  # before a minute of training
-    for make in CHAPTERS:
-        yield make(lab, words)
+    for number, make in enumerate(CHAPTERS):
+        with within("the lecture", number, number + 1, len(CHAPTERS)):
+            chapter = make(lab, words)
+        yield chapter
 
 
 def lecture(lab: Lab, words: Words, began: float) -> View:

@@ -15,11 +15,12 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from charlm import progress
 from charlm.files import cache_folder, make_private, read_regular, replace, sweep
 
 SOURCE = Path(__file__).parent / "kernels"
@@ -244,6 +245,8 @@ def _compiled(folder: Path) -> Path:
 
     with ThreadPoolExecutor(len(UNITS)) as pool:
         compiled = [pool.submit(unit, number) for number in range(len(UNITS))]
+        for done, _ in enumerate(as_completed(compiled), 1):
+            progress.report("compiling the kernels", done, len(UNITS))
     # `map` would not begin what is left when the first fails: what a compiler was asked would vary.
     objects = [one.result() for one in compiled]
     # Not linked against an OpenMP of its own: torch has one, and two would fight for the cores.

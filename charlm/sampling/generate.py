@@ -8,7 +8,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from charlm import memory
+from charlm import memory, progress
 from charlm.backends.device import use_threads
 from charlm.config.schema import SampleConfig
 from charlm.models.recurrent import CharModel, no_prediction
@@ -87,6 +87,7 @@ class Generation:
         left = self.config.length - len(self.samples[0].indices)
         while left > 0 and not all(sample.ended for sample in self.samples):
             drawn = torch.stack(list(islice(uniforms, min(left, self._engine.chunk_size))))
+            progress.report("writing", self.config.length - left, self.config.length)
             left -= len(drawn)
             with torch.inference_mode(), use_threads(self._threads):
                 found = self._engine.write(drawn, self.config, self.vocabulary.unknown)

@@ -4,6 +4,7 @@ Text from a model or a file never goes through rich's markup, and on a terminal 
 characters are made visible.
 """
 
+import contextlib
 import json
 import logging
 import re
@@ -36,12 +37,20 @@ out = PlainConsole(highlight=False, soft_wrap=True)
 
 def print_status(message: str, style: str = "") -> None:
     """Print one line of talk, never read as markup."""
-    talk.print(Text(one_line(message), style=style))
+    with _bars_set_aside():
+        talk.print(Text(one_line(message), style=style))
 
 
 def print_result(message: str, style: str = "") -> None:
     """Print one line of a command's product, never read as markup."""
-    out.print(Text(one_line(message), style=style))
+    with _bars_set_aside():
+        out.print(Text(one_line(message), style=style))
+
+
+def _bars_set_aside() -> contextlib.AbstractContextManager[object]:
+    """Clear progress bars while a `with` block prints, and draw them again after it."""
+    tqdm = sys.modules.get("tqdm")  # where it was never imported there is no bar
+    return tqdm.tqdm.external_write_mode(file=sys.stderr) if tqdm else contextlib.nullcontext()
 
 
 def one_line(message: str) -> str:

@@ -1,0 +1,45 @@
+"""Report how far long work is to whoever shows it; by default nobody does."""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Show = Callable[[str, float], object]
+"""Receives the name of the task under way and the share of it that is done, from 0 to 1."""
+
+_show: ContextVar[Show] = ContextVar("show", default=lambda *_: None)
+
+
+@contextlib.contextmanager
+def shown_by(show: Show) -> Iterator[None]:
+    """Pass all reports made inside a `with` block to `show`."""
+    before = _show.set(show)
+    try:
+        yield
+    finally:
+        _show.reset(before)
+
+
+@contextlib.contextmanager
+def within(task: str, start: float, stop: float, total: float) -> Iterator[None]:
+    """Report the work inside a `with` block as the part of `task` from `start` to `stop` of
+    `total`, whatever its own reports call it."""
+    outer = _show.get()
+    outer(task, start / total)
+    with shown_by(lambda _, share: outer(task, (start + share * (stop - start)) / total)):
+        yield
+
+
+def report(task: str, done: float, total: float) -> None:
+    """Report that `done` of `total` units of a task are done."""
+    _show.get()(task, done / total if total else 1.0)
+
+
+def track(items: Iterable[Item], task: str, total: int) -> Iterator[Item]:
+    """Yield `total` items, and report how many have been dealt with."""
+    for number, item in enumerate(items):
+        report(task, number, total)
+        yield item
+    report(task, total, total)

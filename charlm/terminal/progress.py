@@ -1,0 +1,71 @@
+"""The progress of long work that the library reports, on a terminal or in a log."""
+
+import sys
+import time
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any
+
+from charlm import progress
+from charlm.terminal.console import duration, print_status
+from charlm.terminal.training import SECONDS_BETWEEN_LINES, bar
+
+MOMENT = 1.0
+"""Seconds after which a bar is shown."""
+
+
+class TaskProgress:
+    """Shows each task that the library reports: a bar on a terminal once it takes longer than a
+    moment, a plain line now and then elsewhere. Use as a context manager around the work."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._bar: Any = None
+        self._task, self._share = "", 0.0
+        self._began = self._last_line = 0.0
+        self._context: AbstractContextManager[None] = progress.shown_by(self._show)
+
+    def __enter__(self) -> "TaskProgress":
+        self._context.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        self._context.__exit__(kind, error, where)
+        self._close()
+
+    def _show(self, task: str, share: float) -> None:
+        if self._quiet:
+            return
+        now = time.monotonic()
+        if task != self._task or share < self._share:  # another task, or the same one anew
+            self._close()
+            self._task, self._began, self._last_line = task, now, now
+            self._start = share
+        self._share = share
+        if share >= 1.0:
+            self._close()
+        elif sys.stderr.isatty():
+            self._show_bar(now)
+        elif now - self._last_line > SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            left = (now - self._began) * (1 - share) / max(share - self._start, 1e-9)
+            print_status(f"{task}: {100 * share:.0f} % · {duration(left)} left")
+
+    def _show_bar(self, now: float) -> None:
+        if self._bar is None:
+            if now - self._began < MOMENT:
+                return
+            self._bar = bar(1.0, self._start, "{desc} · {remaining} left")
+            self._bar.start_t -= now - self._began  # the rate is that since the task began
+            self._bar.set_description_str(self._task, refresh=False)
+        self._bar.update(self._share - self._bar.n)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

@@ -26,9 +26,11 @@ from charlm.terminal import console
 from charlm.terminal import run as terminal
 from charlm.terminal.reading import ReadingProgress
 from charlm.terminal.training import TrainingProgress
+from charlm.text.kinds import Kind, kind_of
 from charlm.training import request, setup, together
 from charlm.training.estimate import estimate
 from charlm.training.events import Finished
+from charlm.training.setup import ResolvedRun
 from charlm.training.trainer import Trainer
 
 SMALL_ENOUGH_TO_SHOW = 32
@@ -114,8 +116,10 @@ def dry_run(given: Arguments, *, as_json: bool) -> None:
         resolved = setup.resolve_run(given.layers, keep=False)
     _prepare(resolved.config, ALONE)
     estimated = estimate(resolved.config, resolved.corpus)
+    kind, command = _suggestion(given, resolved)
     if as_json:
         report = {
+            "suggestion": command,
             "config": resolved.config.model_dump(),
             "origins": resolved.origins,
             "characters": {name: s.characters for name, s in resolved.corpus.splits.items()},
@@ -124,7 +128,24 @@ def dry_run(given: Arguments, *, as_json: bool) -> None:
         return
     terminal.settings_table(resolved.config, resolved.origins)
     terminal.describe(resolved.corpus)
+    if kind:
+        terminal.suggest(kind, command)
     terminal.estimated(estimated)
+
+
+def _suggestion(given: Arguments, resolved: ResolvedRun) -> tuple[Kind | None, str]:
+    """Return the kind of a text that has a better preset, and the command that uses it; None and ""
+    where there is none, or the user has chosen a preset or records."""
+    preset, flags = request.name_text(given.source, given.flags)
+    chosen = {"data.records", "data.field"} & resolved.origins.keys()
+    if preset != "default" or given.source == "default" or chosen:
+        return None, ""
+    kind = kind_of(resolved.corpus)
+    if kind is None:
+        return None, ""
+    paths = flags["data.path"]
+    listed = [paths] if isinstance(paths, str) else paths
+    return kind, terminal.suggested(kind, listed, given.changes)
 
 
 def _prepare(config: Config, ranks: Ranks) -> None:
@@ -138,6 +159,9 @@ def _begin(
     resolved, trainer, directory = together.begin(given.layers, path, prepare, ranks)
     if not quiet:
         terminal.describe(resolved.corpus)
+        kind, command = _suggestion(given, resolved)
+        if kind:
+            terminal.suggest(kind, command)
         count = trainer.learner.model.parameter_count()
         terminal.introduce(resolved.config, count, trainer.environment(), directory.path)
     return trainer, directory

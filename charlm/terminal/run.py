@@ -1,6 +1,8 @@
 """A training run on the terminal: what it is, and how it ended."""
 
-from collections.abc import Iterable
+import json
+import shlex
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from charlm.config.schema import SECTIONS, Config
 from charlm.terminal.console import duration, out, print_result, print_status
 from charlm.text.corpus import Corpus
 from charlm.text.display import named, visible
+from charlm.text.kinds import CODE, Kind
 
 MANY_PASSES = 50
 
@@ -44,6 +47,25 @@ def introduce(config: Config, parameters: int, environment: dict[str, Any], path
     sizes = f"{model.num_layers} x {model.hidden_size}"
     print_status(f"model       {model.cell} {sizes}, {parameters:,} parameters; {on}")
     print_status(f"run         {path}")
+
+
+def suggested(kind: Kind, paths: Sequence[str], settings: Sequence[str]) -> str:
+    """Return the command that trains the same texts with the preset for their kind."""
+    data = [part for path in paths for part in ("--data", path)]
+    if kind.separator:
+        separator = kind.separator if kind.separator != "\t" else json.dumps("\t")
+        settings = [*settings, "data.records=separator", f"data.separator={separator}"]
+    changes = [part for setting in settings for part in ("--set", setting)]
+    return shlex.join(["charlm", "train", kind.preset, *data, *changes])
+
+
+def suggest(kind: Kind, command: str) -> None:
+    """Say what the text looks like, and how to use the preset for it."""
+    one = "item" if kind.separator else "line"
+    purpose = f"to take each {one} as a text of its own"
+    if kind == CODE:
+        purpose = "for settings measured on such code"
+    print_status(f"hint        this looks like {kind.name}; {purpose}: {command}")
 
 
 def conclude(summary: dict[str, Any], prompt: str) -> None:

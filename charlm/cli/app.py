@@ -197,6 +197,12 @@ def score(
         Path | None,
         typer.Option(help="Write a page: the text coloured by surprisal.", metavar="FILE"),
     ] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CODEC", help="What FILE is in, as in cp1251; default: as the run's text was."
+        ),
+    ] = None,
     which: Which = "best",
     as_json: Json = False,
     device: Device = None,
@@ -218,6 +224,7 @@ def score(
         threads=threads,
         per_character=per_character,
         html=html,
+        encoding=encoding,
         as_json=as_json,
     )
 

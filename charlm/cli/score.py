@@ -13,6 +13,8 @@ from torch import Tensor
 
 from charlm import api
 from charlm.cli.options import refuse_no_file
+from charlm.config.codec import codec_named
+from charlm.config.schema import DataConfig
 from charlm.errors import UsageError
 from charlm.evaluation.adaptation import Pace
 from charlm.evaluation.alternatives import Alternatives
@@ -53,9 +55,13 @@ def score(
     threads: int | None,
     per_character: bool,
     html: Path | None,
+    encoding: str | None,
     as_json: bool,
 ) -> None:
-    """Score a file or a split of the run's own data. html: write a page of it, too."""
+    """Score a file or a split of the run's own data.
+
+    html: write a page of it, too. encoding: of the file; None: as the run's text was.
+    """
     console.show_log(quiet=True)
     if threads:
         torch.set_num_threads(threads)
@@ -70,7 +76,8 @@ def score(
         read = page.alternatives
     lines = [partial(terminal.surprisal_lines, vocabulary)] if per_character else []
     each = partial(_tell_all, [*([page.keep] if page else []), *lines])
-    result = _scored(loaded, read, file, split, window, each)
+    data = _data(loaded, file, encoding)
+    result = _scored(loaded, read, file, split, data, window, each)
     powers = reading.mixture.mean_powers() if reading.mixture else {}
     told = summary(result, window, powers, adapted=adapt)
     if html is not None and page is not None:
@@ -104,11 +111,28 @@ def _refuse_to_overwrite(html: Path | None, file: str | None) -> None:
         raise UsageError(f"{html} is the text that is scored", "name another page")
 
 
+def _data(loaded: api.Loaded, file: str | None, encoding: str | None) -> DataConfig:
+    """Return how the text is read. Raises: UsageError: an encoding of nothing, or none."""
+    data = loaded.checkpoint.config.data
+    if encoding is None:
+        return data
+    if file is None or loaded.vocabulary.unit == "byte":
+        whose = "a FILE" if file is None else "a model of characters: this one reads bytes"
+        raise UsageError(f"--encoding is for {whose}", "leave it out")
+    try:
+        return data.model_copy(update={"encoding": codec_named(encoding)})
+    except ValueError as error:
+        raise UsageError(
+            f"--encoding: {error}", "give a codec of Python's, such as cp1251"
+        ) from None
+
+
 def _scored(
     loaded: api.Loaded,
     read: Reader,
     file: str | None,
     split: str | None,
+    data: DataConfig,
     window: int,
     each: Segments,
 ) -> Score:
@@ -116,7 +140,6 @@ def _scored(
     with terminal.ScoringProgress(size_of(file) if file else None) as progress:
         tell = progress.advanced
         if file is not None:
-            data = loaded.checkpoint.config.data
             pieces = pieces_of(file, loaded.vocabulary, data)
             return score_pieces(
                 read, loaded.vocabulary, pieces, window, data=data, each=each, advanced=tell

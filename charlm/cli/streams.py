@@ -28,20 +28,16 @@ def secure() -> None:
 
 
 def read_text(what: str, *, as_bytes: bool = False) -> str:
-    """Read all of stdin as text.
+    """Read all of stdin as text, in UTF-8 or as its byte order mark says, without the mark.
 
     as_bytes: keep bytes that are no UTF-8, as lone surrogates.
 
-    Raises: UsageError for `what`, where they are not to be kept.
+    Raises: DataError for `what`, where they are not to be kept.
     """
-    from charlm.errors import UsageError
+    from charlm.text.decoding import decode
 
-    try:
-        return sys.stdin.buffer.read().decode("utf-8", "surrogateescape" if as_bytes else "strict")
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"{what} is not UTF-8 at byte {error.start}", "convert it (iconv -t UTF-8)"
-        ) from None
+    content = sys.stdin.buffer.read()
+    return content.decode("utf-8", "surrogateescape") if as_bytes else decode(what, content)
 
 
 def discard_unwritten() -> None:

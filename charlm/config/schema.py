@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pydantic_core import PydanticCustomError
 
 from charlm.cells import CELLS
+from charlm.config.codec import codec_named
 
 Table = dict[str, Any]
 
@@ -43,6 +44,9 @@ class DataConfig(Section):
     path: Annotated[str | list[str], RESUMABLE] = ""
     """Files, folders, `builtin:NAME`, `python:standard-library` or an `https://` address."""
     sha256: str = Field(default="", pattern="^([0-9a-f]{64})?$")
+    encoding: Annotated[str, Field(max_length=40)] = ""
+    """A codec of Python's, such as "cp1251", that the files are in where no byte order mark says
+    otherwise; "": UTF-8."""
     unit: Literal["char", "byte", "jamo"] = "char"
     normalize: Literal["none", "nfc", "nfd"] = "none"
     split: list[Fraction] = Field(default=[0.9, 0.05, 0.05], min_length=3, max_length=3)
@@ -64,6 +68,11 @@ class DataConfig(Section):
     """Which field of the objects in `.jsonl` or the rows in `.parquet` is the text; "": the files
     are text themselves. Each is a record with records "lines", a line with records "none"."""
 
+    @field_validator("encoding")
+    @classmethod
+    def _known_codec(cls, name: str) -> str:
+        return codec_named(name) if name else ""
+
     @model_validator(mode="after")
     def _check_records(self) -> Self:
         if self.records == "separator" and not self.separator:
@@ -80,6 +89,8 @@ class DataConfig(Section):
             raise ValueError(f"split {self.split} adds up to {sum(self.split):g}, not to 1")
         if self.split[0] == 0:
             raise ValueError(f"split {self.split} leaves nothing to train on")
+        if self.unit == "byte" and self.encoding:
+            raise ValueError('unit "byte" takes every byte as it is: no encoding')
         if self.unit == "byte" and (self.normalize != "none" or self.minimum_count > 1):
             raise ValueError(
                 'unit "byte" takes every byte as it is: no normalize, no minimum_count'

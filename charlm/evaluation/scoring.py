@@ -1,7 +1,6 @@
 """A text, or a split of a run's own data, against a trained model: in a stream, so that memory does
 not grow with the text."""
 
-import codecs
 import math
 import stat
 import sys
@@ -25,6 +24,7 @@ from charlm.runs.checkpoint import Checkpoint
 from charlm.text import compressed, corpus
 from charlm.text.compressed import BLOCK, cannot_read
 from charlm.text.corpus import Corpus
+from charlm.text.decoding import texts
 from charlm.text.objects import JSON_LINES, PARQUET, as_lines, texts_in
 from charlm.text.reading import normalizable
 from charlm.text.records import in_stream
@@ -34,6 +34,9 @@ from charlm.text.vocabulary import Symbols, Vocabulary, as_bytes
 RUNNING_TEXT = DataConfig()
 SEGMENT = 1 << 22
 """Symbols that are scored at a time, each segment after a warm-up on the text before it."""
+
+ENCODING = "--encoding {}"
+"""How `charlm score` is given an encoding."""
 
 Given = str | bytes | list[str]
 """What a text comes in: pieces of it, or several texts that are a record or a line each."""
@@ -182,32 +185,18 @@ def pieces_of(
     """Read a file, compressed or not, or stdin for "-", piece by piece.
 
     data: where it names a field, a file of objects is read as the texts in that field; any other
-        file and stdin are text.
+        file and stdin are text, in its encoding unless a byte order mark says otherwise.
 
     Raises: DataError.
     """
     if data.field and compressed.suffix_inside(Path(file)) in (JSON_LINES, PARQUET):
         yield from texts_in(Path(file), data)
         return
-    decoder, position, held = codecs.getincrementaldecoder("utf-8")(), 0, 0
     try:
-        for block in _blocks(file):
-            if vocabulary.unit == "byte":
-                yield block
-                continue
-            held = len(decoder.getstate()[0])
-            text = decoder.decode(block)
-            text = text if position else text.removeprefix("\ufeff")
-            position += len(block)
-            if text:
-                yield text
-        held = len(decoder.getstate()[0])
-        decoder.decode(b"", final=True)
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{file} is not UTF-8 at byte {position - held + error.start}",
-            "convert it (iconv -t UTF-8)",
-        ) from None
+        if vocabulary.unit == "byte":
+            yield from _blocks(file)
+        else:
+            yield from texts(file, _blocks(file), data, option=ENCODING)
     except OSError as error:
         raise cannot_read(file, error) from None
 

@@ -15,6 +15,7 @@ from charlm.errors import DataError
 from charlm.inspect.trace import walk
 from charlm.models.recurrent import CharModel
 from charlm.text.compressed import cannot_read
+from charlm.text.decoding import decode
 from charlm.text.vocabulary import Vocabulary
 
 Reals = NDArray[np.float64]
@@ -48,11 +49,9 @@ class Probe:
 def read_labelled(path: Path) -> list[tuple[str, str]]:
     """Read lines of a label, a tab and a text. Raises: DataError where a line has no tab."""
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        if isinstance(error, OSError):
-            raise cannot_read(str(path), error) from None
-        raise DataError(f"{path} is not UTF-8", "convert it (iconv -t UTF-8)") from None
+        lines = decode(path, path.read_bytes()).split("\n")
+    except OSError as error:
+        raise cannot_read(str(path), error) from None
     found = []
     for number, line in enumerate(lines[:MOST], start=1):
         label, tab, text = line.rstrip("\r").partition("\t")

@@ -129,7 +129,7 @@ def build(
         }
         tasks = (
             ToEncode(chunk, same.get(encoding.source(chunk)), symbols.get(chunk.number))
-            for chunk in with_contents(chunks)
+            for chunk in with_contents(chunks, data)
         )
         shards = _synced(folder, progress.over(chunks, pool.map(encoding, tasks)))
     if data.records != "none":
@@ -198,7 +198,7 @@ def _counted(
     """Count the symbols of chunks, but for those of an earlier text, which are known."""
     sources = [counting.source(chunk) for chunk in chunks]
     new = (chunk for chunk, one in zip(chunks, sources, strict=True) if one not in known)
-    counts = pool.map(counting, with_contents(new))
+    counts = pool.map(counting, with_contents(new, counting.cutting.data))
     results = (known[source] if source in known else next(counts) for source in sources)
     return list(progress.over(chunks, results))
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from charlm.config.schema import DataConfig
 from charlm.errors import DataError
 from charlm.text import measuring, objects
-from charlm.text.compressed import blocks, cannot_read, is_compressed, suffix_inside
+from charlm.text.compressed import cannot_read, suffix_inside
+from charlm.text.decoding import SET, UTF8, not_in, utf8_blocks
 from charlm.text.measuring import BYTE_ORDER_MARK, SAFE, Piece, forget
 from charlm.text.splits import TextStats
 
@@ -70,23 +71,24 @@ def _may_begin(file: Path, piece: Piece, data: DataConfig) -> bool:
     is_plain = data.unit == "byte" or (data.unit == "char" and data.normalize == "none")
     if piece.start or is_plain or data.records != "none" or data.field:
         return True
-    head = next(blocks(file), b"").removeprefix(BYTE_ORDER_MARK)
+    head = next(utf8_blocks(file, data)[0], b"").removeprefix(BYTE_ORDER_MARK)
     return SAFE.match(head) is not None
 
 
-def with_contents(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
-    """Read compressed files in order, for the chunks that hold parts of them."""
+def with_contents(chunks: Iterable[Chunk], data: DataConfig) -> Iterator[Chunk]:
+    """Read the files in order whose pieces cannot be read in place: those that are compressed, and
+    those that are no UTF-8."""
     file: Path | None = None
     stream: Iterator[bytes] = iter(())
     rest, at = b"", 0
     for chunk in chunks:
         contents: list[bytes | None] = []
         for path, piece in chunk.pieces:
-            if not is_compressed(path) or suffix_inside(path) == objects.PARQUET:
+            if piece.in_place:
                 contents.append(None)
                 continue
             if path != file or piece.start < at:
-                file, stream, rest, at = path, blocks(path), b"", 0
+                file, stream, rest, at = path, utf8_blocks(path, data)[0], b"", 0
             held = [rest]
             reached = at + len(rest)
             while reached < piece.stop + piece.last and (block := next(stream, b"")):
@@ -138,10 +140,8 @@ def _decoded(file: Path, piece: Piece, content: bytes) -> str:
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{file} is not UTF-8 at byte {piece.start + error.start}",
-            "convert it (iconv -t UTF-8), or take bytes: --set data.unit=byte",
-        ) from None
+        place = piece.start + error.start
+        raise not_in(UTF8, file, place, content, error.start, SET) from None
     return text.removeprefix("\ufeff") if piece.start == 0 else text
 
 

@@ -45,7 +45,7 @@ from charlm.text.vocabulary import Vocabulary
 
 FORMAT = 1
 """Of the fingerprint; a change would make every earlier run refuse its text."""
-YOUNGER = {"records", "separator", "field"}
+YOUNGER = {"records", "separator", "field", "encoding"}
 """Keys that earlier fingerprints lack: at their defaults they are left out of it."""
 HUGE_TEXT = "huge"
 """Stands in the fingerprints of huge texts, whose splits were others in earlier versions."""

@@ -17,7 +17,8 @@ import numpy as np
 from charlm.config.schema import DataConfig
 from charlm.files import cache_folder, read_regular, replace, with_digest, without_digest, writable
 from charlm.text import objects
-from charlm.text.compressed import BLOCK, blocks, cannot_read, suffix_inside
+from charlm.text.compressed import BLOCK, blocks, cannot_read, is_compressed, suffix_inside
+from charlm.text.decoding import utf8_blocks
 
 PIECE = 8 << 20
 """Bytes of a piece: large enough to be worth a process's while, small enough to hold several."""
@@ -38,9 +39,10 @@ SAFE = re.compile(
 class Piece:
     """A part of a file that can be decoded, normalised and cut into records by itself.
 
-    start, stop: in bytes of what is in the file, decompressed (Parquet: numbers of row groups).
-    characters: of its text. digest: its SHA-256, in hexadecimal. last: whether the file ends there.
-    size: in bytes of what is read of it (Parquet: of its texts in UTF-8, a line's end behind each).
+    start, stop: in bytes of what is in the file, decompressed and in UTF-8 (Parquet: numbers of row
+    groups). characters: of its text. digest: its SHA-256, in hexadecimal. last: whether the file
+    ends there. size: in bytes of what is read of it (Parquet: of its texts in UTF-8, a line's end
+    behind each). in_place: whether it can be read without what stands before it.
     """
 
     start: int
@@ -49,6 +51,7 @@ class Piece:
     digest: str
     last: bool
     size: int
+    in_place: bool = True
 
 
 @dataclass(frozen=True)
@@ -132,17 +135,26 @@ def _memory(file: Path, data: DataConfig) -> Path:
         status = file.stat()
     except OSError as error:
         raise cannot_read(file, error) from None
-    cut = [data.unit, data.normalize, data.records, data.separator, data.field, PIECE]
+    how = [
+        data.encoding,
+        data.unit,
+        data.normalize,
+        data.records,
+        data.separator,
+        data.field,
+        PIECE,
+    ]
     place = [str(file), status.st_dev, status.st_ino]
-    identity = json.dumps([*place, status.st_size, status.st_mtime_ns, status.st_ctime_ns, *cut])
+    identity = json.dumps([*place, status.st_size, status.st_mtime_ns, status.st_ctime_ns, *how])
     return cache_folder() / "files" / hashlib.sha256(identity.encode()).hexdigest()[:24]
 
 
 class _Pieces:
     """Cuts a file that comes in blocks into pieces."""
 
-    def __init__(self, file: Path, data: DataConfig) -> None:
+    def __init__(self, file: Path, data: DataConfig, *, in_place: bool) -> None:
         self._file, self._data, self.borders = file, data, Borders(data)
+        self._in_place = in_place
         self._hasher, self._start, self._stop, self._characters = hashlib.sha256(), 0, 0, 0
         self._held: list[bytes] = []
         self.found: list[Piece] = []
@@ -175,16 +187,19 @@ class _Pieces:
         if self._stop > self._start or last:
             digest = self._hasher.hexdigest()
             size = self._stop - self._start
-            self.found.append(Piece(self._start, self._stop, self._characters, digest, last, size))
+            place = self._start, self._stop
+            self.found.append(Piece(*place, self._characters, digest, last, size, self._in_place))
         self._hasher, self._start, self._characters = hashlib.sha256(), self._stop, 0
 
 
 def _measure(file: Path, data: DataConfig, advanced: Callable[[int], object]) -> Measured:
-    pieces, whole = _Pieces(file, data), hashlib.sha256()
     if data.field:
         objects.refuse_others(file)
+    stream, is_plain = utf8_blocks(file, data, advanced)
+    pieces = _Pieces(file, data, in_place=is_plain and not is_compressed(file))
+    whole = hashlib.sha256()
     with ThreadPoolExecutor(1) as beside:  # starts a thread only for what it is given
-        for number, block in enumerate(blocks(file, advanced)):
+        for number, block in enumerate(stream):
             # Both digests of the same bytes at once: two cores, and hashing holds no lock.
             if not number and len(block) < BLOCK:
                 whole.update(block)

@@ -8,7 +8,8 @@ from typing import Any
 
 from charlm.config.schema import DataConfig
 from charlm.errors import DataError
-from charlm.text.compressed import blocks, suffix_inside
+from charlm.text.compressed import suffix_inside
+from charlm.text.decoding import utf8_blocks
 
 JSON_LINES, PARQUET = ".jsonl", ".parquet"
 
@@ -30,7 +31,7 @@ def texts_in(file: Path, data: DataConfig) -> Iterator[list[str]]:
             yield from_row_group(file, number, data)
         return
     held, start = [b""], 0
-    for block in blocks(file):
+    for block in utf8_blocks(file, data)[0]:
         border = block.rfind(b"\n") + 1
         held.append(block[:border] if border else block)
         if border:
@@ -59,19 +60,19 @@ def from_json_lines(file: Path, content: bytes, data: DataConfig, start: int) ->
         try:
             text = json.loads(line)[data.field]
         except (ValueError, RecursionError):
-            raise _wrong(file, number, start, "is no JSON") from None
+            raise _wrong(file, data, number, start, "is no JSON") from None
         except (KeyError, TypeError, IndexError):
-            raise _wrong(file, number, start, f"has no field {data.field!r}") from None
+            raise _wrong(file, data, number, start, f"has no field {data.field!r}") from None
         if not isinstance(text, str):
-            raise _wrong(file, number, start, f"has no text in its field {data.field!r}")
+            raise _wrong(file, data, number, start, f"has no text in its field {data.field!r}")
         texts.append(_whole(text))
     return texts
 
 
-def _wrong(file: Path, number: int, start: int, what: str) -> DataError:
+def _wrong(file: Path, data: DataConfig, number: int, start: int, what: str) -> DataError:
     """Make the error for the line that is `number` lines behind byte `start`."""
     left = start
-    for block in blocks(file):
+    for block in utf8_blocks(file, data)[0]:
         number += block[:left].count(b"\n")
         left = max(0, left - len(block))
         if not left:

@@ -35,7 +35,7 @@ TEXTS: dict[str, bytes] = {
     "only carriage returns": b"\r" * 500,
     "one repeated character": b"a" * 500,
     "one repeated wide character": "あ".encode() * 500,
-    "NUL bytes": b"a\0b\0" * 200,
+    "NUL bytes": b"ab\0c\0" * 200,
     "only NUL bytes": b"\0" * 500,
     "control characters": bytes(range(32)) * 30 + b"\x7f\x1b[31m" * 20,
     "C1 controls": "".join(map(chr, range(0x80, 0xA0))).encode() * 30,
@@ -44,6 +44,7 @@ TEXTS: dict[str, bytes] = {
     "overlong UTF-8": b"abc\xc0\xaf" * 100,
     "encoded surrogates": b"abc\xed\xa0\x80" * 100,
     "UTF-16": words(200).encode("utf-16"),
+    "UTF-16 without a mark": words(200).encode("utf-16-le"),
     "byte order mark": b"\xef\xbb\xbf" + words(200).encode(),
     "only a byte order mark": b"\xef\xbb\xbf",
     "many byte order marks": b"\xef\xbb\xbf" * 500,
@@ -65,7 +66,8 @@ TEXTS: dict[str, bytes] = {
 }
 REFUSED = {
     *("empty", "one character", "two characters", "only a byte order mark"),
-    *("invalid UTF-8", "cut UTF-8", "overlong UTF-8", "encoded surrogates", "UTF-16"),
+    *("invalid UTF-8", "cut UTF-8", "overlong UTF-8", "encoded surrogates"),
+    "UTF-16 without a mark",
 }
 UNITS = ["char", "jamo", "byte"]
 units = pytest.mark.parametrize(

@@ -1,0 +1,33 @@
+"""The codecs of Python that a text may be in."""
+
+import codecs
+from difflib import get_close_matches
+
+KNOWN = (
+    *("cp1250", "cp1251", "cp1252", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp866"),
+    *("latin-1", "iso8859-2", "koi8-r", "cp949", "euc-kr", "gb18030", "big5", "shift_jis"),
+    *("euc_jp", "utf-16", "utf-16-le", "utf-16-be", "utf-32"),
+)
+"""Those that texts are found in most often: named where another is not known."""
+NOT_FOR_FILES = {
+    *("idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "utf-7"),
+    *("unicode-escape", "raw-unicode-escape", "charmap", "mbcs", "oem"),
+}
+"""Codecs of names and of Python's own, whose result may be no text, or another on each machine."""
+
+
+def codec_named(name: str) -> str:
+    """Return Python's own name of a codec, so that two names for the same are equal; "" for UTF-8.
+
+    Raises: ValueError: there is none of that name, or it is not for the text of files.
+    """
+    try:
+        codec = codecs.lookup(name).name
+        b"a".decode(codec, "replace")
+    except (LookupError, ValueError):
+        codec = ""
+    if not codec or codec in NOT_FOR_FILES:
+        near = get_close_matches(name.lower(), KNOWN, n=1, cutoff=0.6)
+        named = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(KNOWN)} and more"
+        raise ValueError(f"{name!r} is no encoding of texts; {named}")
+    return "" if codec in ("utf-8", "utf-8-sig") else codec

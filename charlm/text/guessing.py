@@ -1,0 +1,143 @@
+"""The codecs under which the bytes of a text, which are no UTF-8, are most probable."""
+
+import codecs
+import math
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from charlm.text.alphabets import ALPHABETS, Alphabet
+
+SAMPLE = 1 << 15
+"""Bytes that are looked at: some thousand characters, in a few hundredths of a second."""
+WIDE = ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
+CONTROLS = bytes({*range(0x20)} - {*b"\t\n\v\f\r\x1b"})
+SHORTEST = 16
+"""Bytes by which such a codec is recognised."""
+SHOWN = 32
+"""Characters that are shown of a reading."""
+NO_TEXT = 0.05
+"""Share of control and unassigned characters above which a reading is none of a text."""
+
+# Bits that a character costs. What is beyond an alphabet costs as in a text of another language.
+ASCII_LETTER, ASCII_OTHER, OTHER_LETTER, OTHER, CONTROL, NO_CHARACTER = 4.5, 6.5, 13.5, 15, 30, 40
+PUNCTUATION, PUNCTUATION_BITS = "“”‘’„‚–—…«»·№°§ ", 7.0
+CAPITAL, JOINED, MIXED, RARER = 4.0, 4.0, 10.0, 4.0
+"""Bits for a capital; for two letters beyond ASCII side by side, where that is rare; for a word of
+two scripts; for a codec that is rarer than the one named before it."""
+WHITESPACE = "\t\n\r\f"
+BEYOND = r"(?:[^\W\d_\0-\x7f]|[\u05b0-\u05c7\u0e31-\u0e4e])"
+PAIRS = re.compile(rf"(?={BEYOND}{BEYOND})")
+MIXTURES = re.compile(rf"(?=[A-Za-z]{BEYOND}|{BEYOND}[A-Za-z])")
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A reading of bytes by a codec. text: how they begin. bits: what they cost in all."""
+
+    codec: str
+    text: str
+    bits: float
+    is_text: bool
+
+    def __str__(self) -> str:
+        return f'{self.codec}: "{excerpt(self.text)}"'
+
+
+def likeliest(content: bytes, *, without: str = "utf-8") -> list[Guess]:
+    """Rank codecs by the probability of a text's bytes, and return the best two that differ.
+
+    without: the codec that cannot read the text.
+    """
+    content = content[:SAMPLE]
+    best: dict[str, Guess] = {}  # by what they read: codecs that agree are one guess
+    names = [name for alphabet in ALPHABETS for name in alphabet.codecs]
+    for name in dict.fromkeys([*names, *WIDE, "utf-8"]):
+        if name == without:
+            continue
+        guess = _guess(content, name)
+        if guess.text not in best or guess.bits < best[guess.text].bits:
+            best[guess.text] = guess
+    return sorted(best.values(), key=lambda guess: guess.bits)[:2]
+
+
+def wide_codec(content: bytes) -> str:
+    """Return the codec of two or four bytes a character that content without a byte order mark is
+    in, although it is valid UTF-8: about every second byte is a control character, and none is left
+    when it is read so. "" where there is none such."""
+    content = content[:SAMPLE]
+    halves = content[0::2], content[1::2]
+    are_controls = (len(half.translate(None, CONTROLS)) < len(half) / 5 for half in halves)
+    if len(content) < SHORTEST or not any(are_controls):
+        return ""
+    own = _guess(content, "utf-8")
+    wide = min((_guess(content, name) for name in WIDE), key=lambda guess: guess.bits)
+    return wide.codec if wide.is_text and wide.bits < own.bits / 2 else ""
+
+
+def excerpt(text: str) -> str:
+    """Return a part of a text to be shown in a line: some words around its first character beyond
+    ASCII."""
+    first = next((at for at, c in enumerate(text) if not c.isascii() and c != "\ufeff"), 0)
+    begin = max(text.rfind("\n", 0, first), text.rfind(" ", 0, max(0, first - SHOWN // 2))) + 1
+    shown = "".join(c if c.isprintable() else " " for c in text[begin : begin + 4 * SHOWN])
+    shown = " ".join(shown.removeprefix("\ufeff").split())
+    return shown if len(shown) <= SHOWN else shown[: SHOWN - 1].rstrip() + "…"
+
+
+def _guess(content: bytes, name: str) -> Guess:
+    """Read a text by a codec. What the sample cuts at its end is left out."""
+    text = codecs.getincrementaldecoder(name)("replace").decode(content)
+    counts = Counter(text)
+    bits = min(_bits(text, counts, one) + rarity for one, rarity in _alphabets_of(name))
+    wrong = sum(number for c, number in counts.items() if _beyond(c) >= CONTROL)
+    return Guess(name, text, bits, is_text=wrong <= NO_TEXT * max(1, len(text)))
+
+
+@lru_cache(maxsize=64)
+def _alphabets_of(name: str) -> list[tuple[Alphabet, float]]:
+    """Return the alphabets that a codec writes, each with the bits for how rarely it does so."""
+    narrow = [(one, RARER * one.codecs.index(name)) for one in ALPHABETS if name in one.codecs]
+    return narrow or [(one, 0.0) for one in ALPHABETS]
+
+
+def _bits(text: str, counts: Mapping[str, int], alphabet: Alphabet) -> float:
+    """Return what a text costs in the language of an alphabet."""
+    costs = _costs(alphabet)
+    bits = sum(number * (costs.get(c) or _beyond(c)) for c, number in counts.items())
+    if alphabet.is_latin:
+        return bits + JOINED * len(PAIRS.findall(text))
+    return bits + MIXED * len(MIXTURES.findall(text))
+
+
+@lru_cache(maxsize=len(ALPHABETS))
+def _costs(alphabet: Alphabet) -> dict[str, float]:
+    """Return the bits of the letters of an alphabet, by Zipf's law over their ranks."""
+    costs = dict.fromkeys(PUNCTUATION, PUNCTUATION_BITS)
+    for rank, letter in enumerate(alphabet.letters):
+        if alphabet.is_large:
+            bits = math.log2(rank + 10) + 2.4
+        else:
+            bits = math.log2(rank + 2) + (5.0 if alphabet.is_latin else 1.6)
+        costs.setdefault(letter, bits)
+        capital = letter.upper()
+        if len(capital) == 1 and not capital.isascii():
+            costs.setdefault(capital, bits + CAPITAL)
+    return costs
+
+
+@lru_cache(maxsize=1 << 14)
+def _beyond(character: str) -> float:
+    """Return the bits of a character that is in no alphabet."""
+    if character.isascii():
+        if character.isalpha() or character == " ":
+            return ASCII_LETTER
+        return ASCII_OTHER if character.isprintable() or character in WHITESPACE else CONTROL
+    if character == "\N{REPLACEMENT CHARACTER}":
+        return NO_CHARACTER
+    if unicodedata.category(character) in ("Cc", "Co", "Cn", "Cs"):
+        return CONTROL
+    return OTHER_LETTER if character.isalpha() else OTHER

@@ -255,7 +255,7 @@ def _check_records(chunks: Sequence[Chunk], cutting: Cutting, shards: Sequence[S
 def _no_record_in(split: str, chunks: Sequence[Chunk], cutting: Cutting) -> DataError:
     """Make the error for a split without a record, from the text read again."""
     count, empty, distinct = 0, 0, set[Any]()
-    for chunk in with_contents(chunks):
+    for chunk in with_contents(chunks, cutting.data):
         found = cutting.records(chunk)
         empty += found.empty
         for records in found.splits:

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "charlm"
 # wings that share a floor do not know each other.
 FLOORS: list[set[str]] = [
     {"errors"},
-    {"files", "memory", "progress"},
+    {"files", "memory", "outputs", "progress"},
     {"cells"},
     {"config"},
     {"text", "native"},

@@ -5,11 +5,12 @@ from pathlib import Path
 
 from charlm.config import loading
 from charlm.errors import UsageError
+from charlm.outputs import CONFIG_MARK
 
 
 def init(preset: str, out: Path | None) -> None:
     """Write a preset's TOML to stdout, or to a new file."""
-    text = loading.preset_text(preset)
+    text = f"{CONFIG_MARK} {preset}\n{loading.preset_text(preset)}"
     if out is None:
         sys.stdout.write(text)
         return

@@ -4,6 +4,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from charlm import outputs
 from charlm.cli.compare import Arguments, carry_out, planned_comparison, tell_how_to_go_on
 from charlm.compare.memorization import memorized, random_settings, write_random_text
 from charlm.compare.plan import Plan
@@ -34,6 +35,7 @@ def study(name: str, given: Arguments, out: Path | None, *, as_json: bool, quiet
     with tempfile.TemporaryDirectory() as nowhere:  # what is refused leaves no folder behind
         _plan(terms, planned[0], found, Path(nowhere))
     path = out or claim_path(name)
+    _mark_if_new(path)
     finished: list[Finished] = []
     for number, group in enumerate(planned, start=1):
         if not quiet:
@@ -61,6 +63,19 @@ def study(name: str, given: Arguments, out: Path | None, *, as_json: bool, quiet
     elif not quiet:
         terminal.conclude(summary)
     return 0
+
+
+def _mark_if_new(path: Path) -> None:
+    """Mark the folder of a study that begins: a random text in it looks like any other text."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not any(path.iterdir()):
+            outputs.mark(path)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write the study {path}: {error.strerror}",
+            "give an --out that you can write to",
+        ) from None
 
 
 def _refuse_other_terms(name: str, study: Study, given: Arguments) -> None:

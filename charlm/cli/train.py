@@ -27,6 +27,7 @@ from charlm.terminal import run as terminal
 from charlm.terminal.reading import ReadingProgress
 from charlm.terminal.training import TrainingProgress
 from charlm.text.kinds import Kind, kind_of
+from charlm.text.streams import is_stream
 from charlm.training import request, setup, together
 from charlm.training.estimate import estimate
 from charlm.training.events import Finished
@@ -81,9 +82,11 @@ def train(given: Arguments, path: Path | None, *, resume: bool, as_json: bool, q
 
 def refuse_stdin(given: Arguments) -> None:
     """Check that the text can be read by several processes. Raises: UsageError."""
-    path = given.flags.get("data.path", given.source)
-    if path == "-" or (isinstance(path, list) and "-" in path):
-        raise UsageError("several processes cannot read one stdin", "write the text to a file")
+    path = given.flags.get("data.path", given.source) or ""
+    for one in [path] if isinstance(path, str) else path:
+        if is_stream(one):
+            name = "stdin" if one == "-" else one
+            raise UsageError(f"several processes cannot read one {name}", "write it to a file")
 
 
 def _train(
@@ -123,11 +126,12 @@ def dry_run(given: Arguments, *, as_json: bool) -> None:
             "config": resolved.config.model_dump(),
             "origins": resolved.origins,
             "characters": {name: s.characters for name, s in resolved.corpus.splits.items()},
+            "files": terminal.files_as_json(resolved.text) if resolved.text else {},
         }
         console.print_json({**report, **estimated})
         return
     terminal.settings_table(resolved.config, resolved.origins)
-    terminal.describe(resolved.corpus)
+    terminal.describe(resolved.corpus, resolved.text)
     if kind:
         terminal.suggest(kind, command)
     terminal.estimated(estimated)
@@ -158,7 +162,7 @@ def _begin(
     prepare = partial(_prepare, ranks=ranks)
     resolved, trainer, directory = together.begin(given.layers, path, prepare, ranks)
     if not quiet:
-        terminal.describe(resolved.corpus)
+        terminal.describe(resolved.corpus, resolved.text)
         kind, command = _suggestion(given, resolved)
         if kind:
             terminal.suggest(kind, command)

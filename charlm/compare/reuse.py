@@ -14,7 +14,10 @@ from charlm.runs import checkpoint
 from charlm.runs.directory import RunDirectory, is_barely_begun
 from charlm.text.corpus import Corpus
 
-WITHOUT_EFFECT = {"data.path", "data.sha256", "train.sample_every", "train.sample_length"}
+WITHOUT_EFFECT = {
+    *("data.path", "data.sha256", "data.order", "data.file_limit"),
+    *("train.sample_every", "train.sample_length"),
+}
 """Keys that a result does not depend on. (The text's fingerprint is compared.)"""
 
 

@@ -15,7 +15,11 @@ MAX_FILE_BYTES = 1_000_000
 """A configuration larger than this is not a configuration."""
 
 RUN = "the run's config.toml"
-EARLIER = {("model", "input_scale"): 0.0}
+EARLIER = {
+    ("model", "input_scale"): 0.0,
+    ("data", "order"): "name",
+    ("data", "file_limit"): 10**9,
+}
 """What versions did whose configurations lack a key; today's default is another."""
 
 

@@ -44,6 +44,11 @@ class DataConfig(Section):
     path: Annotated[str | list[str], RESUMABLE] = ""
     """Files, folders, `builtin:NAME`, `python:standard-library` or an `https://` address."""
     sha256: str = Field(default="", pattern="^([0-9a-f]{64})?$")
+    order: Annotated[Literal["natural", "name"], RESUMABLE] = "natural"
+    """The order of a folder's files: "natural" reads the numbers in names by value (1, 2, 10),
+    "name" letter by letter (1, 10, 2), and without those in UTF-16, as earlier versions did."""
+    file_limit: Annotated[int, between(1, 10**9), RESUMABLE] = 100_000
+    """The most files that folders may hold; more are refused before one is opened."""
     encoding: Annotated[str, Field(max_length=40)] = ""
     """A codec of Python's, such as "cp1251", that the files are in where no byte order mark says
     otherwise; "": UTF-8."""

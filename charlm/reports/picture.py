@@ -61,7 +61,8 @@ class Picture:
         target = io.BytesIO()
         figure = self.figure()
         figure.suptitle(self.title, fontsize=10.5, x=0.01, ha="left", fontweight="bold")
-        figure.savefig(target, format="png", dpi=200, facecolor="white")
+        mark = {"Software": "charlm"}  # by which `outputs` knows it
+        figure.savefig(target, format="png", dpi=200, facecolor="white", metadata=mark)
         return target.getvalue()
 
     def figure(self, ink: str = INK) -> Figure:

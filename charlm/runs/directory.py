@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from charlm.config.schema import Config, to_toml
 from charlm.errors import CharlmError, CheckpointError, UsageError
 from charlm.files import json_bytes, read_regular, refuse_undecodable, replace, sync_folder
+from charlm.outputs import BARELY_BEGUN
 from charlm.runs.manifest import MOST_OF_CONFIG, intact
 from charlm.runs.state import NAMED, UNFINISHED, name_of, step_of
 
@@ -29,11 +30,6 @@ if TYPE_CHECKING:
 KEPT = 2
 """Checkpoints kept beside the best one."""
 MOST_OF_POINTER = 100  # bytes
-FIRST_FILES = {
-    *(".lock", "checkpoints", "config.toml", "metrics.jsonl", "vocabulary.json"),
-    *(".config.toml.writing", ".vocabulary.json.writing", ".metrics.jsonl.writing"),
-}
-"""What a run may have before its first checkpoint."""
 
 log = logging.getLogger(__name__)
 
@@ -322,4 +318,4 @@ def is_taken(path: Path) -> bool:
 def is_barely_begun(path: Path) -> bool:
     """Tell whether a folder is empty, or that of a run without a checkpoint."""
     names = {entry.name for entry in path.iterdir()}
-    return names <= FIRST_FILES and not any(path.glob("checkpoints/step-*"))
+    return names <= BARELY_BEGUN and not any(path.glob("checkpoints/step-*"))

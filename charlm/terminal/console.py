@@ -129,6 +129,17 @@ def duration(seconds: float) -> str:
     return f"{minutes}:{rest:02d}"
 
 
+def data_size(size: int) -> str:
+    """Format a number of bytes as 3.4 MB."""
+    if size < 1000:
+        return f"{size} bytes"
+    for power, unit in enumerate(("KB", "MB", "GB"), start=1):
+        if size < 999.5 * 1000**power or unit == "GB":
+            break
+    number = size / 1000**power
+    return f"{number:,.1f} {unit}" if number < 10 else f"{number:,.0f} {unit}"
+
+
 def _encodable(text: str) -> str:
     """Return a text that stdout can take: halves of surrogate pairs are no characters."""
     try:

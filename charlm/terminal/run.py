@@ -10,17 +10,24 @@ from rich.table import Table
 from rich.text import Text
 
 from charlm.config.schema import SECTIONS, Config
-from charlm.terminal.console import duration, out, print_result, print_status
+from charlm.terminal.console import data_size, duration, out, print_result, print_status
 from charlm.text.corpus import Corpus
 from charlm.text.display import named, visible
 from charlm.text.kinds import CODE, Kind
+from charlm.text.splits import TextStats
 
 MANY_PASSES = 50
+MOST_LEFT_OUT = 5
 
 
-def describe(corpus: Corpus) -> None:
-    """Say what the text is, and what of it the vocabulary does not know."""
+def describe(corpus: Corpus, text: TextStats | None = None) -> None:
+    """Print what the text is, and what of it the vocabulary does not know.
+
+    text: its files, printed where a folder or several files were named.
+    """
     vocabulary = corpus.vocabulary
+    if text and (len(text.files) > 1 or text.found.left_out_count):
+        print_status(f"files       {_files(text)}")
     parts = [
         f"{split.characters:,} {name}" for name, split in corpus.splits.items() if split.characters
     ]
@@ -34,6 +41,30 @@ def describe(corpus: Corpus) -> None:
             print_status(f"unknown     {count} in {name}: {named(split.unknown)}")
     if not corpus.splits["validation"].characters:
         print_status("evaluation  on the train split: this configuration holds nothing out")
+
+
+def _files(text: TextStats) -> str:
+    """Describe the files that were read, and the first of those that were not."""
+    count, found = len(text.files), text.found
+    line = f"{count:,} file{'s' if count != 1 else ''}, {data_size(text.size)}"
+    if not found.left_out_count:
+        return line
+    first = ", ".join(f"{one.path} ({one.reason})" for one in found.left_out[:MOST_LEFT_OUT])
+    more = ", ..." if found.left_out_count > MOST_LEFT_OUT else ""
+    return f"{line}; {found.left_out_count:,} left out: {first}{more}"
+
+
+def files_as_json(text: TextStats) -> dict[str, Any]:
+    """Return the files that were read, and those that were not, as `train --dry-run --json` prints
+    them. Units: bytes of what is in the files, decompressed."""
+    found = text.found
+    named = [{"path": str(one.path), "reason": one.reason} for one in found.left_out]
+    return {
+        "count": len(text.files),
+        "bytes": text.size,
+        "left_out_count": found.left_out_count,
+        "left_out": named,
+    }
 
 
 def introduce(config: Config, parameters: int, environment: dict[str, Any], path: Path) -> None:

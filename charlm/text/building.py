@@ -42,14 +42,28 @@ Advanced = Callable[[int, int], object]
 _watching: ContextVar[Advanced] = ContextVar("watching", default=lambda *_: None)
 
 
+Listed = Callable[[int], object]
+"""Is called with the number of files that were seen in folders."""
+_listing: ContextVar[Listed] = ContextVar("listing", default=lambda _: None)
+
+
 @contextlib.contextmanager
-def watching(advanced: Advanced) -> Iterator[None]:
-    """Have `advanced` told how far each text is that is read meanwhile, wherever from."""
-    before = _watching.set(advanced)
+def watching(advanced: Advanced, listed: Listed = lambda _: None) -> Iterator[None]:
+    """Report how far each text is that is read meanwhile, wherever from.
+
+    listed: called before `advanced`, while the files of folders are looked for.
+    """
+    before, also_before = _watching.set(advanced), _listing.set(listed)
     try:
         yield
     finally:
         _watching.reset(before)
+        _listing.reset(also_before)
+
+
+def file_watcher() -> Listed:
+    """Return the callback for files that are seen in folders."""
+    return _listing.get()
 
 
 def watcher() -> Advanced:

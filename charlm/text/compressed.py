@@ -56,6 +56,20 @@ def blocks(file: Path, advanced: Callable[[int], object] | None = None) -> Itera
         raise cannot_read(file, error) from None
 
 
+def head_of(file: Path, size: int) -> bytes:
+    """Return the first bytes of what is in a file; none of one that is empty.
+
+    Raises: DataError: as `blocks`.
+    """
+    try:
+        if not is_compressed(file) or not file.stat().st_size:
+            with file.open("rb") as raw:
+                return raw.read(size)
+    except OSError as error:
+        raise cannot_read(file, error) from None
+    return next(blocks(file), b"")[:size]
+
+
 def _inside(file: Path, raw: BinaryIO) -> Iterator[bytes]:
     """Yield the blocks of an open file."""
     suffix = file.suffix.lower()

@@ -35,7 +35,7 @@ from charlm.files import (
     writable,
 )
 from charlm.text import description, sources
-from charlm.text.building import Advanced, EarlierText, build, watcher
+from charlm.text.building import Advanced, EarlierText, build, file_watcher, watcher
 from charlm.text.compressed import suffix_inside
 from charlm.text.cutting import ANY_LINE_END
 from charlm.text.description import DESCRIBED
@@ -48,6 +48,8 @@ FORMAT = 1
 """Of the fingerprint; a change would make every earlier run refuse its text."""
 YOUNGER = {"records", "separator", "field", "encoding"}
 """Keys that earlier fingerprints lack: at their defaults they are left out of it."""
+WITHOUT_EFFECT = {"path", "sha256", "order", "file_limit"}
+"""Keys that decide which files are read: what is in them, and in what order, is in the digest."""
 HUGE_TEXT = "huge"
 """Stands in the fingerprints of huge texts, whose splits were others in earlier versions."""
 FINGERPRINT = re.compile("[0-9a-f]{64}")
@@ -86,7 +88,8 @@ def survey(data: DataConfig, *, keep: bool = True, advanced: Advanced | None = N
 
     Raises: DataError for a text that is missing or too short to learn from.
     """
-    files = sources.find(data)
+    found = sources.find(data, file_watcher())
+    files = found.files
     digest, measured, reading = hashlib.sha256(), {}, Reading(files, advanced or watcher())
     for file in files:
         measured[file] = measure(file, data, keep=keep, advanced=reading.read)
@@ -100,7 +103,7 @@ def survey(data: DataConfig, *, keep: bool = True, advanced: Advanced | None = N
     if characters < 2:
         size = "is empty" if characters == 0 else "has a single character"
         raise DataError(f"{named} {size}", "a model needs at least two characters to learn from")
-    return TextStats(tuple(files), measured, characters, digest.hexdigest())
+    return TextStats(tuple(files), measured, characters, digest.hexdigest(), found)
 
 
 def prepare(
@@ -173,7 +176,7 @@ def _options(data: DataConfig) -> dict[str, Any]:
     """Return what an encoded text depends on, but for the text."""
     return {
         name: value
-        for name, value in data.model_dump(exclude={"path", "sha256"}).items()
+        for name, value in data.model_dump(exclude=WITHOUT_EFFECT).items()
         if name not in YOUNGER or value != DataConfig.model_fields[name].default
     }
 

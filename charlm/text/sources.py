@@ -4,30 +4,33 @@
 """
 
 import hashlib
-import os
+import re
 import shutil
 import stat
-import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from charlm.config.schema import DataConfig
 from charlm.errors import DataError
 from charlm.files import (
     cache_folder,
-    cannot_write_cache,
     refuse_undecodable,
     shipped,
     sweep,
     writable,
 )
-from charlm.text.compressed import blocks, suffix_inside
-from charlm.text.objects import JSON_LINES, PARQUET
+from charlm.text import streams
+from charlm.text.walking import FolderReader, TextFiles
 
 BUILTIN = "builtin:"
 STANDARD_LIBRARY = "python:standard-library"
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+FOR_ADDRESSES = (
+    "download it and name the file, or give an https:// address with its SHA-256: "
+    "--data https://... --set data.sha256=..."
+)
 
 # Not the code that one reads: tests, generated tables, and packages that do not belong to Python.
 NOT_LIBRARY = {
@@ -36,22 +39,27 @@ NOT_LIBRARY = {
 }
 
 
-def find(data: DataConfig) -> list[Path]:
+def find(data: DataConfig, listed: Callable[[int], object] = lambda _: None) -> TextFiles:
     """Find the files of `data.path`, absolute and in a fixed order.
+
+    listed: called with the number of files seen so far, while folders are walked.
 
     Raises: DataError for a path that is missing, holds no text, or cannot be fetched.
     """
-    files: list[Path] = []
+    text = TextFiles()
+    folders = FolderReader(data, text, listed)
     for path in _named(data):
         if path.startswith(BUILTIN):
-            files.append(_builtin(path.removeprefix(BUILTIN)))
+            text.files.append(_builtin(path.removeprefix(BUILTIN)))
         elif path == STANDARD_LIBRARY:
-            files.extend(standard_library())
-        elif path.startswith("https://"):
-            files.append(_download(path, data.sha256))
+            text.files.extend(standard_library())
+        elif is_address(path):
+            text.files.append(_download(path, data.sha256))
+        elif not _is_folder(local := Path(path).absolute()):
+            text.files.append(local)
         else:
-            files.extend(_files_below(Path(path), data))
-    return files
+            folders.add(local)
+    return text
 
 
 def refuse_missing(data: DataConfig) -> None:
@@ -62,9 +70,9 @@ def refuse_missing(data: DataConfig) -> None:
     for path in _named(data):
         if path.startswith(BUILTIN):
             _builtin(path.removeprefix(BUILTIN))
-        elif path.startswith("https://"):
+        elif is_address(path):
             _refuse_unchecked(path, data.sha256)
-        elif is_local(path) and path != "-":
+        elif is_local(path) and not streams.is_stream(path):
             _is_folder(Path(path).absolute())
 
 
@@ -77,9 +85,10 @@ def _named(data: DataConfig) -> list[str]:
 
 
 def absolute(path: str) -> str:
-    """Make a path name the same text from every working directory; "-" becomes a file."""
-    if path == "-":
-        return str(_keep_stdin())
+    """Make a path name the same text from every working directory and in every process: a stream,
+    which can be read once, becomes a file."""
+    if streams.is_stream(path):
+        return str(streams.keep(path))
     if not is_local(path):
         return path
     refuse_undecodable(
@@ -88,9 +97,15 @@ def absolute(path: str) -> str:
     return str(Path(path).absolute())
 
 
+def is_address(path: str) -> bool:
+    """Return True for the address of a text elsewhere, whether it can be read or not."""
+    return ADDRESS.match(path) is not None
+
+
 def is_local(path: str) -> bool:
     """Tell whether a path of `data.path` is a file or folder of this machine, or stdin."""
-    return not path.startswith((BUILTIN, "https://")) and path not in ("", STANDARD_LIBRARY)
+    is_elsewhere = path.startswith(BUILTIN) or is_address(path)
+    return not is_elsewhere and path not in ("", STANDARD_LIBRARY)
 
 
 def standard_library() -> list[Path]:
@@ -119,21 +134,8 @@ def _builtin(name: str) -> Path:
     return folder / name
 
 
-def _files_below(path: Path, data: DataConfig) -> list[Path]:
-    path = path.absolute()
-    if not _is_folder(path):
-        return [path]
-    files = [file for file in _walk(path) if _counts(file, data)]
-    if not files:
-        raise DataError(
-            f"the folder {path} holds no text",
-            "files count unless hidden or with a NUL byte; --set data.unit=byte takes all",
-        )
-    return files
-
-
 def _is_folder(path: Path) -> bool:
-    """Return whether a path is a folder, not a file. Raises: DataError where it is neither."""
+    """Tell whether a path is a folder. Raises: DataError for one that is no file either."""
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -146,60 +148,6 @@ def _is_folder(path: Path) -> bool:
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise DataError(f"{path} is neither a file nor a folder", "pipe it in: --data -")
     return stat.S_ISDIR(mode)
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder, onerror=_refuse):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            file = Path(parent, name)
-            if not name.startswith(".") and file.is_file():
-                yield file
-
-
-def _refuse(error: OSError) -> None:
-    """Refuse a sub-folder that cannot be read, which `os.walk` would leave out without a word."""
-    raise DataError(
-        f"cannot read {error.filename}: {error.strerror}",
-        "check its permissions, or name the files and folders to be read, each with --data",
-    )
-
-
-def _counts(file: Path, data: DataConfig) -> bool:
-    """Tell whether a file of a folder is part of the text, by what is in it, decompressed."""
-    if data.field:
-        return suffix_inside(file) in (JSON_LINES, PARQUET)
-    if data.unit == "byte":
-        return True
-    head = next(blocks(file), b"")[:8192]
-    return bool(head) and b"\0" not in head
-
-
-def _keep_stdin() -> Path:
-    """Keep standard input as a file of the cache, so that a resumed run finds it again."""
-    folder = writable(cache_folder() / "stdin")
-    sweep(folder, "tmp*")
-    digest = hashlib.sha256()
-    try:
-        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as kept:
-            temporary = Path(kept.name)
-            try:
-                while block := sys.stdin.buffer.read(1 << 20):
-                    digest.update(block)
-                    kept.write(block)
-                if not kept.tell():
-                    raise DataError(
-                        "standard input is empty", "pipe a text into charlm, or name a file"
-                    )
-                kept.flush()
-                os.fsync(kept.fileno())
-                path = folder / f"{digest.hexdigest()[:16]}.txt"
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise cannot_write_cache(folder, error) from None
-    return path
 
 
 def _download(address: str, sha256: str) -> Path:
@@ -235,8 +183,10 @@ def _download(address: str, sha256: str) -> Path:
 
 
 def _refuse_unchecked(address: str, sha256: str) -> None:
+    if not address.startswith("https://"):
+        raise DataError(f"{address} is an address that is not read", FOR_ADDRESSES)
     if not sha256:
-        raise DataError(f"{address} has no data.sha256 to check it by", "set data.sha256")
+        raise DataError(f"{address} has no data.sha256 to check it by", FOR_ADDRESSES)
 
 
 def _sha256(path: Path) -> str:

@@ -1,11 +1,12 @@
 """What a text is, and what it is cut into: train, validation and test."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from charlm.config.schema import DataConfig
 from charlm.errors import DataError
 from charlm.text.measuring import Measured
+from charlm.text.walking import TextFiles
 
 SPLITS = ("train", "validation", "test")
 
@@ -40,12 +41,14 @@ class Split:
 
 @dataclass(frozen=True)
 class TextStats:
-    """What one quick pass over the files tells. digest: of all their digests."""
+    """What one quick pass over the files tells. digest: of all their digests. found: the files, and
+    what was left out of folders."""
 
     files: tuple[Path, ...]
     measured: dict[Path, Measured]
     characters: int
     digest: str
+    found: TextFiles = field(default_factory=TextFiles)
 
     @property
     def size(self) -> int:

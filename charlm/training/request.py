@@ -16,7 +16,7 @@ from charlm.errors import CheckpointError, UsageError
 from charlm.runs.directory import RunDirectory, is_taken
 from charlm.runs.finding import find_checkpoint, is_run, locate
 from charlm.runs.state import read_state
-from charlm.text import sources
+from charlm.text import sources, streams
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +49,8 @@ def name_text(
     flags = dict(flags or {})
     if source is None:
         source = "default" if "data.path" in flags else "hello"
+    elif sources.is_address(source):
+        raise UsageError(f"{source} is an address, not a file", sources.FOR_ADDRESSES)
     elif source not in loading.presets() and not source.endswith(".toml") and Path(source).exists():
         if "data.path" in flags:
             raise UsageError(
@@ -69,7 +71,7 @@ def run_name(layers: ConfigLayers) -> str:
     """Name a run after its text or, where that comes from elsewhere, after its configuration."""
     path = layers.resolve().config.data.path
     first = path if isinstance(path, str) else path[0] if path else ""
-    if first == "-":
+    if streams.is_numbered(first):
         return "stdin"
     if not first or not sources.is_local(first):
         return layers.name

@@ -18,6 +18,7 @@ from charlm.runs.finding import claim_path
 from charlm.runs.manifest import intact
 from charlm.text import corpus
 from charlm.text.corpus import Corpus
+from charlm.text.splits import TextStats
 from charlm.training import fitting, warm_start
 from charlm.training.request import (
     TAKEN_OVER,
@@ -35,12 +36,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ResolvedRun:
-    """A configuration resolved against its text. name: of the text, else of the preset."""
+    """A configuration resolved against its text. name: of the text, else of the preset. text: its
+    files, where they were read now."""
 
     name: str
     config: Config
     origins: dict[str, str]
     corpus: Corpus
+    text: TextStats | None = None
 
 
 def resolve_run(
@@ -60,7 +63,7 @@ def resolve_run(
     if fitted.note and reports:
         log.info(fitted.note)
     resolved = fitted.layers.resolve(text.characters)
-    return ResolvedRun(name, resolved.config, resolved.origins, fitted.corpus)
+    return ResolvedRun(name, resolved.config, resolved.origins, fitted.corpus, text)
 
 
 def begin(resolved: ResolvedRun, path: Path | None = None) -> tuple[Trainer, RunDirectory]:

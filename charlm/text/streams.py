@@ -1,0 +1,99 @@
+"""Texts that can be read once: standard input, FIFOs, files known by a number only.
+
+What is in one is kept as a file of the cache, so that a resumed run finds it again.
+"""
+
+import hashlib
+import os
+import re
+import stat
+import sys
+import tempfile
+from pathlib import Path
+from typing import BinaryIO
+
+from charlm.errors import DataError
+from charlm.files import cache_folder, cannot_write_cache, sweep, writable
+from charlm.text.compressed import BLOCK, cannot_read
+
+NUMBERED = re.compile(r"/dev/(stdin$|fd/)|/proc/[^/]+/fd/")
+STDIN = "-"
+
+_kept: dict[tuple[int, int], Path] = {}
+"""Where this process has kept what it can read no second time, by device and inode."""
+
+
+def is_stream(path: str) -> bool:
+    """Return True for standard input, a FIFO such as a shell's <(...), or a file by the number that
+    it has in a process: another process finds something else there, or nothing."""
+    if path == STDIN:
+        return True
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISFIFO(mode) or (is_numbered(path) and stat.S_ISREG(mode))
+
+
+def is_numbered(path: str) -> bool:
+    """Return True for standard input, and for a file by the number that it has in a process."""
+    return path == STDIN or NUMBERED.match(path) is not None
+
+
+def keep(path: str) -> Path:
+    """Keep a stream as a file of the cache. Raises: DataError: it cannot be read, or is empty."""
+    place = _place(path)
+    if place in _kept and _kept[place].is_file():
+        return _kept[place]
+    if path == STDIN:
+        kept = _keep(sys.stdin.buffer, "standard input")
+    else:
+        try:
+            with Path(path).open("rb") as stream:
+                kept = _keep(stream, path)
+        except OSError as error:
+            raise cannot_read(path, error) from None
+    if place:
+        _kept[place] = kept
+    return kept
+
+
+def _place(path: str) -> tuple[int, int] | None:
+    """Return the device and inode of what can be read once; None for others."""
+    try:
+        status = os.fstat(sys.stdin.fileno()) if path == STDIN else Path(path).stat()
+    except (OSError, ValueError):
+        return None
+    is_read_once = path == STDIN or stat.S_ISFIFO(status.st_mode)
+    return (status.st_dev, status.st_ino) if is_read_once else None
+
+
+def _keep(stream: BinaryIO, name: str) -> Path:
+    """Copy an open stream to a file named after its content."""
+    folder, digest = writable(cache_folder() / "stdin"), hashlib.sha256()
+    sweep(folder, "tmp*")
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as copy:
+            temporary = Path(copy.name)
+            try:
+                while block := _read(stream, name):
+                    digest.update(block)
+                    copy.write(block)
+                if not copy.tell():
+                    raise DataError(f"{name} is empty", "pipe a text into charlm, or name a file")
+                copy.flush()
+                os.fsync(copy.fileno())
+                path = folder / f"{digest.hexdigest()[:16]}.txt"
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_write_cache(folder, error) from None
+    return path
+
+
+def _read(stream: BinaryIO, name: str) -> bytes:
+    try:
+        return stream.read(BLOCK)
+    except OSError as error:
+        raise cannot_read(name, error) from None

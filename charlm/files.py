@@ -105,6 +105,16 @@ def sweep(
                     left.unlink()
 
 
+def size_of_tree(folder: Path) -> int:
+    """Add up the bytes of all files below a folder; links count as what they are."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):  # one that has just gone
+                total += os.lstat(os.path.join(parent, name)).st_size  # noqa: PTH118 (speed)
+    return total
+
+
 def refuse_undecodable(path: Path | str, advice: str) -> None:
     """Refuse a name that no configuration or JSON can hold. Raises: UsageError: not UTF-8."""
     try:

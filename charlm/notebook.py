@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from charlm.evaluation.scoring import Scored
+from charlm.evaluation.tally import in_bits
 from charlm.inspect.excerpt import characters
 from charlm.text.vocabulary import Vocabulary
 
@@ -18,7 +19,6 @@ class ShownScore(Scored):
 
     def _repr_html_(self) -> str:
         """Return the text as HTML, everything in it escaped."""
-        from charlm.reports.surprisal import in_bits  # here: they bring in matplotlib
         from charlm.reports.view import Coloured, notebook_html
 
         bits = in_bits(self.vocabulary, self.symbols, self.surprisals.numpy())

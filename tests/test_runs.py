@@ -225,3 +225,118 @@ def test_a_run_of_version_0_1_0_still_loads_and_goes_on(folder: Path) -> None:
 def test_the_old_name_of_a_key_is_still_read(folder: Path) -> None:
     done = charlm("train", "--set", "train.engine=torch", "--json", cwd=folder)
     assert json.loads(done.stdout)["backend"] == "torch"
+
+
+# ---- removed ------------------------------------------------------------------------------------
+
+
+def begun(name: str) -> Path:
+    """A run that was killed before its first checkpoint."""
+    path = Path("runs") / name
+    (path / "checkpoints").mkdir(parents=True)
+    for file in (".lock", "config.toml", "vocabulary.json", "metrics.jsonl"):
+        (path / file).write_text("")
+    return path
+
+
+def test_a_run_that_is_no_longer_wanted_is_removed_whole(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["train", "names.txt", *SETTINGS, "-q"]) == 0
+    shutil.copytree("runs/names-1", "runs/names-2")
+    Path("elsewhere").mkdir()
+    Path("elsewhere/kept.txt").write_text("mine")
+    Path("runs/names-2/inspect").symlink_to(folder / "elsewhere")
+    capsys.readouterr()
+    assert run(["runs", "--rm", "runs/names-2", "--json"]) == 0
+    (removed,) = json.loads(capsys.readouterr().out)["removed"]
+    assert removed["run"] == "runs/names-2"
+    assert removed["bytes"] > 1000
+    assert [path.name for path in Path("runs").iterdir()] == ["names-1"]
+    assert Path("elsewhere/kept.txt").read_text() == "mine"
+
+
+def test_removing_refuses_what_is_no_run_before_it_removes_any(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_folder = begun("names-1")
+    Path("mine").mkdir()
+    Path("mine/notes.txt").write_text("mine")
+    Path("link").symlink_to(run_folder.absolute())
+    for refused, reason in (
+        ("mine", "is not a run"),
+        ("none", "there is no run"),
+        ("link", "is a link"),
+        (".", "holds the working directory"),
+        ("runs", "is not a run"),
+    ):
+        assert run(["runs", "--rm", str(run_folder), "--rm", refused]) == 2
+        assert reason in capsys.readouterr().err
+        assert run_folder.is_dir()
+    with FileLock(run_folder / ".lock"):
+        assert run(["runs", "--rm", str(run_folder)]) == 2
+        assert "is being trained" in capsys.readouterr().err
+        assert run(["runs", "--prune"]) == 0
+    assert run_folder.is_dir()
+    assert Path("mine/notes.txt").read_text() == "mine"
+
+
+def test_pruning_removes_what_never_came_to_a_checkpoint_and_what_a_kill_left(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["train", "names.txt", *SETTINGS, "-q"]) == 0
+    begun("names-2")
+    Path("runs/.removing-x/names-3/checkpoints").mkdir(parents=True)
+    Path("runs/notes").mkdir()
+    capsys.readouterr()
+    assert run(["runs"]) == 0
+    table = capsys.readouterr().out
+    assert "no checkpoint" in table
+    assert " KB" in table
+    assert run(["runs", "--prune"]) == 0
+    assert "removed runs/names-2" in capsys.readouterr().out
+    assert sorted(path.name for path in Path("runs").iterdir()) == ["names-1", "notes"]
+
+
+def test_a_comparison_is_removed_with_its_runs(folder: Path) -> None:
+    small = [*SETTINGS, "--set", "model.hidden_size=64", "--set", "data.split=[0.7,0.2,0.1]"]
+    options = ["--data", "names.txt", "--seeds", "1", "--match", "hidden", "-q"]
+    assert run(["compare", "rnn", "gru", *small, *options]) == 0
+    assert Path("runs/compare-1/compare.json").is_file()
+    assert run(["runs", "--rm", "runs/compare-1"]) == 0
+    assert list(Path("runs").iterdir()) == []
+
+
+# ---- resumed with another schedule --------------------------------------------------------------
+
+
+def test_a_learning_rate_that_rises_when_a_run_is_resumed_is_named_with_what_keeps_it_low(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rates = ["--set", "train.final_learning_rate=0.1", "--set", "train.learning_rate=0.01"]
+    assert run(["train", "names.txt", *SETTINGS, *rates, "-q"]) == 0
+    shutil.copytree("runs/names-1", "runs/names-2")
+    more = ["train", "--resume", "--run", "runs/names-1", "--set", "train.steps=40", "-q"]
+    capsys.readouterr()
+    assert run(more) == 0
+    said = capsys.readouterr().err
+    assert "the learning rate rises from 0.0012" in said
+    assert "to 0.0085" in said
+    offered = [word for word in said.split() if word.startswith("train.") and "=" in word]
+    low = ["train", "--resume", "--run", "runs/names-2", "--set", "train.steps=40", "-q"]
+    assert run([*low, *(part for key in offered for part in ("--set", key))]) == 0
+    assert "rises" not in capsys.readouterr().err
+    rows = map(json.loads, Path("runs/names-2/metrics.jsonl").read_text().splitlines())
+    late = [row["learning_rate"] for row in rows if row["kind"] == "train" and row["step"] > 12]
+    assert late == [0.0012] * len(late)
+    assert len(late) > 3
+
+
+def test_a_run_that_goes_on_as_it_was_says_nothing_of_its_rate(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["train", "names.txt", *SETTINGS, "--set", "train.steps=12", "-q"]) == 0
+    shutil.rmtree("runs/names-1/checkpoints/step-00000012")
+    capsys.readouterr()
+    assert run(["train", "--resume", "--run", "runs/names-1", "-q"]) == 0
+    assert "learning rate" not in capsys.readouterr().err

@@ -148,13 +148,38 @@ def runs(
     plot: Annotated[
         Path | None, typer.Option(help="Write their learning curves as one PNG.")
     ] = None,
+    unwanted: Annotated[
+        list[Path] | None,
+        typer.Option("--rm", metavar="RUN", help="Remove a run or a comparison. Repeatable."),
+    ] = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove the runs that have no checkpoint.")
+    ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """List the runs of a folder, newest first."""
+    """List the runs of a folder, newest first, or remove some."""
     from charlm.cli import runs as command
 
-    command.runs(folder, plot, as_json=as_json)
+    if unwanted or prune:
+        command.remove(folder, unwanted or [], prune=prune, as_json=as_json)
+    else:
+        command.runs(folder, plot, as_json=as_json)
+
+
+@app.command(short_help="Show or clear what charlm keeps on the disk.")
+def cache(
+    clear: Annotated[
+        bool, typer.Option("--clear", help="Remove all that can be made or fetched again.")
+    ] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show what charlm keeps: encoded texts, downloads, kernels. Its folder is that of the variable
+    CHARLM_CACHE, else charlm in the user's cache folder."""
+    from charlm.cli import cache as command
+
+    command.cache(clear=clear, as_json=as_json)
 
 
 @app.command(short_help="Measure what this machine reaches.")

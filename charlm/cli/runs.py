@@ -1,9 +1,12 @@
 """`charlm runs`."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from charlm.errors import UsageError
 from charlm.files import replace
+from charlm.runs import removal
 from charlm.runs.listing import list_runs
 from charlm.terminal import console
 from charlm.terminal import runs as terminal
@@ -34,3 +37,17 @@ def runs(folder: Path, plot: Path | None, *, as_json: bool) -> None:
         terminal.table(found)
     if plot is not None:
         console.print_status(f"curves of {len(drawn)} runs: {plot}")
+
+
+def remove(folder: Path, unwanted: Sequence[Path], *, prune: bool, as_json: bool) -> None:
+    """Remove the runs and comparisons that are named, and those without a checkpoint if `prune`."""
+    removed = removal.remove(unwanted)
+    if prune:
+        removed += removal.prune(folder)
+    if as_json:
+        console.print_json({"removed": [asdict(one) for one in removed]})
+        return
+    for one in removed:
+        console.print_result(f"removed {one.run}, {console.size(one.bytes)}")
+    if not removed:
+        console.print_status(f"every run in {folder} has a checkpoint or is being trained")

@@ -30,7 +30,7 @@ from charlm.evaluation.scoring import (
     summary,
 )
 from charlm.evaluation.surprisal import Predictor, Reader, log_distributions
-from charlm.evaluation.tally import Score
+from charlm.evaluation.tally import Score, in_bits
 from charlm.runs.finding import is_run
 from charlm.terminal import console
 from charlm.terminal import score as terminal
@@ -74,7 +74,7 @@ def score(
     if html is not None:
         page = _Page(Alternatives(reading.predict, len(vocabulary), MOST_SHOWN))
         read = page.alternatives
-    lines = [partial(terminal.surprisal_lines, vocabulary)] if per_character else []
+    lines = [terminal.SurprisalLines(vocabulary)] if per_character else []
     each = partial(_tell_all, [*([page.keep] if page else []), *lines])
     data = _data(loaded, file, encoding)
     result = _scored(loaded, read, file, split, data, window, each)
@@ -83,6 +83,7 @@ def score(
     if html is not None and page is not None:
         page.write(vocabulary, list(powers) or [loaded.name], told, html)
     if per_character:
+        terminal.left_out_lines(vocabulary, result)
         return
     if as_json:
         console.print_json(told)
@@ -182,7 +183,7 @@ class _Page:
         from charlm.reports import surprisal as report  # here: jinja2 takes a moment
 
         symbols = np.concatenate(self._symbols)
-        bits = report.in_bits(vocabulary, symbols, torch.cat(self._nats).numpy())
+        bits = in_bits(vocabulary, symbols, torch.cat(self._nats).numpy()).astype(np.float32)
         found = self.alternatives.found()
         text = report.ScoredText(vocabulary, names, result, symbols, bits, *found)
         written = report.write(text, path.absolute())

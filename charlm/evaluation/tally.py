@@ -2,8 +2,11 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from charlm.text.symbols import SymbolSource
@@ -51,6 +54,19 @@ def opening_size(vocabulary: Vocabulary, symbols: SymbolSource) -> tuple[int, in
     if vocabulary.unit == "byte":
         return 1, 1
     return 1, len(vocabulary.symbol(int(symbols[0])).encode("utf-8", "surrogatepass"))
+
+
+def in_bits(
+    vocabulary: Vocabulary, symbols: NDArray[Any], nats: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Return surprisals in bits, with what it costs to say which character an unknown one is.
+
+    Shapes: [N] each.
+    """
+    bits = nats.astype(np.float64) / math.log(2)
+    if vocabulary.unknown is not None:
+        bits[symbols == vocabulary.unknown] += math.log2(vocabulary.outside)
+    return bits
 
 
 class Tally:

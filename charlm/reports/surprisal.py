@@ -6,7 +6,6 @@ Symbols: N places, K alternatives.
 """
 
 import base64
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,13 +102,3 @@ def _data(scored: ScoredText, part: slice) -> dict[str, Any]:
 
 def _packed(values: NDArray[Any], kind: str) -> str:
     return base64.b64encode(np.ascontiguousarray(values, np.dtype(kind)).tobytes()).decode()
-
-
-def in_bits(
-    vocabulary: Vocabulary, symbols: NDArray[Any], nats: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Return surprisals in bits, with what it costs to say which character an unknown one is."""
-    bits = nats / math.log(2)
-    if vocabulary.unknown is not None:
-        bits = bits + (symbols == vocabulary.unknown) * math.log2(vocabulary.outside)
-    return bits.astype(np.float32)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from charlm.errors import CheckpointError, UsageError
-from charlm.files import read_regular
+from charlm.files import read_regular, size_of_tree
 from charlm.runs.manifest import MODEL, MOST_OF_CONFIG, STATE, TRAINING, read_manifest, verified
 from charlm.runs.metrics import UNEXPECTED, read_metrics
 
@@ -25,7 +25,7 @@ class ListedRun:
     """A run as `charlm runs` shows it; None where it is not known.
 
     text: the names of its files. bits_per_character: the best on validation. changed: when it was
-    last saved, in seconds since 1970. curve: its evaluations, as in metrics.jsonl.
+    last saved, in seconds since 1970. curve: its evaluations, as in metrics.jsonl. bytes: on disk.
     """
 
     run: str
@@ -37,6 +37,8 @@ class ListedRun:
     state: State
     changed: float
     curve: list[dict[str, Any]]
+    bytes: int = 0
+    has_checkpoint: bool = True
 
     def as_json(self) -> dict[str, Any]:
         """Return what `charlm runs --json` prints."""
@@ -95,6 +97,8 @@ def _listed(path: Path) -> ListedRun:
         state=_state(path, step, damaged=damaged),
         changed=changed,
         curve=_curve(path),
+        bytes=size_of_tree(path),
+        has_checkpoint=any(path.glob("checkpoints/step-*")),
     )
 
 

@@ -120,6 +120,15 @@ def show_log(*, quiet: bool) -> None:
     log.setLevel(logging.WARNING if quiet else logging.INFO)
 
 
+def size(count: int) -> str:
+    """Format bytes with three digits: 512 B, 1.25 MB."""
+    value, units = float(count), iter(("B", "KB", "MB", "GB", "TB"))
+    unit = next(units)
+    while value >= 999.5 and unit != "TB":
+        value, unit = value / 1000, next(units)
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.3g} {unit}"
+
+
 def duration(seconds: float) -> str:
     """Format seconds as 1:05 or 2 h 03 min."""
     minutes, rest = divmod(round(seconds), 60)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 
 from charlm.runs.listing import ListedRun
-from charlm.terminal.console import print_columns
+from charlm.terminal.console import print_columns, size
 
 STYLES = {"finished": "", "stopped": "yellow", "running": "green", "damaged": "red"}
 
@@ -19,10 +19,11 @@ def table(runs: Sequence[ListedRun]) -> None:
             "-" if run.parameters is None else f"{run.parameters:,}",
             f"{run.steps:,}",
             "-" if run.bits_per_character is None else f"{run.bits_per_character:.4f}",
-            run.state,
+            run.state if run.has_checkpoint or run.state == "running" else "no checkpoint",
+            size(run.bytes),
             time.strftime("%Y-%m-%d %H:%M", time.localtime(run.changed)),
         )
         for run in runs
     ]
-    heading = ("run", "text", "cell", "parameters", "steps", "bits/char", "state", "saved")
-    print_columns(heading, rows, right={3, 4, 5}, styles=[STYLES[run.state] for run in runs])
+    heading = ("run", "text", "cell", "parameters", "steps", "bits/char", "state", "size", "saved")
+    print_columns(heading, rows, right={3, 4, 5, 7}, styles=[STYLES[run.state] for run in runs])

@@ -9,10 +9,12 @@ from typing import Any
 from torch import Tensor
 
 from charlm.evaluation.adaptation import Pace
-from charlm.evaluation.tally import Score
+from charlm.evaluation.tally import Score, in_bits
 from charlm.terminal.console import as_json, print_result, print_status
 from charlm.terminal.training import SECONDS_BETWEEN_LINES, bar
-from charlm.text.vocabulary import Symbols, Vocabulary
+from charlm.text.vocabulary import REPLACEMENT, Symbols, Vocabulary
+
+LINES_AT_ONCE = 1 << 16
 
 
 def scored(
@@ -48,10 +50,32 @@ def scored(
         )
 
 
-def surprisal_lines(vocabulary: Vocabulary, symbols: Symbols, surprisals: Tensor) -> None:
-    """Print a line a symbol: its surprisal in bits, a tab, the symbol as a JSON string."""
-    for index, nats in zip(symbols.tolist(), surprisals.tolist(), strict=True):
-        print(f"{nats / math.log(2):.4f}\t{as_json(vocabulary.symbol(index))}")
+class SurprisalLines:
+    """Prints a line a symbol: its surprisal in bits, a tab, the symbol as a JSON string.
+
+    The line of an unknown character includes what it costs to say which one it is, so that the
+    lines add up to the score.
+    """
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        every = range(len(vocabulary))
+        self._ends = [f"\t{as_json(vocabulary.symbol(index))}\n" for index in every]
+
+    def __call__(self, symbols: Symbols, surprisals: Tensor) -> None:
+        """Print a segment of a text. Shapes: [N] each. Units: surprisals in nats."""
+        bits = in_bits(self._vocabulary, symbols, surprisals.numpy())
+        for start in range(0, len(bits), LINES_AT_ONCE):
+            part = slice(start, start + LINES_AT_ONCE)
+            pairs = zip(bits[part].tolist(), symbols[part].tolist(), strict=True)
+            sys.stdout.write("".join([f"{cost:.4f}{self._ends[index]}" for cost, index in pairs]))
+
+
+def left_out_lines(vocabulary: Vocabulary, score: Score) -> None:
+    """Print a line for each character that a vocabulary without an unknown symbol leaves out."""
+    if not vocabulary.has_unknown:
+        line = f"{math.log2(vocabulary.outside):.4f}\t{as_json(REPLACEMENT)}\n"
+        sys.stdout.write(line * score.unknown)
 
 
 class ScoringProgress:

@@ -3,6 +3,7 @@ first used, so that a start reads none of them and nothing damaged is ever used.
 
 import contextlib
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -11,6 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 from charlm.errors import DataError
 from charlm.files import read_regular
@@ -59,6 +65,7 @@ class SymbolFile:
         self._ends = np.cumsum(counts.T.reshape(-1)[filled])
         self._begins = self._ends - counts.T.reshape(-1)[filled]
         self._mapped: dict[int, _Mapped] = {}
+        self._mark = _Mark(folder)
         self._start, self._stop = 0, int(counts.sum())
 
     def __len__(self) -> int:
@@ -184,6 +191,37 @@ class SymbolFile:
             f"the encoded text in {self._folder} was damaged: {name}: {how}",
             f"{advice}; then run the same command again (a run: with --resume)",
         )
+
+
+class _Mark:
+    """Shows other processes that an encoded text is read, for as long as this object lives: a lock
+    that several may hold (on systems that have such locks)."""
+
+    def __init__(self, folder: Path) -> None:
+        self._handle: int | None = None
+        if fcntl is None:
+            return
+        with contextlib.suppress(OSError):  # it is about to be removed, or there are no locks
+            self._handle = os.open(symbols_path(folder, 0), os.O_RDONLY)
+            fcntl.flock(self._handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+    def __del__(self) -> None:
+        if self._handle is not None:
+            os.close(self._handle)
+
+
+def in_use(folder: Path) -> bool:
+    """Return True where a process reads the encoded text in a folder."""
+    if fcntl is None:
+        return False
+    try:
+        with symbols_path(folder, 0).open("rb") as mark:
+            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # there is no such file
+        return False
+    return False
 
 
 def set_aside(folder: Path) -> None:

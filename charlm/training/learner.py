@@ -23,7 +23,7 @@ from charlm.training import teachers
 from charlm.training.footprint import refuse_too_large
 from charlm.training.lanes import Merge, all_lanes, from_named, groups_of, merged, named, parted
 from charlm.training.optimizer import AdamW, update_average
-from charlm.training.schedule import learning_rate
+from charlm.training.schedule import rate_at
 from charlm.training.teachers import Teachers
 
 Tensors = dict[str, Tensor]
@@ -148,13 +148,7 @@ class Learner:
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate at `step`, counted from 0."""
-        return learning_rate(
-            step,
-            peak=self.config.learning_rate,
-            warmup_steps=self.config.warmup_steps,
-            steps=self.config.steps,
-            final_fraction=self.config.final_learning_rate,
-        )
+        return rate_at(step, self.config)
 
     def mean_loss(self) -> float:
         """Return the mean loss of the steps since `pop_mean_loss`; waits for the device."""

@@ -2,6 +2,13 @@
 
 import math
 
+from charlm.config.schema import TrainConfig
+
+JUMP = 1.2
+"""By which factor the rate may rise when a run is resumed without a warning."""
+LOW = 0.05
+"""The least share of the peak at which it is worth while to go on."""
+
 
 def learning_rate(
     step: int, *, peak: float, warmup_steps: int, steps: int, final_fraction: float
@@ -17,3 +24,33 @@ def learning_rate(
     progress = min(1.0, (step - warmup_steps) / max(1, steps - warmup_steps))
     cosine = 0.5 * (1.0 + math.cos(math.pi * progress))
     return peak * (final_fraction + (1.0 - final_fraction) * cosine)
+
+
+def rate_at(step: int, train: TrainConfig) -> float:
+    """Return the rate of step number `step` of a configuration. See `learning_rate`."""
+    return learning_rate(
+        step,
+        peak=train.learning_rate,
+        warmup_steps=train.warmup_steps,
+        steps=train.steps,
+        final_fraction=train.final_learning_rate,
+    )
+
+
+def describe_jump(step: int, before: TrainConfig, after: TrainConfig) -> str:
+    """Describe how the rate rises where a run goes on at `step` with another schedule, and what
+    keeps it low; "" where the schedule is the same, or the rate rises by less than `JUMP`."""
+    reached, rate = rate_at(max(0, step - 1), before), rate_at(step, after)
+    if step == 0 or _schedule(before) == _schedule(after) or rate <= JUMP * reached:
+        return ""
+    low = max(reached, LOW * before.learning_rate)  # a cosine may have ended at nothing
+    keys = (f"learning_rate={low:.2g}", "final_learning_rate=1", "warmup_steps=0")
+    return (
+        f"the learning rate rises from {reached:.2g}, where the run stopped, to {rate:.2g}, and "
+        f"falls again until step {after.steps:,}; to go on at a low rate instead, stop, and resume "
+        f"with {' '.join(f'--set train.{key}' for key in keys)}"
+    )
+
+
+def _schedule(train: TrainConfig) -> tuple[float, ...]:
+    return train.learning_rate, train.warmup_steps, train.steps, train.final_learning_rate

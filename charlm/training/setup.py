@@ -29,6 +29,7 @@ from charlm.training.request import (
     with_absolute_paths,
     with_shape,
 )
+from charlm.training.schedule import describe_jump
 from charlm.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -145,6 +146,8 @@ def resume(
         CharModel.from_weights(
             config.model, len(saved.vocabulary), saved.weights, saved.vocabulary.end
         )  # or is refused
+        if jump := describe_jump(saved.step, saved.config.train, config.train):
+            log.warning(jump)
         prepare(config)
         encoded = corpus.prepare(config.data, corpus.survey(config.data))
         trainer = Trainer(config, encoded, ranks=ranks)

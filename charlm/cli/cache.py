@@ -1,0 +1,35 @@
+"""`charlm cache`."""
+
+from charlm.files import cache_folder
+from charlm.terminal import console
+from charlm.text import cache as kept
+
+
+def cache(*, clear: bool, as_json: bool) -> None:
+    """Print the bytes that charlm keeps by kind, or remove what can be made or fetched again."""
+    before = kept.sizes()
+    in_use = kept.clear() if clear else []
+    now = kept.sizes() if clear else before
+    total = sum(now.values())
+    if as_json:
+        freed = {"freed": sum(before.values()) - total} if clear else {}
+        console.print_json({"folder": str(cache_folder()), "bytes": total, "kinds": now, **freed})
+        return
+    if clear:
+        console.print_result(f"freed {console.size(sum(before.values()) - total)}")
+        for name in in_use:
+            console.print_status(f"in use by another charlm, so it stays: {name}")
+        if now["stdin"]:
+            console.print_status(
+                f"{console.size(now['stdin'])} of texts from stdin stay, since runs may need them "
+                f"to resume: {cache_folder() / 'stdin'}"
+            )
+    console.print_columns(
+        ("kind", "size"),
+        [(kept.KINDS[kind], console.size(size)) for kind, size in now.items()]
+        + [("all", console.size(total))],
+        right={1},
+    )
+    console.print_status(f"folder  {cache_folder()} (set CHARLM_CACHE for another)")
+    if total and not clear:
+        console.print_status("next: charlm cache --clear", "bold")

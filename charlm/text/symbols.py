@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,10 +14,8 @@ from typing import Any
 
 import numpy as np
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 from charlm.errors import DataError
 from charlm.files import read_regular
@@ -199,7 +198,7 @@ class _Mark:
 
     def __init__(self, folder: Path) -> None:
         self._handle: int | None = None
-        if fcntl is None:
+        if sys.platform == "win32":
             return
         with contextlib.suppress(OSError):  # it is about to be removed, or there are no locks
             self._handle = os.open(symbols_path(folder, 0), os.O_RDONLY)
@@ -212,7 +211,7 @@ class _Mark:
 
 def in_use(folder: Path) -> bool:
     """Return True where a process reads the encoded text in a folder."""
-    if fcntl is None:
+    if sys.platform == "win32":
         return False
     try:
         with symbols_path(folder, 0).open("rb") as mark:

@@ -16,12 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 from torch import nn
 
 from charlm.backends.device import exact_float32, resolve_device, use_threads
-from charlm.config.messages import sentence
-from charlm.config.schema import SampleConfig
+from charlm.config import loading
 from charlm.errors import UsageError
 from charlm.evaluation.adaptation import AdaptiveReader, adaptive_reader
 from charlm.evaluation.ngram import ngram_of
@@ -37,7 +35,7 @@ from charlm.models.recurrent import CharModel
 from charlm.notebook import ShownScore
 from charlm.runs import checkpoint
 from charlm.runs.checkpoint import Checkpoint
-from charlm.runs.finding import find_checkpoint
+from charlm.runs.finding import find_checkpoint, find_partners
 from charlm.sampling.engine import Engine
 from charlm.sampling.generate import Generation
 from charlm.text.vocabulary import Vocabulary
@@ -90,17 +88,10 @@ class Loaded:
 
         See `Generation` and `sample`.
         """
-        merged = {**self.checkpoint.config.sample.model_dump(), **options}
-        try:
-            config = SampleConfig.model_validate(merged)
-        except ValidationError as error:
-            raise UsageError(
-                sentence(error), f"the options are {', '.join(SampleConfig.model_fields)}"
-            ) from None
         return Generation(
             self.model,
             self.vocabulary,
-            config,
+            loading.with_options(self.checkpoint.config.sample, options),
             prompt=prompt,
             seed=seed,
             num=num,
@@ -116,24 +107,16 @@ class Loaded:
 
         Raises: UsageError (named twice, of another vocabulary), DataError, CheckpointError.
         """
-        own, ngram = self.name, None
-        models, folders = {own: self.model}, {self.checkpoint.folder.absolute()}
-        for other in others:
-            if other == "ngram" and ngram is not None:
-                raise UsageError("ngram is named twice", "name it once")
-            if other == "ngram":
-                ngram = ngram_of(self.checkpoint)
-                continue
-            loaded = load(other, device=str(self.model.head.weight.device))
+        own, models = self.name, {self.name: self.model}
+        for other, folder in find_partners(self.checkpoint.folder, others).items():
+            loaded = load(folder, device=str(self.model.head.weight.device))
             if loaded.vocabulary != self.vocabulary:
                 raise UsageError(
                     f"{other} reads other symbols than {own}",
                     "mix runs that were trained on the same text, cut in the same way",
                 )
-            if loaded.checkpoint.folder.absolute() in folders:
-                raise UsageError(f"{other} is named twice", "name different runs")
-            folders.add(loaded.checkpoint.folder.absolute())
-            models[str(other)] = loaded.model
+            models[other] = loaded.model
+        ngram = ngram_of(self.checkpoint) if "ngram" in others else None
         return Mixed(self.checkpoint, self.vocabulary, models, ngram)
 
     def adaptive(self) -> AdaptiveReader:

@@ -537,7 +537,7 @@ def test_compare_searches_rates_and_dropouts_when_asked(shell: Shell) -> None:
         (["rnn", "--set", "model.hidden_size=2"], "no width gives rnn within 1 %"),
         (["rnn", "--set", "train.sequence_length=9000"], "one step of batch_size 3 x"),
         (["rnn", "--set", "train.steps"], "'train.steps' is no setting"),
-        (["rnn", "--out", "words.txt"], "cannot write the comparison words.txt"),
+        (["rnn", "--out", "words.txt"], "words.txt is a file"),
         (["rnn", "--data", "short.txt"], "leaves the validation split empty"),
         (["rnn", "--device", "cuda:9"], "device cuda:9 is not available"),
     ],

@@ -19,7 +19,7 @@ from charlm.config.schema import DataConfig
 from charlm.errors import DataError
 from charlm.evaluation.scoring import pieces_of
 from charlm.files import cache_folder
-from charlm.inspect.probe import read_labelled
+from charlm.inspect.inputs import read_labelled
 from charlm.text import compressed, corpus, decoding, measuring, workers
 from charlm.text.corpus import Corpus
 from charlm.text.guessing import likeliest, wide_codec

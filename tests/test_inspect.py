@@ -28,6 +28,7 @@ from charlm.inspect import (
     features,
     gates,
     gradients,
+    inputs,
     losses,
     toy,
     trace,
@@ -42,7 +43,8 @@ from charlm.models.recurrent import CharModel
 from charlm.reports import influence as influence_page
 from charlm.reports import view as pages
 from charlm.reports.inspection.units import units_view
-from charlm.sampling.clamp import ClampedEngine, parse_clamps
+from charlm.sampling.clamp import parse_clamps
+from charlm.sampling.clamped import ClampedEngine
 from charlm.text.vocabulary import Vocabulary
 
 FORMS = ["rnn", "lstm", "gru", "gru_before"]
@@ -331,7 +333,7 @@ def test_correlations_are_pearsons() -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_clamped_unit_stays_where_it_is_held(form: str) -> None:
     model = model_of(form)
-    held = parse_clamps(["1.2=0.75"], model)
+    held = parse_clamps(["1.2=0.75"], model.config)
     engine, free = ClampedEngine(model, held, 1), ClampedEngine(model, [], 1)
     states = model.initial_states(1)
     for symbol in some_symbols(5).tolist():
@@ -350,7 +352,7 @@ def test_clamped_unit_stays_where_it_is_held(form: str) -> None:
 @pytest.mark.parametrize("given", ["3", "0.1", "0.1=x", "0.1=nan", "2.0=1", "0.6=1", "-1.0=1"])
 def test_clamp_of_what_is_not_there_is_refused(given: str) -> None:
     with pytest.raises(UsageError):
-        parse_clamps([given], model_of("lstm"))
+        parse_clamps([given], model_of("lstm").config)
 
 
 # ---- probe --------------------------------------------------------------------------------------
@@ -397,14 +399,8 @@ def test_final_states_are_those_of_reading_each_text_alone() -> None:
 )
 def test_labels_that_cannot_be_probed_are_refused(content: str, says: str, tmp_path: Path) -> None:
     (tmp_path / "lines.tsv").write_text(content, encoding="utf-8")
-    vocabulary = Vocabulary("char", "none", tuple(range(97, 97 + SIZE)), has_unknown=False)
-
-    def probed() -> probes.Probe:
-        labelled = probes.read_labelled(tmp_path / "lines.tsv")
-        return probes.probe(model_of("rnn"), vocabulary, labelled)
-
     with pytest.raises(CharlmError, match=says):
-        probed()
+        inputs.read_labelled(tmp_path / "lines.tsv")
 
 
 # ---- copies -------------------------------------------------------------------------------------

@@ -176,7 +176,7 @@ def test_distributions_of_a_mixture_are_those_it_charges(run: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--html", "folder"], "folder is no file to be replaced"),
+        (["--html", "folder"], "folder is a folder, not a file"),
         (["--html", "none/page.html"], "there is no folder none"),
     ],
 )

@@ -84,7 +84,7 @@ def test_all_errors_of_a_file_come_at_once_with_their_lines(tmp_path: Path) -> N
         ("data.split=[0.5, 0.2, 0.1]", "adds up to 0.8"),
         ("data.split=[0.0, 0.5, 0.5]", "nothing to train on"),
         ("model.nonlinearity=relu", "is for rnn"),
-        ("train.device=gpu", "match pattern"),
+        ("train.device=gpu", "should be auto, cpu, cuda, cuda:N or mps"),
         ("steps=3", "'steps=3' is no setting"),
         ("train.steps", "'train.steps' is no setting"),
     ],

@@ -10,9 +10,9 @@ from conftest import TINY, words
 from charlm.__main__ import run
 from charlm.compare import plan as planning
 from charlm.compare.memorization import BITS, LETTERS, TRAIN_SHARE, random_text
-from charlm.compare.study import Group, groups, study_result
+from charlm.compare.study import study_result
 from charlm.config import loading
-from charlm.config.studies import Study, read_study, studies
+from charlm.config.studies import Group, Study, groups, read_study, studies
 from charlm.reports import study as report
 
 SMALL = [change for change in TINY if not change.startswith("model.hidden_size")]

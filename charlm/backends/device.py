@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from charlm.config.devices import refuse_unknown_device
 from charlm.config.schema import TrainConfig
 from charlm.errors import UsageError
 
@@ -25,12 +26,8 @@ def resolve_device(name: str) -> torch.device:
     """
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.mps.is_available()}
     first = next(kind for kind in ("cuda", "mps", "cpu") if there[kind])
-    try:
-        chosen = torch.device(first if name == "auto" else name)
-    except RuntimeError:
-        raise UsageError(
-            f"there is no device {name!r}", "devices are auto, cpu, cuda, cuda:N and mps"
-        ) from None
+    refuse_unknown_device(name)
+    chosen = torch.device(first if name == "auto" else name)
     if not there.get(chosen.type) or (chosen.index or 0) >= max(1, torch.cuda.device_count()):
         found = ", ".join(kind for kind in there if there[kind])
         raise UsageError(f"device {name} is not available here", f"there is: {found}")

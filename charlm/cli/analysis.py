@@ -57,12 +57,18 @@ def compare(
     debug: Debug = False,
 ) -> None:
     """Compare cells on equal terms: the lecture's claims as measurements, in a page to open."""
-    from charlm.cli import compare as command
-    from charlm.cli import study
+    from charlm.cli import checks
+    from charlm.cli.arguments import CompareArguments
+    from charlm.terminal import console
 
-    given = command.Arguments(
+    console.show_log(quiet=quiet)
+    given = CompareArguments(
         cells or [], config, changes or [], flags(data, device, threads), match, seeds, tune
     )
+    checks.compare(given, out, paper)
+    from charlm.cli import compare as command  # only now: it imports torch
+    from charlm.cli import study
+
     if paper:
         signalled = study.study(paper, given, out, as_json=as_json, quiet=quiet)
     else:
@@ -111,13 +117,19 @@ def inspect(
     debug: Debug = False,
 ) -> None:
     """Look into a trained model: what is in it and, for each option, a page of what it does."""
-    from charlm.cli import inspect as command
+    from charlm.cli import checks
+    from charlm.cli.arguments import InspectArguments
+    from charlm.terminal import console
+
+    console.show_log(quiet=True)
+    views = InspectArguments(gates, probe, units, gradients, context, errors, memorization, bptt)
+    checkpoint = checks.inspect(run, which, views, out)
+    from charlm.cli import inspect as command  # only now: it imports torch
 
     command.inspect(
-        run,
-        command.Wanted(gates, probe, units, gradients, context, errors, memorization, bptt),
+        checkpoint,
+        views,
         out,
-        which=which,
         device=device or "cpu",
         threads=threads,
         as_json=as_json,
@@ -137,7 +149,10 @@ def lecture(
     debug: Debug = False,
 ) -> None:
     """Measure every claim of the lecture notes on this machine: a page, in two to three minutes."""
-    from charlm.cli import lecture as command
+    from charlm.cli import checks
+
+    checks.lecture(data, out)
+    from charlm.cli import lecture as command  # only now: it imports torch
 
     command.lecture(data, out, language, threads=threads, as_json=as_json, quiet=quiet)
 
@@ -200,6 +215,9 @@ def bench(
     debug: Debug = False,
 ) -> None:
     """Measure how fast this machine trains and writes, by the native kernels and by torch."""
-    from charlm.cli import bench as command
+    from charlm.cli import checks
+
+    checks.bench(cells or [], shapes or [])
+    from charlm.cli import bench as command  # only now: it imports torch
 
     command.bench(cells or [], shapes or [], rounds=rounds, threads=threads, as_json=as_json)

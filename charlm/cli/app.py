@@ -102,13 +102,16 @@ def train(
     debug: Debug = False,
 ) -> None:
     """Train a model on a text, or go on with a run: the same command with --resume added."""
-    from charlm.cli import train as command
-    from charlm.errors import UsageError
+    from charlm.cli import checks
+    from charlm.cli.arguments import TrainArguments
+    from charlm.terminal import console
 
-    given = command.Arguments(config, changes or [], flags(data, device, threads, init, teachers))
-    if dry_run and (resume or processes > 1):
-        other = "--resume" if resume else "--processes"
-        raise UsageError(f"{other} and --dry-run go one at a time", "leave one of them out")
+    console.show_log(quiet=quiet or (dry_run and as_json))
+    named = flags(data, device, threads, init, teachers)
+    given = TrainArguments(config, changes or [], named)
+    checks.train(given, run, resume=resume, dry_run=dry_run, processes=processes)
+    from charlm.cli import train as command  # only now: it imports torch
+
     if dry_run:
         command.dry_run(given, as_json=as_json)
         return
@@ -153,15 +156,20 @@ def sample(
     debug: Debug = False,
 ) -> None:
     """Write text with a trained model (on the CPU unless told otherwise: it is fastest there)."""
-    from charlm import api
-    from charlm.cli import sample as command
+    from charlm.cli import checks
     from charlm.terminal import console
 
     console.show_log(quiet=True)
     given = {"length": length, "temperature": temperature, "top_k": top_k, "top_p": top_p}
     options = {key: value for key, value in given.items() if value is not None}
+    checkpoint = checks.sample(
+        run, which, options, others=others or [], clamps=clamps or [], novel=novel
+    )
+    from charlm import api  # only now: it imports torch
+    from charlm.cli import sample as command
+
     command.sample(
-        api.load(run, which=which, device=device or "cpu"),
+        api.load(checkpoint, device=device or "cpu"),
         prompt,
         {**options, "num": num, "stop": stop, "threads": threads or 1, "precision": precision},
         seed=seed,
@@ -210,21 +218,21 @@ def score(
     debug: Debug = False,
 ) -> None:
     """Score how well a model predicts a text, in bits per character."""
-    from charlm.cli import score as command
+    from charlm.cli import checks
+    from charlm.cli.arguments import ScoreArguments
+    from charlm.terminal import console
+
+    console.show_log(quiet=True)
+    given = ScoreArguments(file, split, encoding, window, others or [], adapt, per_character, html)
+    checkpoint, given, reading = checks.score(run, which, given)
+    from charlm.cli import score as command  # only now: it imports torch
 
     command.score(
-        run,
-        file,
-        split,
-        window=window,
-        others=others or [],
-        adapt=adapt,
-        which=which,
+        checkpoint,
+        given,
+        reading,
         device=device or "cpu",
         threads=threads,
-        per_character=per_character,
-        html=html,
-        encoding=encoding,
         as_json=as_json,
     )
 

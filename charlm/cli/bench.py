@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 from charlm.backends.device import prepare_process, resolve_device
 from charlm.compare import benchmark
+from charlm.compare.measured import BATCH, LENGTH
 from charlm.terminal import bench as terminal
 from charlm.terminal import console
 from charlm.terminal.progress import TaskProgress
@@ -22,12 +23,11 @@ def bench(
     console.show_log(quiet=as_json)
     prepare_process(resolve_device("cpu"), threads or 0)
     rows: list[benchmark.Row] = []
-    wanted = cells or benchmark.every_cell()
     with TaskProgress():
-        for row in benchmark.measure(wanted, shapes or benchmark.SHAPES, rounds):
+        for row in benchmark.measure(cells, shapes, rounds):
             if not as_json:
                 if not rows:
-                    terminal.heading(benchmark.environment(), benchmark.BATCH, benchmark.LENGTH)
+                    terminal.heading(benchmark.environment(), BATCH, LENGTH)
                 terminal.line(row)
             rows.append(row)
     if as_json:
@@ -35,5 +35,5 @@ def bench(
         for row in rows:
             picked = {"backend": row.picked[0], "precision": row.picked[1]}
             listed.append({k: v for k, v in asdict(row).items() if k != "picked"} | picked)
-        window = {"batch_size": benchmark.BATCH, "sequence_length": benchmark.LENGTH}
+        window = {"batch_size": BATCH, "sequence_length": LENGTH}
         console.print_json({"environment": benchmark.environment(), **window, "rows": listed})

@@ -1,12 +1,11 @@
 """`charlm compare`."""
 
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from charlm.backends.device import prepare_process, resolve_device
+from charlm.cli.arguments import SEEDS, CompareArguments
 from charlm.cli.signals import stopping_on_signals
 from charlm.compare.comparison import Compared, Comparison
 from charlm.compare.plan import Plan, plan
@@ -19,43 +18,9 @@ from charlm.terminal import console
 from charlm.terminal.reading import ReadingProgress
 from charlm.terminal.run import describe
 
-SEEDS = 5
-"""Runs of each cell, unless told otherwise: fewer show too little of the spread."""
 
-
-@dataclass(frozen=True)
-class Arguments:
-    """What was given to `charlm compare`; see `plan`. seeds: None where they were left out."""
-
-    cells: Sequence[str]
-    config: str
-    changes: Sequence[str]
-    flags: Mapping[str, Any]
-    match: str
-    seeds: int | None
-    tune: bool
-
-    def command(self, paper: str = "") -> str:
-        """Return the command line that repeats the comparison, or the study of a paper."""
-        words = ["charlm", "compare", *self.cells]
-        words += ["--paper", paper] if paper else ["--config", self.config]
-        paths = self.flags.get("data.path", [])
-        for path in [paths] if isinstance(paths, str) else paths:
-            words += ["--data", path]
-        for change in self.changes:
-            words += ["--set", change]
-        words += [] if paper else ["--match", self.match]
-        words += ["--seeds", str(self.seeds)] if self.seeds is not None else []
-        words += ["--tune"] if self.tune else []
-        for option, key in (("--device", "train.device"), ("--threads", "train.threads")):
-            if key in self.flags:
-                words += [option, str(self.flags[key])]
-        return shlex.join(words)
-
-
-def compare(given: Arguments, out: Path | None, *, as_json: bool, quiet: bool) -> int:
+def compare(given: CompareArguments, out: Path | None, *, as_json: bool, quiet: bool) -> int:
     """Carry a comparison out, or on; return the number of the signal that ended it."""
-    console.show_log(quiet=quiet)
     given = replace(given, seeds=SEEDS if given.seeds is None else given.seeds)
     planned = planned_comparison(given)
     path = out or claim_path("compare")  # only now: what is refused leaves no folder behind
@@ -71,7 +36,7 @@ def compare(given: Arguments, out: Path | None, *, as_json: bool, quiet: bool) -
     return 0
 
 
-def planned_comparison(given: Arguments, budget: int = 0) -> Plan:
+def planned_comparison(given: CompareArguments, budget: int = 0) -> Plan:
     """Plan what was asked for. budget, Raises: see `plan`."""
     assert given.seeds is not None
     layers = loading.load(given.config, given.changes, given.flags)

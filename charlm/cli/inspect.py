@@ -2,17 +2,17 @@
 
 import shlex
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from charlm import api
+from charlm.cli.arguments import InspectArguments
 from charlm.cli.streams import read_text
 from charlm.config.schema import to_toml
-from charlm.errors import UsageError
-from charlm.inspect.gates import refuse_length
+from charlm.inspect.inputs import refuse_length
 from charlm.progress import within
 from charlm.reports import influence
 from charlm.reports import view as pages
@@ -23,52 +23,23 @@ from charlm.terminal import view as terminal
 from charlm.terminal.progress import TaskProgress
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What is to be looked at. gates: the text, None for not at all; probe: likewise the file."""
-
-    gates: str | None
-    probe: Path | None
-    units: bool
-    gradients: bool
-    context: bool
-    errors: bool
-    memorization: bool
-    bptt: bool
-
-    def words(self) -> list[str]:
-        """Return the options, as on the command line."""
-        named = [f"--{name}" for name in OTHERS if getattr(self, name)]
-        given = [] if self.gates is None else ["--gates", self.gates]
-        given += [] if self.probe is None else ["--probe", str(self.probe)]
-        return given + named
-
-
-OTHERS = ("units", "gradients", "context", "errors", "memorization", "bptt")
-
-
 def inspect(
-    run: Path | None,
-    wanted: Wanted,
+    checkpoint: Path,
+    wanted: InspectArguments,
     out: Path | None,
     *,
-    which: str,
     device: str,
     threads: int | None,
     as_json: bool,
 ) -> None:
     """Measure, print and write a page for each view that is wanted; else of what the run is."""
-    console.show_log(quiet=True)
     if threads:
         torch.set_num_threads(threads)
     if wanted.gates == "-":
         wanted = replace(wanted, gates=read_text("the text"))
     if wanted.gates is not None:
         refuse_length(wanted.gates)  # before anything is loaded
-    for place in (out, *out.parents) if out is not None else ():
-        if place.exists() and not place.is_dir():
-            raise UsageError(f"{place} is no folder", "name another --out")
-    loaded = api.load(run, which=which, device=device)
+    loaded = api.load(checkpoint, device=device)
     folder = loaded.checkpoint.folder
     home = folder.parent.parent if folder.parent.name == "checkpoints" else folder
     target = out or home / "inspect"
@@ -93,7 +64,7 @@ def inspect(
 
 
 def _views(
-    look: Inspection, wanted: Wanted, home: Path
+    look: Inspection, wanted: InspectArguments, home: Path
 ) -> Iterator[tuple[str, Callable[[], View]]]:
     """Yield the name of each view that is wanted and what makes it, in a fixed order."""
     if not wanted.words():
@@ -115,7 +86,7 @@ def _views(
     yield from ((name, make) for name, make in makers.items() if getattr(wanted, name))
 
 
-def _command(run: str, key: str, wanted: Wanted) -> str:
+def _command(run: str, key: str, wanted: InspectArguments) -> str:
     words = ["charlm", "inspect", run]
     if key == "gates" and wanted.gates is not None:
         words += ["--gates", wanted.gates]

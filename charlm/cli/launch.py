@@ -24,9 +24,10 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from charlm.backends.lost import LostError
 from charlm.cli import signals, streams
 from charlm.cli import train as command
+from charlm.cli.arguments import TrainArguments
 from charlm.cli.options import Debugging
 from charlm.cli.outcome import exit_code_of
-from charlm.errors import CharlmError, UsageError
+from charlm.errors import CharlmError
 
 RESTARTS = 3
 """Starts of all processes, at most, after the first one: each after one was lost."""
@@ -42,17 +43,11 @@ TALKATIVE = (
 """What of torch's launcher would print how it is built."""
 
 
-def launch(processes: int, given: command.Arguments, path: Path | None, options: Any) -> int:
+def launch(processes: int, given: TrainArguments, path: Path | None, options: Any) -> int:
     """Train with several processes; return the exit code. options: as of `train.train`.
 
-    Raises: UsageError where processes were started already; CharlmError where they fail too often.
+    Raises: CharlmError where they fail too often.
     """
-    if "WORLD_SIZE" in os.environ:
-        raise UsageError(
-            "a launcher has started several processes already: WORLD_SIZE is set",
-            "leave --processes out, or unset WORLD_SIZE",
-        )
-    command.refuse_stdin(given)
     for name in TALKATIVE:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // processes)))
@@ -104,7 +99,7 @@ def _pass_on(number: int, frame: FrameType | None) -> None:
             os.kill(process.pid, number)
 
 
-def work(given: command.Arguments, path: Path | None, options: Any, debug: bool) -> int:
+def work(given: TrainArguments, path: Path | None, options: Any, debug: bool) -> int:
     """Train as one of the processes; return the exit code. What should be tried again ends the
     process, which the launcher takes for a failure; one that returns waits for the others."""
     launcher, Debugging.wanted = os.getppid(), debug

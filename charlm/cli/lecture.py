@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 
-from charlm.errors import UsageError
 from charlm.lecture.chapter import Words
 from charlm.lecture.lab import Lab
 from charlm.lecture.page import lecture as measured
@@ -24,8 +23,6 @@ def lecture(
     console.show_log(quiet=quiet)
     if threads:
         torch.set_num_threads(threads)
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"{out} is no folder", "name another --out")
     with TaskProgress(quiet=quiet):
         view = measured(Lab(data), Words(language), began)
     words = ["charlm", "lecture"]

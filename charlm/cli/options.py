@@ -5,6 +5,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from charlm.config.devices import DEVICES, refuse_unknown_device
+from charlm.errors import UsageError
+
 
 class Debugging:
     """Whether --debug was given, before or behind the command."""
@@ -14,6 +17,12 @@ class Debugging:
 
 def _want_debug(value: bool) -> None:
     Debugging.wanted = Debugging.wanted or value
+
+
+def _known_device(name: str | None) -> str | None:
+    if name is not None:
+        refuse_unknown_device(name)
+    return name
 
 
 Debug = Annotated[
@@ -45,7 +54,7 @@ Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="As in train.steps=500. Repeatable."),
 ]
-Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Device = Annotated[str | None, typer.Option(callback=_known_device, help=f"{DEVICES}.")]
 Threads = Annotated[int | None, typer.Option(min=1, max=1024, help="Processor threads to use.")]
 Run = Annotated[
     Path | None,
@@ -95,16 +104,24 @@ Out = Annotated[
 Which = Annotated[str, typer.Option("--checkpoint", help="best, latest or a step's number.")]
 
 
-def refuse_no_file(path: Path | None) -> None:
-    """Check early that a file can be written where one is asked for. Raises: UsageError."""
-    from charlm.errors import UsageError
-
+def refuse_no_file(path: Path | None, option: str) -> None:
+    """Check that a file can be written where one is asked for. Raises: UsageError."""
     if path is None:
         return
     if path.exists() and not path.is_file():
-        raise UsageError(f"{path} is no file to be replaced", "name another file")
+        kind = "a folder, not a file" if path.is_dir() else "not a file that can be replaced"
+        raise UsageError(f"{path} is {kind}", f"name a file: {option} FILE")
     if not path.absolute().parent.is_dir():
-        raise UsageError(f"there is no folder {path.parent}", "make it, or name another file")
+        raise UsageError(
+            f"there is no folder {path.parent}", f"make it, or name another file: {option} FILE"
+        )
+
+
+def refuse_no_folder(path: Path | None, option: str) -> None:
+    """Check that a folder is, or can be made, where one is asked for. Raises: UsageError."""
+    for place in (path, *path.parents) if path is not None else ():
+        if place.exists() and not place.is_dir():
+            raise UsageError(f"{place} is a file, not a folder", f"name a folder: {option} DIR")
 
 
 def flags(

@@ -5,26 +5,16 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from charlm.api import Loaded
-from charlm.errors import CharlmError, DataError, UsageError
+from charlm.errors import CharlmError, DataError
 from charlm.inspect.excerpt import own_text
 from charlm.inspect.novelty import KnownRecords
 from charlm.sampling.generate import Generation, Sample
 from charlm.terminal import console
-from charlm.text.vocabulary import Vocabulary
 
 READ_UNASKED = 5_000_000
 """Symbols of a text that is read without --novel: about a second."""
 ROUNDS = 100
 """Draws of so many texts as are wanted, until the search for new ones is given up."""
-
-
-def refuse_running_text(vocabulary: Vocabulary) -> None:
-    """Check that a model writes records. Raises: UsageError."""
-    if vocabulary.end is None:
-        raise UsageError(
-            "--novel is for a model of records, and this one was trained on a running text",
-            "train with --set data.records=lines, or look for copies with --check-copies",
-        )
 
 
 def known(loaded: Loaded, *, needed: bool) -> KnownRecords | None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from charlm.cli.options import refuse_no_file
 from charlm.errors import UsageError
 from charlm.files import replace
 from charlm.runs import removal
@@ -14,10 +15,9 @@ from charlm.terminal import runs as terminal
 
 def runs(folder: Path, plot: Path | None, *, as_json: bool) -> None:
     """Print the runs of a folder, newest first; or write their curves as a picture."""
+    refuse_no_file(plot, "--plot")
     found = list_runs(folder)
     if plot is not None:
-        if plot.exists() and not plot.is_file():
-            raise UsageError(f"{plot} is no file to be replaced", "give another --plot")
         from charlm.reports.curves import learning_curves  # here: matplotlib takes half a second
 
         drawn = [run for run in found if run.curve]

@@ -12,11 +12,11 @@ import torch
 from charlm.api import Loaded
 from charlm.cli import records
 from charlm.cli.streams import read_text
-from charlm.errors import UsageError
 from charlm.inspect.copies import Copied, copies_data, shared_spans
 from charlm.inspect.excerpt import characters, own_text
 from charlm.inspect.novelty import KnownRecords
-from charlm.sampling.clamp import ClampedEngine, parse_clamps
+from charlm.sampling.clamp import parse_clamps
+from charlm.sampling.clamped import ClampedEngine
 from charlm.sampling.engine import Engine, choose_precision
 from charlm.sampling.generate import Generation, bits_per_character
 from charlm.terminal import console
@@ -40,8 +40,6 @@ def sample(
 ) -> None:
     """Write text to stdout as it comes, or all samples as JSON. prompt: "-" is read from stdin.
     options: of `Loaded.generation`. novel: draw until no text is a record of the run's own."""
-    if novel:
-        records.refuse_running_text(loaded.vocabulary)
     if prompt == "-":
         prompt = read_text("the prompt", as_bytes=loaded.vocabulary.unit == "byte")
     torch.set_num_threads(options["threads"])
@@ -80,10 +78,8 @@ class Writers:
     def prepare(
         self, loaded: Loaded, prompt: str, precision: str
     ) -> tuple[Loaded, Callable[[int], Engine] | None, dict[str, Any]]:
-        """Return the model, what makes an engine where it is not the model alone, and what is told
-        of both. Raises: UsageError for what does not go together."""
-        if self.clamps and self.others:
-            raise UsageError("--clamp and --with go one at a time", "leave one of them out")
+        """Return the (adapted) model, an engine factory or None, and extra fields for the JSON
+        report."""
         make, report = None, dict[str, Any](adapted=self.adapt)
         if self.adapt:
             console.print_status("choosing how fast to learn, on the run's train split")
@@ -93,7 +89,7 @@ class Writers:
         elif self.adapt:
             loaded = loaded.adapted_to(prompt)
         if self.clamps:
-            held = parse_clamps(self.clamps, loaded.model)
+            held = parse_clamps(self.clamps, loaded.model.config)
             make = partial(ClampedEngine, loaded.model, held)
             report["clamped"] = list(self.clamps)
         return loaded, make, report

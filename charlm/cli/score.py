@@ -1,6 +1,5 @@
 """`charlm score`."""
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,10 +11,8 @@ import torch
 from torch import Tensor
 
 from charlm import api
-from charlm.cli.options import refuse_no_file
-from charlm.config.codec import codec_named
+from charlm.cli.arguments import ScoreArguments
 from charlm.config.schema import DataConfig
-from charlm.errors import UsageError
 from charlm.evaluation.adaptation import Pace
 from charlm.evaluation.alternatives import Alternatives
 from charlm.evaluation.mixture import Mixture
@@ -31,7 +28,6 @@ from charlm.evaluation.scoring import (
 )
 from charlm.evaluation.surprisal import Predictor, Reader, log_distributions
 from charlm.evaluation.tally import Score, in_bits
-from charlm.runs.finding import is_run
 from charlm.terminal import console
 from charlm.terminal import score as terminal
 from charlm.terminal.reading import ReadingProgress
@@ -43,101 +39,48 @@ SPLITS = {"val": "validation", "validation": "validation", "test": "test", "trai
 
 
 def score(
-    run: Path | None,
-    file: str | None,
-    split: str | None,
+    checkpoint: Path,
+    given: ScoreArguments,
+    data: DataConfig,
     *,
-    window: int,
-    others: Sequence[str],
-    adapt: bool,
-    which: str,
     device: str,
     threads: int | None,
-    per_character: bool,
-    html: Path | None,
-    encoding: str | None,
     as_json: bool,
 ) -> None:
     """Score a file or a split of the run's own data.
 
-    html: write a page of it, too. encoding: of the file; None: as the run's text was.
+    given: as `checks.score` has checked it. data: how a file is read.
     """
-    console.show_log(quiet=True)
     if threads:
         torch.set_num_threads(threads)
-    run, file = _told_apart(run, file, split)
-    _refuse_to_overwrite(html, file)
-    loaded = api.load(run, which=which, device=device)
+    loaded = api.load(checkpoint, device=device)
     vocabulary = loaded.vocabulary
-    reading = _reading(loaded, split, window, others, adapt=adapt)
+    reading = _reading(loaded, given.others, adapt=given.adapt)
     read, page = reading.read, None
-    if html is not None:
+    if given.html is not None:
         page = _Page(Alternatives(reading.predict, len(vocabulary), MOST_SHOWN))
         read = page.alternatives
-    lines = [terminal.SurprisalLines(vocabulary)] if per_character else []
+    lines = [terminal.SurprisalLines(vocabulary)] if given.per_character else []
     each = partial(_tell_all, [*([page.keep] if page else []), *lines])
-    data = _data(loaded, file, encoding)
-    result = _scored(loaded, read, file, split, data, window, each)
+    result = _scored(loaded, read, given, data, each)
     powers = reading.mixture.mean_powers() if reading.mixture else {}
-    told = summary(result, window, powers, adapted=adapt)
-    if html is not None and page is not None:
-        page.write(vocabulary, list(powers) or [loaded.name], told, html)
-    if per_character:
+    told = summary(result, given.window, powers, adapted=given.adapt)
+    if given.html is not None and page is not None:
+        page.write(vocabulary, list(powers) or [loaded.name], told, given.html)
+    if given.per_character:
         terminal.left_out_lines(vocabulary, result)
         return
     if as_json:
         console.print_json(told)
     else:
-        terminal.scored(result, vocabulary, window, powers, reading.paces)
-
-
-def _told_apart(
-    run: Path | None, file: str | None, split: str | None
-) -> tuple[Path | None, str | None]:
-    """Return the run and the text that were meant. Raises: UsageError where that is not clear."""
-    if run is not None and file is None and split is None and not run.is_dir():
-        run, file = None, str(run)  # a single argument that is no run is the text
-    if run is not None and file is not None and run.is_file() and is_run(Path(file)):
-        right = shlex.join(["charlm", "score", file, str(run)])
-        raise UsageError(f"{run} is a text and {file} a run: the run comes first", right)
-    if (file is None) == (split is None):
-        raise UsageError("give a FILE or a --split, one of them", "charlm score RUN my.txt")
-    return run, file
-
-
-def _refuse_to_overwrite(html: Path | None, file: str | None) -> None:
-    """Check that a page can be written, and not over the text. Raises: UsageError."""
-    refuse_no_file(html)
-    if html and file and html.exists() and Path(file).exists() and html.samefile(file):
-        raise UsageError(f"{html} is the text that is scored", "name another page")
-
-
-def _data(loaded: api.Loaded, file: str | None, encoding: str | None) -> DataConfig:
-    """Return how the text is read. Raises: UsageError: an encoding of nothing, or none."""
-    data = loaded.checkpoint.config.data
-    if encoding is None:
-        return data
-    if file is None or loaded.vocabulary.unit == "byte":
-        whose = "a FILE" if file is None else "a model of characters: this one reads bytes"
-        raise UsageError(f"--encoding is for {whose}", "leave it out")
-    try:
-        return data.model_copy(update={"encoding": codec_named(encoding)})
-    except ValueError as error:
-        raise UsageError(
-            f"--encoding: {error}", "give a codec of Python's, such as cp1251"
-        ) from None
+        terminal.scored(result, vocabulary, given.window, powers, reading.paces)
 
 
 def _scored(
-    loaded: api.Loaded,
-    read: Reader,
-    file: str | None,
-    split: str | None,
-    data: DataConfig,
-    window: int,
-    each: Segments,
+    loaded: api.Loaded, read: Reader, given: ScoreArguments, data: DataConfig, each: Segments
 ) -> Score:
     """Score the file or the split, and show how far it is."""
+    file, split, window = given.file, given.split, given.window
     with terminal.ScoringProgress(size_of(file) if file else None) as progress:
         tell = progress.advanced
         if file is not None:
@@ -190,17 +133,8 @@ class _Page:
         console.print_status(f"page  {', '.join(map(str, written))}")
 
 
-def _reading(
-    loaded: api.Loaded, split: str | None, window: int, others: Sequence[str], *, adapt: bool
-) -> _Reading:
+def _reading(loaded: api.Loaded, others: Sequence[str], *, adapt: bool) -> _Reading:
     """Return what reads the text: the model alone or with others."""
-    if adapt and window:
-        raise UsageError("--adapt and --window go one at a time", "leave one of them out")
-    if adapt and split == "train":
-        raise UsageError(
-            "--adapt chooses its pace on the train split, so it cannot be judged there",
-            "score val, test or a file",
-        )
     if adapt:
         console.print_status("choosing how fast to adapt, on the run's train split")
     if others:

@@ -5,11 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from charlm import outputs
-from charlm.cli.compare import Arguments, carry_out, planned_comparison, tell_how_to_go_on
+from charlm.cli.arguments import CompareArguments
+from charlm.cli.compare import carry_out, planned_comparison, tell_how_to_go_on
 from charlm.compare.memorization import memorized, random_settings, write_random_text
 from charlm.compare.plan import Plan
-from charlm.compare.study import Finished, Group, groups, study_result
-from charlm.config.studies import Study, read_study
+from charlm.compare.study import Finished, study_result
+from charlm.config.studies import Group, Study, groups, read_study
 from charlm.errors import UsageError
 from charlm.files import json_bytes
 from charlm.files import replace as replace_file
@@ -22,15 +23,13 @@ from charlm.terminal import study as terminal
 RESULT = "study.json"
 
 
-def study(name: str, given: Arguments, out: Path | None, *, as_json: bool, quiet: bool) -> int:
+def study(
+    name: str, given: CompareArguments, out: Path | None, *, as_json: bool, quiet: bool
+) -> int:
     """Carry a study out, or on; return the number of the signal that ended it."""
-    console.show_log(quiet=quiet)
     found = read_study(name)
-    _refuse_other_terms(name, found, given)
     seeds = found.seeds if given.seeds is None else given.seeds
     terms = replace(given, cells=found.cells, config=found.config, seeds=seeds)
-    if out is not None and out.exists() and not out.is_dir():
-        raise UsageError(f"{out} is a file", "give a folder to --out")
     planned, command = groups(found), given.command(paper=name)
     with tempfile.TemporaryDirectory() as nowhere:  # what is refused leaves no folder behind
         _plan(terms, planned[0], found, Path(nowhere))
@@ -78,33 +77,7 @@ def _mark_if_new(path: Path) -> None:
         ) from None
 
 
-def _refuse_other_terms(name: str, study: Study, given: Arguments) -> None:
-    """Refuse what a study decides itself. Raises: UsageError."""
-    for there, what in (
-        (given.cells, "CELL..."),
-        (given.match != "parameters", "--match"),
-        (given.config != study.config, "--config"),
-    ):
-        if there:
-            raise UsageError(f"--paper {name} has cells and terms of its own", f"leave {what} out")
-    own = {"model.hidden_size", *study.vary}
-    for change in given.changes:
-        if change.partition("=")[0].strip() in own:
-            raise UsageError(f"--paper {name} chooses {change.partition('=')[0]}", "leave it out")
-    sets_data = any(change.strip().startswith("data.") for change in given.changes)
-    if study.memorize and ("data.path" in given.flags or sets_data):
-        raise UsageError(
-            f"--paper {name} is about random text, which it draws",
-            "leave --data and data.* out",
-        )
-    if study.memorize and given.tune:
-        raise UsageError(
-            f"--tune looks for what predicts new text, and --paper {name} asks what is remembered",
-            "leave --tune out; --set train.learning_rate=0.02 tries another rate for all",
-        )
-
-
-def _plan(terms: Arguments, group: Group, study: Study, folder: Path) -> Plan:
+def _plan(terms: CompareArguments, group: Group, study: Study, folder: Path) -> Plan:
     """Plan one comparison of a study; where it is about a random text, write that to the folder."""
     changes, flags = [*group.changes(study), *terms.changes], {**terms.flags}
     if study.memorize:

@@ -2,9 +2,7 @@
 
 import contextlib
 import traceback
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +12,12 @@ from charlm.backends import joining
 from charlm.backends.device import prepare_process
 from charlm.backends.distributed import ALONE, Ranks
 from charlm.cli import outcome
+from charlm.cli.arguments import TrainArguments
 from charlm.cli.options import Debugging
 from charlm.cli.outcome import unforeseen
 from charlm.cli.signals import stopping_on_signals
-from charlm.config.layers import ConfigLayers
 from charlm.config.schema import Config
-from charlm.errors import CharlmError, UsageError
+from charlm.errors import CharlmError
 from charlm.evaluation.surprisal import distributions
 from charlm.runs.directory import RunDirectory
 from charlm.terminal import console
@@ -27,7 +25,6 @@ from charlm.terminal import run as terminal
 from charlm.terminal.reading import ReadingProgress
 from charlm.terminal.training import TrainingProgress
 from charlm.text.kinds import Kind, kind_of
-from charlm.text.streams import is_stream
 from charlm.training import request, setup, together
 from charlm.training.estimate import estimate
 from charlm.training.events import Finished
@@ -38,26 +35,14 @@ SMALL_ENOUGH_TO_SHOW = 32
 """Symbols of a text whose every prediction fits on the screen, as in the lecture's example."""
 
 
-@dataclass(frozen=True)
-class Arguments:
-    """What was given to `charlm train`; see `request.choose_layers`."""
-
-    source: str | None
-    changes: Sequence[str]
-    flags: Mapping[str, Any]
-
-    @cached_property
-    def layers(self) -> ConfigLayers:
-        """The configuration that was asked for."""
-        return request.choose_layers(self.source, self.changes, self.flags)
-
-
-def train(given: Arguments, path: Path | None, *, resume: bool, as_json: bool, quiet: bool) -> int:
+def train(
+    given: TrainArguments, path: Path | None, *, resume: bool, as_json: bool, quiet: bool
+) -> int:
     """Begin a run or resume one, and train it, together with the processes that torch's launcher
     has started beside this one, if it has; return the exit code."""
     ranks = joining.join()
     if ranks.size > 1:
-        refuse_stdin(given)
+        given.refuse_stdin()
     quiet = quiet or not ranks.leads
     console.show_log(quiet=quiet)
     try:
@@ -80,17 +65,14 @@ def train(given: Arguments, path: Path | None, *, resume: bool, as_json: bool, q
         ranks.close()
 
 
-def refuse_stdin(given: Arguments) -> None:
-    """Check that the text can be read by several processes. Raises: UsageError."""
-    path = given.flags.get("data.path", given.source) or ""
-    for one in [path] if isinstance(path, str) else path:
-        if is_stream(one):
-            name = "stdin" if one == "-" else one
-            raise UsageError(f"several processes cannot read one {name}", "write it to a file")
-
-
 def _train(
-    given: Arguments, path: Path | None, ranks: Ranks, *, resume: bool, as_json: bool, quiet: bool
+    given: TrainArguments,
+    path: Path | None,
+    ranks: Ranks,
+    *,
+    resume: bool,
+    as_json: bool,
+    quiet: bool,
 ) -> int:
     """Train a run on all ranks; return the exit code, of a signal that any of them has had."""
     again = ranks.remembered_run()
@@ -112,7 +94,7 @@ def _train(
     return 128 + signalled if signalled else 0
 
 
-def dry_run(given: Arguments, *, as_json: bool) -> None:
+def dry_run(given: TrainArguments, *, as_json: bool) -> None:
     """Show what a run would be, and write nothing."""
     console.show_log(quiet=as_json)
     with ReadingProgress(quiet=as_json):
@@ -137,7 +119,7 @@ def dry_run(given: Arguments, *, as_json: bool) -> None:
     terminal.estimated(estimated)
 
 
-def _suggestion(given: Arguments, resolved: ResolvedRun) -> tuple[Kind | None, str]:
+def _suggestion(given: TrainArguments, resolved: ResolvedRun) -> tuple[Kind | None, str]:
     """Return the kind of a text that has a better preset, and the command that uses it; None and ""
     where there is none, or the user has chosen a preset or records."""
     preset, flags = request.name_text(given.source, given.flags)
@@ -157,7 +139,7 @@ def _prepare(config: Config, ranks: Ranks) -> None:
 
 
 def _begin(
-    given: Arguments, path: Path | None, ranks: Ranks, *, quiet: bool
+    given: TrainArguments, path: Path | None, ranks: Ranks, *, quiet: bool
 ) -> tuple[Trainer, RunDirectory]:
     prepare = partial(_prepare, ranks=ranks)
     resolved, trainer, directory = together.begin(given.layers, path, prepare, ranks)
@@ -172,17 +154,15 @@ def _begin(
 
 
 def _resume(
-    given: Arguments, path: Path | None, ranks: Ranks, *, quiet: bool
+    given: TrainArguments, path: Path | None, ranks: Ranks, *, quiet: bool
 ) -> tuple[Trainer, RunDirectory]:
-    source, flags = request.name_text(given.source, given.flags)
-    named = given.source is not None or "data.path" in flags
-    name = request.run_name(given.layers) if named else ""
-    begins = given.layers if named else None
     options: Any = {"prepare": partial(_prepare, ranks=ranks), "ranks": ranks}
-    resumed = together.resume(path, given.changes, flags, name=name, begins=begins, **options)
+    resumed = together.resume(
+        path, given.changes, given.all_flags, name=given.name, begins=given.begins, **options
+    )
     if not ranks.leads:
         return resumed.trainer, resumed.run
-    if source == given.source and (unlike := setup.unlike_run(given.layers, resumed)):
+    if given.names_config and (unlike := setup.unlike_run(given.layers, resumed)):
         console.warn(
             f"the run goes on with its own configuration, which is not that of {given.source} in "
             + ", ".join(unlike)

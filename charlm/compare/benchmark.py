@@ -13,10 +13,8 @@ import torch
 
 from charlm.backends.device import use_threads, versions
 from charlm.cells.base import GatedCell
-from charlm.config.cell_spec import CellSpec, parse_cell, variants
-from charlm.config.layers import ConfigLayers
+from charlm.compare.measured import BATCH, LENGTH, MeasuredModel, read_models
 from charlm.config.schema import Config, SampleConfig
-from charlm.errors import UsageError
 from charlm.models.recurrent import CharModel
 from charlm.native import build
 from charlm.native.interface import Kernels
@@ -24,9 +22,7 @@ from charlm.progress import track, within
 from charlm.sampling.engine import make_engine
 from charlm.training.learner import Learner
 
-BATCH, LENGTH, VOCABULARY = 64, 64, 65
-SHAPES = ("128x1", "256x1", "512x2")
-WARM_UP = 3
+VOCABULARY, WARM_UP = 65, 3
 WRITTEN = 400
 """Symbols a round, one text at once on one thread."""
 
@@ -50,26 +46,12 @@ class Row:
     read_share: float | None
 
 
-def sizes(shape: str) -> tuple[int, int]:
-    """Read width and layers of a shape such as 512x2. Raises: UsageError."""
-    width, _, layers = shape.partition("x")
-    if not (width.isdecimal() and layers.isdecimal() and int(width) and int(layers)):
-        raise UsageError(f"{shape} is no shape", "write it as in 512x2: width x layers")
-    return int(width), int(layers)
-
-
-def every_cell() -> list[str]:
-    """List all cells in all their variants, as `parse_cell` reads them."""
-    named = ((name, [f"{key}={value}" for key, value in own.items()]) for name, own in variants())
-    return [f"{name}:{','.join(own)}" if own else name for name, own in named]
-
-
 def measure(cells: Sequence[str], shapes: Sequence[str], rounds: int) -> Iterator[Row]:
     """Measure every cell at every shape, a row each. Raises: UsageError, ConfigError."""
-    wanted = [(parse_cell(cell), sizes(shape)) for shape in shapes for cell in cells]
-    for number, (spec, (hidden_size, num_layers)) in enumerate(wanted):
-        with within("measuring", number, number + 1, len(wanted)):
-            row = _row(spec, hidden_size, num_layers, rounds)
+    models = read_models(cells, shapes)
+    for number, measured in enumerate(models):
+        with within("measuring", number, number + 1, len(models)):
+            row = _row(measured, rounds)
         yield row
 
 
@@ -106,8 +88,8 @@ def operations(model: CharModel) -> float:
     return 3 * 2 * (sum(matrices) - looked_up + model.head.weight.numel())
 
 
-def _row(spec: CellSpec, hidden_size: int, num_layers: int, rounds: int) -> Row:
-    config = _config(spec, hidden_size, num_layers)
+def _row(measured: MeasuredModel, rounds: int) -> Row:
+    config = measured.config
     learners = {"native": _learner(config, "auto"), "torch": _learner(config, "torch")}
     picked = learners["native"].backend.name
     if picked == "torch":  # there is but one backend here
@@ -122,28 +104,18 @@ def _row(spec: CellSpec, hidden_size: int, num_layers: int, rounds: int) -> Row:
     speeds = {name: BATCH * LENGTH / statistics.median(took) for name, took in seconds.items()}
     fastest = learners[picked]
     precision = str(fastest.precision).removeprefix("torch.")
-    rate = matrix_rates(hidden_size)[precision]
+    rate = matrix_rates(config.model.hidden_size)[precision]
     write, read_share = _writing(fastest, rounds)
     return Row(
-        spec.label,
-        hidden_size,
-        num_layers,
+        measured.label,
+        config.model.hidden_size,
+        config.model.num_layers,
         (picked, precision),
         speeds,
         speeds[picked] * operations(fastest.model) / rate,
         write,
         read_share,
     )
-
-
-def _config(spec: CellSpec, hidden_size: int, num_layers: int) -> Config:
-    fixed = [
-        *(f"model.hidden_size={hidden_size}", f"model.embedding_size={hidden_size}"),
-        *(f"model.num_layers={num_layers}", f"train.batch_size={BATCH}", "train.steps=1000000"),
-        *(f"train.sequence_length={LENGTH}", "train.state_reset=0", "train.device=cpu"),
-    ]
-    settings = [f"model.cell={spec.cell}", *spec.settings]
-    return ConfigLayers(spec.label, ()).and_set(spec.label, [*settings, *fixed]).resolve().config
 
 
 def _learner(config: Config, backend: str) -> Learner:

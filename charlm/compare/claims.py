@@ -11,7 +11,8 @@ from charlm.cells.gru import GRU
 from charlm.cells.lstm import LSTM
 from charlm.cells.rnn import RNN
 from charlm.compare.analysis import RunAnalysis
-from charlm.compare.plan import Entry, Plan, recurrent_parameters
+from charlm.compare.cells import Entry
+from charlm.compare.plan import Plan, recurrent_parameters
 from charlm.compare.statistics import Interval, difference, ratio
 from charlm.compare.step_cost import StepCost
 from charlm.compare.table import Row

@@ -1,28 +1,29 @@
 """Plan who is compared, and on what terms: cells as the user named them, widths, seeds."""
 
-import hashlib
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from charlm.backends.device import resolve_device
-from charlm.config.cell_spec import CellSpec, foreign_options, parse_cell
+from charlm.compare.cells import (
+    MATCHES,
+    Entry,
+    Match,
+    different_entries,
+    for_cell,
+    read_cells,
+    seeds_from,
+)
+from charlm.config.cell_spec import CellSpec
 from charlm.config.layers import ConfigLayers
-from charlm.config.schema import SECTIONS, Config, Mark, ModelConfig, marked
+from charlm.config.schema import Config, ModelConfig
 from charlm.errors import DataError, UsageError
 from charlm.models.recurrent import CharModel
 from charlm.text.batches import BatchStream
 from charlm.text.corpus import Corpus
 from charlm.training import fitting, setup
-
-Match = Literal["parameters", "hidden", "time"]
-MATCHES: tuple[Match, ...] = ("parameters", "hidden", "time")
-
-LONGEST_FOLDER = 80
 
 MEASURE = "lstm"
 """The cell whose parameters, at the configuration's width, the others are matched to."""
@@ -30,43 +31,6 @@ TOLERANCE = 0.01
 """The parameters of a cell may be so far from those of the LSTM it is matched to."""
 COARSE = 0.02
 """And from a number that was asked for: of small networks one more unit is over 1 %."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One cell of the comparison.
-
-    label: as the user wrote it. config: complete but for the seed. own: the keys it has of its own.
-    """
-
-    label: str
-    config: Config
-    own: tuple[str, ...]
-
-    @property
-    def cell(self) -> str:
-        return self.config.model.cell
-
-    @property
-    def folder(self) -> str:
-        """Return its label as part of a file name."""
-        plain = re.sub(r"[^\w.=-]+", "_", self.label)
-        if len(plain) <= LONGEST_FOLDER:
-            return plain
-        return f"{plain[:LONGEST_FOLDER]}-{hashlib.sha256(self.label.encode()).hexdigest()[:8]}"
-
-    def seeded(self, seed: int) -> Config:
-        return self.with_train(seed=seed).config
-
-    def with_train(self, **values: object) -> "Entry":
-        """Return the entry with other values in [train]."""
-        train = self.config.train.model_copy(update=values)
-        return replace(self, config=self.config.model_copy(update={"train": train}))
-
-    def with_model(self, **values: object) -> "Entry":
-        """Return the entry with other values in [model]."""
-        model = self.config.model.model_copy(update=values)
-        return replace(self, config=self.config.model_copy(update={"model": model}))
 
 
 @dataclass(frozen=True)
@@ -135,8 +99,8 @@ def plan(
     chosen = next((name for name in MATCHES if name == match), None)
     if chosen is None:
         raise UsageError(f"--match {match} is unknown", f"use one of {', '.join(MATCHES)}")
-    specs = [_checked(parse_cell(cell)) for cell in _different(cells)]
-    measure = setup.resolve_run(_for_cell(layers, CellSpec(layers.name, MEASURE, ())))
+    specs = read_cells(cells, chosen)
+    measure = setup.resolve_run(for_cell(layers, CellSpec(layers.name, MEASURE, ())))
     if not len(measure.corpus.splits["validation"]):
         if measure.origins.get("data.split") == fitting.ORIGIN:
             raise DataError(
@@ -151,7 +115,7 @@ def plan(
     resolve_device(train.device)  # refused now, not once there is a folder
     symbols, size = measure.corpus.symbols[: split.stop], len(measure.corpus.vocabulary)
     BatchStream(symbols, size, train.lanes, train.sequence_length)
-    entries = _different_entries(_entry(layers, spec) for spec in specs)
+    entries = different_entries(_entry(layers, spec) for spec in specs)
     if budget:
         width = matched_width(measure.config.model, size, budget, COARSE)
         entries = tuple(entry.with_model(hidden_size=width) for entry in entries)
@@ -159,25 +123,10 @@ def plan(
     if chosen != "hidden":
         target = budget or parameters(measure.config.model, size)
         tolerance = COARSE if budget else TOLERANCE
-        matched = tuple(_matched(entry, target, size, chosen, tolerance) for entry in entries)
-    first = measure.config.train.seed
-    if first + seeds > 2**32:
-        raise UsageError(f"no {seeds} seeds from {first} on", "use a smaller train.seed")
-    chosen_seeds = tuple(range(first, first + seeds))
+        matched = tuple(_matched(entry, target, size, tolerance) for entry in entries)
+    chosen_seeds = seeds_from(train.seed, seeds)
     corpus = measure.corpus
     return Plan(measure.name, chosen, chosen_seeds, tune, corpus, matched, entries, budget)
-
-
-def _different_entries(found: Iterable[Entry]) -> tuple[Entry, ...]:
-    """Return entries. Raises: UsageError where two are the same."""
-    entries = tuple(found)
-    for at, entry in enumerate(entries):
-        for other in entries[:at]:
-            if entry.config == other.config or entry.folder == other.folder:
-                raise UsageError(
-                    f"{other.label} and {entry.label} are the same", "name every cell once"
-                )
-    return entries
 
 
 def parameters(model: ModelConfig, vocabulary_size: int) -> int:
@@ -229,58 +178,17 @@ def matched_width(
     return max(fitting, key=lambda width: (width & -width, -apart[width]))
 
 
-def _matched(
-    entry: Entry, target: int, vocabulary_size: int, match: Match, tolerance: float
-) -> Entry:
-    if "model.hidden_size" in entry.own:
-        if match == "time":
-            return entry
-        raise UsageError(
-            f"{entry.label} has a width of its own, which --match parameters would change",
-            "leave it out, or use --match hidden",
-        )
+def _matched(entry: Entry, target: int, vocabulary_size: int, tolerance: float) -> Entry:
+    if "model.hidden_size" in entry.own:  # with --match time, or `read_cells` has refused it
+        return entry
     return entry.with_model(
         hidden_size=matched_width(entry.config.model, vocabulary_size, target, tolerance)
     )
 
 
-def _different(cells: Iterable[str]) -> list[str]:
-    listed = list(cells)
-    if not listed:
-        raise UsageError("no cell is given to compare", "charlm compare rnn lstm gru")
-    for at, cell in enumerate(listed):
-        if cell in listed[:at]:
-            raise UsageError(f"{cell} is given twice", "name every cell once; see --seeds")
-    return listed
-
-
-def _checked(spec: CellSpec) -> CellSpec:
-    """Refuse what every cell of a comparison has alike. Raises: UsageError."""
-    own = marked(Mark.PER_CELL)
-    for setting in spec.settings:
-        dotted = setting.partition("=")[0]
-        section, _, name = dotted.partition(".")
-        if section in SECTIONS and name in SECTIONS[section].model_fields and dotted not in own:
-            raise UsageError(
-                f"{spec.label}: {dotted} is the same for every cell of a comparison",
-                f"use --set {setting} for all of them",
-            )
-    return spec
-
-
 def _entry(layers: ConfigLayers, spec: CellSpec) -> Entry:
-    config = setup.resolve_run(_for_cell(layers, spec), reports=False).config
+    config = setup.resolve_run(for_cell(layers, spec), reports=False).config
     return Entry(spec.label, config, spec.keys)
-
-
-def _for_cell(layers: ConfigLayers, spec: CellSpec) -> ConfigLayers:
-    """Set another cell; what is an option of other cells only is at its default."""
-    fields = ModelConfig.model_fields
-    defaults = [f"model.{key}={fields[key].default}" for key in foreign_options(spec.cell)]
-    always = ["train.sample_every=0"]  # a sample of every run is drawn at the end
-    return layers.and_set(
-        spec.label, [f"model.cell={spec.cell}", *defaults, *always, *spec.settings]
-    )
 
 
 def planned_runs(plan: Plan, folder: Path, seconds_a_step: Mapping[str, float]) -> list[PlannedRun]:

@@ -4,54 +4,15 @@ what they say together."""
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 from charlm.compare.statistics import ENOUGH
 from charlm.compare.table import spread
-from charlm.config.studies import Study
-
-Values = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Group:
-    """One comparison of a study. values: what varies, by dotted key."""
-
-    parameters: int
-    values: Values
-
-    @property
-    def name(self) -> str:
-        """Return what it is called, as in "50,000 parameters, num_layers 2"."""
-        parts = [f"{self.parameters:,} parameters"]
-        parts += [f"{key.rpartition('.')[2]} {value}" for key, value in self.values.items()]
-        return ", ".join(parts)
-
-    @property
-    def folder(self) -> str:
-        """Return its name as part of a path."""
-        parts = [str(self.parameters)]
-        parts += [f"{key.rpartition('.')[2]}={value}" for key, value in self.values.items()]
-        return "-".join(parts).replace("/", "_")
-
-    def changes(self, study: Study) -> list[str]:
-        """List what is set on top of the study's configuration."""
-        return [f"{key}={value}" for key, value in {**study.settings, **self.values}.items()]
-
+from charlm.config.studies import Group, Study
 
 Finished = tuple[Group, dict[str, Any], Mapping[str, Sequence[float]]]
 """A comparison of a study with its result, and what each cell has memorized, seed by seed."""
-
-
-def groups(study: Study) -> list[Group]:
-    """List the comparisons of a study, the smallest networks first."""
-    return [
-        Group(parameters, dict(zip(study.vary, chosen, strict=True)))
-        for parameters in study.parameters
-        for chosen in itertools.product(*study.vary.values())
-    ]
 
 
 def study_result(name: str, study: Study, finished: Sequence[Finished]) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from charlm.compare.plan import Entry, Plan
+from charlm.compare.cells import Entry
+from charlm.compare.plan import Plan
 from charlm.errors import CheckpointError, UsageError
 from charlm.files import json_bytes, read_regular, replace
 

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from charlm.compare.plan import Entry, Plan, PlannedRun
+from charlm.compare.cells import Entry
+from charlm.compare.plan import Plan, PlannedRun
 from charlm.compare.reuse import summary
 
 FACTORS = (0.25, 0.5, 1.0, 2.0)

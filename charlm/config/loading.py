@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from charlm.config.layers import ConfigLayers, ConfigSource, settings_layer
-from charlm.config.messages import nearest
-from charlm.config.schema import Config, Table
-from charlm.errors import ConfigError
+from charlm.config.messages import nearest, sentence
+from charlm.config.schema import Config, SampleConfig, Table
+from charlm.errors import ConfigError, UsageError
 from charlm.files import read_regular, shipped
 
 MAX_FILE_BYTES = 1_000_000
@@ -90,6 +92,19 @@ def _changes(
 def from_toml(text: str, origin: str) -> Config:
     """Read a resolved configuration, as `to_toml` wrote it."""
     return ConfigLayers(origin, (_written(text, origin),)).resolve().config
+
+
+def with_options(own: SampleConfig, options: Mapping[str, Any]) -> SampleConfig:
+    """Return how a run samples, with options in place of its own values.
+
+    Raises: UsageError for an option that there is none of, or a value that it cannot have.
+    """
+    try:
+        return SampleConfig.model_validate({**own.model_dump(), **options})
+    except ValidationError as error:
+        raise UsageError(
+            sentence(error), f"the options are {', '.join(SampleConfig.model_fields)}"
+        ) from None
 
 
 def _written(text: str, origin: str) -> ConfigSource:

@@ -4,15 +4,18 @@ Strict: unknown keys, values of another type, `nan` and `inf` are refused. How t
 together from presets, files and `--set` is in `loading.py`.
 """
 
+import re
+from collections.abc import Callable
 from difflib import get_close_matches
 from enum import Enum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from charlm.cells import CELLS
 from charlm.config.codec import codec_named
+from charlm.config.devices import DEVICES, is_device
 
 Table = dict[str, Any]
 
@@ -23,6 +26,22 @@ class Section(BaseModel):
 
 def between(low: float, high: float) -> Any:
     return Field(ge=low, le=high)
+
+
+def meeting(condition: Callable[[str], bool], promise: str) -> Any:
+    """Annotate a text that must meet a condition. promise: how "the value should ..." ends."""
+
+    def check(value: str) -> str:
+        if not condition(value):
+            raise PydanticCustomError("condition", f"Input should {promise}")
+        return value
+
+    return AfterValidator(check)
+
+
+def is_sha256(text: str) -> bool:
+    """Return whether a text is a SHA-256 in hexadecimal digits, or none."""
+    return re.fullmatch("([0-9a-f]{64})?", text) is not None
 
 
 class Mark(Enum):
@@ -43,7 +62,7 @@ class DataConfig(Section):
 
     path: Annotated[str | list[str], RESUMABLE] = ""
     """Files, folders, `builtin:NAME`, `python:standard-library` or an `https://` address."""
-    sha256: str = Field(default="", pattern="^([0-9a-f]{64})?$")
+    sha256: Annotated[str, meeting(is_sha256, 'be 64 digits of 0-9 and a-f, or ""')] = ""
     order: Annotated[Literal["natural", "name"], RESUMABLE] = "natural"
     """The order of a folder's files: "natural" reads the numbers in names by value (1, 2, 10),
     "name" letter by letter (1, 10, 2), and without those in UTF-16, as earlier versions did."""
@@ -193,7 +212,7 @@ class TrainConfig(Section):
     backend: Annotated[Literal["auto", "native", "torch"], RESUMABLE] = "auto"
     """What computes the cells: on a CPU charlm's own kernels or torch; on an NVIDIA GPU torch, with
     "auto" as a CUDA graph."""
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$"), RESUMABLE] = "auto"
+    device: Annotated[str, meeting(is_device, f"be {DEVICES}"), RESUMABLE] = "auto"
     reduce: Annotated[Literal["float32", "bfloat16"], RESUMABLE] = "float32"
     """The type in which several processes add up their gradients; bfloat16 sends half as much."""
     threads: Annotated[int, between(0, 1024), RESUMABLE] = 0

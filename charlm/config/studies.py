@@ -1,6 +1,8 @@
 """Studies of papers: the terms of several comparisons, and what was published."""
 
+import itertools
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +13,7 @@ from charlm.config.messages import nearest, sentence
 from charlm.config.schema import Section, between
 from charlm.errors import ConfigError
 
+Values = dict[str, Any]
 Text = Annotated[str, Field(min_length=1, max_length=500)]
 
 
@@ -43,6 +46,41 @@ class Study(Section):
     settings: dict[str, Any] = Field(default={})
     vary: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default={})
     published: list[Published] = Field(default=[])
+
+
+@dataclass(frozen=True)
+class Group:
+    """One comparison of a study. values: what varies, by dotted key."""
+
+    parameters: int
+    values: Values
+
+    @property
+    def name(self) -> str:
+        """Return what it is called, as in "50,000 parameters, num_layers 2"."""
+        parts = [f"{self.parameters:,} parameters"]
+        parts += [f"{key.rpartition('.')[2]} {value}" for key, value in self.values.items()]
+        return ", ".join(parts)
+
+    @property
+    def folder(self) -> str:
+        """Return its name as part of a path."""
+        parts = [str(self.parameters)]
+        parts += [f"{key.rpartition('.')[2]}={value}" for key, value in self.values.items()]
+        return "-".join(parts).replace("/", "_")
+
+    def changes(self, study: Study) -> list[str]:
+        """List what is set on top of the study's configuration."""
+        return [f"{key}={value}" for key, value in {**study.settings, **self.values}.items()]
+
+
+def groups(study: Study) -> list[Group]:
+    """List the comparisons of a study, the smallest networks first."""
+    return [
+        Group(parameters, dict(zip(study.vary, chosen, strict=True)))
+        for parameters in study.parameters
+        for chosen in itertools.product(*study.vary.values())
+    ]
 
 
 def study_folder() -> Path:

@@ -10,14 +10,13 @@ import torch
 
 from charlm.errors import UsageError
 from charlm.inspect.excerpt import Excerpt, characters
+from charlm.inspect.inputs import refuse_length
 from charlm.inspect.trace import Reals, Trace, gate_letters, trace, walk
 from charlm.models.recurrent import CharModel
 from charlm.text.display import named
 from charlm.text.symbols import SymbolSource
 from charlm.text.vocabulary import Symbols, Vocabulary
 
-LONGEST = 2_000
-"""Symbols: more would be less than a pixel each."""
 SHUT, OPEN = 0.1, 0.9
 """A sigmoid gate below or above is saturated to the left or right.
 Source: Karpathy, Johnson and Fei-Fei 2015, section 4.2."""
@@ -54,17 +53,6 @@ def known_symbols(vocabulary: Vocabulary, text: str) -> Symbols:
     if not vocabulary.has_unknown and (unknown := vocabulary.unknown_in(text)):
         raise UsageError(f"the model does not know {named(unknown)}", "leave them out of the text")
     return vocabulary.encode(text)
-
-
-def refuse_length(text: str, most: int = LONGEST) -> None:
-    """Check the length of a text to be drawn. Raises: UsageError."""
-    if not text:
-        raise UsageError("the text is empty", "give at least one character")
-    if len(text) > most:
-        raise UsageError(
-            f"the text has {len(text):,} characters, at most {most:,} can be drawn",
-            "give a piece of it",
-        )
 
 
 def saturation(model: CharModel, excerpt: Excerpt) -> list[Saturation]:

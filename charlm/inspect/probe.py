@@ -3,25 +3,18 @@
 Symbols: N lines, U units.
 """
 
-from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from charlm.errors import DataError
 from charlm.inspect.trace import walk
 from charlm.models.recurrent import CharModel
-from charlm.text.compressed import cannot_read
-from charlm.text.decoding import decode
 from charlm.text.vocabulary import Vocabulary
 
 Reals = NDArray[np.float64]
 
-MOST, LEAST = 20_000, 40
-"""Lines that are read, and that it takes."""
 LANES, LONGEST = 128, 400
 """Lines read side by side, and symbols of each; of a longer line, the last ones."""
 RIDGE = 10.0
@@ -46,42 +39,13 @@ class Probe:
     unit_accuracy: float
 
 
-def read_labelled(path: Path) -> list[tuple[str, str]]:
-    """Read lines of a label, a tab and a text. Raises: DataError where a line has no tab."""
-    try:
-        lines = decode(path, path.read_bytes()).split("\n")
-    except OSError as error:
-        raise cannot_read(str(path), error) from None
-    found = []
-    for number, line in enumerate(lines[:MOST], start=1):
-        label, tab, text = line.rstrip("\r").partition("\t")
-        if not line:
-            continue
-        if not tab:
-            raise DataError(
-                f"line {number} of {path} has no tab: {line[:40]!r}",
-                "write a label, a tab and the text in each line",
-            )
-        if text:
-            found.append((label, text))
-    return found
-
-
 def probe(model: CharModel, vocabulary: Vocabulary, labelled: list[tuple[str, str]]) -> Probe:
     """Fit a linear probe on half of the lines, and judge it on the other half.
 
     The label is one of two. Ridge regression on the standardised state, all parts of all layers.
 
-    Raises: DataError for other than two labels, or too few lines.
     """
-    counts = Counter(label for label, _ in labelled)
-    if len(counts) != 2 or len(labelled) < LEAST:
-        named = ", ".join(f"{label!r} ({count})" for label, count in counts.most_common(5))
-        raise DataError(
-            f"{len(labelled):,} lines with {len(counts)} labels: {named}",
-            f"give at least {LEAST} lines with two labels",
-        )
-    first, second = sorted(counts)
+    first, second = sorted({label for label, _ in labelled})
     order = np.random.default_rng(0).permutation(len(labelled))
     wanted = np.array([1.0 if labelled[at][0] == second else -1.0 for at in order])
     values, names = final_states(model, vocabulary, [labelled[at][1] for at in order])

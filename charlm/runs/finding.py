@@ -1,6 +1,8 @@
 """Where the runs are: the one that is meant, the latest, a name for a new one."""
 
 import contextlib
+import os
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 
@@ -46,6 +48,28 @@ def find_checkpoint(path: Path | None, which: str = "best") -> Path:
     """
     run, folder = locate(path)
     return folder or run.find(which)
+
+
+def find_partners(own: Path, others: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
+    """Find the best checkpoints of the runs that predict together with another; "ngram" is none.
+
+    own: the folder of the other's checkpoint.
+
+    Raises: UsageError: no such run, or one that is named twice; CheckpointError.
+    """
+    folders = {own.absolute()}
+    partners: dict[str, Path] = {}
+    for other in map(str, others):
+        if other == "ngram":
+            continue
+        folder = find_checkpoint(Path(other)).absolute()
+        if folder in folders:
+            raise UsageError(f"{other} is named twice", "name different runs")
+        folders.add(folder)
+        partners[other] = folder
+    if list(others).count("ngram") > 1:
+        raise UsageError("ngram is named twice", "name it once")
+    return partners
 
 
 def claim_path(name: str) -> Path:

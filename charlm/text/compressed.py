@@ -1,6 +1,8 @@
 """Files read in a stream of blocks, whether they are compressed or not."""
 
+import errno
 import lzma
+import os
 import stat
 import sys
 import zlib
@@ -213,6 +215,17 @@ def _damaged(file: Path, error: Exception) -> DataError:
         f"{file} cannot be decompressed: {said}",
         "get it again, or check it with the program that compressed it",
     )
+
+
+def refuse_unreadable(file: Path) -> None:
+    """Check that a file is there and may be read; it is not opened. Raises: DataError."""
+    try:
+        if stat.S_ISDIR(file.stat().st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not os.access(file, os.R_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise cannot_read(file, error) from None
 
 
 def cannot_read(path: Path | str, error: OSError) -> DataError:

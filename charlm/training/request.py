@@ -11,7 +11,15 @@ from typing import Any
 
 from charlm.config import loading
 from charlm.config.layers import ConfigLayers, ConfigSource
-from charlm.config.schema import Config, Mark, ModelConfig, differing_keys, marked, to_toml
+from charlm.config.schema import (
+    Config,
+    Mark,
+    ModelConfig,
+    TrainConfig,
+    differing_keys,
+    marked,
+    to_toml,
+)
 from charlm.errors import CheckpointError, UsageError
 from charlm.runs.directory import RunDirectory, is_taken
 from charlm.runs.finding import find_checkpoint, is_run, locate
@@ -161,10 +169,16 @@ def refuse_new(layers: ConfigLayers) -> None:
     Raises: ConfigError, DataError (a text that is not there), UsageError and CheckpointError (a run
         to learn from).
     """
-    config = with_shape(_with_absolute_runs(layers)).resolve().config
     layers.resolve_every_size()
+    config = layers.resolve().config
     sources.refuse_missing(config.data)
-    for run in config.train.teachers:
+    refuse_unusable_runs(config.train)
+    with_shape(layers).resolve()
+
+
+def refuse_unusable_runs(config: TrainConfig) -> None:
+    """Check the runs that a new one learns from. Raises: UsageError, CheckpointError."""
+    for run in filter(None, [config.start_from, *config.teachers]):
         read_state(find_checkpoint(Path(run)))
 
 

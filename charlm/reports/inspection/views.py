@@ -22,7 +22,8 @@ from charlm.inspect import units as following
 from charlm.inspect.copies import Copied, shared_spans
 from charlm.inspect.excerpt import Excerpt, characters, own_text, validation
 from charlm.inspect.influence import influence
-from charlm.inspect.probe import probe, read_labelled
+from charlm.inspect.inputs import read_labelled
+from charlm.inspect.probe import probe
 from charlm.models.ngram import NGram
 from charlm.models.recurrent import CharModel
 from charlm.reports.inspection.context import context_view
@@ -37,7 +38,8 @@ from charlm.reports.inspection.units import HELD, TEMPERATURE, units_view
 from charlm.reports.view import View
 from charlm.runs.checkpoint import Checkpoint
 from charlm.runs.metrics import read_metrics
-from charlm.sampling.clamp import Clamp, ClampedEngine
+from charlm.sampling.clamp import Clamp
+from charlm.sampling.clamped import ClampedEngine
 from charlm.sampling.generate import Generation
 from charlm.text.corpus import Corpus
 from charlm.text.vocabulary import Symbols, Vocabulary

@@ -1,0 +1,235 @@
+"""Checks of a command line that need no torch, made before it is imported: that takes two seconds.
+
+Whatever the work checks later, too, is one function that both call.
+"""
+
+import contextlib
+import logging
+import os
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from charlm.cli.arguments import (
+    SEEDS,
+    CompareArguments,
+    InspectArguments,
+    ScoreArguments,
+    TrainArguments,
+)
+from charlm.cli.options import refuse_no_file, refuse_no_folder
+from charlm.compare import cells, measured
+from charlm.config import loading
+from charlm.config.codec import codec_named
+from charlm.config.schema import DataConfig
+from charlm.config.studies import Study, groups, read_study
+from charlm.errors import UsageError
+from charlm.inspect.inputs import read_labelled, refuse_length
+from charlm.runs.directory import refuse_taken
+from charlm.runs.finding import find_checkpoint, find_partners, is_run
+from charlm.runs.state import read_state
+from charlm.sampling.clamp import parse_clamps
+from charlm.text import sources
+from charlm.text.compressed import refuse_unreadable
+from charlm.training import request
+
+
+def train(
+    given: TrainArguments, run: Path | None, *, resume: bool, dry_run: bool, processes: int
+) -> None:
+    """Check `charlm train`. Raises: ConfigError, DataError, UsageError, CheckpointError."""
+    if dry_run and (resume or processes > 1):
+        other = "--resume" if resume else "--processes"
+        raise UsageError(f"{other} and --dry-run go one at a time", "leave one of them out")
+    if processes > 1:
+        if "WORLD_SIZE" in os.environ:
+            raise UsageError(
+                "a launcher has started several processes already: WORLD_SIZE is set",
+                "leave --processes out, or unset WORLD_SIZE",
+            )
+        given.refuse_stdin()
+    if "WORLD_SIZE" in os.environ:  # one of several processes: they report an error together
+        return
+    refuse_no_folder(run, "--run")
+    if not resume:
+        request.refuse_new(given.layers)
+        if run is not None and not dry_run:
+            refuse_taken(run)
+        return
+    with _silent():
+        existing = request.find_run(run, given.name, given.begins)
+        if existing is not None:
+            request.refuse_resumed(*existing, given.changes, given.all_flags)
+        elif given.begins is not None:
+            request.refuse_new(given.begins)
+
+
+def sample(
+    run: Path | None,
+    which: str,
+    options: Mapping[str, Any],
+    *,
+    others: Sequence[str],
+    clamps: Sequence[str],
+    novel: bool,
+) -> Path:
+    """Check `charlm sample`; return the folder of the checkpoint.
+
+    options: of [sample]. Raises: UsageError, CheckpointError.
+    """
+    if clamps and others:
+        raise UsageError("--clamp and --with go one at a time", "leave one of them out")
+    folder = find_checkpoint(run, which)
+    _, config = read_state(folder)
+    loading.with_options(config.sample, options)
+    parse_clamps(clamps, config.model)
+    if novel and config.data.records == "none":
+        raise UsageError(
+            "--novel is for a model of records, and this one was trained on a running text",
+            "train with --set data.records=lines, or look for copies with --check-copies",
+        )
+    _refuse_partners(folder, others)
+    return folder
+
+
+def score(
+    run: Path | None, which: str, given: ScoreArguments
+) -> tuple[Path, ScoreArguments, DataConfig]:
+    """Check `charlm score`; return the folder of the checkpoint, the arguments with the text in its
+    place, and how that is read.
+
+    Raises: UsageError, DataError, CheckpointError.
+    """
+    if given.adapt and given.window:
+        raise UsageError("--adapt and --window go one at a time", "leave one of them out")
+    if given.adapt and given.split == "train":
+        raise UsageError(
+            "--adapt chooses its pace on the train split, so it cannot be judged there",
+            "score val, test or a file",
+        )
+    run, file = _run_and_text(run, given.file, given.split)
+    html = given.html
+    refuse_no_file(html, "--html")
+    if html and file and html.exists() and Path(file).exists() and html.samefile(file):
+        raise UsageError(f"{html} is the text that is scored", "name another page")
+    folder = find_checkpoint(run, which)
+    data = _with_encoding(read_state(folder)[1].data, file, given.encoding)
+    if file is not None and file != "-":
+        refuse_unreadable(Path(file))
+    _refuse_partners(folder, given.others)
+    return folder, replace(given, file=file), data
+
+
+def _with_encoding(data: DataConfig, file: str | None, encoding: str | None) -> DataConfig:
+    """Return how a text is read. Raises: UsageError: an encoding of nothing, or none."""
+    if encoding is None:
+        return data
+    if file is None or data.unit == "byte":
+        whose = "a FILE" if file is None else "a model of characters: this one reads bytes"
+        raise UsageError(f"--encoding is for {whose}", "leave it out")
+    try:
+        return data.model_copy(update={"encoding": codec_named(encoding)})
+    except ValueError as error:
+        raise UsageError(f"--encoding: {error}", "name a codec of Python, as in cp1251") from None
+
+
+def _run_and_text(
+    run: Path | None, file: str | None, split: str | None
+) -> tuple[Path | None, str | None]:
+    """Return the run and the text that were meant. Raises: UsageError where that is not clear."""
+    if run is not None and file is None and split is None and not run.is_dir():
+        run, file = None, str(run)  # a single argument that is no run is the text
+    if run is not None and file is not None and run.is_file() and is_run(Path(file)):
+        right = shlex.join(["charlm", "score", file, str(run)])
+        raise UsageError(f"{run} is a text and {file} a run: the run comes first", right)
+    if (file is None) == (split is None):
+        raise UsageError("give a FILE or a --split, one of them", "charlm score RUN my.txt")
+    return run, file
+
+
+def compare(given: CompareArguments, out: Path | None, paper: str) -> None:
+    """Check `charlm compare`. Raises: ConfigError, DataError, UsageError, CheckpointError."""
+    refuse_no_folder(out, "--out")
+    if not paper:
+        layers = loading.load(given.config, given.changes, given.flags)
+        cells.refuse(layers, given.cells, given.match, given.seeds or SEEDS)
+        return
+    study = read_study(paper)
+    _refuse_other_terms(paper, study, given)
+    for group in groups(study):
+        changes = [*group.changes(study), *given.changes]
+        layers = loading.load(study.config, changes, given.flags)
+        cells.refuse(layers, study.cells, given.match, given.seeds or study.seeds)
+
+
+def _refuse_other_terms(name: str, study: Study, given: CompareArguments) -> None:
+    """Refuse what a study decides itself. Raises: UsageError."""
+    for there, what in (
+        (given.cells, "CELL..."),
+        (given.match != "parameters", "--match"),
+        (given.config != study.config, "--config"),
+    ):
+        if there:
+            raise UsageError(f"--paper {name} has cells and terms of its own", f"leave {what} out")
+    own = {"model.hidden_size", *study.vary}
+    for change in given.changes:
+        if change.partition("=")[0].strip() in own:
+            raise UsageError(f"--paper {name} chooses {change.partition('=')[0]}", "leave it out")
+    sets_data = any(change.strip().startswith("data.") for change in given.changes)
+    if study.memorize and ("data.path" in given.flags or sets_data):
+        raise UsageError(
+            f"--paper {name} is about random text, which it draws",
+            "leave --data and data.* out",
+        )
+    if study.memorize and given.tune:
+        raise UsageError(
+            f"--tune looks for what predicts new text, and --paper {name} asks what is remembered",
+            "leave --tune out; --set train.learning_rate=0.02 tries another rate for all",
+        )
+
+
+def inspect(run: Path | None, which: str, views: InspectArguments, out: Path | None) -> Path:
+    """Check `charlm inspect`; return the folder of the checkpoint.
+
+    Raises: UsageError, DataError, CheckpointError.
+    """
+    refuse_no_folder(out, "--out")
+    if views.gates is not None and views.gates != "-":
+        refuse_length(views.gates)
+    if views.probe is not None:
+        read_labelled(views.probe)
+    folder = find_checkpoint(run, which)
+    read_state(folder)
+    return folder
+
+
+def lecture(data: str, out: Path) -> None:
+    """Check `charlm lecture`. Raises: UsageError, DataError."""
+    refuse_no_folder(out, "--out")
+    if data:
+        sources.refuse_missing(DataConfig(path=data))
+
+
+def bench(names: Sequence[str], shapes: Sequence[str]) -> None:
+    """Check `charlm bench`. Raises: UsageError, ConfigError."""
+    measured.read_models(names, shapes)
+
+
+def _refuse_partners(folder: Path, others: Sequence[str]) -> None:
+    with _silent():
+        for partner in find_partners(folder, others).values():
+            read_state(partner)
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Leave warnings to the work itself, which comes to the same places again."""
+    log = logging.getLogger("charlm")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)

@@ -1,0 +1,35 @@
+"""Writing with some units held at a value: does a unit do what it seems to do?"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from charlm.models.recurrent import CharModel
+from charlm.sampling.clamp import Clamp
+from charlm.sampling.engine import StepwiseEngine
+
+
+class ClampedEngine(StepwiseEngine):
+    """Writes N texts by the equations, with units held after every symbol. See `Engine`."""
+
+    def __init__(self, model: CharModel, clamps: Sequence[Clamp], num: int) -> None:
+        self._model, self._clamps = model, clamps
+        self._states = model.initial_states(num)
+        self._logits = model.head.weight.new_zeros(num, model.vocabulary_size)
+
+    @torch.inference_mode()
+    def read(self, symbols: Tensor) -> Tensor:
+        """Read one more symbol in every text; return the logits."""
+        given = self._model.vectors(symbols)
+        self._states = self._model.begin_anew(self._states, symbols)
+        for layer, cell in enumerate(self._model.layers()):
+            before = self._states[layer]
+            after = cell.step(given, before)
+            for clamp in self._clamps:
+                if clamp.layer == layer:
+                    after = cell.hold(given, before, after, clamp.unit, clamp.value)
+            self._states[layer] = after
+            given = after[0]
+        self._logits = self._model.head(given)
+        return self._logits

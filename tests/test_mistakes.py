@@ -1,0 +1,182 @@
+"""A mistake on the command line: answered with what it is, before torch is imported."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import TINY, words
+
+from charlm.__main__ import run
+
+SMALL = [part for change in TINY for part in ("--set", change)]
+
+# What is typed, and what the answer has in it.
+MISTAKES = {
+    "nocommand": "No such command 'nocommand'",
+    # train
+    "train nopreset": "no preset is called 'nopreset'",
+    "train no.toml": "cannot read no.toml",
+    "train no.txt": "there is no file no.txt",
+    "train bad.toml": "bad.toml:2: there is no key 'train.stepz'; did you mean 'steps'?",
+    "train late.toml": "model.hidden_size = 'wide' should be a valid integer",
+    "train --data nofile": "there is no file or folder",
+    "train words.txt --data words.txt": "two texts are named",
+    "train run": "run is a run, not a text",
+    "train words.txt --nope": "No such option: --nope",
+    "train words.txt --set train.stepz=3": "there is no key 'train.stepz'",
+    "train words.txt --set train.steps=many": "train.steps = 'many' should be a valid integer",
+    "train words.txt --set model.cell=ltsm": "did you mean 'lstm'?",
+    "train words.txt --set model.reset_gate=before": "is for gru, not lstm",
+    "train words.txt --set steps": "'steps' is no setting",
+    "train words.txt --set x.y=3": "there is no section 'x'",
+    "train words.txt --set train.device=gpu": "should be auto, cpu, cuda, cuda:N or mps",
+    "train words.txt --set data.sha256=abc": "should be 64 digits of 0-9 and a-f",
+    "train words.txt --device gpu": "there is no device 'gpu'",
+    "train words.txt --threads 0": "'--threads'",
+    "train words.txt --run run": "run exists and is not empty",
+    "train words.txt --run words.txt": "words.txt is a file",
+    "train words.txt --run words.txt/x": "words.txt is a file",
+    "train words.txt --init nope": "there is no run nope",
+    "train words.txt --teacher nope": "there is no run nope",
+    "train words.txt --teacher run --set model.cell=x": "model.cell = 'x'",
+    "train words.txt --processes 2 --dry-run": "--processes and --dry-run go one at a time",
+    "train words.txt --dry-run --set x.y=3": "there is no section 'x'",
+    "train --data - --processes 2": "several processes cannot read one stdin",
+    "train --set data.path=https://x.y/z": "has no data.sha256",
+    "train --set data.path=builtin:nope": "no text called 'nope' comes with charlm",
+    "train --resume --run nope": "there is no run nope",
+    "train --resume --run words.txt": "words.txt is a file",
+    "train --resume --run run --set model.hidden_size=9": "model.hidden_size cannot change",
+    "train --resume --run run --set train.stepz=9": "there is no key 'train.stepz'",
+    "train --resume --run run --data nofile": "there is no file or folder",
+    "train nopreset --resume": "no preset is called 'nopreset'",
+    # sample
+    "sample nope": "there is no run nope",
+    "sample words.txt": "is not a run of charlm",
+    "sample run hello": "charlm sample RUN --prompt hello",
+    "sample run --clamp x": "--clamp x is not layer.unit=value",
+    "sample run --clamp 9.9=1": "there is no unit 9 in layer 9",
+    "sample run --clamp 0.1=1 --with run": "--clamp and --with go one at a time",
+    "sample run --top-p 2": "top_p = 2.0 should be less than or equal to 1",
+    "sample run --temperature 1000": "temperature = 1000.0",
+    "sample run --length 0": "'--length'",
+    "sample run --precision int3": "'--precision'",
+    "sample run --device gpu": "there is no device 'gpu'",
+    "sample run --checkpoint nope": "--checkpoint nope is no checkpoint",
+    "sample run --checkpoint 5": "has no checkpoint step-00000005",
+    "sample run --with nope": "there is no run nope",
+    "sample run --with run": "run is named twice",
+    "sample run --with ngram --with ngram": "ngram is named twice",
+    "sample run --novel": "--novel is for a model of records",
+    # score
+    "score run nofile": "cannot read nofile",
+    "score run run": "cannot read run: Is a directory",
+    "score nope words.txt": "there is no run nope",
+    "score run": "give a FILE or a --split",
+    "score run words.txt --split val": "give a FILE or a --split",
+    "score words.txt run": "the run comes first",
+    "score run --split nope": "'--split'",
+    "score run --split train --adapt": "cannot be judged there",
+    "score run words.txt --adapt --window 8": "--adapt and --window go one at a time",
+    "score run words.txt --with nope": "there is no run nope",
+    "score run words.txt --html words.txt": "words.txt is the text that is scored",
+    "score run words.txt --html nofolder/x.html": "there is no folder nofolder",
+    "score run words.txt --html run": "run is a folder",
+    "score run words.txt --encoding nope": "'nope' is no encoding of texts",
+    "score run --split val --encoding cp1251": "--encoding is for a FILE",
+    "train words.txt --set data.encoding=nope": "'nope' is no encoding of texts",
+    "score run words.txt --checkpoint 5": "has no checkpoint step-00000005",
+    # compare
+    "compare": "no cell is given to compare",
+    "compare ltsm": "did you mean 'lstm'?",
+    "compare lstm lstm": "lstm is given twice",
+    "compare lstm lstm:forget_bias=1.0": "are the same",
+    "compare lstm:foo=1": "there is no key 'model.foo'",
+    "compare lstm:reset_gate=before": "is for gru, not lstm",
+    "compare lstm:hidden_size=3": "has a width of its own",
+    "compare lstm:train.steps=3": "train.steps is the same for every cell",
+    "compare lstm --config nope": "no preset is called 'nope'",
+    "compare lstm --data nofile": "there is no file or folder",
+    "compare lstm --set train.stepz=1": "there is no key 'train.stepz'",
+    "compare lstm --set train.seed=4294967295": "no 5 seeds from 4294967295 on",
+    "compare lstm --out words.txt": "words.txt is a file",
+    "compare lstm --match nope": "'--match'",
+    "compare --paper nope": "no study is called 'nope'",
+    "compare lstm --paper karpathy2015": "has cells and terms of its own",
+    "compare --paper karpathy2015 --set train.stepz=1": "there is no key 'train.stepz'",
+    # inspect
+    "inspect nope": "there is no run nope",
+    "inspect run --out words.txt": "words.txt is a file",
+    "inspect run --probe nofile": "cannot read nofile",
+    "inspect run --probe words.txt": "has no tab",
+    "inspect run --gates=": "the text is empty",
+    "inspect run --checkpoint nope": "--checkpoint nope is no checkpoint",
+    # the others
+    "lecture --data nofile": "there is no file or folder",
+    "lecture --out words.txt": "words.txt is a file",
+    "lecture --language de": "'--language'",
+    "runs nofolder": "there is no folder nofolder",
+    "runs --plot nofolder/x.png": "there is no folder nofolder",
+    "bench ltsm": "did you mean 'lstm'?",
+    "bench lstm:foo=1": "there is no key 'model.foo'",
+    "bench lstm --shape 3": "3 is no shape",
+    "init nope": "no preset is called 'nope'",
+    "init hello --out words.txt": "words.txt exists",
+    "init hello --out nofolder/x": "cannot write nofolder/x",
+}
+
+# All of them in one process, in which nothing can import torch or numpy.
+SCRIPT = """
+import contextlib, io, json, sys
+sys.modules["torch"] = sys.modules["numpy"] = None
+from charlm.__main__ import run
+answers = {}
+for line in json.loads(sys.argv[1]):
+    talk = io.StringIO()
+    with contextlib.redirect_stderr(talk):
+        try:
+            code = run(line.split())
+        except ImportError as error:
+            code = str(error)
+    answers[line] = code, talk.getvalue()
+print(json.dumps(answers))
+"""
+
+Answers = dict[str, tuple[int | str, str]]
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> Answers:
+    """The exit code and the answer to every mistake, in a folder with a text and a run."""
+    folder = tmp_path_factory.mktemp("mistakes")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("CHARLM_CACHE", str(folder / "cache"))
+        (folder / "words.txt").write_text(words(1500), encoding="utf-8")
+        (folder / "bad.toml").write_text("[train]\nstepz = 3\n", encoding="utf-8")
+        late = "[[size]]\nmax_characters = 9\n[[size]]\nmodel = { hidden_size = 'wide' }\n"
+        (folder / "late.toml").write_text(late, encoding="utf-8")
+        assert run(["train", "words.txt", "--run", "run", "-q", *SMALL]) == 0
+        before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT, json.dumps(list(MISTAKES))],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            check=True,
+        )
+        assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    found: Answers = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("line", MISTAKES)
+def test_a_mistake_is_answered_without_torch_in_one_message(line: str, answers: Answers) -> None:
+    code, said = answers[line]
+    assert code == 2, said
+    assert MISTAKES[line] in said
+    assert said.startswith("error: ")
+    assert said.count("\nhelp: ") == 1
+    assert "Traceback" not in said

@@ -6,8 +6,8 @@ from contextvars import ContextVar
 from typing import TypeVar
 
 Item = TypeVar("Item")
-Show = Callable[[str, float], object]
-"""Receives the name of the task under way and the share of it that is done, from 0 to 1."""
+Show = Callable[[str, float | None], object]
+"""Receives the task under way, and the share of it that is done, from 0 to 1; None: unknown."""
 
 _show: ContextVar[Show] = ContextVar("show", default=lambda *_: None)
 
@@ -28,13 +28,23 @@ def within(task: str, start: float, stop: float, total: float) -> Iterator[None]
     `total`, whatever its own reports call it."""
     outer = _show.get()
     outer(task, start / total)
-    with shown_by(lambda _, share: outer(task, (start + share * (stop - start)) / total)):
+
+    def show_part(_: str, share: float | None) -> None:
+        if share is not None:
+            outer(task, (start + share * (stop - start)) / total)
+
+    with shown_by(show_part):
         yield
 
 
 def report(task: str, done: float, total: float) -> None:
     """Report that `done` of `total` units of a task are done."""
     _show.get()(task, done / total if total else 1.0)
+
+
+def count_files(number: int) -> None:
+    """Report how many files have been found, where nobody knows how many there are."""
+    _show.get()(f"{number:,} files found", None)
 
 
 def track(items: Iterable[Item], task: str, total: int) -> Iterator[Item]:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from charlm import progress
 from charlm.config.schema import DataConfig, ModelConfig
 from charlm.errors import DataError
 from charlm.evaluation.scoring import network, pieces_of, score_pieces, size_of
@@ -312,11 +313,11 @@ def test_processes_import_no_torch() -> None:
 
 def test_progress_is_told_in_bytes(tmp_path: Path) -> None:
     path = write(tmp_path, words(5000))
-    told: list[tuple[int, int]] = []
-    with building.watching(lambda done, total: told.append((done, total))):
+    told: list[tuple[str, float | None]] = []
+    with progress.shown_by(lambda task, share: told.append((task, share))):
         prepared(path)
-    assert told[0] == (5000, 5000)  # measured
-    assert told[1:] == [(5000, 10_000), (10_000, 10_000)]  # counted, encoded
+    shares = [share for task, share in told if task == "reading 0 MB"]
+    assert shares == [1.0, 0.5, 1.0]  # measured, counted, encoded
 
 
 def test_progress_of_measuring_is_told_in_bytes_of_the_files(

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from conftest import TINY, Command, charlm, words
 
-from charlm import outputs
+from charlm import outputs, progress
 from charlm.config import loading
 from charlm.config.schema import Config, DataConfig, to_toml
 from charlm.errors import DataError
-from charlm.text import building, corpus, sources, walking
+from charlm.text import corpus, sources, walking
 from charlm.text.walking import TextFiles
 
 SETTINGS = [word for setting in TINY for word in ("--set", setting)]
@@ -160,11 +160,12 @@ def test_more_files_than_the_limit_are_refused_before_one_is_opened(
 
 def test_files_are_counted_while_they_are_looked_for(tmp_path: Path) -> None:
     write(tmp_path, a_txt="some text", b_txt="more text", c_jpg=b"\0")
-    seen: list[int] = []
-    with building.watching(lambda *_: None, seen.append):
+    seen: list[str] = []
+    with progress.shown_by(lambda task, _: seen.append(task)):
         corpus.survey(DataConfig(path=str(tmp_path)))
-    assert seen[:3] == [1, 2, 3]
-    assert set(seen[3:]) == {3}
+    assert seen[:3] == [f"{number} files found" for number in (1, 2, 3)]
+    counted = [task for task in seen if task.endswith("files found")]
+    assert set(counted[3:]) == {"3 files found"}
 
 
 # ---- what charlm wrote --------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from charlm.reports import comparison as report
 from charlm.runs.finding import claim_path
 from charlm.terminal import comparison as terminal
 from charlm.terminal import console
-from charlm.terminal.reading import ReadingProgress
+from charlm.terminal.progress import TaskProgress
 from charlm.terminal.run import describe
 
 
@@ -40,7 +40,7 @@ def planned_comparison(given: CompareArguments, budget: int = 0) -> Plan:
     """Plan what was asked for. budget, Raises: see `plan`."""
     assert given.seeds is not None
     layers = loading.load(given.config, given.changes, given.flags)
-    with ReadingProgress():
+    with TaskProgress():
         return plan(
             layers,
             given.cells,

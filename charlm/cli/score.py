@@ -30,7 +30,7 @@ from charlm.evaluation.surprisal import Predictor, Reader, log_distributions
 from charlm.evaluation.tally import Score, in_bits
 from charlm.terminal import console
 from charlm.terminal import score as terminal
-from charlm.terminal.reading import ReadingProgress
+from charlm.terminal.progress import TaskProgress
 from charlm.text.vocabulary import Symbols, Vocabulary
 
 MOST_SHOWN = 1_000_000
@@ -89,7 +89,7 @@ def _scored(
                 read, loaded.vocabulary, pieces, window, data=data, each=each, advanced=tell
             )
         assert split is not None
-        with ReadingProgress():
+        with TaskProgress():
             encoded = corpus_of(loaded.checkpoint, "score the file itself")
         return score_split(read, encoded, SPLITS[split], window, each=each, advanced=tell)
 

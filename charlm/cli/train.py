@@ -22,7 +22,7 @@ from charlm.evaluation.surprisal import distributions
 from charlm.runs.directory import RunDirectory
 from charlm.terminal import console
 from charlm.terminal import run as terminal
-from charlm.terminal.reading import ReadingProgress
+from charlm.terminal.progress import TaskProgress
 from charlm.terminal.training import TrainingProgress
 from charlm.text.kinds import Kind, kind_of
 from charlm.training import request, setup, together
@@ -78,7 +78,7 @@ def _train(
     again = ranks.remembered_run()
     path, resume = (Path(again), True) if again else (path, resume)
     begin = _resume if resume else _begin
-    with ReadingProgress(quiet=quiet):
+    with TaskProgress(quiet=quiet):
         trainer, directory = begin(given, path, ranks, quiet=quiet)
     try:
         finished, signalled = _watch(trainer, directory, quiet=quiet)
@@ -97,7 +97,7 @@ def _train(
 def dry_run(given: TrainArguments, *, as_json: bool) -> None:
     """Show what a run would be, and write nothing."""
     console.show_log(quiet=as_json)
-    with ReadingProgress(quiet=as_json):
+    with TaskProgress(quiet=as_json):
         resolved = setup.resolve_run(given.layers, keep=False)
     _prepare(resolved.config, ALONE)
     estimated = estimate(resolved.config, resolved.corpus)

@@ -22,7 +22,8 @@ class TaskProgress:
         self._quiet = quiet
         self._bar: Any = None
         self._task, self._share = "", 0.0
-        self._began = self._last_line = 0.0
+        self._start = 0.0
+        self._began = self._last_line = time.monotonic()
         self._context: AbstractContextManager[None] = progress.shown_by(self._show)
 
     def __enter__(self) -> "TaskProgress":
@@ -38,10 +39,13 @@ class TaskProgress:
         self._context.__exit__(kind, error, where)
         self._close()
 
-    def _show(self, task: str, share: float) -> None:
+    def _show(self, task: str, share: float | None) -> None:
         if self._quiet:
             return
         now = time.monotonic()
+        if share is None:
+            self._count(task, now)
+            return
         if task != self._task or share < self._share:  # another task, or the same one anew
             self._close()
             self._task, self._began, self._last_line = task, now, now
@@ -55,6 +59,16 @@ class TaskProgress:
             self._last_line = now
             left = (now - self._began) * (1 - share) / max(share - self._start, 1e-9)
             print_status(f"{task}: {100 * share:.0f} % · {duration(left)} left")
+
+    def _count(self, status: str, now: float) -> None:
+        """Show a count that has no end yet."""
+        if not sys.stderr.isatty():
+            if now - self._last_line > SECONDS_BETWEEN_LINES:
+                self._last_line = now
+                print_status(status)
+        elif now - self._began > MOMENT:
+            self._bar = self._bar or bar(1.0, 0.0, "", bar_format="{desc}")
+            self._bar.set_description_str(status)
 
     def _show_bar(self, now: float) -> None:
         if self._bar is None:

@@ -14,7 +14,13 @@ from charlm.training.events import Evaluated, Event, Finished, Sampled, Stalled,
 SECONDS_BETWEEN_LINES = 10.0
 
 
-def bar(total: float, start: float, status: str) -> "tqdm[Any] | None":
+def bar(
+    total: float,
+    start: float,
+    status: str,
+    *,
+    bar_format: str = "{percentage:3.0f}% {bar:20} ",
+) -> "tqdm[Any] | None":
     """Make a bar on a terminal, followed by `status` in tqdm's terms; None elsewhere."""
     if not sys.stderr.isatty():
         return None
@@ -23,7 +29,7 @@ def bar(total: float, start: float, status: str) -> "tqdm[Any] | None":
         initial=start,
         dynamic_ncols=True,
         file=sys.stderr,
-        bar_format="{percentage:3.0f}% {bar:20} " + status,
+        bar_format=bar_format + status,
         leave=False,
     )
 

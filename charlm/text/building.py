@@ -1,12 +1,10 @@
 """A text -> its vocabulary, its splits, and its symbols in shards."""
 
-import contextlib
 import logging
 import shutil
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,37 +36,7 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 Advanced = Callable[[int, int], object]
-"""Is told how many bytes are done, and how many there are to do in all."""
-_watching: ContextVar[Advanced] = ContextVar("watching", default=lambda *_: None)
-
-
-Listed = Callable[[int], object]
-"""Is called with the number of files that were seen in folders."""
-_listing: ContextVar[Listed] = ContextVar("listing", default=lambda _: None)
-
-
-@contextlib.contextmanager
-def watching(advanced: Advanced, listed: Listed = lambda _: None) -> Iterator[None]:
-    """Report how far each text is that is read meanwhile, wherever from.
-
-    listed: called before `advanced`, while the files of folders are looked for.
-    """
-    before, also_before = _watching.set(advanced), _listing.set(listed)
-    try:
-        yield
-    finally:
-        _watching.reset(before)
-        _listing.reset(also_before)
-
-
-def file_watcher() -> Listed:
-    """Return the callback for files that are seen in folders."""
-    return _listing.get()
-
-
-def watcher() -> Advanced:
-    """Return what is told how far a text is, unless another is given."""
-    return _watching.get()
+"""Receives how many bytes are done, and how many there are to do in all."""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from charlm import progress
 from charlm.config.schema import DataConfig
 from charlm.errors import CheckpointError, DataError
 from charlm.files import (
@@ -35,7 +36,7 @@ from charlm.files import (
     writable,
 )
 from charlm.text import description, sources
-from charlm.text.building import Advanced, EarlierText, build, file_watcher, watcher
+from charlm.text.building import Advanced, EarlierText, build
 from charlm.text.compressed import suffix_inside
 from charlm.text.cutting import ANY_LINE_END
 from charlm.text.description import DESCRIBED
@@ -80,17 +81,21 @@ class Corpus:
         return "validation" if len(self.splits["validation"]) else "train"
 
 
-def survey(data: DataConfig, *, keep: bool = True, advanced: Advanced | None = None) -> TextStats:
+def _report(done: int, total: int) -> None:
+    """Report how far the reading of a text is."""
+    progress.report(f"reading {total / 1e6:,.0f} MB", done, total)
+
+
+def survey(data: DataConfig, *, keep: bool = True, advanced: Advanced = _report) -> TextStats:
     """Count and fingerprint the text of `data.path`.
 
-    keep: False leaves the cache as it is. advanced: is told how many bytes are done, of how many;
-        None: what `watching` is given.
+    keep: False leaves the cache as it is. advanced: receives how many bytes are done, of how many.
 
     Raises: DataError for a text that is missing or too short to learn from.
     """
-    found = sources.find(data, file_watcher())
+    found = sources.find(data, progress.count_files)
     files = found.files
-    digest, measured, reading = hashlib.sha256(), {}, Reading(files, advanced or watcher())
+    digest, measured, reading = hashlib.sha256(), {}, Reading(files, advanced)
     for file in files:
         measured[file] = measure(file, data, keep=keep, advanced=reading.read)
         digest.update(bytes.fromhex(measured[file].digest))
@@ -111,7 +116,7 @@ def prepare(
     text: TextStats,
     *,
     keep: bool = True,
-    advanced: Advanced | None = None,
+    advanced: Advanced = _report,
 ) -> Corpus:
     """Return the encoded corpus, from the cache where it holds it; of several processes at once,
     one encodes the text, and the others wait for it.
@@ -120,7 +125,6 @@ def prepare(
 
     Raises: DataError for a text that is no UTF-8, an empty split, a full or read-only disk.
     """
-    advanced = advanced or watcher()
     fingerprint = _fingerprint(data, text)
     folder = _folder(fingerprint)
     if keep:

@@ -14,6 +14,8 @@ CONFIG_MARK = "# charlm init"
 MARKED_WITHIN = 2048
 """Bytes from a file's start within which a mark stands."""
 
+A_RUN, A_COMPARISON = "a run of charlm", "a comparison of charlm"
+
 BARELY_BEGUN = {
     *(".lock", "checkpoints", "config.toml", "metrics.jsonl", "vocabulary.json"),
     *(".config.toml.writing", ".vocabulary.json.writing", ".metrics.jsonl.writing"),
@@ -38,11 +40,11 @@ def own_names(names: Set[str]) -> tuple[str, Set[str]]:
         *("config.toml", "metrics.jsonl")
     }
     if is_begun or (".lock" in names and names <= BARELY_BEGUN):
-        return "a run of charlm", names
+        return A_RUN, names
     if names >= CHECKPOINT:
         return "a checkpoint of charlm", names
     if "runs" in names and ("compare.json" in names or {".lock", "measured"} <= names):
-        return "a comparison of charlm", names & COMPARISON
+        return A_COMPARISON, names & COMPARISON
     return "", frozenset()
 
 

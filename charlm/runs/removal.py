@@ -12,12 +12,10 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 from charlm.errors import CharlmError, UsageError
 from charlm.files import size_of_tree
-from charlm.runs.directory import is_barely_begun
+from charlm.outputs import A_COMPARISON, A_RUN, own_names
 
 REMOVING = ".removing-"
 """How the names of folders begin that are being removed."""
-OF_A_COMPARISON = ("compare.json", "timing.json", "measured", "tune", "longer")
-"""Names of which a comparison has one at least, beside its `runs`."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +65,16 @@ class _RunningError(UsageError):
 
 def _never_saved(path: Path) -> bool:
     """Return True for a run without a checkpoint."""
-    begun = (path / ".lock").exists() or (path / "metrics.jsonl").exists()
-    return begun and is_barely_begun(path)
+    return _is_run(path) and not any(path.glob("checkpoints/step-*"))
+
+
+def _is_run(path: Path) -> bool:
+    kind, _ = own_names(_names(path))
+    return kind == A_RUN
+
+
+def _names(path: Path) -> set[str]:
+    return {entry.name for entry in path.iterdir()}
 
 
 def _runs_of(path: Path) -> Iterator[Path]:
@@ -79,10 +85,17 @@ def _runs_of(path: Path) -> Iterator[Path]:
         raise UsageError(f"there is no run {path}", "charlm runs lists them")
     if Path.cwd().resolve().is_relative_to(path.resolve()):
         raise UsageError(f"{path} holds the working directory", "go elsewhere first")
-    if (path / "checkpoints").is_dir() or _never_saved(path):
+    names = _names(path)
+    kind, own = own_names(names)
+    if kind == A_RUN:
         yield path
-    elif any((path / name).exists() for name in OF_A_COMPARISON):
-        yield from (run.parent for run in path.glob("*/*/checkpoints") if run.is_dir())
+    elif kind == A_COMPARISON and (others := names - own):
+        raise UsageError(
+            f"{path} holds more than a comparison: {', '.join(sorted(others)[:3])}",
+            "move that elsewhere first",
+        )
+    elif kind == A_COMPARISON:
+        yield from filter(_is_run, (run.parent for run in path.glob("*/*/checkpoints")))
     else:
         raise UsageError(f"{path} is not a run or comparison of charlm", "charlm runs lists them")
 

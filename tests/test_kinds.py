@@ -319,11 +319,13 @@ def test_the_unit_does_not_hide_a_list(folder: Path, command: Command, unit: str
 
 def test_a_dry_run_has_the_hint_and_its_json_the_command(folder: Path, command: Command) -> None:
     (folder / "names.txt").write_text(LISTS["full names"])
-    assert len(hints(command("train", "names.txt", "--dry-run").stderr)) == 1
-    report = json.loads(command("train", "names.txt", "--dry-run", "--json").stdout)
-    assert report["suggestion"] == "charlm train names --data names.txt"
+    assert len(hints(command("train", "names.txt", "--dry-run", *SETTINGS).stderr)) == 1
+    report = json.loads(command("train", "names.txt", "--dry-run", "--json", *SETTINGS).stdout)
+    assert report["suggestion"] == shlex.join(
+        ["charlm", "train", "names", "--data", "names.txt", *SETTINGS]
+    )
     (folder / "names.txt").write_text(words(900))
-    report = json.loads(command("train", "names.txt", "--dry-run", "--json").stdout)
+    report = json.loads(command("train", "names.txt", "--dry-run", "--json", *SETTINGS).stdout)
     assert report["suggestion"] == ""
 
 

@@ -15,7 +15,7 @@ import torch
 from conftest import charlm, tiny_plan
 from torch import Tensor
 
-from charlm.backends.choice import load_library
+from charlm.backends.choice import Compiling, load_library
 from charlm.backends.device import autocast, keep_freed_memory
 from charlm.backends.step import Computation, NativeComputation, TorchComputation
 from charlm.cells import CELLS
@@ -324,12 +324,36 @@ def test_unknown_symbols_are_refused_and_not_read(kernels: Kernels) -> None:
             engine.read(torch.tensor([symbol]))
 
 
-def test_dry_run_compiles_nothing(tmp_path: Path, text_file: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_a_view_compiles_nothing(
+    tmp_path: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CHARLM_CACHE", str(tmp_path / "empty"))
     planned = tiny_plan(text_file, "model.hidden_size=40")
-    trainer = Trainer(planned.config, planned.corpus, may_compile=False)
+    trainer = Trainer(planned.config, planned.corpus, compiling=Compiling.NEVER)
     assert trainer.environment()["backend"] == "torch"
     assert not (tmp_path / "empty" / "kernels").exists()
+
+
+def test_a_dry_run_measures_the_kernels_that_training_would_compile_and_keeps_none(
+    kernels: Kernels, tmp_path: Path, text_file: Path
+) -> None:
+    cache = tmp_path / "empty"
+    sizes = ("--set", "model.hidden_size=40", "--set", "train.threads=1")
+    command = (sys.executable, "-m", "charlm", "train", str(text_file), "--dry-run", "--json")
+    done = subprocess.run(
+        [*command, *sizes],
+        env={**os.environ, "CHARLM_CACHE": str(cache)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    report = json.loads(done.stdout)
+    assert report["backend"] == "native"
+    assert report["characters_per_second"] > 0
+    assert report["passes"] > 1
+    assert report["seconds"] > 0
+    assert report["peak_memory_bytes"] > 10_000_000
+    assert not cache.exists()
 
 
 # ---- without kernels ----------------------------------------------------------------------------

@@ -134,7 +134,7 @@ def test_one_line_names_what_was_fitted_and_the_run_holds_it(
     assert again.returncode == 0, again.stderr
     assert "fitted" not in again.stderr
     assert "not that of" not in again.stderr
-    assert "fitted to the text" in command("train", str(path), "--dry-run").stdout
+    assert "fitted to the text" in command("train", str(path), "--dry-run", *options).stdout
 
 
 def test_a_run_of_a_preset_on_a_short_text_resumes_without_a_warning(tmp_path: Path) -> None:

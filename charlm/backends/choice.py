@@ -3,6 +3,7 @@
 import ctypes
 import logging
 from dataclasses import dataclass
+from enum import Enum
 from functools import cache
 
 import torch
@@ -18,6 +19,15 @@ from charlm.native.interface import Kernels
 from charlm.native.verify import find_error
 
 log = logging.getLogger(__name__)
+
+
+class Compiling(Enum):
+    """Whether the kernels are compiled where they are not in the cache."""
+
+    KEPT = "and kept there"
+    UNKEPT = "for this process alone"
+    NEVER = "torch computes instead"
+
 
 SMALLEST = 32
 """Layers narrower than this are left to torch: nothing to gain, and nothing to wait for."""
@@ -53,11 +63,9 @@ def choose_backend(
     device: torch.device,
     precision: torch.dtype,
     *,
-    may_compile: bool = True,
+    compiling: Compiling = Compiling.KEPT,
 ) -> Backend:
     """Resolve `train.backend` for a model here.
-
-    may_compile: build the kernels if need be; else they are used only where they are built.
 
     Raises: UsageError where "native" is asked for and cannot be.
     """
@@ -66,11 +74,11 @@ def choose_backend(
         nvidia = device.type == "cuda" and torch.version.hip is None
         return Backend(None, records_graph=wanted == "auto" and nvidia)
     try:
-        kernels = _usable(device, precision, may_compile)
+        kernels = _usable(device, precision, compiling)
         if not kernels.supports(model.layers()):
             raise UnavailableError(f"the kernels have no cell {model.config.cell!r}")
     except UnavailableError as error:
-        if wanted == "native" and may_compile:
+        if wanted == "native" and compiling is not Compiling.NEVER:
             raise UsageError(f"train.backend = native: {error}", "use train.backend=auto") from None
         _warn_once(f"computing with torch: {error}")
         return Backend(None)
@@ -83,12 +91,12 @@ def _worthwhile(model: CharModel, device: torch.device) -> bool:
     return gated and device.type == "cpu" and model.config.hidden_size >= SMALLEST
 
 
-def _usable(device: torch.device, precision: torch.dtype, may_compile: bool) -> Kernels:
+def _usable(device: torch.device, precision: torch.dtype, compiling: Compiling) -> Kernels:
     if device.type != "cpu":
         raise UnavailableError(f"the kernels are for the CPU, not for {device}")
-    if not may_compile and not build.decided():
+    if compiling is Compiling.NEVER and not build.decided():
         raise UnavailableError("the kernels are not compiled yet; the first training will do it")
-    kernels = Kernels(load_library())
+    kernels = Kernels(load_library(keep=compiling is not Compiling.UNKEPT))
     if str(precision).removeprefix("torch.") not in kernels.types:
         raise UnavailableError(f"the kernels have no {precision} on this processor")
     return kernels
@@ -117,6 +125,6 @@ def computation_of(model: CharModel) -> Computation:
 
 
 @cache
-def load_library() -> ctypes.CDLL:
-    """Return the library, built if need be. Raises: UnavailableError."""
-    return build.library(find_error)
+def load_library(*, keep: bool = True) -> ctypes.CDLL:
+    """Return the library, built if need be. keep: see `build.library`. Raises: UnavailableError."""
+    return build.library(find_error, keep=keep)

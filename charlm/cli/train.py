@@ -116,7 +116,7 @@ def dry_run(given: TrainArguments, *, as_json: bool) -> None:
     terminal.describe(resolved.corpus, resolved.text)
     if kind:
         terminal.suggest(kind, command)
-    terminal.estimated(estimated)
+    terminal.estimated(estimated, resolved.config.train.patience)
 
 
 def _suggestion(given: TrainArguments, resolved: ResolvedRun) -> tuple[Kind | None, str]:

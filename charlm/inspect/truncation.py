@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from charlm.backends.choice import computation_of
+from charlm.backends.choice import Compiling, computation_of
 from charlm.config.schema import Config
 from charlm.errors import DataError
 from charlm.evaluation.adaptation import learning_copy
@@ -134,7 +134,7 @@ def _trained(config: Config, corpus: Corpus, length: int, steps: int) -> Trained
         }
     )
     own = Config(data=config.data, model=model, train=train)
-    learner = learner_of(own, corpus, may_compile=False)
+    learner = learner_of(own, corpus, compiling=Compiling.NEVER)
     began = time.perf_counter()
     for _ in track(range(steps), "training", steps):
         learner.take_step()

@@ -59,11 +59,12 @@ class _RefusedError(UnavailableError):
     """A reason that will be the same next time."""
 
 
-def library(accept: Callable[[ctypes.CDLL], str]) -> ctypes.CDLL:
+def library(accept: Callable[[ctypes.CDLL], str], *, keep: bool = True) -> ctypes.CDLL:
     """Return the library, from the cache or built now (10 to 30 seconds, announced in the log).
 
     accept: is given a fresh library and says where it computes wrongly; such a library, and a
-    source that does not compile, are remembered and not tried again.
+    source that does not compile, are remembered and not tried again. keep: False leaves the cache
+    as it is.
 
     Raises: UnavailableError: no compiler, a source that it cannot compile, a wrong result.
     """
@@ -73,8 +74,11 @@ def library(accept: Callable[[ctypes.CDLL], str]) -> ctypes.CDLL:
             return _opened(path)
         except UnavailableError:  # of another OpenMP: built anew
             with contextlib.suppress(OSError):
-                path.unlink()
+                if keep:
+                    path.unlink()
     _raise_what_was_refused(path)
+    if not keep:
+        return _built_for_now(accept)
     try:
         make_private(path.parent)
         _refuse_shared(path.parent)
@@ -126,6 +130,19 @@ def _build(path: Path, accept: Callable[[ctypes.CDLL], str]) -> None:
         with contextlib.suppress(OSError):
             replace(path.with_suffix(".refused"), str(error).encode())
         raise
+
+
+def _built_for_now(accept: Callable[[ctypes.CDLL], str]) -> ctypes.CDLL:
+    """Compile a library for this process alone. Raises: UnavailableError."""
+    log.info("compiling the kernels for this estimate: 10 to 30 seconds; none is kept")
+    try:
+        with tempfile.TemporaryDirectory(prefix="charlm-kernels-") as folder:
+            fresh = _opened(_compiled(Path(folder)))  # once opened, it outlives its file
+    except OSError as error:
+        raise UnavailableError(f"they cannot be compiled: {error.strerror}") from None
+    if wrong := accept(fresh):
+        raise UnavailableError(wrong)
+    return fresh
 
 
 def usable(path: Path) -> bool:

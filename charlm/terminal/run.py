@@ -70,14 +70,20 @@ def files_as_json(text: TextStats) -> dict[str, Any]:
 def introduce(config: Config, parameters: int, environment: dict[str, Any], path: Path) -> None:
     """Say what is about to be trained, on what, and where the run is kept."""
     model = config.model
-    on = f"{environment['device']} in {environment['precision']}"
-    if environment["device"] == "cpu":
-        threads = environment["threads"]
-        on = f"cpu, {threads} thread{'s' if threads > 1 else ''}, {environment['precision']}"
-        on += ", native kernels" if environment["backend"] == "native" else ", torch"
     sizes = f"{model.num_layers} x {model.hidden_size}"
-    print_status(f"model       {model.cell} {sizes}, {parameters:,} parameters; {on}")
+    print_status(
+        f"model       {model.cell} {sizes}, {parameters:,} parameters; {_computation(environment)}"
+    )
     print_status(f"run         {path}")
+
+
+def _computation(environment: dict[str, Any]) -> str:
+    """Name what computes a model, and how."""
+    if environment["device"] != "cpu":
+        return f"{environment['device']} in {environment['precision']}"
+    threads = environment["threads"]
+    on = f"cpu, {threads} thread{'s' if threads > 1 else ''}, {environment['precision']}"
+    return f"{on}, {'native kernels' if environment['backend'] == 'native' else 'torch'}"
 
 
 def suggested(kind: Kind, paths: Sequence[str], settings: Sequence[str]) -> str:
@@ -157,13 +163,16 @@ def settings_table(config: Config, origins: dict[str, str]) -> None:
     out.print(table)
 
 
-def estimated(estimate: dict[str, Any]) -> None:
-    """Say what a run would cost, and what to expect of that many passes."""
+def estimated(estimate: dict[str, Any], patience: int) -> None:
+    """Say what a run would cost, and what to expect of that many passes. patience: of the run."""
+    passes = estimate["passes"]
     print_result(
         f"{estimate['parameters']:,} parameters; {estimate['characters_per_second']:,.0f} "
-        f"characters/s here, so about {duration(estimate['seconds'])} of training for "
-        f"{estimate['passes']:.1f} passes over the text; "
-        f"{estimate['peak_memory_bytes'] / 1e6:,.0f} MB of memory"
+        f"characters/s on {_computation(estimate)}; {estimate['peak_memory_bytes'] / 1e6:,.0f} MB"
+    )
+    print_result(
+        f"{'at most ' if patience else ''}about {duration(estimate['seconds'])} of training, "
+        f"{passes:,.{0 if passes >= MANY_PASSES else 1}f} passes over the train split"
     )
     if estimate["passes"] > MANY_PASSES:
         print_result(

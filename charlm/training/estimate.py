@@ -5,6 +5,7 @@ import statistics
 import time
 from typing import Any
 
+from charlm.backends.choice import Compiling
 from charlm.backends.device import peak_memory
 from charlm.config.schema import Config
 from charlm.text.corpus import Corpus
@@ -14,13 +15,14 @@ TRIALS = 5
 
 
 def estimate(config: Config, corpus: Corpus) -> dict[str, Any]:
-    """Return size, speed and time of a run. Nothing is compiled or written for it.
+    """Return size, speed and time of a run, measured with what it would be computed by: kernels
+    that are not compiled yet are compiled for this, and not kept. Nothing is written.
 
     Units: seconds of training; passes over the train split; characters of it a second.
 
     Raises: as `Trainer`.
     """
-    trainer = Trainer(config, corpus, may_compile=False)
+    trainer = Trainer(config, corpus, compiling=Compiling.UNKEPT)
     took = []
     for _ in range(TRIALS):
         began = time.perf_counter()

@@ -9,7 +9,7 @@ import hashlib
 import torch
 from torch import Tensor
 
-from charlm.backends.choice import choose_backend
+from charlm.backends.choice import Compiling, choose_backend
 from charlm.backends.device import autocast, resolve_precision, to_device
 from charlm.backends.distributed import ALONE, Ranks
 from charlm.backends.gradients import MeanGradients
@@ -32,7 +32,7 @@ Tensors = dict[str, Tensor]
 class Learner:
     """Model, optimizer, lanes and the states that are carried from window to window.
 
-    symbols: the train split. end: see `CharModel`. may_compile: see `choose_backend`. teachers:
+    symbols: the train split. end: see `CharModel`. compiling: see `choose_backend`. teachers:
     what is learned beside the text, with `train.teacher_weight`. ranks: the processes that learn
     together; each takes its share of the lanes, and all call the same methods.
 
@@ -47,7 +47,7 @@ class Learner:
         vocabulary_size: int,
         *,
         end: int | None = None,
-        may_compile: bool = True,
+        compiling: Compiling = Compiling.KEPT,
         teachers: Teachers | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
@@ -68,7 +68,7 @@ class Learner:
         self.eval_model = copy.deepcopy(self.model) if averaged else self.model
         """The model that is evaluated, sampled and scored: the average, where there is one."""
         self.backend = choose_backend(
-            self.model, self.config, self.device, self.precision, may_compile=may_compile
+            self.model, self.config, self.device, self.precision, compiling=compiling
         )
         self._training = self.backend.training(self.model)
         self.evaluation = self.backend.evaluation(self.eval_model)
@@ -225,7 +225,11 @@ class Learner:
 
 
 def learner_of(
-    config: Config, corpus: Corpus, *, may_compile: bool = True, ranks: Ranks = ALONE
+    config: Config,
+    corpus: Corpus,
+    *,
+    compiling: Compiling = Compiling.KEPT,
+    ranks: Ranks = ALONE,
 ) -> Learner:
     """Return a learner at step 0 of a text's train split, with its teachers.
 
@@ -239,7 +243,7 @@ def learner_of(
         corpus.symbols[split.start : split.stop],
         len(corpus.vocabulary),
         end=corpus.vocabulary.end,
-        may_compile=may_compile,
+        compiling=compiling,
         teachers=runs,
         ranks=ranks,
     )

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from charlm import __version__
+from charlm.backends.choice import Compiling
 from charlm.backends.device import autocast, changes, peak_memory, versions
 from charlm.backends.distributed import ALONE, Ranks
 from charlm.config.schema import Config, to_toml
@@ -43,17 +44,22 @@ class Trainer:
 
     Iterate over `train(run)`; `stop()` ends it after the step under way, with a checkpoint.
 
-    may_compile: see `choose_backend`. ranks: the processes that train together; all iterate, and
+    compiling: see `choose_backend`. ranks: the processes that train together; all iterate, and
     come to the same events; only their leader writes.
 
     Raises: as `learner_of`.
     """
 
     def __init__(
-        self, config: Config, corpus: Corpus, *, may_compile: bool = True, ranks: Ranks = ALONE
+        self,
+        config: Config,
+        corpus: Corpus,
+        *,
+        compiling: Compiling = Compiling.KEPT,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.config, self.corpus, self.ranks = config, corpus, ranks
-        self.learner = learner_of(config, corpus, may_compile=may_compile, ranks=ranks)
+        self.learner = learner_of(config, corpus, compiling=compiling, ranks=ranks)
         self.characters_per_symbol = corpus.train.characters / len(corpus.train)
         self.progress = TrainingState()
         self._stop_asked = False

@@ -1,7 +1,5 @@
 """The entry point. Signals first, so that Ctrl-C while the rest is imported leaves no traceback."""
 
-import sys
-
 from charlm.cli import signals, streams
 
 
@@ -10,7 +8,7 @@ def main() -> None:
     streams.secure()
     code = run()
     streams.discard_unwritten()
-    sys.exit(code)
+    signals.leave(code)
 
 
 def run(arguments: list[str] | None = None) -> int:

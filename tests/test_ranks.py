@@ -45,6 +45,8 @@ VARIANTS = {
     "long": (*NATIVE, "train.steps=400", "train.checkpoint_every=20", "train.eval_every=100"),
 }
 STOPPED_AT = 7
+PROMPT = 5
+"""Seconds to end in while nothing is to be saved: half a second, but for a busy machine."""
 CLOSE = {"rtol": 1e-3, "atol": 2e-5}
 """Sums in another order differ in the last bits; Adam divides by the size of a gradient, so that
 after a dozen steps of 0.005 weights with hardly any differ by a few thousandths of a step."""
@@ -297,11 +299,14 @@ def workers_of(pid: int) -> list[int]:
     """The processes that a launcher has started, in the order of their ranks."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     names = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
-    return [child for child, name in names.items() if b"spawn_main" in name]
+    return [child for child, name in names.items() if b"charlm.cli import rank" in name]
 
 
-def disturbed(given: list[str], run: Path, number: int) -> tuple[int, str, str]:
-    """Send a signal to rank 1 once there is a checkpoint; return exit code and output."""
+def disturbed(
+    given: list[str], run: Path, number: int, *, launcher: bool = False
+) -> tuple[int, str, str]:
+    """Send a signal to rank 1, or to the launcher, once there is a checkpoint; return exit code and
+    output."""
     process = subprocess.Popen(
         [*given, "--processes", "2", "--json"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -309,9 +314,35 @@ def disturbed(given: list[str], run: Path, number: int) -> tuple[int, str, str]:
     until = time.monotonic() + 60
     while not list(run.glob("checkpoints/step-*")) and time.monotonic() < until:
         time.sleep(0.02)
-    os.kill(workers_of(process.pid)[1], number)
+    os.kill(process.pid if launcher else workers_of(process.pid)[1], number)
     out, said = process.communicate(timeout=90)
     return process.returncode, out, said
+
+
+def is_running(pid: int) -> bool:
+    """False, too, for one that has ended and for which nobody has waited yet."""
+    try:
+        return ") Z" not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+
+
+def ended_while_starting(given: list[str], number: int) -> tuple[int, str]:
+    """Signal a launcher once its processes import torch; return exit code and output, once they
+    have ended."""
+    process = subprocess.Popen(
+        [*given, "--processes", "2"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    until = time.monotonic() + 60
+    while len(ranks := workers_of(process.pid)) < 2 and time.monotonic() < until:
+        time.sleep(0.02)
+    time.sleep(0.5)
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=PROMPT)  # to the end of whoever might still print
+    while any(map(is_running, ranks)) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not any(map(is_running, ranks))
+    return process.returncode, out
 
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="finds processes in /proc")
@@ -327,6 +358,28 @@ def test_a_signal_to_one_process_ends_all_with_one_checkpoint(tmp_path: Path, te
     assert summary["stopped_by"] == "signal"
     assert RunDirectory(tmp_path / "run").find("latest").name.endswith(f"{summary['steps']}")
     assert rows_of(tmp_path / "run")[-1]["step"] == summary["steps"]
+
+
+@needs_proc
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_signal_while_processes_start_ends_all_at_once_without_a_word(
+    tmp_path: Path, text: Path, number: signal.Signals
+) -> None:
+    code, out = ended_while_starting(command(text, tmp_path / "run", TORCH), number)
+    assert (code, out) == (-number if number == signal.SIGKILL else 128 + number, "")
+    assert not (tmp_path / "run").exists()
+
+
+@needs_proc
+def test_a_lost_launcher_ends_all_processes_with_one_checkpoint(tmp_path: Path, text: Path) -> None:
+    changes = (*VARIANTS["long"], "train.steps=1000000")
+    given = command(text, tmp_path / "run", changes)
+    code, out, said = disturbed(given, tmp_path / "run", signal.SIGKILL, launcher=True)
+    assert code == -signal.SIGKILL
+    assert "error" not in said
+    assert (
+        RunDirectory(tmp_path / "run").find("latest").name.endswith(f"{json.loads(out)['steps']}")
+    )
 
 
 @needs_proc

@@ -6,6 +6,7 @@ import importlib.util
 import itertools
 import json
 import lzma
+import multiprocessing
 import os
 import random
 import shutil
@@ -306,6 +307,17 @@ def test_an_error_in_a_process_is_the_error_of_the_text(
     assert not list((cache_folder() / "corpora").iterdir())
 
 
+def test_a_process_that_is_lost_is_an_error_and_ends_the_others() -> None:
+    with workers.workers(workers.ENOUGH) as pool:
+        assert list(pool.map(int, "123")) == [1, 2, 3]
+        with pytest.raises(ValueError, match="invalid literal") as caught:
+            list(pool.map(int, "1x"))
+        assert "_answer" in caught.value.__notes__[0]  # where it was raised, for --debug
+        with pytest.raises(DataError, match="has ended before its time"):
+            list(pool.map(os._exit, [1]))
+    assert multiprocessing.active_children() == []
+
+
 def test_processes_import_no_torch() -> None:
     code = "import sys, charlm.text.building; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -462,14 +474,18 @@ def test_processes_end_with_the_one_that_started_them_and_the_next_goes_on(tmp_p
         "    corpus.prepare(data, corpus.survey(data), advanced=lambda *_: print(flush=True))\n"
     )
     script = write(tmp_path, code, "script.py")
-    begun = subprocess.Popen([sys.executable, script, path], stdout=subprocess.PIPE)
+    streams: dict[str, int] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    begun = subprocess.Popen([sys.executable, script, path], **streams)
     assert begun.stdout
+    assert begun.stderr
     begun.stdout.readline()  # a chunk is counted: the processes are there
     children = Path(f"/proc/{begun.pid}/task/{begun.pid}/children")
     processes = children.read_text().split() if children.exists() else []
     begun.send_signal(signal.SIGKILL)
     begun.wait()
+    assert begun.stderr.read() == b""  # of Python, of semaphores that were left
     begun.stdout.close()
+    begun.stderr.close()
     for _ in range(300):
         if not any(Path(f"/proc/{process}").exists() for process in processes):
             break

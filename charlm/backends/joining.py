@@ -18,15 +18,20 @@ NEEDED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """What torch's launcher tells every process, beside WORLD_SIZE."""
 
 
+def is_one_of_several() -> bool:
+    """Return True where `join` waits for others."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
 def join(timeout: timedelta = TIMEOUT) -> Ranks:
     """Join the processes that torch's launcher has started this one with; alone where it has not.
 
     Raises: UsageError where the launcher's variables are incomplete; LostError where the others do
         not come.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size < 2:
+    if not is_one_of_several():
         return ALONE
+    size = int(os.environ["WORLD_SIZE"])
     if missing := [name for name in NEEDED if name not in os.environ]:
         raise UsageError(
             f"WORLD_SIZE is {size}, but there is no {', '.join(missing)}",

@@ -2,43 +2,44 @@
 
 Several machines: `torchrun --nnodes ... --nproc-per-node N -m charlm -- train ...` on each of them.
 Without the `--`, torchrun takes `--run` for an abbreviation of an option of its own.
+
+The processes stand in sessions of their own, so that the terminal's Ctrl-C comes to the launcher
+alone. It passes every signal on as SIGTERM, which ends a Python that is not ready for signals yet
+without a word, and gives the exit code of the signal that it has had itself.
 """
 
+import contextlib
+import json
 import logging
-import multiprocessing
 import os
 import signal
 import socket
 import sys
-import tempfile
 import uuid
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
-from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerSpec
+from torch.distributed.elastic.agent.server.api import WorkerState as State
+from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.rendezvous.static_tcp_rendezvous import StaticTCPRendezvous
 
 from charlm.backends.lost import LostError
-from charlm.cli import signals, streams
-from charlm.cli import train as command
+from charlm.cli import rank, signals
 from charlm.cli.arguments import TrainArguments
 from charlm.cli.options import Debugging
-from charlm.cli.outcome import exit_code_of
 from charlm.errors import CharlmError
 
 RESTARTS = 3
 """Starts of all processes, at most, after the first one: each after one was lost."""
 SHUTDOWN = 5
 """Seconds for processes to end that are asked a second time, or are left behind by a lost one."""
-STOPPED = "CHARLM_STOPPED_BY"
-"""The variable that tells processes of the signal which their launcher has had before them."""
 TALKATIVE = (
     "torch.distributed.elastic.agent.server.api",
     "torch.distributed.elastic.multiprocessing.api",
-    "torch.multiprocessing.spawn",
 )
 """What of torch's launcher would print how it is built."""
 
@@ -53,65 +54,100 @@ def launch(processes: int, given: TrainArguments, path: Path | None, options: An
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // processes)))
     if sys.platform == "linux":  # the machine's name may lead to an address that is not its own
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    with tempfile.TemporaryDirectory(prefix="charlm-") as logs, signals.handled_by(_pass_on):
-        started = elastic_launch(_configuration(processes, logs), work)
-        try:
-            codes = started(given, path, options, Debugging.wanted)
-        except ChildFailedError:
-            if STOPPED in os.environ:
-                return 128 + int(os.environ[STOPPED])
-            raise CharlmError(
-                f"processes of this training were lost {RESTARTS + 1} times",
-                "see above why; then go on from the last checkpoint: the same with --resume",
-            ) from None
-    return int(max(codes.values()))
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # charlm says itself who is lost
+    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGQUIT"  # the others: `_Agent.stop`
+    os.environ[rank.COMMAND] = _for_ranks(given, path, options)
+    agent = _Agent(_processes(processes))
+    try:
+        with signals.handled_by(agent.stop):
+            failed = agent.run().is_failed()
+    except SignalException as error:
+        return 128 + int(error.sigval)
+    if failed:
+        raise CharlmError(
+            f"processes of this training were lost {RESTARTS + 1} times",
+            "see above why; then go on from the last checkpoint: the same with --resume",
+        )
+    return agent.code
 
 
-def _configuration(processes: int, logs: str) -> LaunchConfig:
+def _for_ranks(given: TrainArguments, path: Path | None, options: Any) -> str:
+    """Return the command for `rank.main`."""
+    return json.dumps({
+        "source": given.source, "changes": list(given.changes), "flags": dict(given.flags),
+        "run": None if path is None else str(path), "options": options,
+        "debug": Debugging.wanted, "launcher": os.getpid(), "path": sys.path,
+    })  # fmt: skip
+
+
+def _processes(count: int) -> WorkerSpec:
     """Return how torch is to start the processes of this one machine."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    return LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=processes,
-        run_id=uuid.uuid4().hex,
-        rdzv_backend="static",
-        rdzv_endpoint=f"127.0.0.1:{port}",
-        rdzv_configs={"rank": 0},
-        local_addr="127.0.0.1",
+    return WorkerSpec(
+        role="rank",
+        local_world_size=count,
+        entrypoint=sys.executable,
+        args=("-P", "-c", rank.START),
+        rdzv_handler=StaticTCPRendezvous("127.0.0.1", port, 0, 1, uuid.uuid4().hex, timeout=60),
         max_restarts=RESTARTS,
-        signals_to_handle="SIGQUIT",  # the others: `_pass_on`
-        shutdown_timeout=SHUTDOWN,
-        logs_specs=DefaultLogsSpecs(log_dir=logs),
     )
 
 
-def _pass_on(number: int, frame: FrameType | None) -> None:
-    """Pass a signal on, and wait for the processes to end after their step; a second Ctrl-C does
-    not wait. (torch's own handler would wait for processes that wait for it.)"""
-    if STOPPED in os.environ and number == signal.SIGINT:
-        raise KeyboardInterrupt
-    os.environ.setdefault(STOPPED, str(number))
-    for process in multiprocessing.active_children():
-        if process.pid is not None:
-            os.kill(process.pid, number)
+class _Agent(LocalElasticAgent):
+    """torch's elastic agent: it starts all processes anew where one is lost.
+
+    It does not where one ends with an error, or where a signal has come. code: the exit code then.
+    """
+
+    def __init__(self, processes: WorkerSpec) -> None:
+        super().__init__(processes, DefaultLogsSpecs(os.devnull), shutdown_timeout=SHUTDOWN)
+        self.code = 0
+        self._signals: list[int] = []
+        self._asked: set[int] = set()
+
+    def stop(self, number: int, frame: FrameType | None) -> None:
+        """Have all processes end after their step; a second Ctrl-C does not wait for it."""
+        self._signals.append(number)
+        signals.hasten(number)
+        if len(self._signals) > 1 and number == signal.SIGINT:
+            raise KeyboardInterrupt
+
+    def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
+        if self._signals and self._pcontext is not None:
+            for pid in {*self._pcontext.pids().values()} - self._asked:
+                self._asked.add(pid)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
+        result: RunResult = super()._monitor_workers(worker_group)
+        if not result.is_failed():
+            return result
+        codes = [failure.exitcode for failure in result.failures.values()]
+        if self._signals:
+            self.code = 128 + self._signals[0]
+        elif not (code := _code_of_all(codes)):
+            return result
+        else:
+            self.code = code
+        ends = {worker.global_rank: None for worker in worker_group.workers}
+        return RunResult(State.SUCCEEDED, return_values=ends)
+
+    def _shutdown(
+        self, death_sig: signal.Signals = signal.SIGTERM, timeout: int = SHUTDOWN
+    ) -> None:
+        if len(self._signals) > 1 and self._signals[-1] == signal.SIGINT:
+            death_sig = signal.SIGKILL
+        super()._shutdown(death_sig, timeout)
 
 
-def work(given: TrainArguments, path: Path | None, options: Any, debug: bool) -> int:
-    """Train as one of the processes; return the exit code. What should be tried again ends the
-    process, which the launcher takes for a failure; one that returns waits for the others."""
-    launcher, Debugging.wanted = os.getppid(), debug
-    signals.exit_on_signals()
-    streams.secure()
-    if STOPPED in os.environ:
-        return 128 + int(os.environ[STOPPED])
-    ended: list[int] = []
-    code = exit_code_of(lambda: ended.append(command.train(given, path, **options)))
-    streams.discard_unwritten()
-    for number in signals.heeded():
-        signal.signal(number, signal.SIG_DFL)
-    if not ended or ended[0] == LostError.exit_code or os.getppid() != launcher:
-        sys.exit(code or 1)
-    return code or ended[0]
+def _code_of_all(codes: list[int]) -> int:
+    """Return the exit code of processes that have ended by themselves; 0 where one was lost.
+
+    codes: of those that failed, and of those that torch's agent has ended then, by SIGTERM.
+    """
+    errors = [code for code in codes if 0 < code < 128 and code != LostError.exit_code]
+    lost = [code for code in codes if code == LostError.exit_code or code < 0]
+    if errors:
+        return max(errors)
+    return 0 if {*lost} - {-signal.SIGTERM} else max(128 + signal.SIGTERM, *codes)

@@ -1,13 +1,18 @@
 """Ctrl-C, SIGTERM and a closed terminal: what is under way is finished and saved."""
 
+import contextlib
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
+from typing import NoReturn
 
 STOPPING = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if os.name == "posix" else [])]
 """Signals that end a command: from the keyboard, from the system, from a terminal that closes."""
+_exiting: list[int] = []
+"""The signal that this process is exiting for, once there is one."""
 
 
 @contextmanager
@@ -33,8 +38,29 @@ def stopping_on_signals(stop: Callable[[], None], *, insistent: bool = True) -> 
 
 def exit_on_signals() -> None:
     """Have signals end this process while nothing needs saving yet, without a traceback."""
+    _exiting.clear()
     for number in heeded():
         signal.signal(number, _exit)
+
+
+def leave(code: int) -> NoReturn:
+    """Exit with a code; after a signal at once, as Python's own end takes a second with torch."""
+    if _exiting:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def hasten(number: int) -> None:
+    """Have `leave` exit at once, for a signal."""
+    _exiting.append(number)
+
+
+def left_to_the_system() -> AbstractContextManager[None]:
+    """Have signals end this process at once inside, where it waits in a library, which runs no
+    handler of Python's before the wait is over."""
+    return handled_by(signal.SIG_DFL)
 
 
 def heeded() -> list[int]:
@@ -44,7 +70,13 @@ def heeded() -> list[int]:
 
 def _exit(number: int, frame: FrameType | None) -> None:
     """Exit, removing temporary files on the way; at once where a module is being imported, because
-    an exception there may be taken for a module that cannot be."""
+    an exception there may be taken for a module that cannot be. While it exits, a second Ctrl-C
+    does not wait, and other signals change nothing."""
+    if _exiting and number != signal.SIGINT:
+        return
+    if _exiting:
+        os._exit(128 + number)
+    hasten(number)
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             os._exit(128 + number)
@@ -53,7 +85,7 @@ def _exit(number: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
-def handled_by(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+def handled_by(handle: Callable[[int, FrameType | None], None] | signal.Handlers) -> Iterator[None]:
     """Have signals of `STOPPING` handled inside."""
     before = {number: signal.signal(number, handle) for number in heeded()}
     try:

@@ -11,11 +11,10 @@ import numpy as np
 from charlm.backends import joining
 from charlm.backends.device import prepare_process
 from charlm.backends.distributed import ALONE, Ranks
-from charlm.cli import outcome
+from charlm.cli import outcome, signals
 from charlm.cli.arguments import TrainArguments
 from charlm.cli.options import Debugging
 from charlm.cli.outcome import unforeseen
-from charlm.cli.signals import stopping_on_signals
 from charlm.config.schema import Config
 from charlm.errors import CharlmError
 from charlm.evaluation.surprisal import distributions
@@ -40,7 +39,8 @@ def train(
 ) -> int:
     """Begin a run or resume one, and train it, together with the processes that torch's launcher
     has started beside this one, if it has; return the exit code."""
-    ranks = joining.join()
+    with signals.left_to_the_system() if joining.is_one_of_several() else contextlib.nullcontext():
+        ranks = joining.join()
     if ranks.size > 1:
         given.refuse_stdin()
     quiet = quiet or not ranks.leads
@@ -180,7 +180,7 @@ def _watch(trainer: Trainer, directory: RunDirectory, *, quiet: bool) -> tuple[F
     """Run the loop; a first signal ends it after the step under way."""
     start = trainer.progress.step
     with (
-        stopping_on_signals(trainer.stop, insistent=trainer.ranks.size == 1) as received,
+        signals.stopping_on_signals(trainer.stop, insistent=trainer.ranks.size == 1) as received,
         TrainingProgress(trainer.config.train, start=start, quiet=quiet) as progress,
     ):
         for event in trainer.train(directory):

@@ -23,7 +23,7 @@ from charlm.config import loading
 from charlm.errors import UsageError
 from charlm.evaluation.adaptation import AdaptiveReader, adaptive_reader
 from charlm.evaluation.ngram import ngram_of
-from charlm.evaluation.scoring import score_text
+from charlm.evaluation.scoring import score_text, with_text
 from charlm.evaluation.tally import Score
 from charlm.inspect.excerpt import characters
 from charlm.inspect.gates import gates_of, known_symbols
@@ -223,13 +223,21 @@ class Loaded:
         return ShownScore(found.score, found.symbols, found.surprisals, self.vocabulary)
 
 
-def load(run: PathLike | None = None, *, which: str = "best", device: str = "cpu") -> Loaded:
+def load(
+    run: PathLike | None = None,
+    *,
+    which: str = "best",
+    device: str = "cpu",
+    data: PathLike | Sequence[PathLike] | None = None,
+) -> Loaded:
     """Load the model of a run directory, of a checkpoint in one, or of the latest run in `runs/`.
 
     which: "best", "latest" or a step's number. device: "cpu", "cuda", "cuda:N", "mps" or "auto"; on
-        CUDA, cuDNN's TF32 is switched off in this process, so that float32 is float32.
+        CUDA, cuDNN's TF32 is switched off in this process, so that float32 is float32. data: where
+        the run's text is, if it was moved, or if the run was made elsewhere.
 
-    Raises: UsageError (no such run or device), CheckpointError (damaged, foreign).
+    Raises: UsageError (no such run or device), CheckpointError (damaged, foreign), DataError
+        (`data` is another text).
     """
     on = resolve_device(device)
     saved = checkpoint.read(find_checkpoint(Path(run) if run is not None else None, which))
@@ -237,6 +245,8 @@ def load(run: PathLike | None = None, *, which: str = "best", device: str = "cpu
         saved.config.model, len(saved.vocabulary), saved.weights, saved.vocabulary.end
     )
     exact_float32(on)
+    if data is not None:
+        saved = with_text(saved, _paths(data))
     return Loaded(saved, model.to(on), saved.vocabulary)
 
 
@@ -259,8 +269,8 @@ def train(
     """
     flags: dict[str, Any] = {}
     if data is not None:
-        single = isinstance(data, str | os.PathLike)
-        flags["data.path"] = os.fspath(data) if single else [os.fspath(path) for path in data]  # type: ignore[arg-type, union-attr]
+        paths = _paths(data)
+        flags["data.path"] = paths[0] if len(paths) == 1 else paths
     layers = request.choose_layers(os.fspath(config) if config is not None else None, set, flags)
     resolved = setup.resolve_run(layers)
     exact_float32(resolve_device(resolved.config.train.device))
@@ -273,3 +283,8 @@ def train(
         finally:
             begun.unlock()
     raise AssertionError("training ends with Finished")
+
+
+def _paths(data: PathLike | Sequence[PathLike]) -> list[str]:
+    """List files or folders as strings."""
+    return [os.fspath(path) for path in ([data] if isinstance(data, str | os.PathLike) else data)]

@@ -67,7 +67,7 @@ class Mixed:
         at first, with a warning, where that cannot be had."""
         mixture = self.mixture()
         try:
-            encoded = corpus_of(self.checkpoint, "")
+            encoded = corpus_of(self.checkpoint)
             split = encoded.splits["validation"]
             if not len(split):
                 raise DataError("the validation split is empty", "")
@@ -102,5 +102,5 @@ def adapted(models: Sequence[CharModel], of: Checkpoint, text: Symbols) -> list[
 
 def train_split(of: Checkpoint) -> Symbols:
     """Read a run's train split anew. Raises: DataError where its text has changed."""
-    encoded = corpus_of(of, "adapt a run whose text is as it was")
+    encoded = corpus_of(of)
     return np.asarray(encoded.symbols[encoded.train.start : encoded.train.stop])

@@ -4,7 +4,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -49,10 +49,23 @@ def kernels_folder(pytestconfig: pytest.Config) -> Path:
 
 
 def new_cache(tmp_path_factory: pytest.TempPathFactory, kernels_folder: Path) -> str:
-    """An empty cache but for the kernels."""
+    """An empty cache but for the kernels, and for the names of texts that any test has given: a run
+    that a fixture has made under one cache is the user's own under another."""
     cache = tmp_path_factory.mktemp("cache")
-    (cache / "kernels").symlink_to(kernels_folder)
+    named = kernels_folder.parent / "named"
+    named.mkdir(mode=0o700, exist_ok=True)
+    for folder in (kernels_folder, named):
+        (cache / folder.name).symlink_to(folder)
     return str(cache)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_fixtures(
+    tmp_path_factory: pytest.TempPathFactory, kernels_folder: Path
+) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHARLM_CACHE", new_cache(tmp_path_factory, kernels_folder))
+        yield
 
 
 @pytest.fixture(autouse=True)

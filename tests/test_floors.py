@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "charlm"
 FLOORS: list[set[str]] = [
     {"errors"},
     {"files", "memory", "outputs", "progress"},
+    {"consent"},
     {"cells"},
     {"config"},
     {"text", "native"},

@@ -16,6 +16,7 @@ from charlm.cli.options import (
     Out,
     Quiet,
     Run,
+    RunsText,
     Seeds,
     Threads,
     Which,
@@ -110,6 +111,7 @@ def inspect(
     out: Annotated[
         Path | None, typer.Option(help="The directory.", show_default="inspect/ in the run")
     ] = None,
+    data: RunsText = None,
     which: Which = "best",
     as_json: Json = False,
     device: Device = None,
@@ -122,7 +124,9 @@ def inspect(
     from charlm.terminal import console
 
     console.show_log(quiet=True)
-    views = InspectArguments(gates, probe, units, gradients, context, errors, memorization, bptt)
+    views = InspectArguments(
+        gates, probe, units, gradients, context, errors, memorization, bptt, data or []
+    )
     checkpoint = checks.inspect(run, which, views, out)
     from charlm.cli import inspect as command  # only now: it imports torch
 

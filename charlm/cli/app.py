@@ -24,6 +24,7 @@ from charlm.cli.options import (
     Processes,
     Quiet,
     Run,
+    RunsText,
     Seed,
     TeacherRuns,
     Threads,
@@ -148,6 +149,7 @@ def sample(
     clamps: Clamps = None,
     check_copies: CheckCopies = False,
     novel: Novel = False,
+    data: RunsText = None,
     which: Which = "best",
     precision: Precision = "auto",
     as_json: Json = False,
@@ -163,13 +165,22 @@ def sample(
     given = {"length": length, "temperature": temperature, "top_k": top_k, "top_p": top_p}
     options = {key: value for key, value in given.items() if value is not None}
     checkpoint = checks.sample(
-        run, which, options, others=others or [], clamps=clamps or [], novel=novel
+        run,
+        which,
+        options,
+        others=others or [],
+        clamps=clamps or [],
+        novel=novel,
+        data=data or [],
     )
     from charlm import api  # only now: it imports torch
     from charlm.cli import sample as command
+    from charlm.terminal.progress import TaskProgress
 
+    with TaskProgress():
+        loaded = api.load(checkpoint, device=device or "cpu", data=data or None)
     command.sample(
-        api.load(checkpoint, device=device or "cpu"),
+        loaded,
         prompt,
         {**options, "num": num, "stop": stop, "threads": threads or 1, "precision": precision},
         seed=seed,
@@ -188,6 +199,7 @@ def score(
         Literal["val", "validation", "test", "train"] | None,
         typer.Option(help="A split of the run's own data instead of a FILE."),
     ] = None,
+    data: RunsText = None,
     window: Annotated[
         int,
         typer.Option(
@@ -223,7 +235,9 @@ def score(
     from charlm.terminal import console
 
     console.show_log(quiet=True)
-    given = ScoreArguments(file, split, encoding, window, others or [], adapt, per_character, html)
+    given = ScoreArguments(
+        file, split, data or [], encoding, window, others or [], adapt, per_character, html
+    )
     checkpoint, given, reading = checks.score(run, which, given)
     from charlm.cli import score as command  # only now: it imports torch
 

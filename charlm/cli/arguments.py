@@ -94,10 +94,12 @@ class CompareArguments:
 
 @dataclass(frozen=True)
 class ScoreArguments:
-    """The text that `charlm score` reads, how, and what it writes."""
+    """The text that `charlm score` reads, how, and what it writes. data: where the run's text is,
+    if it was moved."""
 
     file: str | None
     split: str | None
+    data: Sequence[str]
     encoding: str | None
     window: int
     others: Sequence[str]
@@ -108,7 +110,8 @@ class ScoreArguments:
 
 @dataclass(frozen=True)
 class InspectArguments:
-    """The views that `charlm inspect` shows. gates: of a text, None for none; probe: of a file."""
+    """The views that `charlm inspect` shows. gates: of a text, None for none; probe: of a file.
+    data: where the run's text is, if it was moved."""
 
     gates: str | None
     probe: Path | None
@@ -118,6 +121,7 @@ class InspectArguments:
     errors: bool
     memorization: bool
     bptt: bool
+    data: Sequence[str]
 
     def words(self) -> list[str]:
         """Return the options, as on the command line."""

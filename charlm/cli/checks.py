@@ -74,10 +74,13 @@ def sample(
     others: Sequence[str],
     clamps: Sequence[str],
     novel: bool,
+    data: Sequence[str],
 ) -> Path:
     """Check `charlm sample`; return the folder of the checkpoint.
 
-    options: of [sample]. Raises: UsageError, CheckpointError.
+    options: of [sample]. data: where the run's text is, if it was moved.
+
+    Raises: UsageError, DataError, CheckpointError.
     """
     if clamps and others:
         raise UsageError("--clamp and --with go one at a time", "leave one of them out")
@@ -90,6 +93,7 @@ def sample(
             "--novel is for a model of records, and this one was trained on a running text",
             "train with --set data.records=lines, or look for copies with --check-copies",
         )
+    _refuse_missing(config.data, data)
     _refuse_partners(folder, others)
     return folder
 
@@ -115,7 +119,9 @@ def score(
     if html and file and html.exists() and Path(file).exists() and html.samefile(file):
         raise UsageError(f"{html} is the text that is scored", "name another page")
     folder = find_checkpoint(run, which)
-    data = _with_encoding(read_state(folder)[1].data, file, given.encoding)
+    own = read_state(folder)[1].data
+    _refuse_missing(own, given.data)
+    data = _with_encoding(own, file, given.encoding)
     if file is not None and file != "-":
         refuse_unreadable(Path(file))
     _refuse_partners(folder, given.others)
@@ -201,7 +207,7 @@ def inspect(run: Path | None, which: str, views: InspectArguments, out: Path | N
     if views.probe is not None:
         read_labelled(views.probe)
     folder = find_checkpoint(run, which)
-    read_state(folder)
+    _refuse_missing(read_state(folder)[1].data, views.data)
     return folder
 
 
@@ -215,6 +221,12 @@ def lecture(data: str, out: Path) -> None:
 def bench(names: Sequence[str], shapes: Sequence[str]) -> None:
     """Check `charlm bench`. Raises: UsageError, ConfigError."""
     measured.read_models(names, shapes)
+
+
+def _refuse_missing(own: DataConfig, data: Sequence[str]) -> None:
+    """Check that a run's text is where the user says, if anywhere. Raises: DataError."""
+    if data:
+        sources.refuse_missing(own.model_copy(update={"path": list(data)}))
 
 
 def _refuse_partners(folder: Path, others: Sequence[str]) -> None:

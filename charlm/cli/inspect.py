@@ -39,7 +39,8 @@ def inspect(
         wanted = replace(wanted, gates=read_text("the text"))
     if wanted.gates is not None:
         refuse_length(wanted.gates)  # before anything is loaded
-    loaded = api.load(checkpoint, device=device)
+    with TaskProgress():
+        loaded = api.load(checkpoint, device=device, data=wanted.data or None)
     folder = loaded.checkpoint.folder
     home = folder.parent.parent if folder.parent.name == "checkpoints" else folder
     target = out or home / "inspect"
@@ -87,6 +88,7 @@ def _views(
 
 
 def _command(run: str, key: str, wanted: InspectArguments) -> str:
+    """Return the command line that makes a page again."""
     words = ["charlm", "inspect", run]
     if key == "gates" and wanted.gates is not None:
         words += ["--gates", wanted.gates]
@@ -94,4 +96,6 @@ def _command(run: str, key: str, wanted: InspectArguments) -> str:
         words += ["--probe", str(wanted.probe)]
     elif key != "overview":
         words.append(f"--{key}")
+    for path in wanted.data:
+        words += ["--data", path]
     return shlex.join(words)

@@ -33,6 +33,14 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Data = Annotated[
     list[str] | None, typer.Option(help="A file or folder of text; - is stdin. Repeatable.")
 ]
+RunsText = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data",
+        metavar="PATH",
+        help="Where the run's text is, if it was moved or the run was made elsewhere. Repeatable.",
+    ),
+]
 Init = Annotated[
     str | None, typer.Option(metavar="RUN", help="Start from the weights of another run.")
 ]

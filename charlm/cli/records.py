@@ -1,9 +1,11 @@
 """Records as `charlm sample` writes them: told apart from those of the training text."""
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 
 import numpy as np
 
+from charlm import consent
 from charlm.api import Loaded
 from charlm.errors import CharlmError, DataError
 from charlm.inspect.excerpt import own_text
@@ -24,7 +26,8 @@ def known(loaded: Loaded, *, needed: bool) -> KnownRecords | None:
     if loaded.vocabulary.end is None:
         return None
     try:
-        corpus = own_text(loaded.checkpoint)
+        with nullcontext() if needed else consent.asking(consent.refuse):
+            corpus = own_text(loaded.checkpoint)
     except DataError as error:
         if needed:
             raise

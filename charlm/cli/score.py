@@ -53,7 +53,8 @@ def score(
     """
     if threads:
         torch.set_num_threads(threads)
-    loaded = api.load(checkpoint, device=device)
+    with TaskProgress():
+        loaded = api.load(checkpoint, device=device, data=given.data or None)
     vocabulary = loaded.vocabulary
     reading = _reading(loaded, given.others, adapt=given.adapt)
     read, page = reading.read, None
@@ -90,7 +91,7 @@ def _scored(
             )
         assert split is not None
         with TaskProgress():
-            encoded = corpus_of(loaded.checkpoint, "score the file itself")
+            encoded = corpus_of(loaded.checkpoint)
         return score_split(read, encoded, SPLITS[split], window, each=each, advanced=tell)
 
 

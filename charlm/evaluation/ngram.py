@@ -30,7 +30,7 @@ def ngram_of(saved: Checkpoint) -> NGram:
             return ngram_file.read(run, fingerprint, len(saved.vocabulary))
         except CheckpointError as error:
             log.warning(f"{error.what}; it is counted again")
-    encoded = corpus_of(saved, "use the n-gram model with a run whose text is as it was")
+    encoded = corpus_of(saved)
     stop = encoded.train.stop
     start = max(encoded.train.start, stop - MOST_SYMBOLS)
     log.info("counting the n-grams of the train split")

@@ -4,8 +4,8 @@ not grow with the text."""
 import math
 import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from charlm import consent
 from charlm.backends.choice import computation_of
 from charlm.config.schema import DataConfig
-from charlm.errors import DataError
+from charlm.errors import CheckpointError, DataError
 from charlm.evaluation.surprisal import WARM_UP, Reader, surprisals
 from charlm.evaluation.tally import Score, Tally, opening_size
 from charlm.models.recurrent import CharModel, no_prediction
+from charlm.runs import named
 from charlm.runs.checkpoint import Checkpoint
-from charlm.text import compressed, corpus
+from charlm.text import compressed, sources
 from charlm.text.compressed import BLOCK, cannot_read
 from charlm.text.corpus import Corpus
 from charlm.text.decoding import texts
@@ -160,15 +162,48 @@ def score_split(
     return _finite(tally.score())
 
 
-def corpus_of(saved: Checkpoint, advice: str) -> Corpus:
-    """Return a run's own data, read anew from where the run found it.
+def corpus_of(saved: Checkpoint) -> Corpus:
+    """Return a run's own data, read anew from where the run found it, or where the user has.
 
-    Raises: DataError where the text has changed.
+    Raises: DataError where the text has changed, or may not be opened; CheckpointError where the
+        run's vocabulary is not that of its text.
     """
-    data = saved.config.data
-    encoded = corpus.prepare(data, corpus.survey(data))
+    if saved.text is not None:
+        return saved.text
+    encoded = named.open_text(saved.config.data, saved.state["corpus"])
     if encoded.fingerprint != saved.state["corpus"]:
-        raise DataError("the run's text has changed since it was trained", advice)
+        raise DataError(
+            "the run's text has changed since it was trained",
+            "name the text that it was trained on: --data PATH",
+        )
+    return _fitting(encoded, saved)
+
+
+def with_text(saved: Checkpoint, paths: Sequence[str]) -> Checkpoint:
+    """Return a checkpoint with its text, which the user names: it may have been moved.
+
+    Raises: DataError where it is another text; as `corpus.prepare`.
+    """
+    absolute = [sources.absolute(path) for path in paths]
+    consent.remember(absolute)
+    data = saved.config.data.model_copy(update={"path": absolute})
+    encoded = named.open_text(data)
+    if encoded.fingerprint != saved.state["corpus"]:
+        raise DataError(
+            f"{', '.join(paths)} is not the text that this run was trained on, or it has changed",
+            f"the run's configuration names {saved.config.data.path}; --data PATH takes the same "
+            "text from another place",
+        )
+    return replace(saved, text=_fitting(encoded, saved))
+
+
+def _fitting(encoded: Corpus, saved: Checkpoint) -> Corpus:
+    """Return a run's text. Raises: CheckpointError where the run has another vocabulary."""
+    if encoded.vocabulary != saved.vocabulary:
+        raise CheckpointError(
+            f"the vocabulary of {saved.folder} is not that of its text",
+            "use the run that charlm wrote",
+        )
     return encoded
 
 

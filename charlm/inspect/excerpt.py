@@ -49,7 +49,7 @@ def characters(vocabulary: Vocabulary, symbols: Symbols) -> list[str]:
 
 def own_text(checkpoint: Checkpoint) -> Corpus:
     """Read a run's text anew. Raises: DataError where it is not there or has changed."""
-    return corpus_of(checkpoint, "look into a run whose text is as it was")
+    return corpus_of(checkpoint)
 
 
 def validation(corpus: Corpus, least: int) -> Excerpt:

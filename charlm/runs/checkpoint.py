@@ -33,6 +33,7 @@ from charlm.runs.manifest import (
     verified,
 )
 from charlm.runs.state import UNFINISHED, read_state
+from charlm.text.corpus import Corpus
 from charlm.text.vocabulary import Vocabulary
 
 
@@ -47,6 +48,8 @@ class Checkpoint:
     state: dict[str, Any]
     weights: dict[str, Tensor]
     """Of the model that is sampled and scored (averaged, where the run averages)."""
+    text: Corpus | None = None
+    """The run's text, where the user has named it: it may have been moved."""
 
     def training(self) -> dict[str, Tensor]:
         """Read the tensors that only continuing needs: weights, optimizer, carried states."""

@@ -57,7 +57,19 @@ def one_line(message: str) -> str:
     """Make a message visible as one line of bearable length: a name in it may hold anything."""
     if len(message) > LONGEST_MESSAGE:
         message = f"{message[:LONGEST_MESSAGE]}... ({len(message):,} characters)"
+    return _on_one_line(message)
+
+
+def _on_one_line(message: str) -> str:
     return visible(message).replace("\n", "\u240a")
+
+
+def print_question(about: str, names: Sequence[str], question: str) -> None:
+    """Print a question on names, each in full on a line of its own."""
+    print_status(about)
+    for name in names:
+        talk.print(Text(f"  {_on_one_line(name)}"))
+    talk.print(Text(question), end="")
 
 
 def print_json(value: Any) -> None:

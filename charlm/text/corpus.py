@@ -38,7 +38,6 @@ from charlm.files import (
 from charlm.text import description, sources
 from charlm.text.building import Advanced, EarlierText, build
 from charlm.text.compressed import suffix_inside
-from charlm.text.cutting import ANY_LINE_END
 from charlm.text.description import DESCRIBED
 from charlm.text.measuring import Reading, measure
 from charlm.text.splits import Split, TextStats
@@ -170,8 +169,6 @@ def _folder(fingerprint: str) -> Path:
 def _fingerprint(data: DataConfig, text: TextStats) -> str:
     """Return a digest of all that an encoded text depends on."""
     found = [FORMAT, text.digest, _options(data), *([HUGE_TEXT] if text.is_huge else [])]
-    if any(one.varied for one in text.measured.values()):
-        found.append(ANY_LINE_END)
     key = json.dumps(found, sort_keys=True)
     return hashlib.sha256(key.encode()).hexdigest()
 

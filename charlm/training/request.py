@@ -21,6 +21,7 @@ from charlm.config.schema import (
     to_toml,
 )
 from charlm.errors import CheckpointError, UsageError
+from charlm.runs import named
 from charlm.runs.directory import RunDirectory, is_taken
 from charlm.runs.finding import find_checkpoint, is_run, locate
 from charlm.runs.state import read_state
@@ -88,23 +89,35 @@ def run_name(layers: ConfigLayers) -> str:
 
 
 def with_absolute_paths(layers: ConfigLayers) -> ConfigLayers:
-    """Make every path absolute, so that the text is found from anywhere."""
-    path = layers.resolve().config.data.path
-    absolute: Any = (
-        sources.absolute(path) if isinstance(path, str) else [sources.absolute(p) for p in path]
-    )
-    return _with_absolute_runs(layers.with_value("data", "path", absolute))
+    """Make every path that the user has given absolute, so that it is found from anywhere; a run's
+    own ones are, or are left as a stranger has written them."""
+    resolved = layers.resolve()
+    path = resolved.config.data.path
+    if named.is_users("data.path", resolved.origins):
+        absolute: Any = (
+            sources.absolute(path) if isinstance(path, str) else [*map(sources.absolute, path)]
+        )
+        layers = layers.with_value("data", "path", absolute)
+    return _with_absolute_runs(layers)
 
 
 def _with_absolute_runs(layers: ConfigLayers) -> ConfigLayers:
-    train = layers.resolve().config.train
-    if train.start_from:
+    resolved = layers.resolve()
+    train, origins = resolved.config.train, resolved.origins
+    if train.start_from and named.is_users("train.start_from", origins):
         start = str(Path(train.start_from).absolute())
         layers = layers.with_value("train", "start_from", start)
-    if train.teachers:
+    if train.teachers and named.is_users("train.teachers", origins):
         teachers = [str(Path(run).absolute()) for run in train.teachers]
         layers = layers.with_value("train", "teachers", teachers)
     return layers
+
+
+def remember_names(layers: ConfigLayers | None) -> None:
+    """Remember what the user has named to train on, if anything."""
+    if layers is not None:
+        resolved = with_absolute_paths(layers).resolve()
+        named.remember(resolved.config, resolved.origins)
 
 
 def with_shape(layers: ConfigLayers) -> ConfigLayers:
@@ -127,11 +140,14 @@ def shape_of(config: ModelConfig) -> dict[str, object]:
 
 
 def changed(own: Config, changes: Sequence[str], flags: Mapping[str, Any] | None) -> Config:
-    """Return the configuration of a run with changes. Raises: UsageError unless `RESUMABLE`."""
-    layers = with_absolute_paths(loading.on_top_of(to_toml(own), changes, flags))
-    config = layers.resolve().config
-    _refuse_unresumable(config, own)
-    return config
+    """Return the configuration of a run with changes, and remember what they name.
+
+    Raises: UsageError unless `RESUMABLE`.
+    """
+    resolved = with_absolute_paths(loading.on_top_of(to_toml(own), changes, flags)).resolve()
+    _refuse_unresumable(resolved.config, own)
+    named.remember(resolved.config, resolved.origins)
+    return resolved.config
 
 
 def _refuse_unresumable(config: Config, own: Config) -> None:
@@ -200,7 +216,9 @@ def refuse_resumed(
     except CheckpointError:
         return
     layers = loading.on_top_of(to_toml(own), changes, flags)
-    sources.refuse_missing(layers.resolve().config.data)
+    resolved = layers.resolve()
+    if named.is_users("data.path", resolved.origins) or named.is_known(resolved.config.data):
+        sources.refuse_missing(resolved.config.data)
     same_text = _with_absolute_runs(layers.with_value("data", "path", own.data.path))
     _refuse_unresumable(same_text.resolve().config, own)
 

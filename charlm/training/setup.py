@@ -12,7 +12,7 @@ from charlm.config.layers import ConfigLayers
 from charlm.config.schema import Config, differing_keys, to_toml
 from charlm.errors import CharlmError, CheckpointError
 from charlm.models.recurrent import CharModel
-from charlm.runs import checkpoint
+from charlm.runs import checkpoint, named
 from charlm.runs.directory import RunDirectory
 from charlm.runs.finding import claim_path
 from charlm.runs.manifest import intact
@@ -25,6 +25,7 @@ from charlm.training.request import (
     begun_config,
     changed,
     find_run,
+    remember_names,
     run_name,
     with_absolute_paths,
     with_shape,
@@ -64,6 +65,8 @@ def resolve_run(
     if fitted.note and reports:
         log.info(fitted.note)
     resolved = fitted.layers.resolve(text.characters)
+    if keep:
+        named.remember(resolved.config, resolved.origins)
     return ResolvedRun(name, resolved.config, resolved.origins, fitted.corpus, text)
 
 
@@ -132,6 +135,7 @@ def resume(
 
     Raises: UsageError, ConfigError, DataError (the text has changed), CheckpointError.
     """
+    remember_names(begins)
     existing = find_run(path, name, begins)
     if existing is None:
         assert begins is not None
@@ -149,7 +153,8 @@ def resume(
         if jump := describe_jump(saved.step, saved.config.train, config.train):
             log.warning(jump)
         prepare(config)
-        encoded = corpus.prepare(config.data, corpus.survey(config.data))
+        named.require_teachers(config)
+        encoded = named.open_text(config.data, saved.state["corpus"])
         trainer = Trainer(config, encoded, ranks=ranks)
         differences = trainer.resume(saved)
         run.forget_metrics_after(saved.step)
@@ -204,11 +209,21 @@ def _begin_anew(
         return _begin_with(begins, run.path, prepare, ranks)
     config = changed(own, changes, flags)
     prepare(config)
-    encoded = corpus.prepare(config.data, corpus.survey(config.data))
+    encoded = text_to_begin_with(config)
     trainer = new_trainer(config, encoded, ranks)
     run.unlock()
     begun = RunDirectory.create(run.path, config, encoded.vocabulary, anew=True)
     return Resumed(trainer, begun, config, 0, [])
+
+
+def text_to_begin_with(config: Config) -> Corpus:
+    """Return the text of a run that begins by its own configuration.
+
+    Raises: NoConsentError where the user has not named what it is to open.
+    """
+    named.require_start(config)
+    named.require_teachers(config)
+    return named.open_text(config.data)
 
 
 def unlike_run(layers: ConfigLayers, resumed: Resumed) -> list[str]:

@@ -15,12 +15,11 @@ from charlm.config import loading
 from charlm.config.layers import ConfigLayers
 from charlm.config.schema import SECTIONS, Config
 from charlm.errors import UsageError
-from charlm.runs import checkpoint
+from charlm.runs import checkpoint, named
 from charlm.runs.directory import RunDirectory
-from charlm.text import corpus
 from charlm.text.corpus import Corpus
 from charlm.training import setup
-from charlm.training.request import changed
+from charlm.training.request import changed, remember_names
 from charlm.training.setup import ResolvedRun, Resumed
 from charlm.training.trainer import Trainer
 
@@ -74,6 +73,7 @@ def resume(
     folder = ranks.from_first(folder)
     run = _directory(resumed.run if resumed else None, ranks)
     if resumed is None:
+        remember_names(begins)  # the leader has done so, maybe on another machine
         resumed = _follow(run, folder, changes, flags, prepare, ranks)
     ranks.refuse_differences(_facts(resumed.config, resumed.trainer.corpus))
     _refuse_other_environments(resumed.trainer, ranks)
@@ -95,14 +95,16 @@ def _follow(
             "keep runs where all machines find them, to resume them on several",
         )
     if not folder:
-        config = loading.from_toml(run.read_config(), str(run.path / "config.toml"))
+        own = loading.from_toml(run.read_config(), str(run.path / "config.toml"))
+        config = changed(own, changes, flags)
         prepare(config)
-        encoded = corpus.prepare(config.data, corpus.survey(config.data))
+        encoded = setup.text_to_begin_with(config)
         return Resumed(setup.new_trainer(config, encoded, ranks), run, config, 0, [])
     saved = checkpoint.read(Path(folder))
     config = changed(saved.config, changes, flags)
     prepare(config)
-    encoded = corpus.prepare(config.data, corpus.survey(config.data))
+    named.require_teachers(config)
+    encoded = named.open_text(config.data, saved.state["corpus"])
     trainer = Trainer(config, encoded, ranks=ranks)
     trainer.resume(saved)
     return Resumed(trainer, run, config, saved.step, [])

@@ -1,5 +1,6 @@
 """A trained model looked into: each method measures, and returns what is shown of it."""
 
+import logging
 import math
 from collections import Counter
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from charlm import consent
 from charlm.backends.choice import computation_of
 from charlm.errors import DataError, UsageError
 from charlm.evaluation.mixture import ngram_distributions
@@ -53,6 +55,8 @@ FACTORS = (0.5, 0.9, 1.0, 1.1, 1.5)
 WRITTEN = 10_000
 """Symbols of the sample whose copies are looked for."""
 INFLUENCED = 300
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -120,9 +124,16 @@ class Inspection:
         )
 
     def _saturation(self) -> list[gates.Saturation]:
-        """Measure it on validation text; nothing where there is none, or too little."""
+        """Measure it on validation text; nothing where there is none, or too little, and a warning
+        where the run's text cannot be had. The user is not asked for what is only one part."""
         try:
-            return gates.saturation(self.model, self.held_out(2 * gates.STEPS))
+            with consent.asking(consent.refuse):
+                own = self.corpus
+        except DataError as error:
+            log.warning(f"the gates are left out: {error.what} ({error.advice})")
+            return []
+        try:
+            return gates.saturation(self.model, validation(own, 2 * gates.STEPS))
         except DataError:
             return []
 

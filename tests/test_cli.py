@@ -354,7 +354,6 @@ def test_damaged_runs_exit_with_3_and_what_is_no_run_with_2(trained: Shell) -> N
     [
         (b"", "is empty"),
         (b"x", "a single character"),
-        (b"too short", "one step"),
         (b"abc\xff" + b"d" * 2000, "not UTF-8 at byte 3"),
         (None, "there is no file or folder"),
     ],

@@ -11,7 +11,10 @@ from charlm.config.schema import Config
 from charlm.text.corpus import Corpus
 from charlm.training.trainer import Trainer
 
-TRIALS = 5
+WARM_UP, TRIALS = 3, 5
+"""Steps that are not counted, and steps that are, at least."""
+ENOUGH = 1.0
+"""Seconds of steps, at least: a few milliseconds may fall into a busy moment."""
 
 
 def estimate(config: Config, corpus: Corpus) -> dict[str, Any]:
@@ -23,12 +26,12 @@ def estimate(config: Config, corpus: Corpus) -> dict[str, Any]:
     Raises: as `Trainer`.
     """
     trainer = Trainer(config, corpus, compiling=Compiling.UNKEPT)
-    took = []
-    for _ in range(TRIALS):
+    took: list[float] = []
+    while len(took) < WARM_UP + TRIALS or sum(took) < ENOUGH:
         began = time.perf_counter()
         trainer.learner.take_step().item()
         took.append(time.perf_counter() - began)
-    train, seconds = config.train, statistics.median(took)
+    train, seconds = config.train, statistics.median(took[WARM_UP:])
     window = train.lanes * train.sequence_length * trainer.characters_per_symbol
     return {
         "parameters": trainer.learner.model.parameter_count(),

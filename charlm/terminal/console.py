@@ -121,8 +121,19 @@ def warn(message: str) -> None:
 
 
 class _LogHandler(logging.Handler):
+    """Prints what the library reports; a warning once, however often its text is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._warnings: set[str] = set()
+
     def emit(self, record: logging.LogRecord) -> None:
-        (warn if record.levelno >= logging.WARNING else print_status)(record.getMessage())
+        message = record.getMessage()
+        if record.levelno < logging.WARNING:
+            print_status(message)
+        elif message not in self._warnings:
+            self._warnings.add(message)
+            warn(message)
 
 
 def show_log(*, quiet: bool) -> None:

@@ -37,9 +37,9 @@ from charlm.files import (
 )
 from charlm.text import description, sources
 from charlm.text.building import Advanced, EarlierText, build
-from charlm.text.compressed import suffix_inside
 from charlm.text.description import DESCRIBED
 from charlm.text.measuring import Reading, measure
+from charlm.text.remarks import remarks
 from charlm.text.splits import Split, TextStats
 from charlm.text.symbols import UNFINISHED, SymbolFile, set_aside
 from charlm.text.vocabulary import Vocabulary
@@ -98,10 +98,8 @@ def survey(data: DataConfig, *, keep: bool = True, advanced: Advanced = _report)
     for file in files:
         measured[file] = measure(file, data, keep=keep, advanced=reading.read)
         digest.update(bytes.fromhex(measured[file].digest))
-    if lines := [file for file in files if suffix_inside(file) == ".jsonl" and not data.field]:
-        log.warning(
-            f"{lines[0]} is read as it is; --set data.field=NAME reads a field of each line"
-        )
+    for remark in remarks(files, data):
+        log.warning(remark)
     characters = sum(measured[file].characters for file in files)
     named = str(files[0]) if len(files) == 1 else f"the text in {len(files)} files"
     if characters < 2:

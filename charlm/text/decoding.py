@@ -5,7 +5,7 @@ encoding only. A text that is UTF-8 is passed on as it is.
 """
 
 import codecs
-import shlex
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -15,8 +15,8 @@ from charlm.config.schema import DataConfig
 from charlm.errors import DataError
 from charlm.text import compressed
 from charlm.text.compressed import blocks
-from charlm.text.documents import NO_TEXT, Document, document_of
-from charlm.text.guessing import likeliest, wide_codec
+from charlm.text.documents import NO_TEXT, document_of
+from charlm.text.guessing import excerpt, likeliest, wide_codec
 
 UTF8 = "utf-8"
 # Those of UTF-32 first: one begins like one of UTF-16.
@@ -36,6 +36,8 @@ SHOWN_BEFORE = 40
 """Bytes before the first that cannot be read, for the words around it."""
 LINE_ENDS_SEEN = 1 << 16
 """Bytes by which line ends are recognised."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,31 @@ def decoding_of(name: Path | str, head: bytes, data: DataConfig, *, option: str 
     codec, mark = marked(head)
     if not codec:
         _refuse_document(Path(name), head)
-        codec = WITHOUT_MARK.get(data.encoding, data.encoding)
+        codec = with_order(data.encoding)
     if not codec:
         _refuse_wide(name, head, option)
     codec = codec or UTF8
     return Decoding(codec, mark, _ends_lines_with_returns(head, codec, data))
+
+
+def with_order(encoding: str) -> str:
+    """Return the codec for a text in an encoding without a byte order mark."""
+    return WITHOUT_MARK.get(encoding, encoding)
+
+
+def encoding_remark(name: Path | str, head: bytes, data: DataConfig, advice: str) -> str:
+    """Return a remark where a text is read in `data.encoding` and would be UTF-8, too; "" else."""
+    if not data.encoding or head.isascii() or marked(head)[0]:
+        return ""
+    try:
+        text = codecs.getincrementaldecoder(UTF8)().decode(head)
+    except UnicodeDecodeError:
+        return ""
+    if text.isascii():
+        return ""  # all but a character that is cut off, or is none
+    codec = with_order(data.encoding)
+    read = codecs.getincrementaldecoder(codec)("replace").decode(head)
+    return f'{name} is valid UTF-8, "{excerpt(text)}", read as {codec}: "{excerpt(read)}"; {advice}'
 
 
 def marked(head: bytes) -> tuple[str, int]:
@@ -109,7 +131,10 @@ def texts(
     Raises: DataError.
     """
     head, stream = _peeked(stream)
-    return _texts(name, stream, decoding_of(name, head, data, option=option), option)
+    decoding = decoding_of(name, head, data, option=option)
+    if remark := encoding_remark(name, head, data, f"to have the first: {option.format(UTF8)}"):
+        log.warning(remark)
+    return _texts(name, stream, decoding, option)
 
 
 def decode(name: Path | str, content: bytes) -> str:
@@ -217,9 +242,4 @@ def _refuse_document(file: Path, head: bytes) -> None:
     """Refuse a file whose text is in another format. Raises: DataError, with the way to text."""
     document = document_of(file, head)
     if document and not document.is_readable:
-        raise DataError(f"{file} is {document.what}, not a text", way_to_text(document, file))
-
-
-def way_to_text(document: Document, file: Path) -> str:
-    """Return how the text of a document is had."""
-    return document.way.format(shlex.quote(str(file)))
+        raise DataError(f"{file} is {document.what}, not a text", document.way_from(file))

@@ -1,32 +1,61 @@
 """Files that hold a text, or none, in a format of their own: recognised, with the way to text."""
 
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 SAVE_AS_TEXT = 'open it and save it as plain text (.txt, "UTF-8"), then name that file'
 UNPACK = "unpack it, then name the files or the folder that it held"
 NO_TEXT = "name a file of text; to learn its bytes: --set data.unit=byte"
-CONVERT = "or: pandoc {} -t plain -o text.txt"
+# What is written as HTML or XML into a zip file, taken out by what everybody with charlm has.
+UNZIP = (
+    'python -c "import html, re, zipfile; z = zipfile.ZipFile({!r}); '
+    "n = [n for n in z.namelist() if n.endswith({!r})]; "
+    "t = ''.join(z.read(i).decode().replace({!r}, '\\n') for i in n); "
+    "open('text.txt', 'w', encoding='utf-8').write(html.unescape(re.sub('<[^>]*>', '', t)))\""
+)
+STEERS_A_SHELL = re.compile(r"[\"$`!%\\]")
 
 
 @dataclass(frozen=True)
 class Document:
     """A format. what: as in "is a PDF document". way: how its text is had; {} stands for the file.
 
-    is_readable: whether it is text itself, and may be read as it is.
+    is_readable: whether it is text itself, and may be read as it is. members: how the files with
+    its text in it end, where it is a zip file. paragraph: what ends a paragraph in them.
     """
 
     what: str
     way: str
     is_readable: bool = False
+    members: str = ""
+    paragraph: str = ""
+
+    def way_from(self, file: Path) -> str:
+        """Return how the text of a file is had."""
+        way = self.way.format(shlex.quote(str(file)))
+        if not self.members:
+            return way
+        name = "FILE" if STEERS_A_SHELL.search(file.as_posix()) else file.as_posix()
+        return f"{way}: {UNZIP.format(name, self.members, self.paragraph)}"
 
 
 _PDF = Document("a PDF document", "take the text out: pdftotext {} text.txt")
 _RTF = Document("an RTF document", SAVE_AS_TEXT)
-_WORD = Document("a Word document", f"{SAVE_AS_TEXT}; {CONVERT}")
-_WRITER = Document("an OpenDocument text", f"{SAVE_AS_TEXT}; {CONVERT}")
-_EPUB = Document("an EPUB book", "take the text out: pandoc {} -t plain -o text.txt")
+_WORD = Document(
+    "a Word document",
+    f"{SAVE_AS_TEXT}, or",
+    members="word/document.xml",
+    paragraph="</w:p>",
+)
+_WRITER = Document(
+    "an OpenDocument text",
+    f"{SAVE_AS_TEXT}, or",
+    members="content.xml",
+    paragraph="</text:p>",
+)
+_EPUB = Document("an EPUB book", "take the text out", members="html", paragraph="</p>")
 _SHEET = Document("a spreadsheet", "save it as CSV, then name that file")
 _SLIDES = Document("a presentation", "save its outline as plain text, then name that file")
 _OLD_OFFICE = Document("a document of an old Microsoft Office", SAVE_AS_TEXT)

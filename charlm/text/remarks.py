@@ -1,0 +1,91 @@
+"""Remarks on texts that are read as they are, where people may have meant something else."""
+
+import codecs
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from charlm.config.schema import DataConfig
+from charlm.text.compressed import blocks, suffix_inside
+from charlm.text.decoding import UTF8, encoding_remark, marked, with_order
+from charlm.text.documents import document_of
+from charlm.text.separators import Separator
+
+FILES = 100
+"""Files of a text that are looked at: the first ones."""
+HEAD = 1 << 16
+OPENED = {UTF8: "utf-8-sig", "utf-16-le": "utf-16", "utf-16-be": "utf-16"}
+"""Codecs that take a byte order mark away."""
+WITHOUT_RETURNS = (
+    'python -c "t = open({!r}, encoding={!r}).read(); '
+    "open('text.txt', 'w', encoding='utf-8', newline='\\n').write(t)\""
+)
+"""Opened as text, a file has one kind of line ends for Python."""
+
+
+def remarks(files: Sequence[Path], data: DataConfig) -> list[str]:
+    """List what people may want to know of a text, each remark of the first file that it is of.
+
+    Raises: DataError: a file cannot be read.
+    """
+    if data.unit == "byte" or data.field:
+        return []
+    first: dict[str, str] = {}
+    for file in files[:FILES]:
+        head = next(blocks(file), b"")[:HEAD]
+        for kind, remark in _remarks(file, head, data):
+            first.setdefault(kind, remark)
+    return [*first.values()]
+
+
+def _remarks(file: Path, head: bytes, data: DataConfig) -> Iterator[tuple[str, str]]:
+    """Yield remarks on the beginning of a file, each with the kind that it is of."""
+    if suffix_inside(file) == ".jsonl":
+        yield (
+            "objects",
+            (f"{file} is read as it is; --set data.field=NAME reads a field of each line"),
+        )
+    if (document := document_of(file, head)) and document.is_readable:
+        way = document.way_from(file)
+        yield document.what, f"{file} is {document.what}, read as it is; {way}"
+    if remark := encoding_remark(file, head, data, "to have the first, leave data.encoding out"):
+        yield "encoding", remark
+    codec, mark = marked(head)
+    codec = codec or with_order(data.encoding) or UTF8
+    text = codecs.getincrementaldecoder(codec)("ignore").decode(head[mark:])
+    if count := text.count("\0"):
+        yield (
+            "NUL",
+            (
+                f"{file} has NUL bytes, {count:,} in its first {len(text):,} characters, read as "
+                "characters; is it a text?"
+            ),
+        )
+    if remark := _on_line_ends(file, text, data, OPENED.get(codec, codec) if mark else codec):
+        yield "line ends", remark
+
+
+def _on_line_ends(file: Path, text: str, data: DataConfig, codec: str) -> str:
+    """Return a remark on line ends that cost symbols, or stay where nobody wants them; "" else.
+
+    codec: that Python opens the file with.
+    """
+    anew = f"write the file anew: {WITHOUT_RETURNS.format(str(file), codec)}"
+    separator = Separator(data.separator)
+    if data.records == "lines" or separator.is_flexible:
+        return ""
+    if "\r\n" in text:
+        if data.records == "separator" and data.separator.startswith("\n"):
+            return (
+                f'{file} has the line ends of Windows: a "\\r" stays at the end of each record; '
+                "records of lines are cut without: --set data.records=lines"
+            )
+        return (
+            f'{file} has the line ends of Windows: the "\\r" of each is a symbol to learn; to save '
+            f"it, {anew}"
+        )
+    if "\r" in text and "\n" not in text:
+        return (
+            f'{file} has the line ends of the old Mac and is learned with "\\r" in place of "\\n"; '
+            f"to have the usual, {anew}"
+        )
+    return ""

@@ -1,16 +1,20 @@
 """Records: what is one, which split it is in, and how it is encoded."""
 
+import gzip
 import hashlib
 import itertools
+import json
 import random
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from charlm.config.schema import DataConfig
 from charlm.errors import DataError
+from charlm.evaluation.scoring import pieces_of
 from charlm.text import chunks, compressed, corpus, measuring
 from charlm.text.corpus import Corpus
 from charlm.text.records import in_stream, records_in
@@ -25,9 +29,9 @@ def prepared(path: Path | list[Path], **options: object) -> Corpus:
     return corpus.prepare(data, corpus.survey(data))
 
 
-def write(folder: Path, content: str, name: str = "text.txt") -> Path:
+def write(folder: Path, content: str | bytes, name: str = "text.txt") -> Path:
     path = folder / name
-    path.write_bytes(content.encode())
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return path
 
 
@@ -143,12 +147,15 @@ def test_a_separator_that_never_occurs_is_refused_before_the_text_is_taken_as_on
         {"records": "files"},
         {"records": "separator", "separator": "aa"},
         {"records": "separator", "separator": "\n\n"},
+        {"records": "separator", "separator": "\na\n"},
+        {"records": "separator", "separator": "\r\n\n"},
     ],
 )
 def test_a_stream_has_the_records_of_the_whole(options: dict[str, str]) -> None:
     data, draw = DataConfig.model_validate(options), random.Random(0)
     for _ in range(500):
-        whole = "".join(draw.choices("aaéb\n\n\r", k=draw.randint(0, 30)))
+        parts = ["a", "a", "é", "b", "\n", "\n", "\r", "\r\n", "\r\n\r\n"]
+        whole = "".join(draw.choices(parts, k=draw.randint(0, 30)))
         cuts = sorted(draw.choices(range(len(whole) + 1), k=draw.randint(0, 6)))
         pieces = [whole[a:b] for a, b in itertools.pairwise([0, *cuts, len(whole)])]
         expected = [record for record in records_in(whole, data) if record]
@@ -170,6 +177,65 @@ def test_records_and_separators_may_straddle_blocks(
     options = {"records": "separator", "separator": separator, "split": ALL}
     found = records_of(prepared(write(tmp_path, text), **options))
     assert sorted(found) == sorted(filter(None, text.split(separator)))
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 5, 1 << 20])
+@pytest.mark.parametrize("separator", ["\n\n", "\n%\n", "%\n", "\n\n\n"])
+def test_a_separator_matches_the_line_ends_of_windows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int, separator: str
+) -> None:
+    monkeypatch.setattr(compressed, "BLOCK", block)
+    monkeypatch.setattr(measuring, "PIECE", 2 * block)
+    parts = [*dict.fromkeys(name.replace("a", "a\n") + "b" for name in names(50)), "x"]
+    text = separator.join(parts)
+    options = {"records": "separator", "separator": separator, "split": ALL}
+    data = DataConfig.model_validate(options)
+    for unit in ("char", "byte"):
+        found = records_of(prepared(write(tmp_path, text), unit=unit, **options))
+        windows = records_of(
+            prepared(write(tmp_path, text.replace("\n", "\r\n")), unit=unit, **options)
+        )
+        assert sorted(found) == sorted(parts)
+        assert sorted(one.replace("\r\n", "\n") for one in windows) == sorted(parts)
+    pieces = pieces_of(str(tmp_path / "text.txt"), prepared(tmp_path / "text.txt").vocabulary, data)
+    streamed = [one for records in in_stream(pieces, data) for one in records]
+    assert [one.replace("\r\n", "\n") for one in streamed] == parts
+
+
+def test_separators_of_both_line_ends_mark_the_fingerprint(tmp_path: Path) -> None:
+    """An earlier version cut such a text at one kind of them only."""
+    options = {"records": "separator", "separator": "\n\n", "split": ALL}
+    for text, is_marked in (
+        ("a\n\nb\r\n\r\nc", True),
+        ("a\n\nb\n\nc", False),
+        ("a\r\nb\n\nc\r\n", False),
+    ):
+        data = DataConfig.model_validate({"path": str(write(tmp_path, text)), **options})
+        stats = corpus.survey(data)
+        assert any(one.varied for one in stats.measured.values()) == is_marked
+        plain = [corpus.FORMAT, stats.digest, corpus._options(data)]
+        key = json.dumps(plain, sort_keys=True).encode()
+        before = hashlib.sha256(key).hexdigest()
+        assert (corpus.prepare(data, stats).fingerprint == before) != is_marked
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize(
+    ("options", "ends"),
+    [({"records": "lines"}, 1), ({"records": "separator", "separator": "\n\n"}, 2)],
+)
+def test_lines_that_end_as_on_the_old_mac_are_lines(
+    tmp_path: Path, options: dict[str, Any], ends: int, suffix: str
+) -> None:
+    lines = [*dict.fromkeys(names(200))]
+    for text, codec in itertools.product(("\r", "\r\n", "\n"), ("utf-8", "utf-16")):
+        content = (ends * text).join(lines).encode(codec)
+        path = write(tmp_path, gzip.compress(content) if suffix else content, f"list.txt{suffix}")
+        encoded = prepared(path, split=ALL, **options)
+        assert sorted(records_of(encoded)) == sorted(lines)
+        data = DataConfig.model_validate(options)
+        streamed = in_stream(pieces_of(str(path), encoded.vocabulary, data), data)
+        assert [*itertools.chain(*streamed)] == lines
 
 
 def test_records_longer_than_a_block_of_a_megabyte_are_whole(tmp_path: Path) -> None:

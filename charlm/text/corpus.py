@@ -36,7 +36,7 @@ from charlm.files import (
     writable,
 )
 from charlm.text import description, sources
-from charlm.text.building import Advanced, EarlierText, build
+from charlm.text.cutting import ANY_LINE_END
 from charlm.text.description import DESCRIBED
 from charlm.text.measuring import Reading, measure
 from charlm.text.remarks import remarks
@@ -167,6 +167,8 @@ def _folder(fingerprint: str) -> Path:
 def _fingerprint(data: DataConfig, text: TextStats) -> str:
     """Return a digest of all that an encoded text depends on."""
     found = [FORMAT, text.digest, _options(data), *([HUGE_TEXT] if text.is_huge else [])]
+    if any(one.varied for one in text.measured.values()):
+        found.append(ANY_LINE_END)
     key = json.dumps(found, sort_keys=True)
     return hashlib.sha256(key.encode()).hexdigest()
 

@@ -9,8 +9,12 @@ from charlm.config.schema import DataConfig
 from charlm.text import reading
 from charlm.text.chunks import Chunk, parts_of, running_text, texts_of
 from charlm.text.records import Shares, records_in
+from charlm.text.separators import Separator
 from charlm.text.splits import TextStats, held_out_limit, split_ends
 from charlm.text.vocabulary import is_decomposed
+
+ANY_LINE_END = "any line end"
+"""Of a separator; earlier versions cut a text with line ends of Windows elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,8 @@ class Cutting:
             where = [shares.train, shares.validation, shares.test, chunk.number == 0]
         data = self.data
         kind = [data.unit, data.normalize, data.records, data.separator, data.field]
+        if Separator(data.separator).is_flexible:
+            kind.append(ANY_LINE_END)
         return json.dumps([chunk.digest, where, kind])
 
     def has_train(self, chunk: Chunk) -> bool:

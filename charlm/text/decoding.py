@@ -235,6 +235,7 @@ def _ends_lines_with_returns(head: bytes, codec: str, data: DataConfig) -> bool:
     if data.field or not (data.records == "lines" or "\n" in data.separator):
         return False
     text = codecs.getincrementaldecoder(codec)("ignore").decode(head[:LINE_ENDS_SEEN])
+    text = text.removesuffix("\r")  # a line feed may be next
     return "\r" in text and "\n" not in text
 
 

@@ -19,6 +19,7 @@ from charlm.files import cache_folder, read_regular, replace, with_digest, witho
 from charlm.text import objects
 from charlm.text.compressed import BLOCK, blocks, cannot_read, is_compressed, suffix_inside
 from charlm.text.decoding import utf8_blocks
+from charlm.text.separators import Separator
 
 PIECE = 8 << 20
 """Bytes of a piece: large enough to be worth a process's while, small enough to hold several."""
@@ -57,11 +58,13 @@ class Piece:
 @dataclass(frozen=True)
 class Measured:
     """What a pass over a file tells. digest: the SHA-256 of what is in it, in hexadecimal.
-    separators: how many separators of records it has."""
+    separators: how many separators of records it has. varied: whether one of them has other line
+    ends than `data.separator`."""
 
     digest: str
     pieces: tuple[Piece, ...]
     separators: int = 0
+    varied: bool = False
 
     @property
     def characters(self) -> int:
@@ -114,8 +117,8 @@ def forget(file: Path, data: DataConfig) -> None:
 
 def _recalled(content: bytes) -> Measured:
     """Read what is remembered. Raises: ValueError, TypeError: it is not what was written."""
-    digest, pieces, separators = json.loads(without_digest(content))
-    return Measured(digest, tuple(Piece(*piece) for piece in pieces), separators)
+    digest, pieces, *rest = json.loads(without_digest(content))
+    return Measured(digest, tuple(Piece(*piece) for piece in pieces), *rest)
 
 
 def _is_settled(file: Path) -> bool:
@@ -209,7 +212,8 @@ def _measure(file: Path, data: DataConfig, advanced: Callable[[int], object]) ->
                 pieces.add(block)
                 under_way.result()
     pieces.end(last=True)
-    return Measured(whole.hexdigest(), tuple(pieces.found), pieces.borders.separators)
+    borders = pieces.borders
+    return Measured(whole.hexdigest(), tuple(pieces.found), borders.separators, borders.varied)
 
 
 def _measure_parquet(file: Path, data: DataConfig, advanced: Callable[[int], object]) -> Measured:
@@ -228,15 +232,16 @@ def _measure_parquet(file: Path, data: DataConfig, advanced: Callable[[int], obj
 
 
 class Borders:
-    """Finds where a file may be cut. separators: how many separators of records were seen."""
+    """Finds where a file may be cut. separators, varied: as of `Measured`."""
 
     def __init__(self, data: DataConfig) -> None:
         self._find: Callable[[bytes], int] = _character_border
-        self._separator, self._carry, self.separators = b"", b"", 0
+        self._separator, self._carry = Separator(data.separator), b""
+        self.separators, self.varied = 0, False
         if data.field or data.records == "lines":
             self._find = lambda block: block.rfind(b"\n") + 1
         elif data.records == "separator":
-            self._separator, self._find = data.separator.encode(), self._behind_separator
+            self._find = self._behind_separator
         elif data.records == "files":
             self._find = lambda block: 0
         elif data.unit == "byte":
@@ -251,9 +256,10 @@ class Borders:
     def _behind_separator(self, block: bytes) -> int:
         """Find the end of the last separator, from left to right: it may overlap with itself."""
         content = self._carry + block
-        *found, rest = content.split(self._separator)
+        *found, rest = self._separator.split(content)
         self.separators += len(found)
-        overlap = len(self._separator) - 1
+        self.varied = self.varied or self._separator.is_varied(content)
+        overlap = self._separator.longest(content) - 1
         self._carry = rest[max(0, len(rest) - overlap) :] if overlap else b""
         return len(block) - len(rest) if found else 0
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from charlm.config.schema import DataConfig
 from charlm.errors import DataError
+from charlm.text.separators import Separator
 from charlm.text.vocabulary import as_bytes, is_decomposed
 
 Record = str | bytes
@@ -84,7 +85,7 @@ def records_in(given: Sequence[str] | str | bytes, data: DataConfig) -> list[Any
         return [text.encode() for text in texts] if data.unit == "byte" else texts
     if data.records == "files":
         return [given]
-    parts: list[Any] = given.split(_separator(given, data))
+    parts = _separator(data).split(given)
     if not parts[-1]:
         parts.pop()  # nothing has begun behind the last one
     return _without_returns(parts, data)
@@ -94,6 +95,7 @@ def in_stream(pieces: Iterable[Record | Sequence[str]], data: DataConfig) -> Ite
     """Yield the records of a text that comes in pieces, or in lists of records, without empty ones,
     some at a time. One record is held in memory, however long it is."""
     held: list[Any] = []
+    separator = _separator(data)
     tail: Any = None  # of what is held, the end, in which a separator may have begun
     for piece in pieces:
         if not isinstance(piece, str | bytes):
@@ -102,13 +104,12 @@ def in_stream(pieces: Iterable[Record | Sequence[str]], data: DataConfig) -> Ite
         if data.records == "files":
             held.append(piece)
             continue
-        separator = _separator(piece, data)
-        *found, rest = (piece if tail is None else tail + piece).split(separator)
+        *found, rest = separator.split(piece if tail is None else tail + piece)
         if found:
-            found[0] = separator[:0].join([*held, found[0]])
+            found[0] = piece[:0].join([*held, found[0]])
             held = []
             yield list(filter(None, _without_returns(found, data)))
-        cut = max(0, len(rest) - len(separator) + 1)
+        cut = max(0, len(rest) - separator.longest(piece) + 1)
         held.append(rest[:cut])
         tail = rest[cut:]
     if held:
@@ -116,10 +117,10 @@ def in_stream(pieces: Iterable[Record | Sequence[str]], data: DataConfig) -> Ite
         yield list(filter(None, _without_returns([last], data)))
 
 
-def _separator(like: Record, data: DataConfig) -> Any:
-    """Return what stands between records, as text or as bytes."""
-    separator = "\n" if data.records == "lines" else data.separator
-    return separator if isinstance(like, str) else separator.encode()
+def _separator(data: DataConfig) -> Separator:
+    """Return what stands between records. Of lines, `_without_returns` takes the rest away."""
+    is_lines = data.records == "lines"
+    return Separator("\n" if is_lines else data.separator, is_exact=is_lines)
 
 
 def _without_returns(parts: list[Any], data: DataConfig) -> list[Any]:

@@ -1,0 +1,59 @@
+"""Separators of records, whose line ends may be those of Windows."""
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Separator:
+    """A separator of records, to cut text or bytes at.
+
+    Each "\\n" in it matches "\\r\\n", too, if one of them is behind its first character: such a
+    separator was in no text of Windows. Others were, and match what they have always matched.
+
+    is_exact: whether it matches its own characters only, in any case.
+    """
+
+    text: str
+    is_exact: bool = False
+
+    @cached_property
+    def _parts(self) -> list[str]:
+        """What it consists of: line ends, and what is between them."""
+        if self.is_exact or not re.search(r"[^\r]\n", self.text):
+            return [self.text]
+        return re.split(r"(?<!\r)(\n)", self.text)
+
+    @cached_property
+    def _patterns(self) -> tuple[re.Pattern[str], re.Pattern[bytes]]:
+        source = "".join(r"\r?\n" if part == "\n" else re.escape(part) for part in self._parts)
+        return re.compile(source), re.compile(source.encode())
+
+    @property
+    def is_flexible(self) -> bool:
+        """Whether it matches other line ends than its own."""
+        return len(self._parts) > 1
+
+    def longest(self, like: str | bytes) -> int:
+        """Return the most characters, or bytes, that a match has."""
+        own = self.text if isinstance(like, str) else self.text.encode()
+        return len(own) + self._parts.count("\n")
+
+    def split(self, content: Any) -> list[Any]:
+        """Cut a text or bytes at every match, from left to right."""
+        is_text = isinstance(content, str)
+        if self.is_flexible and ("\r\n" if is_text else b"\r\n") in content:
+            pattern: Any = self._patterns[0 if is_text else 1]
+            parts: list[Any] = pattern.split(content)
+        else:
+            parts = content.split(self.text if is_text else self.text.encode())
+        return parts
+
+    def is_varied(self, content: bytes) -> bool:
+        """Return True where a match in these bytes has other line ends than the separator."""
+        if not self.is_flexible or b"\r\n" not in content:
+            return False
+        own = self.text.encode()
+        return any(one[0] != own for one in self._patterns[1].finditer(content))

@@ -116,6 +116,29 @@ def test_a_document_is_known_by_its_first_bytes(tmp_path: Path, start: bytes) ->
         assert way in refused.advice
 
 
+def test_a_folder_is_read_without_its_documents(tmp_path: Path) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for kind in REFUSED:
+        write(folder, zipped(tmp_path, kind), f"a.{kind}")
+    write(folder, b"{\\rtf1\\ansi hello}", "b.txt")
+    write(folder, b"%PDF-1.5\n" + b"x" * 9000, "c")
+    write(folder, TEXT.encode("utf-16-le"), "d.txt")
+    write(folder, codecs.BOM_UTF16_BE + f"1{TEXT}".encode("utf-16-be"), "e.txt")
+    write(folder, f"2{TEXT}", "f.srt")
+    write(folder, f"<html>{TEXT}</html>", "g.html")
+    data = DataConfig(path=str(folder), order="natural")
+    stats = corpus.survey(data)
+    assert [file.name for file in stats.files] == ["e.txt", "f.srt", "g.html"]
+    reasons = {one.path.name: one.reason for one in stats.found.left_out}
+    assert {*REFUSED.values()} < {*reasons.values()}
+    assert reasons["b.txt"] == "an RTF document"
+    assert reasons["c"] == "a PDF document"
+    assert reasons["d.txt"] == "utf-16-le, without a byte order mark"
+    encoded = corpus.prepare(data, stats)
+    assert f"1{TEXT}2{TEXT}" in encoded.vocabulary.decode(encoded.symbols.tolist())
+
+
 def test_bytes_of_a_document_can_be_learned(tmp_path: Path) -> None:
     path = write(tmp_path, b"%PDF-1.5\n" + bytes(range(256)) * 9)
     assert corpus.survey(DataConfig(path=str(path), unit="byte")).size == 9 + 9 * 256

@@ -36,6 +36,7 @@ from charlm.files import (
     writable,
 )
 from charlm.text import description, sources
+from charlm.text.building import Advanced, EarlierText, build
 from charlm.text.cutting import ANY_LINE_END
 from charlm.text.description import DESCRIBED
 from charlm.text.measuring import Reading, measure

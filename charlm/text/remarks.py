@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from charlm.config.schema import DataConfig
-from charlm.text.compressed import blocks, suffix_inside
+from charlm.text.compressed import head_of, suffix_inside
 from charlm.text.decoding import UTF8, encoding_remark, marked, with_order
 from charlm.text.documents import document_of
 from charlm.text.separators import Separator
@@ -31,7 +31,7 @@ def remarks(files: Sequence[Path], data: DataConfig) -> list[str]:
         return []
     first: dict[str, str] = {}
     for file in files[:FILES]:
-        head = next(blocks(file), b"")[:HEAD]
+        head = head_of(file, HEAD)
         for kind, remark in _remarks(file, head, data):
             first.setdefault(kind, remark)
     return [*first.values()]

@@ -15,6 +15,7 @@ from charlm.files import cache_folder
 from charlm.text.compressed import head_of, suffix_inside
 from charlm.text.decoding import marked
 from charlm.text.documents import document_of
+from charlm.text.guessing import wide_codec
 from charlm.text.objects import JSON_LINES, PARQUET
 
 HEAD = 8192
@@ -129,7 +130,10 @@ class FolderReader:
             return "empty"
         if (document := document_of(file, head)) and not document.is_readable:
             return document.what
-        return "binary" if b"\0" in head and not self._is_wide(head) else ""
+        if b"\0" not in head or self._is_wide(head):
+            return ""
+        codec = wide_codec(head)
+        return f"{codec}, without a byte order mark" if codec else "binary"
 
     def _is_wide(self, head: bytes) -> bool:
         """Return True for UTF-16 and UTF-32, whose letters have NUL bytes; earlier versions, which

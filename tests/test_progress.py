@@ -23,6 +23,16 @@ with TaskProgress():
             print_status("a line between")
 """
 
+FINDS = """
+import time
+from charlm import progress
+from charlm.terminal.progress import TaskProgress
+with TaskProgress():
+    for number in range(1, 1601):
+        progress.count_files(number)
+        time.sleep(0.001)
+"""
+
 
 def test_shares_of_a_part_are_shares_of_the_whole() -> None:
     seen: list[tuple[str, float]] = []
@@ -39,12 +49,11 @@ def test_shares_of_a_part_are_shares_of_the_whole() -> None:
     assert len(seen) == len(shares)
 
 
-def test_a_task_of_over_a_second_is_a_bar_with_the_time_left_that_lines_do_not_tear(
-    tmp_path: Path,
-) -> None:
+def shown_on_a_terminal(code: str, folder: Path) -> str:
+    """Run Python in a process whose stderr is a terminal; return what it printed there."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
-    with subprocess.Popen([sys.executable, "-c", SHOWS], cwd=tmp_path, stderr=slave) as process:
+    with subprocess.Popen([sys.executable, "-c", code], cwd=folder, stderr=slave) as process:
         os.close(slave)
         said = b""
         while True:
@@ -54,7 +63,29 @@ def test_a_task_of_over_a_second_is_a_bar_with_the_time_left_that_lines_do_not_t
                 break
     os.close(master)
     assert process.returncode == 0
-    text = said.decode()
+    return said.decode()
+
+
+def test_files_are_counted_on_a_terminal_after_a_second(tmp_path: Path) -> None:
+    text = shown_on_a_terminal(FINDS, tmp_path)
+    assert "files found" in text
+    assert "\r1 files found" not in text
+
+
+def test_files_are_counted_in_a_log_now_and_then() -> None:
+    code = (
+        f"from charlm.terminal import progress as shown\nshown.SECONDS_BETWEEN_LINES = 0.5\n{FINDS}"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    lines = done.stderr.splitlines()
+    assert 2 <= len(lines) <= 20
+    assert all(line.endswith(" files found") for line in lines)
+
+
+def test_a_task_of_over_a_second_is_a_bar_with_the_time_left_that_lines_do_not_tear(
+    tmp_path: Path,
+) -> None:
+    text = shown_on_a_terminal(SHOWS, tmp_path)
     assert "counting" in text
     assert "left" in text
     (line,) = [line for line in text.replace("\r", "\n").splitlines() if "a line" in line]

@@ -150,6 +150,8 @@ def _run_and_text(
     if run is not None and file is not None and run.is_file() and is_run(Path(file)):
         right = shlex.join(["charlm", "score", file, str(run)])
         raise UsageError(f"{run} is a text and {file} a run: the run comes first", right)
+    if file and not Path(file).exists() and sources.is_address(file.replace(":/", "://", 1)):
+        raise UsageError(f"{file} is an address, not a file", "download it and name the file")
     if (file is None) == (split is None):
         raise UsageError("give a FILE or a --split, one of them", "charlm score RUN my.txt")
     return run, file

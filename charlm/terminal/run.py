@@ -10,14 +10,17 @@ from rich.table import Table
 from rich.text import Text
 
 from charlm.config.schema import SECTIONS, Config
-from charlm.terminal.console import data_size, duration, out, print_result, print_status
+from charlm.terminal.console import data_size, duration, out, print_result, print_status, warn
 from charlm.text.corpus import Corpus
 from charlm.text.display import named, visible
 from charlm.text.kinds import CODE, Kind
+from charlm.text.likeness import Unlike, unlike_splits
 from charlm.text.splits import TextStats
 
 MANY_PASSES = 50
 MOST_LEFT_OUT = 5
+ENOUGH_FILES = 40
+"""Files that leave none of the splits empty when they are split by file, but by bad luck."""
 
 
 def describe(corpus: Corpus, text: TextStats | None = None) -> None:
@@ -41,6 +44,21 @@ def describe(corpus: Corpus, text: TextStats | None = None) -> None:
             print_status(f"unknown     {count} in {name}: {named(split.unknown)}")
     if not corpus.splits["validation"].characters:
         print_status("evaluation  on the train split: this configuration holds nothing out")
+    if unlike := unlike_splits(corpus):
+        files = len(text.files) if text else 1
+        _warn_of_unlike(unlike, "files" if files >= ENOUGH_FILES else "lines")
+
+
+def _warn_of_unlike(unlike: Sequence[Unlike], records: str) -> None:
+    """Warn of splits with other characters than the train split. records: what to split by."""
+    most = max(unlike, key=lambda one: one.distance)
+    names = " and ".join(one.split for one in unlike)
+    warn(
+        f"the characters of {names} are unlike those of train: {most.distance:.0%} of them would "
+        f"have to be others, {most.usual:.0%} is usual within this text. A text is split by place; "
+        f"if its end is in another language, split it by {records}: "
+        f"--set data.records={records}"
+    )
 
 
 def _files(text: TextStats) -> str:

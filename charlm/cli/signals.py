@@ -28,6 +28,7 @@ def stopping_on_signals(stop: Callable[[], None], *, insistent: bool = True) -> 
         if (
             insistent and received and number == signal.SIGINT
         ):  # asked twice: do not wait for the step
+            hasten(number)
             raise KeyboardInterrupt
         received.append(number)
         stop()

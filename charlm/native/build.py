@@ -11,12 +11,14 @@ import logging
 import os
 import platform
 import shutil
+import signal
 import stat
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -239,18 +241,18 @@ def _processor() -> str:
 
 def _compiled(folder: Path) -> Path:
     compiler, result = str(_compiler()), folder / "kernels.so"
+    compilers = _Compilers()
 
     def run(*arguments: str) -> None:
-        command = [compiler, *arguments]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+            code, stderr = compilers.run([compiler, *arguments])
         except OSError as error:
             raise UnavailableError(f"{compiler} cannot be run: {error.strerror}") from None
-        if done.returncode:
-            errors = [line for line in done.stderr.splitlines() if "error" in line]
-            said = errors[0] if errors else done.stderr.strip()[-200:]
-            said = said or f"it ends with code {done.returncode} and says nothing"
-            passing = done.returncode < 0 or any(sign in done.stderr for sign in PASSING)
+        if code:
+            errors = [line for line in stderr.splitlines() if "error" in line]
+            said = errors[0] if errors else stderr.strip()[-200:]
+            said = said or f"it ends with code {code} and says nothing"
+            passing = code < 0 or any(sign in stderr for sign in PASSING)
             kind = UnavailableError if passing else _RefusedError
             raise kind(f"{compiler} cannot compile the kernels: {said}")
 
@@ -260,15 +262,55 @@ def _compiled(folder: Path) -> Path:
         run(*FLAGS, *defined, "-c", str(SOURCE / source), "-o", target)
         return target
 
-    with ThreadPoolExecutor(len(UNITS)) as pool:
+    with ThreadPoolExecutor(len(UNITS)) as pool, compilers.killed_on_signals():
         compiled = [pool.submit(unit, number) for number in range(len(UNITS))]
         for done, _ in enumerate(as_completed(compiled), 1):
             progress.report("compiling the kernels", done, len(UNITS))
     # `map` would not begin what is left when the first fails: what a compiler was asked would vary.
     objects = [one.result() for one in compiled]
     # Not linked against an OpenMP of its own: torch has one, and two would fight for the cores.
-    run("-shared", *objects, "-o", str(result))
+    with ThreadPoolExecutor(1) as pool, compilers.killed_on_signals():
+        pool.submit(run, "-shared", *objects, "-o", str(result)).result()
     return result
+
+
+class _Compilers:
+    """Compilers that run side by side."""
+
+    def __init__(self) -> None:
+        self._started: list[subprocess.Popen[str]] = []
+        self._stopped = False
+
+    def run(self, command: Sequence[str]) -> tuple[int, str]:
+        """Run one to its end; return its exit code and what it wrote to stderr."""
+        group: Any = {"process_group": 0} if os.name == "posix" else {}
+        streams: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with subprocess.Popen(command, **streams, **group) as process:  # noqa: S603
+            self._started.append(process)
+            if self._stopped:
+                _kill(process)
+            stderr = process.communicate()[1]
+        return process.returncode, stderr
+
+    @contextlib.contextmanager
+    def killed_on_signals(self) -> Iterator[None]:
+        """Kill all where a signal ends the wait for them: they would go on for half a minute."""
+        try:
+            yield
+        except (KeyboardInterrupt, SystemExit):
+            self._stopped = True
+            for process in self._started:
+                _kill(process)
+            raise
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    """Kill a process, with those that it has started."""
+    with contextlib.suppress(ProcessLookupError):
+        if process.poll() is None and os.name == "posix":
+            os.killpg(process.pid, signal.SIGKILL)
+        elif process.poll() is None:
+            process.kill()
 
 
 def _opened(path: Path) -> ctypes.CDLL:

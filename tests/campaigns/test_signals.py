@@ -1,6 +1,7 @@
 """Signals and lost streams: a training that is asked to end saves the step under way and goes on to
 the same bits, and one whose reader goes away finishes all the same."""
 
+import contextlib
 import json
 import os
 import random
@@ -39,7 +40,15 @@ BEGIN = [
 SHORT = [*BEGIN, "--set", "train.steps=30"]
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
+PROMPT = 5
+"""Seconds to end in: half a second where nothing is to be saved, but for a busy machine."""
+
 nightly = pytest.mark.nightly
+
+
+def slow(value: Any) -> Any:
+    values = value if isinstance(value, tuple) else (value,)
+    return pytest.param(*values, marks=nightly)
 
 
 @pytest.fixture(autouse=True)
@@ -152,6 +161,86 @@ def test_other_signals_while_starting_leave_no_traceback(
         assert process.returncode in (128 + number, -number), err
 
 
+def moments(last: float) -> list[Any]:
+    """Seconds after a start: few, and by night one in every 0.2 of them."""
+    few = (1.0, 3.0, 5.0)
+    return [
+        *few,
+        *(slow(number / 5) for number in range(1, int(5 * last)) if number / 5 not in few),
+    ]
+
+
+def running_in(folder: Path) -> list[int]:
+    """List the processes whose working folder it is."""
+    pids = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (path / "cwd").readlink() == folder:
+                pids.append(int(path.name))
+    return pids
+
+
+SMALL, ENCODED_BY_WORKERS = 1500, 16_000_000
+"""Words of a text."""
+
+
+@pytest.mark.parametrize("moment", moments(10))
+@pytest.mark.parametrize(
+    ("processes", "size", "to_all", "number"),
+    [
+        (2, SMALL, True, signal.SIGINT),
+        slow((2, SMALL, False, signal.SIGTERM)),
+        slow((2, SMALL, False, signal.SIGHUP)),
+        slow((2, ENCODED_BY_WORKERS, True, signal.SIGINT)),
+        slow((1, ENCODED_BY_WORKERS, False, signal.SIGTERM)),
+        slow((1, SMALL, True, signal.SIGINT)),
+    ],
+)
+def test_signal_at_any_moment_of_a_start_ends_everything_at_once(
+    folder: Path, processes: int, size: int, to_all: bool, number: signal.Signals, moment: float
+) -> None:
+    """to_all: as a terminal's Ctrl-C, not to the launcher alone."""
+    (folder / "words.txt").write_text(words(min(size, 1_000_000)) * max(1, size // 1_000_000))
+    long = [*BEGIN, "--set", "train.steps=1000000", "--run", "run", "--processes", str(processes)]
+    with start(long, folder, start_new_session=True) as process:
+        time.sleep(moment)
+        (os.killpg if to_all else os.kill)(process.pid, number)
+        sent = time.monotonic()
+        out, err = process.communicate(timeout=60)
+    assert time.monotonic() - sent < PROMPT, (out, err)
+    assert process.returncode == 128 + number, err
+    assert "Traceback" not in err
+    assert "error" not in err
+    time.sleep(0.2)
+    assert running_in(folder) == []
+    if (folder / "run").exists():
+        done = ["train", "--resume", "--run", str(folder / "run")]
+        steps = json.loads(out)["steps"] if out else 0
+        assert run([*done, "--set", f"train.steps={steps + 5}", "-q"]) == 0
+
+
+def test_signal_while_the_kernels_are_compiled_kills_the_compilers(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler = folder / "compiler"
+    compiler.write_text("#!/bin/sh\ntouch compiling\nsleep 60\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setenv("CHARLM_CACHE", str(folder / "cache"))
+    with start([*BEGIN, "--set", "train.backend=native", "--run", "run"], folder) as process:
+        for _ in range(3000):
+            if (folder / "compiling").exists():
+                break
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=PROMPT)
+    assert process.returncode == 128 + signal.SIGTERM, err
+    assert "Traceback" not in err
+    time.sleep(0.2)
+    assert running_in(folder) == []
+    assert not (folder / "run").exists()
+
+
 # ---- two processes ------------------------------------------------------------------------------
 
 
@@ -212,10 +301,6 @@ def test_two_processes_encode_one_text_at_once(
 
 
 # ---- streams that are closed, full or read no more ----------------------------------------------
-
-
-def slow(line: str) -> Any:
-    return pytest.param(line, marks=nightly)
 
 
 @pytest.mark.parametrize(

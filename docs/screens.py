@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.text import Text
 
 COLUMNS, LINES = 100, 200
+HOME = "~/texts"
 FOLDER = Path(__file__).parent / "screens"
 
 # The name of each picture, its command, and the lines that are shown of a long output.
@@ -55,9 +56,11 @@ def main() -> None:
         environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(COLUMNS)}
         environment["CHARLM_CACHE"] = str(folder / ".cache")
         for picture, (command, shown) in SCREENS.items():
-            screen = screen_of(command, folder, environment)
+            if picture in wanted or picture == "train":  # the others look at its run
+                screen = screen_of(command, folder, environment)
             if picture in wanted:
-                FOLDER.joinpath(f"{picture}.svg").write_text(svg(screen, command, shown))
+                lines = [line_of(screen, number, name) for number in range(LINES)]
+                FOLDER.joinpath(f"{picture}.svg").write_text(svg(lines, command, shown))
                 print(picture, flush=True)
 
 
@@ -85,11 +88,10 @@ def screen_of(command: str, folder: Path, environment: dict[str, str]) -> pyte.S
     return screen
 
 
-def svg(screen: pyte.Screen, command: str, shown: int) -> str:
+def svg(lines: list[Text], command: str, shown: int) -> str:
     """Draw the command and the first lines of a screen."""
     console = Console(record=True, width=COLUMNS, file=StringIO(), color_system="truecolor")
     console.print(Text(f"$ {command}", style="bold"))
-    lines = [line_of(screen, number) for number in range(LINES)]
     while lines and not lines[-1].plain.strip():
         lines.pop()
     for line in lines[:shown]:
@@ -99,8 +101,9 @@ def svg(screen: pyte.Screen, command: str, shown: int) -> str:
     return console.export_svg(title=command, unique_id="screen")
 
 
-def line_of(screen: pyte.Screen, number: int) -> Text:
-    """Return one line of a screen with its colours."""
+def line_of(screen: pyte.Screen, number: int, folder: str) -> Text:
+    """Return one line of a screen with its colours; the folder has a name that is the same for
+    everybody."""
     line = Text()
     row = screen.buffer[number]
     for column in range(COLUMNS):
@@ -109,6 +112,11 @@ def line_of(screen: pyte.Screen, number: int) -> Text:
         weight = " bold" if cell.bold else ""
         line.append(cell.data, style=f"{colour}{weight}".strip())
     line.rstrip()
+    if folder in line.plain:  # nothing behind it moves
+        shown, _, rest = line.plain.partition(folder)
+        name, space, others = rest.partition("  ")
+        padding = " " * (len(folder) - len(HOME)) if space else ""
+        line.plain = f"{shown}{HOME}{name}{padding}{space}{others}"
     return line
 
 

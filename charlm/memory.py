@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from charlm.errors import UsageError
-
-GB = 10**9
+from charlm.wording import different_sizes
 
 
 def available() -> int | None:
@@ -20,10 +19,8 @@ def refuse_more(needed: float, free: int | None, what: str, advice: str) -> None
     figures.
     """
     if free is not None and needed > free:
-        raise UsageError(
-            f"{what} needs at least {needed / GB:,.1f} GB of memory, {free / GB:,.1f} GB are free",
-            advice,
-        )
+        most, there = different_sizes(needed, free)
+        raise UsageError(f"{what} needs at least {most} of memory, {there} are free", advice)
 
 
 def _of_system() -> int | None:

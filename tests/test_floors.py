@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "charlm"
 # wings that share a floor do not know each other.
 FLOORS: list[set[str]] = [
     {"errors"},
+    {"wording"},
     {"files", "memory", "outputs", "progress"},
     {"consent"},
     {"cells"},

@@ -1,13 +1,23 @@
 """A mistake on the command line: answered with what it is, before torch is imported."""
 
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Iterable
 
 import pytest
+import typer.main
 from conftest import TINY, words
 
 from charlm.__main__ import run
+from charlm.cells import CELLS
+from charlm.cli import dispatch
+from charlm.cli.app import app
+from charlm.config import loading
+from charlm.config.schema import SECTIONS
+from charlm.errors import ConfigError, UsageError
+from charlm.wording import byte_size, different_sizes, suggestion
 
 SMALL = [part for change in TINY for part in ("--set", change)]
 
@@ -19,13 +29,13 @@ MISTAKES = {
     "train no.toml": "cannot read no.toml",
     "train no.txt": "there is no file no.txt",
     "train bad.toml": "bad.toml:2: there is no key 'train.stepz'; did you mean 'steps'?",
-    "train late.toml": "model.hidden_size = 'wide' should be a valid integer",
+    "train late.toml": "model.hidden_size = 'wide' should be a whole number",
     "train --data nofile": "there is no file or folder",
     "train words.txt --data words.txt": "two texts are named",
     "train run": "run is a run, not a text",
     "train words.txt --nope": "No such option: --nope",
     "train words.txt --set train.stepz=3": "there is no key 'train.stepz'",
-    "train words.txt --set train.steps=many": "train.steps = 'many' should be a valid integer",
+    "train words.txt --set train.steps=many": "train.steps = 'many' should be a whole number",
     "train words.txt --set model.cell=ltsm": "did you mean 'lstm'?",
     "train words.txt --set model.reset_gate=before": "is for gru, not lstm",
     "train words.txt --set steps": "'steps' is no setting",
@@ -71,7 +81,7 @@ MISTAKES = {
     "sample run --novel": "--novel is for a model of records",
     # score
     "score run nofile": "cannot read nofile",
-    "score run run": "cannot read run: Is a directory",
+    "score run run": "run is a folder, not a file",
     "score nope words.txt": "there is no run nope",
     "score run": "give a FILE or a --split",
     "score run words.txt --split val": "give a FILE or a --split",
@@ -123,12 +133,44 @@ MISTAKES = {
     "bench lstm --shape 3": "3 is no shape",
     "init nope": "no preset is called 'nope'",
     "init hello --out words.txt": "words.txt exists",
-    "init hello --out nofolder/x": "cannot write nofolder/x",
+    "init hello --out nofolder/x": "there is no folder nofolder",
+    "init hello --out run": "run is a folder, not a file",
+    "runs words.txt": "words.txt is a file, not a folder",
+    "runs words.txt --prune": "words.txt is a file, not a folder",
+    "inspect run --probe run": "run is a folder, not a file",
+    "compare lstm:": "lstm:: nothing follows the colon",
+    "compare lstm:bias=true,": "nothing follows a comma",
+    "compare lstm:bias": "'bias' is not key=value",
+    "compare lstm:bias=": "bias has no value",
+    "bench lstm:": "lstm:: nothing follows the colon",
+    "train words.txt --set =3": "'=3' is no setting",
+    "train words.txt --set train.=3": "'train.=3' is no setting",
+    "train words.txt --set size.a=3": "rules by the length of the text stand in a file",
+    "train words.txt --set data.split=[0.9]": "data.split = [0.9] should have 3 items, not 1",
 }
+
+# Every option and argument that names something, with nothing in it.
+EMPTY = (
+    *("train ''", "train --data ''", "train --set ''", "train --run ''", "train --init ''"),
+    *("train --teacher ''", "train --device ''", "train --data=", "sample ''", "sample --with ''"),
+    *(
+        "sample --clamp ''",
+        "sample --checkpoint ''",
+        "score ''",
+        "score run ''",
+        "score '' words.txt",
+    ),
+    *("score run words.txt --html ''", "score run words.txt --encoding ''", "compare ''"),
+    *("compare --paper ''", "compare lstm --out ''", "compare lstm --config ''", "inspect ''"),
+    *("inspect run --probe ''", "inspect run --out ''", "lecture --data ''", "lecture --out ''"),
+    *("runs ''", "runs --plot ''", "runs --plot=", "bench ''", "bench --shape ''", "init ''"),
+    "init --out ''",
+)
+MISTAKES |= dict.fromkeys(EMPTY, "is empty")
 
 # All of them in one process, in which nothing can import torch or numpy.
 SCRIPT = """
-import contextlib, io, json, sys
+import contextlib, io, json, shlex, sys
 sys.modules["torch"] = sys.modules["numpy"] = None
 from charlm.__main__ import run
 answers = {}
@@ -136,7 +178,7 @@ for line in json.loads(sys.argv[1]):
     talk = io.StringIO()
     with contextlib.redirect_stderr(talk):
         try:
-            code = run(line.split())
+            code = run(shlex.split(line))
         except ImportError as error:
             code = str(error)
     answers[line] = code, talk.getvalue()
@@ -180,3 +222,85 @@ def test_a_mistake_is_answered_without_torch_in_one_message(line: str, answers: 
     assert said.startswith("error: ")
     assert said.count("\nhelp: ") == 1
     assert "Traceback" not in said
+
+
+def test_every_value_that_names_something_is_refused_when_empty() -> None:
+    """Not only those above: whatever option of whatever command takes a value."""
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        for parameter in command.params:
+            option = parameter.opts[0]
+            if not option.startswith("--") or parameter.is_flag:
+                continue
+            if option in dispatch.MAY_BE_EMPTY:
+                dispatch.refuse_empty([name, option, ""])
+                continue
+            for typed in ([name, option, ""], [name, f"{option}="]):
+                with pytest.raises(UsageError, match=f"the value of {option} is empty"):
+                    dispatch.refuse_empty(typed)
+
+
+BAD_VALUES = ([], [[]], {}, "\n", "x" * 1000, -1, 10**30, 1.5, float("nan"), None, True)
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_a_value_that_cannot_be_is_refused_in_words_for_people(section: str) -> None:
+    """Whatever the key: no pattern, and no word of pydantic's."""
+    refused = 0
+    for key in SECTIONS[section].model_fields:
+        for value in BAD_VALUES:
+            layers = loading.load("default", [], {f"{section}.{key}": value})
+            try:
+                layers.resolve()
+            except ConfigError as error:
+                refused += 1
+                for said in error.details or (error.what,):
+                    assert not re.search(r"Input|valid |pattern|\\d|instance|validation,", said)
+                    assert re.search(r"should (be|have) |\[\w+\] ", said)
+    assert refused > len(SECTIONS[section].model_fields)
+
+
+@pytest.mark.parametrize(
+    ("word", "known", "wanted"),
+    [
+        ("gruu", CELLS, "gru"),
+        ("grv", CELLS, "gru"),
+        ("LSTM", CELLS, "lstm"),
+        ("transformer", CELLS, ""),
+        ("cnn2", CELLS, ""),
+        ("nope", loading.presets(), ""),
+        ("foo", loading.presets(), ""),
+        ("shakspeare", loading.presets(), "shakespeare"),
+        ("shake", loading.presets(), "shakespeare"),
+        ("stepz", SECTIONS["train"].model_fields, "steps"),
+        ("x", SECTIONS["train"].model_fields, ""),
+        ("hidden", SECTIONS["model"].model_fields, "hidden_size"),
+    ],
+)
+def test_a_name_is_suggested_only_where_it_is_near(
+    word: str, known: Iterable[str], wanted: str
+) -> None:
+    assert suggestion(word, known) == (f"; did you mean {wanted!r}?" if wanted else "")
+
+
+@pytest.mark.parametrize(
+    ("needed", "free", "shown"),
+    [
+        (50_000, 0, ("50 KB", "0 B")),
+        (3e9, 1e6, ("3 GB", "1 MB")),
+        (1_234_500_000, 1_234_400_000, ("1.2345 GB", "1.2344 GB")),
+        (1001, 1000, ("1.001 KB", "1.000 KB")),
+        (999, 998, ("999 B", "998 B")),
+        (5.0e15, 4.9e15, ("5,000 TB", "4,900 TB")),
+    ],
+)
+def test_sizes_that_differ_are_shown_apart(
+    needed: float, free: float, shown: tuple[str, str]
+) -> None:
+    assert different_sizes(needed, free) == shown
+
+
+def test_no_size_is_rounded_to_nothing() -> None:
+    for exponent in range(16):
+        for digit in range(1, 10):
+            assert not byte_size(digit * 10**exponent).startswith("0")
+    assert byte_size(0) == "0 B"

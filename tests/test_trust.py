@@ -135,7 +135,7 @@ def test_a_newline_in_a_name_forges_no_message(
 # ---- too large ----------------------------------------------------------------------------------
 
 
-FIGURES = r"needs at least [\d,]+\.\d GB of memory, [\d,]+\.\d GB are free"
+FIGURES = r"needs at least [\d.,]+ [GT]B of memory, [\d.,]+ [MG]B are free"
 
 told_its_memory = pytest.mark.skipif(
     memory.available() is None, reason="this system does not tell how much memory is free"

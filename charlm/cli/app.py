@@ -165,13 +165,7 @@ def sample(
     given = {"length": length, "temperature": temperature, "top_k": top_k, "top_p": top_p}
     options = {key: value for key, value in given.items() if value is not None}
     checkpoint = checks.sample(
-        run,
-        which,
-        options,
-        others=others or [],
-        clamps=clamps or [],
-        novel=novel,
-        data=data or [],
+        run, which, options, others=others or [], clamps=clamps or [], novel=novel, data=data or []
     )
     from charlm import api  # only now: it imports torch
     from charlm.cli import sample as command

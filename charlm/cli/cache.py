@@ -3,6 +3,7 @@
 from charlm.files import cache_folder
 from charlm.terminal import console
 from charlm.text import cache as kept
+from charlm.wording import byte_size
 
 
 def cache(*, clear: bool, as_json: bool) -> None:
@@ -16,18 +17,18 @@ def cache(*, clear: bool, as_json: bool) -> None:
         console.print_json({"folder": str(cache_folder()), "bytes": total, "kinds": now, **freed})
         return
     if clear:
-        console.print_result(f"freed {console.size(sum(before.values()) - total)}")
+        console.print_result(f"freed {byte_size(sum(before.values()) - total)}")
         for name in in_use:
             console.print_status(f"in use by another charlm, so it stays: {name}")
         if now["stdin"]:
             console.print_status(
-                f"{console.size(now['stdin'])} of texts from stdin stay, since runs may need them "
+                f"{byte_size(now['stdin'])} of texts from stdin stay, since runs may need them "
                 f"to resume: {cache_folder() / 'stdin'}"
             )
     console.print_columns(
         ("kind", "size"),
-        [(kept.KINDS[kind], console.size(size)) for kind, size in now.items()]
-        + [("all", console.size(total))],
+        [(kept.KINDS[kind], byte_size(size)) for kind, size in now.items()]
+        + [("all", byte_size(total))],
         right={1},
     )
     console.print_status(f"folder  {cache_folder()} (set CHARLM_CACHE for another)")

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from charlm.cli.options import refuse_no_file
 from charlm.config import loading
 from charlm.errors import UsageError
 from charlm.outputs import CONFIG_MARK
@@ -10,6 +11,7 @@ from charlm.outputs import CONFIG_MARK
 
 def init(preset: str, out: Path | None) -> None:
     """Write a preset's TOML to stdout, or to a new file."""
+    refuse_no_file(out, "--out")
     text = f"{CONFIG_MARK} {preset}\n{loading.preset_text(preset)}"
     if out is None:
         sys.stdout.write(text)

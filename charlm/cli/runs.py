@@ -11,6 +11,7 @@ from charlm.runs import removal
 from charlm.runs.listing import list_runs
 from charlm.terminal import console
 from charlm.terminal import runs as terminal
+from charlm.wording import byte_size
 
 
 def runs(folder: Path, plot: Path | None, *, as_json: bool) -> None:
@@ -48,6 +49,6 @@ def remove(folder: Path, unwanted: Sequence[Path], *, prune: bool, as_json: bool
         console.print_json({"removed": [asdict(one) for one in removed]})
         return
     for one in removed:
-        console.print_result(f"removed {one.run}, {console.size(one.bytes)}")
+        console.print_result(f"removed {one.run}, {byte_size(one.bytes)}")
     if not removed:
         console.print_status(f"every run in {folder} has a checkpoint or is being trained")

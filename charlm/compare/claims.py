@@ -17,6 +17,7 @@ from charlm.compare.statistics import Interval, difference, ratio
 from charlm.compare.step_cost import StepCost
 from charlm.compare.table import Row
 from charlm.inspect.gradients import LAGS
+from charlm.wording import byte_size
 
 SIMILAR = 0.02
 """A loss within this share of another is "similar performance"."""
@@ -186,7 +187,7 @@ def _gru_trains_faster(findings: Findings) -> Claim:
     return Claim(
         text,
         holds,
-        f"a step takes {speeds[0]:.1f} ms with the GRU, {speeds[1]:.1f} ms with the LSTM, both "
+        f"a step takes {speeds[0]:.3g} ms with the GRU, {speeds[1]:.3g} ms with the LSTM, both "
         f"{gru.config.model.hidden_size} wide: {found.mean:.2f} times as fast "
         f"(95 %: {found.low:.2f} to {found.high:.2f}, {len(gru.step_seconds)} rounds in turn)",
     )
@@ -205,7 +206,7 @@ def _gru_needs_less_memory(findings: Findings) -> Claim:
     return Claim(
         text,
         holds,
-        f"training holds {gru / 1e6:.1f} MB with the GRU, {lstm / 1e6:.1f} MB with the LSTM, both "
+        f"training holds {byte_size(gru)} with the GRU, {byte_size(lstm)} with the LSTM, both "
         f"{pair[0].config.model.hidden_size} wide ({100 * share:+.0f} %)",
     )
 

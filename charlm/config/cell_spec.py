@@ -1,6 +1,5 @@
 """Cells as users write them: a name, and settings of its own behind a colon."""
 
-import difflib
 import itertools
 import re
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 from charlm.cells import CELLS
 from charlm.config.schema import ModelConfig
 from charlm.errors import UsageError
+from charlm.wording import suggestion
 
 COMMA = re.compile(r",(?![^\[]*\])")
 """Between settings, not inside of a list."""
@@ -38,23 +38,27 @@ def parse_cell(label: str) -> CellSpec:
     """
     cell, colon, listed = label.partition(":")
     if cell not in CELLS:
-        near = difflib.get_close_matches(cell.lower(), CELLS, n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
         raise UsageError(
-            f"there is no cell {cell!r}{hint}",
+            f"there is no cell {cell!r}{suggestion(cell, CELLS)}",
             f"the cells are {', '.join(CELLS)}, each with settings of its own if need be: "
             "gru:reset_gate=before,bias=false",
         )
-    settings = []
-    for setting in COMMA.split(listed) if colon else []:
-        key, equals, value = setting.partition("=")
-        if not equals or not key or not value:
-            raise UsageError(
-                f"{label}: {setting!r} is no setting",
-                "write it as in gru:reset_gate=before,bias=false",
-            )
-        settings.append(f"{key if '.' in key else f'model.{key}'}={value}")
+    settings = [_setting(label, setting) for setting in COMMA.split(listed) if colon]
     return CellSpec(label, cell, tuple(settings))
+
+
+def _setting(label: str, setting: str) -> str:
+    """Read one setting of a cell, as "section.key=value". Raises: UsageError."""
+    key, equals, value = setting.partition("=")
+    if key and equals and value:
+        return f"{key if '.' in key else f'model.{key}'}={value}"
+    if not setting:
+        what = "nothing follows the colon" if label.endswith(":") else "nothing follows a comma"
+    elif key and equals:
+        what = f"{key} has no value"
+    else:
+        what = f"{setting!r} is not key=value"
+    raise UsageError(f"{label}: {what}", "write it as in gru:reset_gate=before,bias=false")
 
 
 def foreign_options(cell: str) -> list[str]:

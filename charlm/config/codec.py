@@ -1,7 +1,8 @@
 """The codecs of Python that a text may be in."""
 
 import codecs
-from difflib import get_close_matches
+
+from charlm.wording import suggestion
 
 KNOWN = (
     *("cp1250", "cp1251", "cp1252", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp866"),
@@ -27,7 +28,6 @@ def codec_named(name: str) -> str:
     except (LookupError, ValueError):
         codec = ""
     if not codec or codec in NOT_FOR_FILES:
-        near = get_close_matches(name.lower(), KNOWN, n=1, cutoff=0.6)
-        named = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(KNOWN)} and more"
-        raise ValueError(f"{name!r} is no encoding of texts; {named}")
+        hint = suggestion(name, KNOWN) or f"; known are {', '.join(KNOWN)} and more"
+        raise ValueError(f"{name!r} is no encoding of texts{hint}")
     return "" if codec in ("utf-8", "utf-8-sig") else codec

@@ -170,10 +170,16 @@ def settings_layer(origin: str, settings: Sequence[str]) -> ConfigSource:
 def _setting(setting: str) -> tuple[str, str, Any]:
     """Read `train.steps=100` as section, key and a value typed by the schema."""
     dotted, equals, raw = setting.partition("=")
-    section, dot, key = dotted.strip().partition(".")
-    if not equals or not dot:
+    section, _, key = dotted.strip().partition(".")
+    if not (equals and section and key):
         raise ConfigError(
-            f"{setting!r} is no setting", "write section.key=value, as in train.steps=500"
+            f"{setting!r} is no setting" if setting else "a setting is empty",
+            "write section.key=value, as in train.steps=500",
+        )
+    if section == "size":
+        raise ConfigError(
+            f"{setting!r}: rules by the length of the text stand in a file",
+            "write [[size]] rows in a .toml file, or set the value itself: train.steps=500",
         )
     section, key = RENAMED.get((section, key), (section, key))
     field = SECTIONS[section].model_fields.get(key) if section in SECTIONS else None
@@ -200,15 +206,18 @@ def _entries(values: Table) -> Iterator[tuple[str, str, Any]]:
 
 
 def _size_rules(layer: ConfigSource, rows: Any) -> list[SizeRule]:
+    wrong = ""
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        wrong = "it is no row: write [[size]], with two brackets"
     try:
-        return [SizeRule.model_validate(row) for row in rows]
-    except (ValidationError, TypeError) as error:
-        not_table = isinstance(error, TypeError)
-        first = "not a table" if not_table else sentences(error)[0]  # type: ignore[arg-type]
-        raise ConfigError(
-            f"{layer.place('size', '')}: a [[size]] row is wrong: {first}",
-            "a row holds max_characters and tables of values: model, train, sample",
-        ) from None
+        if not wrong:
+            return [SizeRule.model_validate(row) for row in rows]
+    except ValidationError as error:
+        wrong = sentences(error)[0]
+    raise ConfigError(
+        f"{layer.place('size', '')}: a [[size]] row is wrong: {wrong}",
+        "a row holds max_characters and tables of values: model, train, sample",
+    )
 
 
 def _config_error(error: ValidationError, found: Mapping[str, ConfigSource]) -> ConfigError:

@@ -8,10 +8,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from charlm.config.layers import ConfigLayers, ConfigSource, settings_layer
-from charlm.config.messages import nearest, sentence
+from charlm.config.messages import sentence
 from charlm.config.schema import Config, SampleConfig, Table
 from charlm.errors import ConfigError, UsageError
 from charlm.files import read_regular, shipped
+from charlm.wording import suggestion
 
 MAX_FILE_BYTES = 1_000_000
 """A configuration larger than this is not a configuration."""
@@ -37,7 +38,7 @@ def presets() -> list[str]:
 def preset_text(name: str) -> str:
     """Return the commented TOML of a preset. Raises: ConfigError for a name that is none."""
     if name not in presets():
-        near = nearest(name, presets())
+        near = suggestion(name, presets())
         raise ConfigError(
             f"no preset is called {name!r}{near}",
             f"the presets are {', '.join(presets())}; a file of your own ends in .toml",

@@ -1,12 +1,12 @@
 """What is wrong with a configuration, in words: the one place that reads pydantic's errors."""
 
-import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import ValidationError
 
 from charlm.config.schema import SECTIONS
+from charlm.wording import suggestion
 
 SYNONYMS = {
     **dict.fromkeys(("input_size", "embedding_dim", "n_embd"), "model.embedding_size"),
@@ -26,6 +26,16 @@ SYNONYMS = {
 
 
 LONGEST_VALUE = 100
+KINDS = {
+    "int_": "a whole number",
+    "float_": "a number",
+    "bool_": "true or false",
+    "string_type": "text",
+    "list_type": "a list",
+    "dict_type": "a table",
+    "model_type": "a table",
+}
+"""What a value should be, by the first letters of the type of pydantic's error."""
 
 
 def sentences(
@@ -62,7 +72,20 @@ def _sentence(section: str, key: str, item: Any) -> str:
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "value_error":
         return f"[{section}] {message}"
-    return f"{dotted} = {_shown(item['input'])} {message.replace('Input should be', 'should be')}"
+    return f"{dotted} = {_shown(item['input'])} {_promise(item)}"
+
+
+def _promise(item: Any) -> str:
+    """Say what a value should be, in words that assume no knowledge of pydantic or Python."""
+    for start, words in KINDS.items():
+        if item["type"].startswith(start):
+            return f"should be {words}"
+    context = item.get("ctx", {})
+    if item["type"] in ("too_short", "too_long"):
+        wanted = context.get("min_length", context.get("max_length"))
+        return f"should have {wanted} items, not {context['actual_length']}"
+    _, should, rest = item["msg"].partition("should ")
+    return f"{should}{rest}"
 
 
 def _shown(value: Any) -> str:
@@ -76,9 +99,11 @@ def _shown(value: Any) -> str:
 
 def _unknown(section: str, key: str) -> str:
     if section not in SECTIONS:
-        return f"there is no section {section!r}{nearest(section, SECTIONS)}"
+        return f"there is no section {section!r}{suggestion(section, SECTIONS)}"
     meant = key_called(key)
-    near = f"; did you mean {meant!r}?" if meant else nearest(key, SECTIONS[section].model_fields)
+    near = (
+        f"; did you mean {meant!r}?" if meant else suggestion(key, SECTIONS[section].model_fields)
+    )
     return f"there is no key '{section}.{key}'{near}"
 
 
@@ -86,9 +111,3 @@ def key_called(name: str) -> str:
     """Return the dotted key that a bare name means, here or in other programs; "" for none."""
     dotted = [f"{section}.{key}" for section, kind in SECTIONS.items() for key in kind.model_fields]
     return next((k for k in dotted if k.endswith(f".{name}")), SYNONYMS.get(name, ""))
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return "; did you mean ...?" where a known word is like it, else ""."""
-    match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {match[0]!r}?" if match else ""

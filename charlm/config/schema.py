@@ -6,7 +6,6 @@ together from presets, files and `--set` is in `loading.py`.
 
 import re
 from collections.abc import Callable
-from difflib import get_close_matches
 from enum import Enum
 from typing import Annotated, Any, Literal, Self
 
@@ -16,6 +15,7 @@ from pydantic_core import PydanticCustomError
 from charlm.cells import CELLS
 from charlm.config.codec import codec_named
 from charlm.config.devices import DEVICES, is_device
+from charlm.wording import suggestion
 
 Table = dict[str, Any]
 
@@ -152,9 +152,7 @@ class ModelConfig(Section):
     def _known(cls, cell: str) -> str:
         if cell not in CELLS:
             *names, last = map(repr, CELLS)
-            near = get_close_matches(cell.lower(), CELLS, n=1, cutoff=0.4)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            message = f"Input should be {', '.join(names)} or {last}{hint}"
+            message = f"Input should be {', '.join(names)} or {last}{suggestion(cell, CELLS)}"
             raise PydanticCustomError("cell", message)
         return cell
 

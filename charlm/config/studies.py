@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from charlm.config.loading import preset_folder
-from charlm.config.messages import nearest, sentence
+from charlm.config.messages import sentence
 from charlm.config.schema import Section, between
 from charlm.errors import ConfigError
+from charlm.wording import suggestion
 
 Values = dict[str, Any]
 Text = Annotated[str, Field(min_length=1, max_length=500)]
@@ -96,7 +97,7 @@ def read_study(name: str) -> Study:
     """Read a study. Raises: ConfigError for a name that is none."""
     if name not in studies():
         raise ConfigError(
-            f"no study is called {name!r}{nearest(name, studies())}",
+            f"no study is called {name!r}{suggestion(name, studies())}",
             f"the studies are {', '.join(studies())}",
         )
     path = study_folder() / f"{name}.toml"

@@ -51,12 +51,18 @@ def list_runs(folder: Path) -> list[ListedRun]:
 
     Raises: UsageError where there is no such folder.
     """
-    if not folder.is_dir():
-        raise UsageError(
-            f"there is no folder {folder}", "train a run first, or name another folder"
-        )
+    refuse_no_folder(folder)
     found = [path for path in (folder, *folder.iterdir()) if _is_run(path)]
     return sorted(map(_listed, found), key=lambda run: (-run.changed, run.run))
+
+
+def refuse_no_folder(folder: Path) -> None:
+    """Check that the folder of the runs is there. Raises: UsageError."""
+    if folder.is_dir():
+        return
+    is_file = folder.exists()
+    what = f"{folder} is a file, not a folder" if is_file else f"there is no folder {folder}"
+    raise UsageError(what, "name the folder that the runs are in, or train one first")
 
 
 def _is_run(path: Path) -> bool:

@@ -6,13 +6,15 @@ the user has not named here (`charlm.consent`).
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from charlm import consent
 from charlm.config import loading
 from charlm.config.schema import Config, DataConfig
-from charlm.text import corpus
-from charlm.text.corpus import Corpus
 from charlm.text.sources import BUILTIN, STANDARD_LIBRARY
+
+if TYPE_CHECKING:
+    from charlm.text.corpus import Corpus
 
 BY_NAME = ("data.path", "train.start_from", "train.teachers")
 """Keys whose values are names of what is opened."""
@@ -39,7 +41,7 @@ def is_known(data: DataConfig) -> bool:
     return not consent.missing(_names(data.path))
 
 
-def open_text(data: DataConfig, fingerprint: str = "") -> Corpus:
+def open_text(data: DataConfig, fingerprint: str = "") -> "Corpus":
     """Return the encoded text that a run names, read anew.
 
     Where the user has not named it here, nothing is opened but the copy in the user's own cache.
@@ -48,6 +50,8 @@ def open_text(data: DataConfig, fingerprint: str = "") -> Corpus:
 
     Raises: NoConsentError where there is no such copy; DataError: see `corpus.prepare`.
     """
+    from charlm.text import corpus  # here: it imports numpy
+
     names = _names(data.path)
     if fingerprint and consent.missing(names) and (own := corpus.cached(fingerprint)):
         return own

@@ -13,6 +13,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 from charlm.errors import CharlmError, UsageError
 from charlm.files import size_of_tree
 from charlm.outputs import A_COMPARISON, A_RUN, own_names
+from charlm.runs.listing import refuse_no_folder
 
 REMOVING = ".removing-"
 """How the names of folders begin that are being removed."""
@@ -45,8 +46,7 @@ def prune(folder: Path) -> list[Removed]:
 
     Raises: UsageError where there is no such folder; CharlmError where the system refuses.
     """
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is not a folder", "name the folder that holds the runs")
+    refuse_no_folder(folder)
     removed = []
     for path in sorted(folder.iterdir()):
         if path.is_symlink() or not path.is_dir():

@@ -12,6 +12,7 @@ from charlm.compare.table import spread_text
 from charlm.terminal.console import duration, out, print_columns, print_result, print_status, warn
 from charlm.terminal.training import bar
 from charlm.training.events import Finished, Trained
+from charlm.wording import byte_size
 
 SECONDS_BETWEEN_LINES = 10.0
 LONGEST_NAME = 8
@@ -155,7 +156,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
         "-" if reached is None else f"{reached:.1f} s",
         _thousands(row["characters_per_second"]),
         _thousands(row["sample_characters_per_second"]),
-        "-" if peak is None else f"{peak / 1e6:,.0f} MB",
+        "-" if peak is None else byte_size(peak),
     ]
 
 

@@ -143,15 +143,6 @@ def show_log(*, quiet: bool) -> None:
     log.setLevel(logging.WARNING if quiet else logging.INFO)
 
 
-def size(count: int) -> str:
-    """Format bytes with three digits: 512 B, 1.25 MB."""
-    value, units = float(count), iter(("B", "KB", "MB", "GB", "TB"))
-    unit = next(units)
-    while value >= 999.5 and unit != "TB":
-        value, unit = value / 1000, next(units)
-    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.3g} {unit}"
-
-
 def duration(seconds: float) -> str:
     """Format seconds as 1:05 or 2 h 03 min."""
     minutes, rest = divmod(round(seconds), 60)
@@ -159,17 +150,6 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes:02d} min"
     return f"{minutes}:{rest:02d}"
-
-
-def data_size(size: int) -> str:
-    """Format a number of bytes as 3.4 MB."""
-    if size < 1000:
-        return f"{size} bytes"
-    for power, unit in enumerate(("KB", "MB", "GB"), start=1):
-        if size < 999.5 * 1000**power or unit == "GB":
-            break
-    number = size / 1000**power
-    return f"{number:,.1f} {unit}" if number < 10 else f"{number:,.0f} {unit}"
 
 
 def _encodable(text: str) -> str:

@@ -10,12 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from charlm.config.schema import SECTIONS, Config
-from charlm.terminal.console import data_size, duration, out, print_result, print_status, warn
+from charlm.terminal.console import duration, out, print_result, print_status, warn
 from charlm.text.corpus import Corpus
 from charlm.text.display import named, visible
 from charlm.text.kinds import CODE, Kind
 from charlm.text.likeness import Unlike, unlike_splits
 from charlm.text.splits import TextStats
+from charlm.wording import byte_size
 
 MANY_PASSES = 50
 MOST_LEFT_OUT = 5
@@ -64,7 +65,7 @@ def _warn_of_unlike(unlike: Sequence[Unlike], records: str) -> None:
 def _files(text: TextStats) -> str:
     """Describe the files that were read, and the first of those that were not."""
     count, found = len(text.files), text.found
-    line = f"{count:,} file{'s' if count != 1 else ''}, {data_size(text.size)}"
+    line = f"{count:,} file{'s' if count != 1 else ''}, {byte_size(text.size)}"
     if not found.left_out_count:
         return line
     first = ", ".join(f"{one.path} ({one.reason})" for one in found.left_out[:MOST_LEFT_OUT])

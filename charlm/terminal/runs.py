@@ -4,7 +4,8 @@ import time
 from collections.abc import Sequence
 
 from charlm.runs.listing import ListedRun
-from charlm.terminal.console import print_columns, size
+from charlm.terminal.console import print_columns
+from charlm.wording import byte_size
 
 STYLES = {"finished": "", "stopped": "yellow", "running": "green", "damaged": "red"}
 
@@ -20,7 +21,7 @@ def table(runs: Sequence[ListedRun]) -> None:
             f"{run.steps:,}",
             "-" if run.bits_per_character is None else f"{run.bits_per_character:.4f}",
             run.state if run.has_checkpoint or run.state == "running" else "no checkpoint",
-            size(run.bytes),
+            byte_size(run.bytes),
             time.strftime("%Y-%m-%d %H:%M", time.localtime(run.changed)),
         )
         for run in runs

@@ -31,6 +31,7 @@ from charlm.text.splits import (
 )
 from charlm.text.vocabulary import BYTES, BYTES_IN_RECORDS, Vocabulary
 from charlm.text.workers import Workers, workers
+from charlm.wording import different_sizes
 
 log = logging.getLogger(__name__)
 
@@ -129,9 +130,9 @@ def _refuse_no_room(
     there = sum(path.stat().st_size for path in folder.glob("*.bin"))  # of a start that was killed
     if needed > free + there:
         variable = "CHARLM_CACHE" if folder.is_relative_to(cache_folder()) else "TMPDIR"
+        most, room = different_sizes(needed, free + there)
         raise DataError(
-            f"the encoded text needs {needed / 1e9:,.1f} GB of disk, {free / 1e9:,.1f} GB are free "
-            f"in {folder.parent}",
+            f"the encoded text needs {most} of disk, {room} are free in {folder.parent}",
             f"set {variable} to a folder with room, or use less text",
         )
 

@@ -230,4 +230,6 @@ def refuse_unreadable(file: Path) -> None:
 
 def cannot_read(path: Path | str, error: OSError) -> DataError:
     """Make the error for a file or folder that cannot be read."""
+    if isinstance(error, IsADirectoryError):
+        return DataError(f"{path} is a folder, not a file", "name a file in it")
     return DataError(f"cannot read {path}: {error.strerror}", "check the path and its permissions")

@@ -7,6 +7,7 @@ import torch
 from charlm import memory
 from charlm.config.schema import Config
 from charlm.models.recurrent import CharModel
+from charlm.wording import byte_size
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ def refuse_too_large(
     free = _free_on_gpu(device) if device.type == "cuda" else memory.available()
     memory.refuse_more(needed, free, what, advice)
     if needed > 4 * COPIES * LARGE:
-        log.info(f"{what} takes {needed / memory.GB:,.1f} GB; to draw the weights takes a while")
+        log.info(f"{what} takes {byte_size(needed)}; to draw the weights takes a while")
 
 
 def _free_on_gpu(device: torch.device) -> int:

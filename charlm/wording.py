@@ -1,0 +1,50 @@
+"""Wording that messages share: sizes in bytes, and what a mistyped name may mean."""
+
+import difflib
+from collections.abc import Iterable
+
+UNITS = ("B", "KB", "MB", "GB", "TB")
+NEAR = 0.66
+"""The likeness, by `difflib`, from which on a name is suggested: one letter of three may differ."""
+SHORTEST_START = 3
+"""Letters from which on the beginning of a name suggests it."""
+
+
+def byte_size(count: float) -> str:
+    """Format a number of bytes with three digits: 512 B, 1.25 MB."""
+    power = _power(count)
+    value = count / 1000**power
+    return f"{value:,.0f} {UNITS[power]}" if value >= 100 else f"{value:.3g} {UNITS[power]}"
+
+
+def different_sizes(first: float, second: float) -> tuple[str, str]:
+    """Format two numbers of bytes so that what is read differs where the numbers do."""
+    shown = byte_size(first), byte_size(second)
+    if shown[0] != shown[1] or first == second:
+        return shown
+    power = _power(max(first, second))
+    for digits in range(2, 3 * power + 1):
+        shown = (
+            f"{first / 1000**power:,.{digits}f} {UNITS[power]}",
+            f"{second / 1000**power:,.{digits}f} {UNITS[power]}",
+        )
+        if shown[0] != shown[1]:
+            break
+    return shown
+
+
+def _power(count: float) -> int:
+    """Return the power of 1,000 of the unit in which a number of bytes has at most three digits."""
+    power = 0
+    while count / 1000**power >= 999.5 and power < len(UNITS) - 1:
+        power += 1
+    return power
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Return "; did you mean ...?" where a known name is like a word or begins with it, else ""."""
+    word, names = word.lower(), list(known)
+    near = difflib.get_close_matches(word, names, n=1, cutoff=NEAR)
+    if len(word) >= SHORTEST_START:
+        near += [name for name in names if name.startswith(word)]
+    return f"; did you mean {near[0]!r}?" if near else ""

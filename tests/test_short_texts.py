@@ -122,7 +122,7 @@ def test_one_line_names_what_was_fitted_and_the_run_holds_it(
     assert done.returncode == 0, done.stderr
     expected = (
         "fitted to 50 characters: 1 lane in windows of 24, not 16 in windows of 32; nothing held "
-        "out; minimum_count 1, not 2 (preset default)"
+        "out; minimum_count 1, not 2 (configuration default)"
     )
     assert done.stderr.splitlines().count(expected) == 1
     config = loading.from_toml((tmp_path / "run/config.toml").read_text(), "the run")
@@ -176,9 +176,11 @@ def test_a_comparison_says_once_that_it_is_fitted_or_that_it_cannot_be(
     ],
 )
 def test_a_value_that_the_user_has_set_is_refused_and_never_changed(
-    tmp_path: Path, length: int, change: str, expected: str
+    tmp_path: Path, length: int, change: str, expected: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     assert expected in refusal(written(tmp_path, (POEM * 9)[:length]), change).what
+    assert "fitted" not in caplog.text
     own = tmp_path / "own.toml"
     section, key, value = change.replace("=", ".", 1).split(".", 2)
     own.write_text(f'preset = "default"\n[{section}]\n{key} = {value}\n')
@@ -191,6 +193,8 @@ def test_what_the_user_has_set_stays_while_the_rest_is_fitted(tmp_path: Path) ->
     assert (lanes.batch_size, lanes.sequence_length) == (5, 21)
     window = resolved(path, "train.sequence_length=100").config.train
     assert (window.batch_size, window.sequence_length) == (1, 100)
+    limited = resolved(path, "data.held_out_limit=5")
+    assert limited.corpus.splits["validation"].characters == 5
     kept = resolved(path, "data.split=[0.9,0.1,0.0]", "data.minimum_count=3").config.data
     assert (kept.split, kept.minimum_count) == ([0.9, 0.1, 0.0], 3)
 

@@ -36,8 +36,8 @@ class BatchStream:
             raise DataError(
                 f"the train split has {len(symbols):,} symbols, but one step of batch_size "
                 f"{batch_size} x sequence_length {sequence_length} reads {needed:,}",
-                "use a longer text, or leave train.batch_size and train.sequence_length to the "
-                "preset, which fits them to the text",
+                "use a longer text, or lower train.batch_size or train.sequence_length; left out, "
+                "those of a preset are fitted to the text",
             )
         self.vocabulary_size, self.sequence_length = vocabulary_size, sequence_length
         lane = (len(symbols) - 1) // batch_size

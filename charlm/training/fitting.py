@@ -3,6 +3,7 @@
 Presets are made for texts of 50 KB and more. What the user has set is never changed.
 """
 
+import math
 from dataclasses import dataclass
 
 from charlm.config.layers import ConfigLayers
@@ -58,7 +59,9 @@ def fit(layers: ConfigLayers, text: TextStats, *, keep: bool, processes: int = 1
             encoded, error = None, refused
         holds_out = data.split[0] < 1 and "data.split" in free
         counts = data.minimum_count > 1 and "data.minimum_count" in free
-        if holds_out and (isinstance(error, EmptySplitError) or _holds_too_little(encoded)):
+        is_limited = "data.held_out_limit" in resolved.chosen  # so few are what the user wants
+        holds_too_little = not is_limited and _holds_too_little(encoded)
+        if holds_out and (isinstance(error, EmptySplitError) or holds_too_little):
             layers = layers.fitted(ORIGIN, {"data": {"split": [1.0, 0.0, 0.0]}})
             notes.append("nothing held out")
         elif counts and (isinstance(error, TooRareError) or _knows_too_little(encoded)):
@@ -77,8 +80,11 @@ def fit(layers: ConfigLayers, text: TextStats, *, keep: bool, processes: int = 1
         values = {key: value for key, value in values.items() if f"train.{key}" in free}
         layers = layers.fitted(ORIGIN, {"train": values})
         notes.insert(0, _lanes_note(fitted, train))
-    note = f"fitted to {text.characters:,} characters: {'; '.join(notes)} (preset {layers.name})"
-    return Fitted(layers, encoded, note if notes else "")
+    if not notes or math.prod((*fitted, train.accumulate)) >= len(encoded.train):
+        return Fitted(layers, encoded)  # as it was, or refused for what the user has set
+    said = "; ".join(notes)
+    note = f"fitted to {text.characters:,} characters: {said} (configuration {layers.name})"
+    return Fitted(layers, encoded, note)
 
 
 def _lanes_note(fitted: tuple[int, int], train: TrainConfig) -> str:

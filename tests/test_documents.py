@@ -248,4 +248,7 @@ def test_a_warning_is_printed_once_however_often_a_text_is_read(
     for _ in range(3):
         log.warning("the text is so")
     assert capsys.readouterr().err.count("the text is so") == 1
+    console.show_log(quiet=True, warns=False)  # as all processes but the first
+    log.warning("the text is so")
+    assert not capsys.readouterr().err
     log.handlers = []

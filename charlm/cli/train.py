@@ -44,7 +44,7 @@ def train(
     if ranks.size > 1:
         given.refuse_stdin()
     quiet = quiet or not ranks.leads
-    console.show_log(quiet=quiet)
+    console.show_log(quiet=quiet, warns=ranks.leads)
     try:
         if code := ranks.remembered_end():
             return code

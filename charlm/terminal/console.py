@@ -136,11 +136,14 @@ class _LogHandler(logging.Handler):
             warn(message)
 
 
-def show_log(*, quiet: bool) -> None:
-    """Print what the library reports while it works; when quiet, warnings only."""
+def show_log(*, quiet: bool, warns: bool = True) -> None:
+    """Print what the library reports while it works; when quiet, warnings only.
+
+    warns: False prints no warnings either, where another process prints the same.
+    """
     log = logging.getLogger("charlm")
     log.handlers = [_LogHandler()]
-    log.setLevel(logging.WARNING if quiet else logging.INFO)
+    log.setLevel(logging.ERROR if not warns else logging.WARNING if quiet else logging.INFO)
 
 
 def duration(seconds: float) -> str:

@@ -182,7 +182,8 @@ def test_an_encoded_text_gives_the_symbols_of_the_same_text_in_utf8(
     text = text_of(3000, letters="あのにアイ \n" if codec == "euc_jp" else "абвгдж xyz\n")
     own = text.encode(codec).removeprefix(codecs.BOM_UTF16_LE)
     cut_finely(monkeypatch, 97)
-    monkeypatch.setattr(workers, "ENOUGH", 0)  # several processes
+    if not options:
+        monkeypatch.setattr(workers, "ENOUGH", 0)  # several processes
     expected = told_by(prepared(write(tmp_path, text.encode()), **options))
     for path in (write(tmp_path, own, "own.txt"), write(tmp_path, gzip.compress(own), "own.gz")):
         assert told_by(prepared(path, encoding=codec, **options)) == expected

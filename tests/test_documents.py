@@ -116,6 +116,11 @@ def test_a_document_is_known_by_its_first_bytes(tmp_path: Path, start: bytes) ->
         assert way in refused.advice
 
 
+def test_a_pdf_document_may_begin_with_other_bytes(tmp_path: Path) -> None:
+    for refused in readings(write(tmp_path, b"\r\n\n%PDF-1.4\n" + b"x" * 500, "a.pdf")):
+        assert "is a PDF document" in refused.what
+
+
 def test_a_folder_is_read_without_its_documents(tmp_path: Path) -> None:
     folder = tmp_path / "texts"
     folder.mkdir()
@@ -178,6 +183,7 @@ WINDOWS = TEXT.replace("\n", "\r\n")
     [
         (f"<!DOCTYPE html>\n<html>{TEXT}</html>", {}, "is a web page, read as it is"),
         (f"\ufeff<HTML lang=en>{TEXT}</html>", {}, "is a web page, read as it is"),
+        (f'<?xml version="1.0"?>\n<FictionBook>{TEXT}', {}, "is an FB2 book, read as it is"),
         (NOTEBOOK, {}, "is a Jupyter notebook, read as it is"),
         ("one\0two\0three\0", {}, "has NUL bytes, 3 in its first 14 characters"),
         (WINDOWS, {}, "has the line ends of Windows"),

@@ -74,6 +74,11 @@ _PAGE = Document(
     "or: pandoc {} -t plain -o text.txt",
     is_readable=True,
 )
+_FICTION_BOOK = Document(
+    "an FB2 book",
+    "to have the text alone: pandoc {} -f fb2 -t plain -o text.txt",
+    is_readable=True,
+)
 _NOTEBOOK = Document(
     "a Jupyter notebook",
     "to have what was written alone: jupyter nbconvert --to markdown {}",
@@ -120,6 +125,8 @@ _ZIPPED: tuple[tuple[bytes, str, Document], ...] = (
 )
 _MARKUP = re.compile(rb"\s*(<!doctype html|<html[\s>])", re.IGNORECASE)
 _CELLS = re.compile(rb'\s*\{\s*"(cells|metadata|nbformat)"\s*:')
+PDF_BEGINS = 1024
+"""Bytes within which a PDF document may begin."""
 HEAD = 8192
 """Bytes of a file that `document_of` looks at."""
 
@@ -133,6 +140,10 @@ def document_of(file: Path, head: bytes) -> Document | None:
     for at, mark, document in _STARTS:
         if head.startswith(mark, at):
             return document
+    if suffix == ".pdf" and b"%PDF-" in head[:PDF_BEGINS]:
+        return _PDF
+    if b"<FictionBook" in head:
+        return _FICTION_BOOK
     if _MARKUP.match(head.removeprefix(b"\xef\xbb\xbf")) or suffix in (".html", ".htm", ".xhtml"):
         return _PAGE
     is_notebook = suffix == ".ipynb" or (_CELLS.match(head) and b'"cell_type"' in head)

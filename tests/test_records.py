@@ -186,7 +186,7 @@ def test_a_separator_matches_the_line_ends_of_windows(
 ) -> None:
     monkeypatch.setattr(compressed, "BLOCK", block)
     monkeypatch.setattr(measuring, "PIECE", 2 * block)
-    parts = [*dict.fromkeys(name.replace("a", "a\n") + "b" for name in names(50)), "x"]
+    parts = [*dict.fromkeys(name.replace("a", "a\n") + "b" for name in names(20)), "x"]
     text = separator.join(parts)
     options = {"records": "separator", "separator": separator, "split": ALL}
     data = DataConfig.model_validate(options)

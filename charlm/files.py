@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import time
+from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -113,6 +114,20 @@ def size_of_tree(folder: Path) -> int:
             with contextlib.suppress(OSError):  # one that has just gone
                 total += os.lstat(os.path.join(parent, name)).st_size  # noqa: PTH118 (speed)
     return total
+
+
+def refuse_links(folder: Path, names: Iterable[str]) -> None:
+    """Check that no link stands in the place of a folder's own entries: what is written into them
+    would be written elsewhere, as the maker of the folder has chosen.
+
+    Raises: UsageError.
+    """
+    for name in names:
+        if (folder / name).is_symlink():
+            raise UsageError(
+                f"{folder / name} is a symbolic link, and nothing is written through it",
+                "put what it leads to in its place, or remove it",
+            )
 
 
 def refuse_undecodable(path: Path | str, advice: str) -> None:

@@ -3,6 +3,7 @@
 It is never part of a text, so that a folder may hold what was made of it.
 """
 
+import contextlib
 from collections.abc import Set
 from pathlib import Path
 
@@ -22,10 +23,8 @@ BARELY_BEGUN = {
 }
 """What a run may have before its first checkpoint."""
 CHECKPOINT = {"manifest.json", "model.safetensors", "state.json"}
-COMPARISON = {
-    *(".lock", "compare.json", "figures", "longer", "measured", "report.html", "runs"),
-    *("timing.json", "tune"),
-}
+COMPARISON_FOLDERS = {"figures", "longer", "measured", "runs", "tune"}
+COMPARISON = {".lock", "compare.json", "report.html", "timing.json", *COMPARISON_FOLDERS}
 """What a comparison may have; earlier versions', too."""
 
 
@@ -59,4 +58,5 @@ def is_marked(head: bytes) -> bool:
 
 def mark(folder: Path) -> None:
     """Mark a folder as written by charlm, all of it. Raises: OSError."""
-    (folder / MARKER).touch()
+    with contextlib.suppress(FileExistsError):
+        (folder / MARKER).open("xb").close()

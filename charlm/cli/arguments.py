@@ -15,6 +15,8 @@ from charlm.training import request
 
 SEEDS = 5
 """Runs of each cell, unless another number is given: fewer show too little of the spread."""
+PAGES = "inspect"
+"""The folder in a run for what `charlm inspect` writes, unless another is given."""
 VIEWS = ("units", "gradients", "context", "errors", "memorization", "bptt")
 """Options of `charlm inspect` that take no value."""
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from charlm.cli.arguments import (
+    PAGES,
     SEEDS,
     CompareArguments,
     InspectArguments,
@@ -26,9 +27,10 @@ from charlm.config.codec import codec_named
 from charlm.config.schema import DataConfig
 from charlm.config.studies import Study, groups, read_study
 from charlm.errors import UsageError
+from charlm.files import refuse_links
 from charlm.inspect.inputs import read_labelled, refuse_length
 from charlm.runs.directory import refuse_taken
-from charlm.runs.finding import find_checkpoint, find_partners, is_run
+from charlm.runs.finding import find_checkpoint, find_partners, home_of, is_run
 from charlm.runs.state import read_state
 from charlm.sampling.clamp import parse_clamps
 from charlm.text import sources
@@ -210,6 +212,8 @@ def inspect(run: Path | None, which: str, views: InspectArguments, out: Path | N
         read_labelled(views.probe)
     folder = find_checkpoint(run, which)
     _refuse_missing(read_state(folder)[1].data, views.data)
+    if out is None:
+        refuse_links(home_of(folder), [PAGES])
     return folder
 
 

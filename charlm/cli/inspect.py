@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from charlm import api
-from charlm.cli.arguments import InspectArguments
+from charlm.cli.arguments import PAGES, InspectArguments
 from charlm.cli.streams import read_text
 from charlm.config.schema import to_toml
 from charlm.inspect.inputs import refuse_length
@@ -18,6 +18,7 @@ from charlm.reports import influence
 from charlm.reports import view as pages
 from charlm.reports.inspection.views import Inspection
 from charlm.reports.view import View
+from charlm.runs.finding import home_of
 from charlm.terminal import console
 from charlm.terminal import view as terminal
 from charlm.terminal.progress import TaskProgress
@@ -41,9 +42,8 @@ def inspect(
         refuse_length(wanted.gates)  # before anything is loaded
     with TaskProgress():
         loaded = api.load(checkpoint, device=device, data=wanted.data or None)
-    folder = loaded.checkpoint.folder
-    home = folder.parent.parent if folder.parent.name == "checkpoints" else folder
-    target = out or home / "inspect"
+    home = home_of(loaded.checkpoint.folder)
+    target = out or home / PAGES
     look = Inspection(home.name, loaded.checkpoint, loaded.model, loaded.vocabulary)
     printed: dict[str, Any] = {}
     for key, make in _views(look, wanted, home):

@@ -12,7 +12,7 @@ from charlm.compare.plan import Plan
 from charlm.compare.study import Finished, study_result
 from charlm.config.studies import Group, Study, groups, read_study
 from charlm.errors import UsageError
-from charlm.files import json_bytes
+from charlm.files import json_bytes, refuse_links
 from charlm.files import replace as replace_file
 from charlm.reports import comparison as comparison_report
 from charlm.reports import study as report
@@ -40,6 +40,7 @@ def study(
         if not quiet:
             console.print_status(f"{number} of {len(planned)}: {group.name}", "bold")
         own, folder = _plan(terms, group, found, path), path / group.folder
+        refuse_links(path, [group.folder])
         result, signalled = carry_out(own, folder, command, longer=False, quiet=quiet)
         if result is None or signalled:
             tell_how_to_go_on(command, path)

@@ -24,7 +24,8 @@ from charlm.compare.runs import Runner, RunnerEvent
 from charlm.compare.step_cost import StepCost, measure_steps
 from charlm.config.schema import to_toml
 from charlm.errors import CharlmError, UsageError
-from charlm.files import json_bytes, replace
+from charlm.files import json_bytes, refuse_links, replace
+from charlm.outputs import COMPARISON_FOLDERS
 
 RESULT, RUNS, TUNING, LONGER = "compare.json", "runs", "tune", "longer"
 
@@ -72,6 +73,7 @@ class Comparison:
                 raise UsageError(
                     f"{path} exists and is no comparison", "give another --out, or an empty folder"
                 )
+            refuse_links(path, COMPARISON_FOLDERS)
             (path / RUNS).mkdir(exist_ok=True)
         except OSError as error:
             raise UsageError(

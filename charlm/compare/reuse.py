@@ -9,7 +9,7 @@ from charlm.compare.plan import PlannedRun
 from charlm.config import loading
 from charlm.config.schema import Config, differing_keys
 from charlm.errors import CheckpointError, ConfigError, UsageError
-from charlm.files import read_regular
+from charlm.files import read_regular, refuse_links
 from charlm.runs import checkpoint
 from charlm.runs.directory import RunDirectory, is_barely_begun
 from charlm.text.corpus import Corpus
@@ -80,6 +80,7 @@ def finished_state(planned: PlannedRun, corpus: Corpus) -> dict[str, Any] | None
 
     Raises: UsageError for something else in its place, CheckpointError for a damaged run.
     """
+    refuse_links(planned.path.parent, [planned.path.name])
     try:
         text = RunDirectory(planned.path).read_config()
     except FileNotFoundError:

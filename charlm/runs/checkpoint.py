@@ -106,7 +106,7 @@ def write(
         files = {name: {"size": size, "sha256": digest} for name, (size, digest) in written.items()}
         write_synced(temporary / MANIFEST, json_bytes({"format": FORMAT, "files": files}))
         sync_folder(temporary)
-        if folder.exists():  # of a step that a resumed run has taken again
+        if folder.exists() or folder.is_symlink():  # of a step that a resumed run has taken again
             folder.rename(temporary.with_name(f"{temporary.name}-before"))
         temporary.rename(folder)
         sync_folder(folder.parent)

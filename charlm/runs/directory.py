@@ -17,7 +17,14 @@ from filelock import FileLock, Timeout
 
 from charlm.config.schema import Config, to_toml
 from charlm.errors import CharlmError, CheckpointError, UsageError
-from charlm.files import json_bytes, read_regular, refuse_undecodable, replace, sync_folder
+from charlm.files import (
+    json_bytes,
+    read_regular,
+    refuse_links,
+    refuse_undecodable,
+    replace,
+    sync_folder,
+)
 from charlm.outputs import BARELY_BEGUN
 from charlm.runs.manifest import MOST_OF_CONFIG, intact
 from charlm.runs.state import NAMED, UNFINISHED, name_of, step_of
@@ -84,8 +91,12 @@ class RunDirectory:
         sync_folder(self.path.parent)
 
     def lock(self) -> None:
-        """Keep other processes from training the same run. Raises: UsageError if one does."""
+        """Keep other processes from training the same run.
+
+        Raises: UsageError if one does, or if the checkpoints would be written elsewhere.
+        """
         refuse_undecodable(self.path, "rename the run")
+        refuse_links(self.path, [self.checkpoints.name])
         try:
             self._lock.acquire(timeout=0.3)  # `charlm runs` holds it for a moment
         except Timeout:

@@ -72,6 +72,11 @@ def find_partners(own: Path, others: Sequence[str | os.PathLike[str]]) -> dict[s
     return partners
 
 
+def home_of(checkpoint: Path) -> Path:
+    """Return the run of a checkpoint; the checkpoint itself where it was copied out of one."""
+    return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint
+
+
 def claim_path(name: str) -> Path:
     """Make the folder `runs/<name>-<n>` with the first free n.
 

@@ -48,7 +48,7 @@ def write(run: Path, model: NGram, corpus: str) -> None:
         }
         write_synced(temporary / MANIFEST, json_bytes(manifest))
         sync_folder(temporary)
-        if (run / FOLDER).exists():
+        if (run / FOLDER).exists() or (run / FOLDER).is_symlink():
             (run / FOLDER).rename(temporary / FOLDER)
         temporary.rename(run / FOLDER)
         sync_folder(run)

@@ -11,8 +11,8 @@ from pathlib import Path
 from filelock import BaseFileLock, FileLock, Timeout
 
 from charlm.errors import CharlmError, UsageError
-from charlm.files import size_of_tree
-from charlm.outputs import A_COMPARISON, A_RUN, own_names
+from charlm.files import refuse_links, size_of_tree
+from charlm.outputs import A_COMPARISON, A_RUN, COMPARISON_FOLDERS, own_names
 from charlm.runs.listing import refuse_no_folder
 
 REMOVING = ".removing-"
@@ -95,6 +95,7 @@ def _runs_of(path: Path) -> Iterator[Path]:
             "move that elsewhere first",
         )
     elif kind == A_COMPARISON:
+        refuse_links(path, COMPARISON_FOLDERS)
         yield from filter(_is_run, (run.parent for run in path.glob("*/*/checkpoints")))
     else:
         raise UsageError(f"{path} is not a run or comparison of charlm", "charlm runs lists them")

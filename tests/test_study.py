@@ -8,12 +8,15 @@ import pytest
 from conftest import TINY, words
 
 from charlm.__main__ import run
+from charlm.cli.study import _mark_if_new
 from charlm.compare import plan as planning
 from charlm.compare.memorization import BITS, LETTERS, TRAIN_SHARE, random_text
 from charlm.compare.study import study_result
 from charlm.config import loading
+from charlm.config.schema import DataConfig
 from charlm.config.studies import Group, Study, groups, read_study, studies
 from charlm.reports import study as report
+from charlm.text.sources import find
 
 SMALL = [change for change in TINY if not change.startswith("model.hidden_size")]
 SETTINGS = [
@@ -111,6 +114,13 @@ def test_study_is_carried_out_and_reuses_what_is_finished(
     assert found["finding"] in out
     assert all(sentence in out for sentence in found["sentences"])
     assert out.strip().endswith("report: study/study.html")
+    assert find(DataConfig(path=str(Path.cwd()))).files == [Path(text).absolute()]
+
+
+def test_a_study_in_a_folder_that_was_there_leaves_what_is_in_it_a_text(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("a text of mine")
+    _mark_if_new(tmp_path)
+    assert find(DataConfig(path=str(tmp_path))).files == [tmp_path / "mine.txt"]
 
 
 @pytest.mark.parametrize(

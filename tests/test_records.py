@@ -197,7 +197,9 @@ def test_a_separator_matches_the_line_ends_of_windows(
         )
         assert sorted(found) == sorted(parts)
         assert sorted(one.replace("\r\n", "\n") for one in windows) == sorted(parts)
-    pieces = pieces_of(str(tmp_path / "text.txt"), prepared(tmp_path / "text.txt").vocabulary, data)
+    pieces = pieces_of(
+        str(tmp_path / "text.txt"), prepared(tmp_path / "text.txt", split=ALL).vocabulary, data
+    )
     streamed = [one for records in in_stream(pieces, data) for one in records]
     assert [one.replace("\r\n", "\n") for one in streamed] == parts
 

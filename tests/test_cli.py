@@ -210,7 +210,7 @@ def test_bench_measures_both_backends_and_says_which_one_auto_takes(
     ("arguments", "expected"),
     [
         (["lstn"], "lstn"),
-        (["gru:reset_gate"], "gru:reset_gate: 'reset_gate' is no setting"),
+        (["gru:reset_gate"], "gru:reset_gate: 'reset_gate' is not key=value"),
         (["gru", "--shape", "12"], "12 is no shape"),
         (["gru", "--shape", "0x1"], "0x1 is no shape"),
     ],

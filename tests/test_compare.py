@@ -88,7 +88,7 @@ def test_options_of_one_cell_do_not_refuse_the_others(text_file: Path) -> None:
         (["rnn:data.unit=byte"], "parameters", "data.unit is the same for every cell"),
         (["rnn:cell=lstm"], "parameters", "model.cell is the same for every cell"),
         (["rnn:nonlineraity=relu"], "parameters", "did you mean 'nonlinearity'"),
-        (["rnn:relu"], "parameters", "'relu' is no setting"),
+        (["rnn:relu"], "parameters", "'relu' is not key=value"),
         (["rnn"], "width", "--match width is unknown"),
     ],
 )

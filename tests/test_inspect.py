@@ -559,7 +559,7 @@ def test_gradients_json_has_the_contracts_shape(run: Path, command: Command) -> 
     [
         (["--gates", ""], "the text is empty"),
         (["--gates", "x" * 2001], "at most 2,000 can be drawn"),
-        (["--out", "words.txt"], "words.txt is no folder"),
+        (["--out", "words.txt"], "words.txt is a file, not a folder"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_read(

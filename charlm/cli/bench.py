@@ -37,3 +37,5 @@ def bench(
             listed.append({k: v for k, v in asdict(row).items() if k != "picked"} | picked)
         window = {"batch_size": BATCH, "sequence_length": LENGTH}
         console.print_json({"environment": benchmark.environment(), **window, "rows": listed})
+    else:
+        console.print_next("charlm", "train", "my.txt", "--dry-run", after=" estimates a run")

@@ -33,6 +33,7 @@ def compare(given: CompareArguments, out: Path | None, *, as_json: bool, quiet: 
         console.print_json(result)
     elif not quiet:
         terminal.conclude(result)
+        console.print_page(result["report"])
     return 0
 
 

@@ -7,6 +7,7 @@ from charlm.cli.options import refuse_no_file
 from charlm.config import loading
 from charlm.errors import UsageError
 from charlm.outputs import CONFIG_MARK
+from charlm.terminal import console
 
 
 def init(preset: str, out: Path | None) -> None:
@@ -15,6 +16,10 @@ def init(preset: str, out: Path | None) -> None:
     text = f"{CONFIG_MARK} {preset}\n{loading.preset_text(preset)}"
     if out is None:
         sys.stdout.write(text)
+        sys.stdout.flush()
+        console.print_next(
+            "charlm", "init", preset, "--out", "my.toml", after=" makes a file of it"
+        )
         return
     created = False
     try:
@@ -27,3 +32,8 @@ def init(preset: str, out: Path | None) -> None:
         if created:  # half of it is worse than none
             out.unlink(missing_ok=True)
         raise UsageError(f"cannot write {out}: {error.strerror}", "give another --out") from None
+    if out.suffix == ".toml":
+        console.print_next("charlm", "train", out, "--data", "my.txt")
+    else:
+        named = out.with_name(f"{out.name}.toml")
+        console.print_next("mv", out, named, after=" (charlm train reads files that end in .toml)")

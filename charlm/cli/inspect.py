@@ -62,6 +62,10 @@ def inspect(
             console.print_status(f"page  {found}")
     if as_json:
         console.print_json(printed)
+    elif wanted.words():
+        console.print_page(path)
+    else:
+        console.print_next("charlm", "inspect", loaded.name, "--units", "--gradients")
 
 
 def _views(

@@ -33,4 +33,7 @@ def lecture(
         console.print_json(view.data)
     else:
         terminal.show_all(view)
-    console.print_status(f"page  {path}")
+    if as_json or quiet:
+        console.print_status(f"page  {path}")
+    else:
+        console.print_page(path)

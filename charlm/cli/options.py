@@ -47,20 +47,27 @@ Init = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Resolve, count, estimate; write nothing.")]
 TeacherRuns = Annotated[
     list[str] | None,
-    typer.Option("--teacher", metavar="RUN", help="Learn a run's predictions, too. Repeatable."),
+    typer.Option(
+        "--teacher",
+        metavar="RUN",
+        help="Also learn the predictions of a run (distillation). Repeatable.",
+    ),
 ]
 Processes = Annotated[
     int,
     typer.Option(
         min=1,
         max=1024,
-        help="Processes that share the lanes, here; elsewhere, too: torchrun ... -m charlm -- "
-        "train ...",
+        help="Number of local worker processes (data parallel). For several machines use torchrun.",
     ),
 ]
 Changes = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="As in train.steps=500. Repeatable."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a configuration value, as in train.steps=500. Repeatable.",
+    ),
 ]
 Device = Annotated[str | None, typer.Option(callback=_known_device, help=f"{DEVICES}.")]
 Threads = Annotated[int | None, typer.Option(min=1, max=1024, help="Processor threads to use.")]
@@ -77,18 +84,22 @@ With = Annotated[
     ),
 ]
 CheckCopies = Annotated[
-    bool, typer.Option("--check-copies", help="Tell what stands in the training text, too.")
+    bool, typer.Option("--check-copies", help="Report what the text shares with the training text.")
 ]
 Clamps = Annotated[
     list[str] | None,
-    typer.Option("--clamp", metavar="LAYER.UNIT=VALUE", help="Hold a unit at a value. Repeatable."),
+    typer.Option(
+        "--clamp",
+        metavar="LAYER.UNIT=VALUE",
+        help="Hold a unit at a value, as in 0.17=2.5. Repeatable.",
+    ),
 ]
 Seed = Annotated[
     int | None,
     typer.Option(min=0, max=2**63 - 1, help="The same seed gives the same text."),
 ]
 Novel = Annotated[
-    bool, typer.Option("--novel", help="Draw until no record is one of the run's text.")
+    bool, typer.Option("--novel", help="Draw until every record is new, not one of the run's text.")
 ]
 Precision = Annotated[
     Literal["auto", "float32", "bfloat16", "int8"],

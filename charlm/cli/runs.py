@@ -38,6 +38,8 @@ def runs(folder: Path, plot: Path | None, *, as_json: bool) -> None:
         terminal.table(found)
     if plot is not None:
         console.print_status(f"curves of {len(drawn)} runs: {plot}")
+    if not as_json:
+        terminal.suggest(found)
 
 
 def remove(folder: Path, unwanted: Sequence[Path], *, prune: bool, as_json: bool) -> None:

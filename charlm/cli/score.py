@@ -75,6 +75,13 @@ def score(
         console.print_json(told)
     else:
         terminal.scored(result, vocabulary, given.window, powers, reading.paces)
+        if given.html is not None:
+            console.print_page(given.html)
+        elif given.file is not None and given.file != "-":
+            words = ["charlm", "score", loaded.name, given.file]
+            console.print_next(*words, "--html", "page.html", after=" shows where it is surprised")
+        else:
+            console.print_next("charlm", "inspect", loaded.name, "--errors")
 
 
 def _scored(

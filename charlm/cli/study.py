@@ -62,6 +62,7 @@ def study(
         console.print_json(summary)
     elif not quiet:
         terminal.conclude(summary)
+        console.print_page(summary["report"])
     return 0
 
 

@@ -3,6 +3,9 @@
 from charlm.compare.benchmark import Row
 from charlm.terminal.console import print_result
 
+WRITE = (("float32", 7), ("bfloat16", 8), ("int8", 7))
+"""The precisions that are written in, and the widths of their columns."""
+
 
 def heading(environment: dict[str, object], batch_size: int, length: int) -> None:
     """Print what was measured on, and the names of the columns."""
@@ -13,12 +16,14 @@ def heading(environment: dict[str, object], batch_size: int, length: int) -> Non
     )
     print_result("")
     print_result(
-        f"{'':<22} {'':>7} {'train, symbols/s':>25} {'':>7} {'of matrix':>10} "
-        f"{'write, symbols/s':>26} {'of reading':>11}"
+        f"{'':<21} {'':>6} {'train, symbols/s':>23} {'':>6} {'of a':>7} "
+        f"{'write, symbols/s':>24} {'of read':>7}",
+        "bold",
     )
     print_result(
-        f"{'cell':<22} {'shape':>7} {'native':>9} {'torch':>8} {'ratio':>6} {'auto':>7} "
-        f"{'product':>10} {'float32':>8} {'bfloat16':>8} {'int8':>8} {'weights':>11}"
+        f"{'cell':<21} {'shape':>6} {'native':>8} {'torch':>8} {'ratio':>5} {'auto':>6} "
+        f"{'product':>7} {'float32':>7} {'bfloat16':>8} {'int8':>7} {'weights':>7}",
+        "bold",
     )
 
 
@@ -26,12 +31,12 @@ def line(row: Row) -> None:
     """Print one cell at one shape."""
     native, by_torch = row.train.get("native"), row.train["torch"]
     ratio = f"{native / by_torch:.1f}x" if native else "-"
-    write = " ".join(_count(row.write.get(name), 8) for name in ("float32", "bfloat16", "int8"))
+    write = " ".join(_count(row.write.get(name), width) for name, width in WRITE)
     share = f"{row.read_share:.0%}" if row.read_share else "-"
     print_result(
-        f"{row.cell:<22} {f'{row.hidden_size}x{row.num_layers}':>7} {_count(native, 9)} "
-        f"{_count(by_torch, 8)} {ratio:>6} {row.picked[0]:>7} {row.matrix_share:>10.0%} "
-        f"{write} {share:>11}"
+        f"{row.cell:<21} {f'{row.hidden_size}x{row.num_layers}':>6} {_count(native, 8)} "
+        f"{_count(by_torch, 8)} {ratio:>5} {row.picked[0]:>6} {row.matrix_share:>7.0%} "
+        f"{write} {share:>7}"
     )
 
 

@@ -8,6 +8,7 @@ import contextlib
 import json
 import logging
 import re
+import shlex
 import sys
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -39,6 +40,16 @@ def print_status(message: str, style: str = "") -> None:
     """Print one line of talk, never read as markup."""
     with _bars_set_aside():
         talk.print(Text(one_line(message), style=style))
+
+
+def print_next(*words: object, after: str = "") -> None:
+    """Print the command to try next, as talk. after: what follows it, in words."""
+    print_status(f"next: {shlex.join(map(str, words))}{after}", "bold")
+
+
+def print_page(path: object) -> None:
+    """Print, as talk, that a page is to be opened next."""
+    print_status(f"next: open {path} in a browser", "bold")
 
 
 def print_result(message: str, style: str = "") -> None:

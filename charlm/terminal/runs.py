@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 
 from charlm.runs.listing import ListedRun
-from charlm.terminal.console import print_columns
+from charlm.terminal.console import print_columns, print_next
 from charlm.wording import byte_size
 
 STYLES = {"finished": "", "stopped": "yellow", "running": "green", "damaged": "red"}
@@ -28,3 +28,15 @@ def table(runs: Sequence[ListedRun]) -> None:
     ]
     heading = ("run", "text", "cell", "parameters", "steps", "bits/char", "state", "size", "saved")
     print_columns(heading, rows, right={3, 4, 5, 7}, styles=[STYLES[run.state] for run in runs])
+
+
+def suggest(runs: Sequence[ListedRun]) -> None:
+    """Print what may be done next with the newest run."""
+    if not runs:
+        print_next("charlm", "train", "my.txt")
+    elif not runs[0].has_checkpoint or runs[0].state in ("running", "damaged"):
+        print_next("charlm", "runs", "--help")
+    elif runs[0].state == "stopped":
+        print_next("charlm", "train", "--resume", "--run", runs[0].run)
+    else:
+        print_next("charlm", "sample", runs[0].run)

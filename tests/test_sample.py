@@ -171,6 +171,14 @@ def test_stop_ends_before_the_text_even_where_it_is_split_over_pieces() -> None:
     assert written(model, seed=2, length=200, stop="zzz") == text
 
 
+def test_stop_matches_in_the_form_that_the_text_is_written_in() -> None:
+    codes = dict.fromkeys(map(ord, "\n \u1112\u1161\u11ab\u1100\u1173\u11af"))
+    vocabulary = Vocabulary("jamo", "none", tuple(codes), True)
+    decoder = generation(made(size=9), vocabulary, stop="\u1112\u1161\u11ab")[1]._decoders[0]
+    assert "".join(map(decoder.add, vocabulary.encode("글 한글").tolist())) == "글 "
+    assert decoder.stopped
+
+
 def test_unknown_prompt_characters_are_read_as_unknown() -> None:
     model = made()
     assert written(model, prompt="aXb", seed=1) != written(model, prompt="ab", seed=1)

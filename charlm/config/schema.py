@@ -226,6 +226,11 @@ class TrainConfig(Section):
         return self.batch_size * self.accumulate
 
 
+REPETITION_LENGTH, REPETITION_WINDOW = 6, 1000
+"""Symbols of a stretch whose repetition is penalized; the last symbols of a text that it is looked
+for in."""
+
+
 class SampleConfig(Section):
     """[sample]: what `charlm sample` does unless told otherwise."""
 
@@ -236,6 +241,11 @@ class SampleConfig(Section):
     """Only the k most probable symbols; 0: all."""
     top_p: Annotated[float, Field(gt=0, le=1), RESUMABLE] = 1.0
     """Only the most probable symbols that together reach this probability."""
+    min_p: Annotated[float, between(0, 1), RESUMABLE] = 0.0
+    """Only symbols at least this share as probable as the most probable one; 0: all."""
+    repetition_penalty: Annotated[float, between(1, 100), RESUMABLE] = 1.0
+    """Divides the logit (multiplies a negative one) of a symbol that would repeat a stretch of the
+    written text, see `sampling.repetition`; 1: none."""
 
 
 class Config(Section):

@@ -36,8 +36,10 @@ Writer: Any = _structure(
     "Writer",
     **dict.fromkeys(("layers", "texts", "hidden", "vocabulary"), _SIZE),
     **dict.fromkeys(("layer_args", "head", "head_bias", "logits"), _ARRAY),
-    **dict.fromkeys(("temperature", "top_p"), _REAL),
+    **dict.fromkeys(("temperature", "top_p", "min_p", "repetition_penalty"), _REAL),
     **dict.fromkeys(("top_k", "unknown", "end"), _SIZE),
+    written=_ARRAY,
+    **dict.fromkeys(("past", "window", "stretch"), _SIZE),
 )
 
 Learned: Any = _structure(

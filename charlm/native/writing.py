@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from charlm.cells.base import Cell, GatedCell
+from charlm.config.schema import REPETITION_LENGTH, REPETITION_WINDOW, SampleConfig
 from charlm.native.interface import Kernels, LayerArgs, Writer, address
 
 ELEMENTS = {"float32": (4, 0), "bfloat16": (2, 0), "int8": (1, 8)}
@@ -49,6 +50,8 @@ class NativeSampler:
         self._layers = (LayerArgs * len(layers))(*layers)
         columns = self.vocabulary_size + -self.vocabulary_size % kernels.width
         self.logits = torch.zeros(texts, columns)
+        self._written = torch.empty(texts, 0, dtype=torch.int64)
+        """The last symbols of each text, where repetitions are penalized."""
         self._writer = Writer(
             layers=len(layers),
             texts=texts,
@@ -74,7 +77,7 @@ class NativeSampler:
         return self.logits[:, : self.vocabulary_size]
 
     def write(
-        self, uniforms: Tensor, *, temperature: float, top_k: int, top_p: float, unknown: int | None
+        self, uniforms: Tensor, config: SampleConfig, unknown: int | None
     ) -> tuple[Tensor, Tensor]:
         """Choose symbols one after another from the logits that are there, reading each.
 
@@ -84,8 +87,16 @@ class NativeSampler:
         any filter, [count, N] (float64).
         """
         writer = self._writer
-        writer.temperature, writer.top_k, writer.top_p = temperature, top_k, top_p
+        for key in ("temperature", "top_k", "top_p", "min_p", "repetition_penalty"):
+            setattr(writer, key, getattr(config, key))
         writer.unknown = -1 if unknown is None else unknown
+        writer.written = None
+        if config.repetition_penalty > 1:
+            kept = self._written[:, -REPETITION_WINDOW:]
+            room = torch.zeros(self.texts, len(uniforms), dtype=torch.int64)
+            self._written = torch.cat([kept, room], 1)
+            writer.written, writer.past = address(self._written), kept.shape[1]
+            writer.window, writer.stretch = REPETITION_WINDOW, REPETITION_LENGTH
         symbols = torch.empty(uniforms.shape, dtype=torch.int64)
         nats = torch.empty(uniforms.shape, dtype=torch.float64)
         self._kernels.call(

@@ -16,12 +16,13 @@ from torch.nn import functional as F
 
 from charlm.backends.choice import built_kernels
 from charlm.cells.base import GatedCell
-from charlm.config.schema import SampleConfig
+from charlm.config.schema import REPETITION_WINDOW, SampleConfig
 from charlm.errors import UsageError
 from charlm.models.recurrent import CharModel
 from charlm.native.interface import Kernels
 from charlm.native.writing import NativeSampler
-from charlm.sampling.filters import choose
+from charlm.sampling.filters import choose, with_repetition_penalty
+from charlm.sampling.repetition import repeating
 
 
 class Engine(Protocol):
@@ -29,7 +30,8 @@ class Engine(Protocol):
 
     Shapes: `read`: symbols [N] (int64) to logits [N, V] (float32), good until the next call.
     `write`: uniforms [count, N] (float64) to symbols [count, N] and their surprisals in nats,
-    before any filter, [count, N]; `unknown` is never written.
+    before any filter, [count, N]; `unknown` is never written. The repetition penalty looks for
+    repeated stretches in what `write` has written, not in what was read.
     """
 
     chunk_size: int
@@ -93,18 +95,7 @@ class NativeEngine:
         head = (model.head.weight.detach(), model.head.bias.detach())
         layers, end = model.layers(), model.end
         self._sampler = NativeSampler(kernels, precision, layers, table, head, num, end)
-        self.read = self._sampler.read
-
-    def write(
-        self, uniforms: Tensor, config: SampleConfig, unknown: int | None
-    ) -> tuple[Tensor, Tensor]:
-        return self._sampler.write(
-            uniforms,
-            temperature=config.temperature,
-            top_k=config.top_k,
-            top_p=config.top_p,
-            unknown=unknown,
-        )
+        self.read, self.write = self._sampler.read, self._sampler.write
 
 
 class StepwiseEngine(ABC):
@@ -112,6 +103,8 @@ class StepwiseEngine(ABC):
 
     chunk_size = 1
     _logits: Tensor
+    _written: Tensor | None = None
+    """The last symbols of each text, where repetitions are penalized, [N, up to the window]."""
 
     @abstractmethod
     def read(self, symbols: Tensor) -> Tensor:
@@ -126,12 +119,25 @@ class StepwiseEngine(ABC):
             logits = self._logits.clone()
             if unknown is not None:
                 logits[:, unknown] = -math.inf
+            if config.repetition_penalty > 1:
+                logits = self._penalized(logits, config.repetition_penalty)
             symbols = choose(logits, config, uniform.to(logits.device))
+            if self._written is not None:
+                self._written = torch.cat([self._written, symbols[:, None]], 1)[
+                    :, -REPETITION_WINDOW:
+                ]
             surprisal = -self._logits.log_softmax(-1).gather(-1, symbols.unsqueeze(-1))
             rows.append((symbols, surprisal.squeeze(-1)))
             self.read(symbols)
         symbols, nats = (torch.stack(parts) for parts in zip(*rows, strict=True))
         return symbols, nats
+
+    def _penalized(self, logits: Tensor, penalty: float) -> Tensor:
+        """Apply the repetition penalty to what would repeat the texts written so far."""
+        if self._written is None:
+            self._written = torch.empty(len(logits), 0, dtype=torch.int64, device=logits.device)
+        repeats = repeating(self._written, logits.shape[-1])
+        return with_repetition_penalty(logits, repeats, penalty)
 
 
 class TorchEngine(StepwiseEngine):

@@ -33,6 +33,27 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
     return logits.masked_fill(torch.zeros_like(dropped).scatter(-1, indices, dropped), -math.inf)
 
 
+def keep_min_p(logits: Tensor, p: float) -> Tensor:
+    """Set all to -inf but symbols at least p times as probable as the most probable one.
+
+    Source: Nguyen et al. 2024 (arXiv 2407.01082), section 3.
+    """
+    largest = logits.amax(-1, keepdim=True)
+    return logits.masked_fill(logits.double() < largest.double() + math.log(p), -math.inf)
+
+
+def with_repetition_penalty(logits: Tensor, repeats: Tensor, penalty: float) -> Tensor:
+    """Divide the positive logits of symbols that repeat by the penalty; multiply negative ones.
+
+    Shapes: logits, repeats (bool), result [N, V].
+
+    Source: Keskar et al. 2019 (arXiv 1909.05858), section 4.1; negative logits, which a division
+    would raise, as in the field's libraries.
+    """
+    penalized = torch.where(logits > 0, logits / penalty, logits * penalty)
+    return torch.where(repeats, penalized, logits)
+
+
 def choose(logits: Tensor, config: SampleConfig, uniform: Tensor) -> Tensor:
     """Choose one symbol a row, by inverting the cumulative distribution at `uniform` in [0, 1).
 
@@ -45,6 +66,8 @@ def choose(logits: Tensor, config: SampleConfig, uniform: Tensor) -> Tensor:
         logits = keep_top_k(logits, config.top_k)
     if config.top_p < 1:
         logits = keep_top_p(logits, config.top_p)
+    if config.min_p:
+        logits = keep_min_p(logits, config.min_p)
     cumulative = logits.double().softmax(-1).cumsum(-1)
     threshold = uniform.double().unsqueeze(-1) * cumulative[..., -1:]
     # The first symbol whose cumulative probability exceeds the threshold has a probability above 0.

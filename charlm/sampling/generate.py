@@ -10,7 +10,7 @@ from torch import Tensor
 
 from charlm import memory, progress
 from charlm.backends.device import use_threads
-from charlm.config.schema import SampleConfig
+from charlm.config.schema import REPETITION_WINDOW, SampleConfig
 from charlm.models.recurrent import CharModel, no_prediction
 from charlm.sampling.decoder import StreamDecoder
 from charlm.sampling.engine import Engine, make_engine
@@ -70,7 +70,7 @@ class Generation:
         if config.temperature < COLDEST:
             config = config.model_copy(update={"temperature": 0.0})
         self.vocabulary, self.config = vocabulary, config
-        _refuse_too_many(model, num, config.length)
+        _refuse_too_many(model, num, config)
         self.samples = [Sample() for _ in range(num)]
         self.prompt = [int(i) for i in vocabulary.encode(prompt)]
         """The symbols that the texts continue."""
@@ -78,6 +78,7 @@ class Generation:
         self._given = [*opening, *self.prompt]
         self._seed, self._threads = seed, threads
         self._device = model.head.weight.device
+        stop = vocabulary.normalized(stop)
         self._decoders = [StreamDecoder(vocabulary, stop) for _ in range(num)]
         self._engine = make(num) if make else make_engine(model, num, precision)
 
@@ -146,14 +147,17 @@ class Generation:
             yield from torch.rand(*shape, generator=generator, dtype=torch.float64).unbind(0)
 
 
-def _refuse_too_many(model: CharModel, num: int, length: int) -> None:
+def _refuse_too_many(model: CharModel, num: int, config: SampleConfig) -> None:
     """Refuse more texts than fit in memory. Raises: UsageError."""
     units, V = model.config.hidden_size * model.config.num_layers, model.vocabulary_size
-    each = BYTES_OF_SAMPLE + 8 * UNIFORMS_CHUNK + 4 * (4 * units + 3 * V) + BYTES_OF_SYMBOL * length
+    each = BYTES_OF_SAMPLE + 8 * UNIFORMS_CHUNK + 4 * (4 * units + 3 * V)
+    each += BYTES_OF_SYMBOL * config.length
+    if config.repetition_penalty > 1:
+        each += 2 * 8 * min(config.length, REPETITION_WINDOW)
     memory.refuse_more(
         num * each,
         memory.available(),
-        f"{num:,} texts of {length:,} symbols",
+        f"{num:,} texts of {config.length:,} symbols",
         "write fewer at once",
     )
 

@@ -10,9 +10,20 @@ struct Writer {
     const void *head;         // [vocabulary, H] packed, its columns padded to whole vectors
     const float *head_bias;   // padded likewise
     float *logits;            // [texts, vocabulary padded]
-    double temperature, top_p;
+    double temperature, top_p, min_p, repetition_penalty;
     int64_t top_k, unknown;   // unknown: a symbol that is never written, or -1
     int64_t end;              // of a record: a text begins anew, from zero, with it; or -1
+    int64_t *written;         // [texts, past + count]: symbols before, then those of a call; or null
+    int64_t past, window, stretch;  // columns filled; symbols looked at; symbols of a repetition
+};
+
+// What the choice of a symbol computes in.
+struct Scratch {
+    std::vector<double> p;
+    std::vector<int64_t> order;
+    std::vector<float> penalized;
+    std::vector<char> repeats;
+    explicit Scratch(int64_t V) : p(V), order(V), penalized(V), repeats(V) {}
 };
 
 INLINE int64_t padded_columns(int64_t columns) { return (columns + WIDTH - 1) / WIDTH * WIDTH; }
@@ -39,16 +50,32 @@ template <class S> void advance(const Writer &writer, const int64_t *symbols) {
     head_product(h, texts, H, (const S *)writer.head, writer.head_bias, columns, writer.logits);
 }
 
-// The symbol where the cumulative distribution passes `uniform`; `choose` in charlm/sampling/filters.py
-// says the same in torch. `nats` is its surprisal before any filter.
-static int64_t chosen(const Writer &writer, const float *logits, double uniform, double *nats,
-                      std::vector<double> &p, std::vector<int64_t> &order) {
-    const int64_t V = writer.vocabulary;
-    double top = -INFINITY, sum = 0;
-    for (int64_t v = 0; v < V; v++) top = std::max(top, double(logits[v]));
-    for (int64_t v = 0; v < V; v++) sum += std::exp(double(logits[v]) - top);
-    const double log_sum = top + std::log(sum);
+// The logits with the repetition penalty on the symbols that would repeat the last `stretch - 1` of
+// `count` written ones; `repeating` in charlm/sampling/repetition.py says the same in torch.
+static const float *penalized(const Writer &writer, const float *logits, const int64_t *written,
+                              int64_t count, Scratch &scratch) {
+    const int64_t V = writer.vocabulary, known = writer.stretch - 1;
+    if (count <= known) return logits;
+    const int64_t *last = written + count - known;
+    std::fill(scratch.repeats.begin(), scratch.repeats.end(), 0);
+    for (int64_t i = std::max(int64_t(0), count - writer.window); i + known < count; i++)
+        if (std::equal(last, last + known, written + i)) scratch.repeats[written[i + known]] = 1;
+    const float penalty = float(writer.repetition_penalty);
+    for (int64_t v = 0; v < V; v++) {
+        const float logit = logits[v];
+        scratch.penalized[v] =
+            !scratch.repeats[v] ? logit : logit > 0 ? logit / penalty : logit * penalty;
+    }
+    return scratch.penalized.data();
+}
 
+// The symbol where the cumulative distribution of `logits` passes `uniform`; `choose` in
+// charlm/sampling/filters.py says the same in torch.
+static int64_t chosen(const Writer &writer, const float *logits, double uniform, Scratch &scratch) {
+    const int64_t V = writer.vocabulary;
+    std::vector<double> &p = scratch.p;
+    std::vector<int64_t> &order = scratch.order;
+    double sum = 0;
     int64_t best = -1;
     for (int64_t v = 0; v < V; v++)
         if (v != writer.unknown && (best < 0 || logits[v] > logits[best])) best = v;
@@ -80,6 +107,10 @@ static int64_t chosen(const Writer &writer, const float *logits, double uniform,
             }
             sum = kept;
         }
+        if (writer.min_p > 0) {  // the most probable symbol has p = 1
+            sum = 0;
+            for (int64_t v = 0; v < V; v++) sum += p[v] = p[v] < writer.min_p ? 0 : p[v];
+        }
         double passed = 0;
         for (int64_t v = 0; v < V; v++)
             if (p[v] > 0) {
@@ -88,8 +119,16 @@ static int64_t chosen(const Writer &writer, const float *logits, double uniform,
                 if (passed > uniform * sum) break;
             }
     }
-    *nats = log_sum - double(logits[symbol]);
     return symbol;
+}
+
+// The surprisal of a symbol, in nats, before any filter.
+static double surprisal(const Writer &writer, const float *logits, int64_t symbol) {
+    const int64_t V = writer.vocabulary;
+    double top = -INFINITY, sum = 0;
+    for (int64_t v = 0; v < V; v++) top = std::max(top, double(logits[v]));
+    for (int64_t v = 0; v < V; v++) sum += std::exp(double(logits[v]) - top);
+    return top + std::log(sum) - double(logits[symbol]);
 }
 
 // symbols: [count, texts]. The logits after the last one are left for `write`.
@@ -102,13 +141,17 @@ template <class S> void read_symbols(const Writer &writer, const int64_t *symbol
 template <class S>
 void write_symbols(const Writer &writer, const double *uniforms, int64_t count, int64_t *symbols,
                    double *nats) {
-    std::vector<double> p(writer.vocabulary);
-    std::vector<int64_t> order(writer.vocabulary);
+    Scratch scratch(writer.vocabulary);
     const int64_t columns = padded_columns(writer.vocabulary);
     for (int64_t i = 0; i < count; i++) {
         for (int64_t b = 0; b < writer.texts; b++) {
             const int64_t at = i * writer.texts + b;
-            symbols[at] = chosen(writer, writer.logits + b * columns, uniforms[at], nats + at, p, order);
+            const float *logits = writer.logits + b * columns, *scores = logits;
+            int64_t *written = writer.written ? writer.written + b * (writer.past + count) : nullptr;
+            if (written) scores = penalized(writer, logits, written, writer.past + i, scratch);
+            symbols[at] = chosen(writer, scores, uniforms[at], scratch);
+            nats[at] = surprisal(writer, logits, symbols[at]);
+            if (written) written[writer.past + i] = symbols[at];
         }
         advance<S>(writer, symbols + i * writer.texts);
     }

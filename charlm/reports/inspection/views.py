@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from charlm import consent
 from charlm.backends.choice import computation_of
+from charlm.config.schema import SampleConfig
 from charlm.errors import DataError, UsageError
 from charlm.evaluation.mixture import ngram_distributions
 from charlm.evaluation.ngram import ngram_of
@@ -162,9 +163,7 @@ class Inspection:
         return low, free, high
 
     def _written(self, length: int, clamps: list[Clamp]) -> str:
-        config = self.checkpoint.config.sample.model_copy(
-            update={"length": length, "temperature": TEMPERATURE, "top_k": 0, "top_p": 1.0}
-        )
+        config = SampleConfig(length=length, temperature=TEMPERATURE)
         generation = Generation(
             self.model,
             self.vocabulary,
@@ -246,9 +245,7 @@ class Inspection:
 
     def memorization(self) -> View:
         """Show what the model's own text shares with the text it was trained on."""
-        config = self.checkpoint.config.sample.model_copy(
-            update={"length": WRITTEN, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
-        )
+        config = SampleConfig(length=WRITTEN, temperature=1.0)
         generation = Generation(self.model, self.vocabulary, config)
         list(generation)
         symbols = np.array(generation.samples[0].indices, self.vocabulary.dtype)

@@ -1,0 +1,23 @@
+"""Stretches that a text repeats: the symbols that the repetition penalty is applied to."""
+
+import torch
+from torch import Tensor
+
+from charlm.config.schema import REPETITION_LENGTH
+
+
+def repeating(written: Tensor, vocabulary_size: int, length: int = REPETITION_LENGTH) -> Tensor:
+    """Mark the symbols s for which the last `length - 1` symbols of a text, followed by s, stand in
+    it already. With a length of 1 they are all symbols that the text holds.
+
+    Shapes: written [N, L] (int64), result [N, V] (bool).
+    """
+    found = torch.zeros(len(written), vocabulary_size, dtype=torch.bool, device=written.device)
+    if written.shape[1] < length:
+        return found
+    stretches = written.unfold(1, length, 1)
+    last = written[:, written.shape[1] - length + 1 :]
+    alike = (stretches[..., :-1] == last.unsqueeze(1)).all(-1)
+    texts, places = alike.nonzero(as_tuple=True)
+    found[texts, stretches[texts, places, -1]] = True
+    return found

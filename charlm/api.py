@@ -36,6 +36,7 @@ from charlm.notebook import ShownScore
 from charlm.runs import checkpoint
 from charlm.runs.checkpoint import Checkpoint
 from charlm.runs.finding import find_checkpoint, find_partners
+from charlm.sampling.best import BestOf
 from charlm.sampling.engine import Engine
 from charlm.sampling.generate import Generation
 from charlm.text.vocabulary import Vocabulary
@@ -56,15 +57,22 @@ class Loaded:
     model: CharModel
     vocabulary: Vocabulary
 
-    def sample(self, prompt: str = "", *, seed: int = 0, stop: str = "", **options: Any) -> str:
+    def sample(
+        self, prompt: str = "", *, seed: int = 0, stop: str = "", best_of: int = 1, **options: Any
+    ) -> str:
         """Write a text that continues `prompt`.
 
-        seed: the same seed gives the same text. stop: the text ends before this. options: `length`
-            (in symbols), `temperature`, `top_k`, `top_p`; where left out, those of the run.
+        seed: the same seed gives the same text. stop: the text ends before this. best_of: of so
+            many candidates, return the most probable, see `sampling.best`. options: `length` (in
+            symbols), `temperature`, `top_k`, `top_p`, `min_p`, `repetition_penalty`; where left
+            out, those of the run.
 
         Raises: UsageError for an option that there is none of, or a value that it cannot have.
         """
-        return "".join(self.stream(prompt, seed=seed, stop=stop, **options))
+        if best_of < 1:
+            raise UsageError(f"best_of = {best_of} is no number of candidates", "1 is one text")
+        candidates = self.generation(prompt, seed=seed, num=best_of, stop=stop, **options)
+        return "".join(BestOf(candidates, best_of, self.vocabulary))
 
     def stream(
         self, prompt: str = "", *, seed: int = 0, stop: str = "", **options: Any

@@ -10,6 +10,7 @@ import typer
 
 from charlm import __version__
 from charlm.cli.options import (
+    BestOf,
     Changes,
     CheckCopies,
     Clamps,
@@ -19,10 +20,12 @@ from charlm.cli.options import (
     DryRun,
     Init,
     Json,
+    MinP,
     Novel,
     Precision,
     Processes,
     Quiet,
+    RepetitionPenalty,
     Run,
     RunsText,
     Seed,
@@ -141,8 +144,11 @@ def sample(
     top_p: Annotated[
         float | None, typer.Option(help="Only the most probable symbols that reach P together.")
     ] = None,
+    min_p: MinP = None,
+    repetition_penalty: RepetitionPenalty = None,
     seed: Seed = None,
     num: Annotated[int, typer.Option(min=1, max=10**9, help="Number of samples.")] = 1,
+    best_of: BestOf = 1,
     stop: Annotated[str, typer.Option(help="End before this text.")] = "",
     others: With = None,
     adapt: Annotated[bool, typer.Option("--adapt", help="Learn from the prompt first.")] = False,
@@ -163,6 +169,7 @@ def sample(
 
     console.show_log(quiet=True)
     given = {"length": length, "temperature": temperature, "top_k": top_k, "top_p": top_p}
+    given |= {"min_p": min_p, "repetition_penalty": repetition_penalty}
     options = {key: value for key, value in given.items() if value is not None}
     checkpoint = checks.sample(
         run, which, options, others=others or [], clamps=clamps or [], novel=novel, data=data or []
@@ -181,6 +188,7 @@ def sample(
         writers=command.Writers(others or [], adapt, clamps or []),
         check_copies=check_copies,
         novel=novel,
+        best_of=best_of,
         as_json=as_json,
     )
 

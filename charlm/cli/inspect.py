@@ -10,6 +10,7 @@ import torch
 
 from charlm import api
 from charlm.cli.arguments import PAGES, InspectArguments
+from charlm.cli.escapes import read_escapes
 from charlm.cli.streams import read_text
 from charlm.config.schema import to_toml
 from charlm.inspect.inputs import refuse_length
@@ -36,12 +37,16 @@ def inspect(
     """Measure, print and write a page for each view that is wanted; else of what the run is."""
     if threads:
         torch.set_num_threads(threads)
+    typed = wanted.gates not in (None, "-")
     if wanted.gates == "-":
         wanted = replace(wanted, gates=read_text("the text"))
     if wanted.gates is not None:
         refuse_length(wanted.gates)  # before anything is loaded
     with TaskProgress():
         loaded = api.load(checkpoint, device=device, data=wanted.data or None)
+    if wanted.gates is not None and typed:
+        text = read_escapes("--gates", wanted.gates, loaded.vocabulary)
+        wanted = replace(wanted, gates=text)
     home = home_of(loaded.checkpoint.folder)
     target = out or home / PAGES
     look = Inspection(home.name, loaded.checkpoint, loaded.model, loaded.vocabulary)

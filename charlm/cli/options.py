@@ -101,6 +101,30 @@ Seed = Annotated[
 Novel = Annotated[
     bool, typer.Option("--novel", help="Draw until every record is new, not one of the run's text.")
 ]
+MinP = Annotated[
+    float | None,
+    typer.Option(
+        help="Only symbols at least P times as probable as the most probable one; 0: all. 0.05 to "
+        "0.1 lets the temperature be 1.",
+    ),
+]
+RepetitionPenalty = Annotated[
+    float | None,
+    typer.Option(
+        metavar="X",
+        help="Against loops: divide the logit (multiply a negative one) of a symbol that would "
+        "repeat 6 symbols of the last 1,000 written; 1: off. 1.2 to 2 suit characters.",
+    ),
+]
+BestOf = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        max=10**9,
+        metavar="N",
+        help="Write N candidates for each sample; print the one of fewest bits per character.",
+    ),
+]
 Precision = Annotated[
     Literal["auto", "float32", "bfloat16", "int8"],
     typer.Option(help="Precision of the weights; int8 is fastest, and a little worse."),

@@ -11,19 +11,23 @@ import torch
 
 from charlm.api import Loaded
 from charlm.cli import records
+from charlm.cli.escapes import read_escapes
 from charlm.cli.streams import read_text
 from charlm.inspect.copies import Copied, copies_data, shared_spans
 from charlm.inspect.excerpt import characters, own_text
 from charlm.inspect.novelty import KnownRecords
+from charlm.sampling.best import BestOf
 from charlm.sampling.clamp import parse_clamps
 from charlm.sampling.clamped import ClampedEngine
 from charlm.sampling.engine import Engine, choose_precision
 from charlm.sampling.generate import Generation, bits_per_character
+from charlm.sampling.loops import runs_in_circles
 from charlm.terminal import console
 from charlm.terminal import sample as terminal
 from charlm.text.display import named
+from charlm.text.vocabulary import Vocabulary
 
-Written = Generation | records.Novel
+Written = Generation | records.Novel | BestOf
 """What is iterated over once, and has its `samples` then."""
 
 
@@ -36,20 +40,28 @@ def sample(
     writers: "Writers",
     check_copies: bool,
     novel: bool,
+    best_of: int,
     as_json: bool,
 ) -> None:
     """Write text to stdout as it comes, or all samples as JSON. prompt: "-" is read from stdin.
-    options: of `Loaded.generation`. novel: draw until no text is a record of the run's own."""
+    options: of `Loaded.generation`. novel: draw until no text is a record of the run's own.
+    best_of: candidates for each text."""
     if prompt == "-":
         prompt = read_text("the prompt", as_bytes=loaded.vocabulary.unit == "byte")
+    else:
+        prompt = read_escapes("--prompt", prompt, loaded.vocabulary)
+    options = {**options, "stop": _readable_stop(options["stop"], loaded.vocabulary)}
+    num = options["num"] * best_of
     torch.set_num_threads(options["threads"])
     chosen_seed = secrets.randbelow(2**32) if seed is None else seed
     loaded, make, report = writers.prepare(loaded, prompt, options["precision"])
-    draw = partial(loaded.generation, prompt, make=make, **options)
+    draw = partial(loaded.generation, prompt, make=make, **options | {"num": num})
     generation: Written = draw(seed=chosen_seed)
     known = records.known(loaded, needed=novel)
     if novel and known is not None:
-        generation = records.Novel(draw, chosen_seed, options["num"], known)
+        generation = records.Novel(draw, chosen_seed, num, known)
+    if best_of > 1:
+        generation = BestOf(generation, best_of, loaded.vocabulary)
     if unknown := loaded.vocabulary.unknown_in(prompt):
         fate = "read as unknown" if loaded.vocabulary.has_unknown else "left out"
         console.warn(f"not in the vocabulary, so {fate}: {named(unknown)}")
@@ -58,13 +70,23 @@ def sample(
         if check_copies:
             for one, found in zip(told["samples"], _copies(loaded, generation), strict=True):
                 one["copied"] = copies_data(found)
-        console.print_json(told | report)
+        console.print_json(told | report | {"best_of": best_of})
         return
     _print(generation, prompt, known, is_records=loaded.vocabulary.has_end)
+    running = [runs_in_circles(one.text) for one in generation.samples]
+    terminal.circles(sum(running), len(running))
     if check_copies:
         terminal.copies(_copies(loaded, generation))
     if seed is None:
         console.print_status(f"(to repeat: --seed {chosen_seed})", "dim")
+
+
+def _readable_stop(stop: str, vocabulary: Vocabulary) -> str:
+    """Read escapes in --stop, and warn of a text that the model cannot write."""
+    stop = read_escapes("--stop", stop, vocabulary)
+    if unknown := vocabulary.unknown_in(stop):
+        console.warn(f"--stop can never match, since the model cannot write {named(unknown)}")
+    return stop
 
 
 @dataclass(frozen=True)
@@ -165,6 +187,7 @@ def _report(
             {
                 "text": one.text.encode("utf-8", "replace").decode(),
                 "bits_per_character": bits_per_character(one, loaded.vocabulary),
+                "loops": runs_in_circles(one.text),
             }
             for one in generation.samples
         ],

@@ -13,6 +13,15 @@ def novelty(new: int, num: int, known: int) -> None:
     )
 
 
+def circles(running: int, num: int) -> None:
+    """Print a line of advice where texts run in circles."""
+    if running:
+        subject = "the text runs" if num == 1 else f"{running:,} of {num:,} texts run"
+        print_status(
+            f"{subject} in circles: try --repetition-penalty 1.5, or --temperature 1 --min-p 0.05"
+        )
+
+
 def copies(found: Sequence[Copied]) -> None:
     """Print what each text shares with train: the share of it, and its longest spans."""
     for one in found:

@@ -30,7 +30,10 @@ from charlm.cli.options import (
     RunsText,
     Seed,
     TeacherRuns,
+    Temperature,
     Threads,
+    TopK,
+    TopP,
     Which,
     With,
     flags,
@@ -135,15 +138,9 @@ def sample(
     run: Run = None,
     prompt: Annotated[str, typer.Option(help="Text to continue; - reads stdin.")] = "",
     length: Annotated[int | None, typer.Option(min=1, max=10**9, help="Symbols to write.")] = None,
-    temperature: Annotated[
-        float | None, typer.Option(min=0, help="0 always takes the most probable symbol.")
-    ] = None,
-    top_k: Annotated[
-        int | None, typer.Option(min=0, max=10**9, help="Only the K most probable symbols; 0: all.")
-    ] = None,
-    top_p: Annotated[
-        float | None, typer.Option(help="Only the most probable symbols that reach P together.")
-    ] = None,
+    temperature: Temperature = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
     min_p: MinP = None,
     repetition_penalty: RepetitionPenalty = None,
     seed: Seed = None,

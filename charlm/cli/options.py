@@ -101,6 +101,15 @@ Seed = Annotated[
 Novel = Annotated[
     bool, typer.Option("--novel", help="Draw until every record is new, not one of the run's text.")
 ]
+Temperature = Annotated[
+    float | None, typer.Option(min=0, help="0 always takes the most probable symbol.")
+]
+TopK = Annotated[
+    int | None, typer.Option(min=0, max=10**9, help="Only the K most probable symbols; 0: all.")
+]
+TopP = Annotated[
+    float | None, typer.Option(help="Only the most probable symbols that reach P together.")
+]
 MinP = Annotated[
     float | None,
     typer.Option(

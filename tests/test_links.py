@@ -91,7 +91,7 @@ def replace_by_link(entry: Path, target: str) -> None:
     [
         *((name, "its own content") for name in [*ENTRIES, *TEMPORARY]),
         *((name, "precious.txt") for name in [*FILES, ".lock", *TEMPORARY]),
-        *((name, "nowhere") for name in [*ENTRIES, *TEMPORARY]),
+        *((name, "nowhere") for name in ["inspect", "ngram", "checkpoints", STEP, *TEMPORARY]),
         *((name, "a folder") for name in ("inspect", "ngram", "checkpoints", STEP, ".writing-x")),
     ],
 )

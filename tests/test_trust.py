@@ -119,7 +119,7 @@ def test_an_empty_name_is_not_taken_for_none(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert run(["train", *argument]) == 2
-    assert "data.path is empty" in capsys.readouterr().err
+    assert "is empty" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -86,7 +86,8 @@ def cannot_write_cache(folder: Path, error: OSError) -> DataError:
     """Make the error for a folder of the cache that cannot be written."""
     return DataError(
         f"cannot write to the cache {folder}: {error.strerror}",
-        "set CHARLM_CACHE to a folder with room that you can write to",
+        "set CHARLM_CACHE to a folder with room that you can write to, or make room there: "
+        "charlm cache --clear",
     )
 
 

@@ -1,6 +1,7 @@
 """`charlm runs`, runs of an earlier version, and the same command with --resume."""
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from filelock import FileLock
 
 from charlm import api
 from charlm.__main__ import run
+from charlm.config.schema import Config, to_toml
 from charlm.training import setup
 
 SETTINGS = [part for change in TINY for part in ("--set", change)]
@@ -234,8 +236,9 @@ def begun(name: str) -> Path:
     """A run that was killed before its first checkpoint."""
     path = Path("runs") / name
     (path / "checkpoints").mkdir(parents=True)
-    for file in (".lock", "config.toml", "vocabulary.json", "metrics.jsonl"):
+    for file in (".lock", "vocabulary.json", "metrics.jsonl"):
         (path / file).write_text("")
+    (path / "config.toml").write_text(to_toml(Config()))
     return path
 
 
@@ -286,7 +289,7 @@ def test_pruning_removes_what_never_came_to_a_checkpoint_and_what_a_kill_left(
 ) -> None:
     assert run(["train", "names.txt", *SETTINGS, "-q"]) == 0
     begun("names-2")
-    Path("runs/.removing-x/names-3/checkpoints").mkdir(parents=True)
+    Path("runs/.charlm-removing-x/names-3/checkpoints").mkdir(parents=True)
     Path("runs/notes").mkdir()
     capsys.readouterr()
     assert run(["runs"]) == 0
@@ -307,6 +310,90 @@ def test_a_comparison_is_removed_with_its_runs(folder: Path) -> None:
     assert list(Path("runs").iterdir()) == []
 
 
+def test_a_comparison_that_is_being_written_stays(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    comparison = Path("runs/compare-1")
+    (comparison / "runs").mkdir(parents=True)
+    (comparison / "measured").mkdir()
+    with FileLock(comparison / ".lock"):
+        assert run(["runs", "--rm", str(comparison)]) == 2
+    assert "is being trained" in capsys.readouterr().err
+    assert run(["runs", "--rm", str(comparison)]) == 0
+    assert not comparison.exists()
+
+
+def test_a_run_is_removed_once_by_whatever_paths_it_is_named(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = begun("names-1")
+    names = (str(path), str(path.absolute()), "runs/../runs/names-1")
+    assert run(["runs", "--json", *(part for name in names for part in ("--rm", name))]) == 0
+    (removed,) = json.loads(capsys.readouterr().out)["removed"]
+    assert removed["run"] == "runs/names-1"
+
+
+def test_folders_of_other_programs_with_a_runs_names_stay(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, (missing, config) in enumerate(
+        (
+            ("none", "[tool]\nname = 'mine'\n"),
+            ("none", "[data]\npath = 'x'\n"),
+            ("none", "no TOML"),
+            ("none", ""),
+            ("checkpoints", "[tool]\n"),
+        )
+    ):
+        path = begun(f"other-{number}")
+        (path / "config.toml").write_text(config)
+        if missing == "checkpoints":
+            (path / "checkpoints").rmdir()
+    (with_notes := begun("with-notes")).joinpath("notes.txt").write_text("mine")
+    (with_weights := begun("with-weights")).joinpath("checkpoints/mine.pt").write_text("mine")
+    Path("runs/locked").mkdir()
+    Path("runs/locked/.lock").touch()
+    before = sorted(Path("runs").rglob("*"))
+    assert run(["runs", "--prune"]) == 0
+    assert sorted(Path("runs").rglob("*")) == before
+    for number in range(5):
+        assert run(["runs", "--rm", f"runs/other-{number}"]) == 2
+        assert "is not a run" in capsys.readouterr().err
+    assert sorted(Path("runs").rglob("*")) == before
+    assert run(["runs", "--rm", str(with_notes), "--rm", str(with_weights)]) == 0  # named
+
+
+def test_links_inside_a_run_are_removed_and_their_targets_stay(folder: Path) -> None:
+    outside = folder / "outside"
+    outside.mkdir()
+    (outside / "kept.txt").write_text("mine")
+    for name, target in (
+        (".lock", outside / "kept.txt"),
+        ("metrics.jsonl", outside / "kept.txt"),
+        ("checkpoints", outside),
+    ):
+        path = begun("names-1")
+        if (path / name).is_dir():
+            (path / name).rmdir()
+        else:
+            (path / name).unlink()
+        (path / name).symlink_to(target)
+        assert run(["runs", "--rm", str(path)]) == 0
+        assert not path.exists()
+        assert (outside / "kept.txt").read_text() == "mine"
+
+
+def test_runs_without_a_checkpoint_are_named_with_what_removes_them(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun("names-1")
+    assert run(["runs"]) == 0
+    assert "charlm runs runs --prune" in capsys.readouterr().err
+    assert run(["runs", "--prune", "--plot", "x.png"]) == 2
+    assert run(["runs", "nowhere", "--prune", "--rm", "runs/names-1"]) == 2
+    assert Path("runs/names-1").is_dir()
+
+
 # ---- resumed with another schedule --------------------------------------------------------------
 
 
@@ -322,14 +409,62 @@ def test_a_learning_rate_that_rises_when_a_run_is_resumed_is_named_with_what_kee
     said = capsys.readouterr().err
     assert "the learning rate rises from 0.0012" in said
     assert "to 0.0085" in said
-    offered = [word for word in said.split() if word.startswith("train.") and "=" in word]
-    low = ["train", "--resume", "--run", "runs/names-2", "--set", "train.steps=40", "-q"]
-    assert run([*low, *(part for key in offered for part in ("--set", key))]) == 0
+    assert run([*more, *offered(said, "names-1", "names-2")]) == 0
     assert "rises" not in capsys.readouterr().err
-    rows = map(json.loads, Path("runs/names-2/metrics.jsonl").read_text().splitlines())
-    late = [row["learning_rate"] for row in rows if row["kind"] == "train" and row["step"] > 12]
+    late = late_rates("runs/names-2")
     assert late == [0.0012] * len(late)
     assert len(late) > 3
+
+
+def offered(said: str, name: str, copy: str) -> list[str]:
+    """Return the options that a warning says to repeat the command with, for a copy of the run."""
+    _, _, options = said.partition("repeat the command with ")
+    return shlex.split(options.splitlines()[0].replace(name, copy))
+
+
+def late_rates(path: str) -> list[float]:
+    rows = map(json.loads, (Path(path) / "metrics.jsonl").read_text().splitlines())
+    return [row["learning_rate"] for row in rows if row["kind"] == "train" and row["step"] > 12]
+
+
+def test_what_keeps_the_rate_low_also_works_after_a_rate_that_ended_at_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ["--set", "train.learning_rate=0.01", "--set", "train.final_learning_rate=0"]
+    assert run(["train", "names.txt", *SETTINGS, *settings, "-q"]) == 0
+    shutil.copytree("runs/names-1", "runs/names-2")
+    more = ["train", "--resume", "--run", "runs/names-1", "--set", "train.steps=40", "-q"]
+    capsys.readouterr()
+    assert run(more) == 0
+    said = capsys.readouterr().err
+    assert "rises" in said
+    assert run([*more, *offered(said, "names-1", "names-2")]) == 0
+    assert "rises" not in capsys.readouterr().err
+    late = late_rates("runs/names-2")
+    assert late == [0.0005] * len(late)
+    assert len(late) > 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_named"),
+    [
+        (["train.learning_rate=0.05"], True),
+        (["train.final_learning_rate=1"], True),
+        (["train.warmup_steps=30"], True),  # lower at once, higher later
+        (["train.steps=12", "train.learning_rate=0.05"], False),  # there is no step left
+        (["train.learning_rate=0.0001"], False),
+    ],
+)
+def test_every_change_that_lets_the_rate_rise_is_named(
+    changes: list[str], is_named: bool, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["train", "names.txt", *SETTINGS, "-q"]) == 0
+    capsys.readouterr()
+    run(
+        ["train", "--resume", "--run", "runs/names-1", "-q", "--set", "train.steps=16"]
+        + [part for change in changes for part in ("--set", change)]
+    )
+    assert ("the learning rate rises" in capsys.readouterr().err) == is_named
 
 
 def test_a_run_that_goes_on_as_it_was_says_nothing_of_its_rate(

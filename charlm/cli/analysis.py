@@ -22,6 +22,7 @@ from charlm.cli.options import (
     Which,
     flags,
 )
+from charlm.errors import UsageError
 
 
 @app.command(short_help="Compare cells on equal terms.")
@@ -181,6 +182,8 @@ def runs(
     from charlm.cli import runs as command
 
     if unwanted or prune:
+        if plot is not None:
+            raise UsageError("--plot draws runs, --rm and --prune remove them", "do one at a time")
         command.remove(folder, unwanted or [], prune=prune, as_json=as_json)
     else:
         command.runs(folder, plot, as_json=as_json)
@@ -195,7 +198,8 @@ def cache(
     debug: Debug = False,
 ) -> None:
     """Show what charlm keeps: encoded texts, downloads, kernels. Its folder is that of the variable
-    CHARLM_CACHE, else charlm in the user's cache folder."""
+    CHARLM_CACHE, else charlm in the user's cache folder. An encoded text that nothing opens for 90
+    days is removed when another one is made."""
     from charlm.cli import cache as command
 
     command.cache(clear=clear, as_json=as_json)

@@ -19,7 +19,7 @@ def cache(*, clear: bool, as_json: bool) -> None:
     if clear:
         console.print_result(f"freed {byte_size(sum(before.values()) - total)}")
         for name in in_use:
-            console.print_status(f"in use by another charlm, so it stays: {name}")
+            console.print_status(f"in use by another charlm, or being written, so it stays: {name}")
         if now["stdin"]:
             console.print_status(
                 f"{byte_size(now['stdin'])} of texts from stdin stay, since runs may need them "

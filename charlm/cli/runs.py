@@ -1,5 +1,6 @@
 """`charlm runs`."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -8,7 +9,7 @@ from charlm.cli.options import refuse_no_file
 from charlm.errors import UsageError
 from charlm.files import replace
 from charlm.runs import removal
-from charlm.runs.listing import list_runs
+from charlm.runs.listing import list_runs, refuse_no_folder
 from charlm.terminal import console
 from charlm.terminal import runs as terminal
 from charlm.wording import byte_size
@@ -36,6 +37,10 @@ def runs(folder: Path, plot: Path | None, *, as_json: bool) -> None:
         console.print_status(f"there are no runs in {folder}")
     else:
         terminal.table(found)
+        if any(terminal.is_empty(run) and Path(run.run) != folder for run in found):
+            console.print_status(
+                f"charlm runs {shlex.quote(str(folder))} --prune removes those without a checkpoint"
+            )
     if plot is not None:
         console.print_status(f"curves of {len(drawn)} runs: {plot}")
     if not as_json:
@@ -44,6 +49,8 @@ def runs(folder: Path, plot: Path | None, *, as_json: bool) -> None:
 
 def remove(folder: Path, unwanted: Sequence[Path], *, prune: bool, as_json: bool) -> None:
     """Remove the runs and comparisons that are named, and those without a checkpoint if `prune`."""
+    if prune:  # before any is removed
+        refuse_no_folder(folder)
     removed = removal.remove(unwanted)
     if prune:
         removed += removal.prune(folder)
@@ -53,4 +60,4 @@ def remove(folder: Path, unwanted: Sequence[Path], *, prune: bool, as_json: bool
     for one in removed:
         console.print_result(f"removed {one.run}, {byte_size(one.bytes)}")
     if not removed:
-        console.print_status(f"every run in {folder} has a checkpoint or is being trained")
+        console.print_status(f"there is no run without a checkpoint to remove in {folder}")

@@ -3,19 +3,22 @@
 import contextlib
 import os
 import shutil
+import stat
 import tempfile
+import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import BaseFileLock, FileLock, Timeout
+from filelock import FileLock, Timeout
 
 from charlm.errors import CharlmError, UsageError
-from charlm.files import refuse_links, size_of_tree
-from charlm.outputs import A_COMPARISON, A_RUN, COMPARISON_FOLDERS, own_names
-from charlm.runs.listing import refuse_no_folder
+from charlm.files import read_regular, refuse_links, size_of_tree
+from charlm.outputs import A_COMPARISON, A_RUN, BARELY_BEGUN, COMPARISON_FOLDERS, own_names
+from charlm.runs.manifest import MANIFEST, MOST_OF_CONFIG
+from charlm.runs.state import UNFINISHED
 
-REMOVING = ".removing-"
+REMOVING = ".charlm-removing-"
 """How the names of folders begin that are being removed."""
 
 
@@ -33,26 +36,26 @@ def remove(paths: Sequence[Path]) -> list[Removed]:
     Raises: UsageError for a path that is neither, is a link, holds the working directory or is
         being trained; CharlmError where the system refuses.
     """
+    chosen = _outermost(paths)
     with contextlib.ExitStack() as locks:
-        for path in paths:
-            for run in _runs_of(path):
-                locks.enter_context(_locked(run))
-        return [_removed(path) for path in dict.fromkeys(paths)]
+        for path in chosen:
+            for locked in _locked_folders(path):
+                locks.enter_context(_locked(locked))
+        return [_removed(path) for path in chosen]
 
 
 def prune(folder: Path) -> list[Removed]:
     """Remove the runs in a folder that never came to a checkpoint, and what a removal that was
     killed has left. A run that is being trained stays.
 
-    Raises: UsageError where there is no such folder; CharlmError where the system refuses.
+    Raises: CharlmError where the system refuses.
     """
-    refuse_no_folder(folder)
     removed = []
     for path in sorted(folder.iterdir()):
         if path.is_symlink() or not path.is_dir():
             continue
         if path.name.startswith(REMOVING):
-            shutil.rmtree(path, ignore_errors=True)
+            removed.append(_swept(path))
         elif _never_saved(path):
             with contextlib.suppress(_RunningError), _locked(path):
                 removed.append(_removed(path))
@@ -63,31 +66,68 @@ class _RunningError(UsageError):
     """A run is being trained."""
 
 
+def _outermost(paths: Sequence[Path]) -> list[Path]:
+    """Keep one of the paths to each folder, and none inside another. Raises: UsageError: a link."""
+    for path in paths:
+        if path.is_symlink():
+            raise UsageError(
+                f"{path} is a link", f"remove the link itself, or name {path.resolve()}"
+            )
+    places = {path.resolve(): path for path in reversed(paths)}
+    inner = [place for place in places if not places.keys().isdisjoint(place.parents)]
+    return [path for place, path in reversed(places.items()) if place not in inner]
+
+
 def _never_saved(path: Path) -> bool:
-    """Return True for a run without a checkpoint."""
-    return _is_run(path) and not any(path.glob("checkpoints/step-*"))
+    """Return True for a run without a checkpoint that holds only what charlm has written."""
+    if not (_is_run(path) and _names(path) <= BARELY_BEGUN):
+        return False
+    checkpoints = path / "checkpoints"
+    return not checkpoints.is_symlink() and (
+        not checkpoints.exists() or all(name.startswith(UNFINISHED) for name in _names(checkpoints))
+    )
 
 
 def _is_run(path: Path) -> bool:
-    kind, _ = own_names(_names(path))
-    return kind == A_RUN
+    """Return True for a run of charlm: by its checkpoints or, where it has none, by its
+    configuration, since other programs have folders and files of these names, too."""
+    try:
+        if own_names(_names(path))[0] != A_RUN:
+            return False
+        return any(path.glob(f"checkpoints/step-*/{MANIFEST}")) or _is_own_config(path)
+    except OSError:  # one that cannot be looked into does not hide the others
+        return False
+
+
+def _is_own_config(path: Path) -> bool:
+    """Return True where config.toml is that of a run, or a kill came before it was written."""
+    try:
+        content = read_regular(path / "config.toml", MOST_OF_CONFIG)
+        return {"data", "model", "train"} <= tomllib.loads(content.decode("utf-8")).keys()
+    except FileNotFoundError:
+        metrics = path / "metrics.jsonl"
+        return _names(path) <= BARELY_BEGUN and metrics.is_file() and not metrics.stat().st_size
+    except (OSError, ValueError):
+        return False
 
 
 def _names(path: Path) -> set[str]:
     return {entry.name for entry in path.iterdir()}
 
 
-def _runs_of(path: Path) -> Iterator[Path]:
-    """Yield the run at a path, or all runs of the comparison there. Raises: UsageError."""
-    if path.is_symlink():
-        raise UsageError(f"{path} is a link", f"remove the link itself, or name {path.resolve()}")
+def _locked_folders(path: Path) -> Iterator[Path]:
+    """Yield the folders that are locked while a run or comparison is written: the run at a path, or
+    the comparison there and its runs. Raises: UsageError."""
     if not path.is_dir():
         raise UsageError(f"there is no run {path}", "charlm runs lists them")
     if Path.cwd().resolve().is_relative_to(path.resolve()):
         raise UsageError(f"{path} holds the working directory", "go elsewhere first")
-    names = _names(path)
+    try:
+        names = _names(path)
+    except OSError as error:
+        raise _cannot_remove(path, error) from None
     kind, own = own_names(names)
-    if kind == A_RUN:
+    if _is_run(path):
         yield path
     elif kind == A_COMPARISON and (others := names - own):
         raise UsageError(
@@ -96,26 +136,49 @@ def _runs_of(path: Path) -> Iterator[Path]:
         )
     elif kind == A_COMPARISON:
         refuse_links(path, COMPARISON_FOLDERS)
+        yield path
         yield from filter(_is_run, (run.parent for run in path.glob("*/*/checkpoints")))
     else:
         raise UsageError(f"{path} is not a run or comparison of charlm", "charlm runs lists them")
 
 
 @contextlib.contextmanager
-def _locked(run: Path) -> Iterator[BaseFileLock]:
-    """Keep a run from being trained meanwhile. Raises: UsageError where it is."""
-    lock = FileLock(run / ".lock")
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep a run or comparison from being written meanwhile. Raises: UsageError where it is."""
+    if _is_strange(folder / ".lock"):
+        yield
+        return
+    lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise _RunningError(f"{run} is being trained", "stop it first, or wait") from None
+        raise _RunningError(f"{folder} is being trained", "stop it first, or wait") from None
     except OSError as error:
-        raise _cannot_remove(run, error) from None
+        raise _cannot_remove(folder, error) from None
     try:
-        yield lock
+        yield
     finally:
         with contextlib.suppress(OSError):  # its folder may be gone
             lock.release()
+
+
+def _is_strange(lock: Path) -> bool:
+    """Return True for a link, which is not followed, or no file: charlm holds no lock there."""
+    try:
+        return not stat.S_ISREG(lock.lstat().st_mode)
+    except OSError:  # there is none yet
+        return False
+
+
+def _swept(aside: Path) -> Removed:
+    """Delete what a removal that was killed has left; return it under its former name."""
+    size = size_of_tree(aside)
+    former = next(aside.iterdir(), aside)
+    try:
+        shutil.rmtree(aside)
+    except OSError as error:
+        raise _cannot_remove(aside, error) from None
+    return Removed(str(aside.parent / former.name), size)
 
 
 def _removed(path: Path) -> Removed:

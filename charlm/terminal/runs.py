@@ -10,6 +10,11 @@ from charlm.wording import byte_size
 STYLES = {"finished": "", "stopped": "yellow", "running": "green", "damaged": "red"}
 
 
+def is_empty(run: ListedRun) -> bool:
+    """Return True for a run that ended before its first checkpoint."""
+    return not run.has_checkpoint and run.state != "running"
+
+
 def table(runs: Sequence[ListedRun]) -> None:
     """Print a line a run, newest first."""
     rows = [
@@ -20,7 +25,7 @@ def table(runs: Sequence[ListedRun]) -> None:
             "-" if run.parameters is None else f"{run.parameters:,}",
             f"{run.steps:,}",
             "-" if run.bits_per_character is None else f"{run.bits_per_character:.4f}",
-            run.state if run.has_checkpoint or run.state == "running" else "no checkpoint",
+            "no checkpoint" if is_empty(run) else run.state,
             byte_size(run.bytes),
             time.strftime("%Y-%m-%d %H:%M", time.localtime(run.changed)),
         )

@@ -129,11 +129,13 @@ def _refuse_no_room(
     free = shutil.disk_usage(folder).free
     there = sum(path.stat().st_size for path in folder.glob("*.bin"))  # of a start that was killed
     if needed > free + there:
-        variable = "CHARLM_CACHE" if folder.is_relative_to(cache_folder()) else "TMPDIR"
+        is_cached = folder.is_relative_to(cache_folder())
+        variable = "CHARLM_CACHE" if is_cached else "TMPDIR"
+        clearing = " (charlm cache --clear makes some)" if is_cached else ""
         most, room = different_sizes(needed, free + there)
         raise DataError(
             f"the encoded text needs {most} of disk, {room} are free in {folder.parent}",
-            f"set {variable} to a folder with room, or use less text",
+            f"set {variable} to a folder with room{clearing}, or use less text",
         )
 
 

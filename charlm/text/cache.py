@@ -1,14 +1,20 @@
-"""The cache as a whole: what is in it by kind, and how it is cleared."""
+"""The cache as a whole: what is in it by kind, and how it is cleared.
+
+Only what is named as charlm names it is counted or removed, since CHARLM_CACHE may be any folder.
+"""
 
 import contextlib
+import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from charlm.files import cache_folder, size_of_tree
-from charlm.text.symbols import UNFINISHED, in_use
+from charlm.errors import CharlmError
+from charlm.files import ABANDONED_AFTER, cache_folder, size_of_tree
+from charlm.text.symbols import UNFINISHED, in_use, set_aside
 
 KINDS = {
     "texts": "encoded texts",
@@ -17,51 +23,105 @@ KINDS = {
     "kernels": "compiled kernels",
     "other": "what files were like",
 }
-FOLDERS = {"texts": ("corpora",), "other": ("files", "latest", "locks")}
-"""The folders of a kind, where they have other names than the kind."""
+NAMES = {
+    "texts": {"corpora": rf"[0-9a-f]{{24}}-\d+|{re.escape(UNFINISHED)}.+"},
+    "stdin": {"stdin": r"[0-9a-f]{16,64}.*|tmp.+"},
+    "downloads": {"downloads": r"[0-9a-f]{16}-.+|tmp.+"},
+    "kernels": {"kernels": r"[0-9a-f]{24}\..+|\.building-.+"},
+    "other": {
+        "files": r"\.?[0-9a-f]{24}(\.writing)?",
+        "latest": r"\.?[0-9a-f]{24}(\.writing)?",
+        "locks": r"[0-9a-f]{24}-\d+\.lock",
+    },
+}
+"""The folders of a kind, with the names of what charlm keeps there."""
+BEING_WRITTEN = re.compile(r"tmp.+|.+\.writing")
+"""Names of files that another process may be writing, which holds no lock."""
+UNUSED_AFTER = 90 * 86_400
+"""Seconds after which an encoded text that nothing has opened is removed."""
 
 
 def sizes() -> dict[str, int]:
     """Return the bytes of every kind."""
-    return {kind: sum(map(size_of_tree, _folders(kind))) for kind in KINDS}
+    return {kind: sum(map(_size, _entries(kind))) for kind in KINDS}
 
 
 def clear() -> list[str]:
     """Remove what can be made or fetched again; return the names of what is in use and stays.
 
     A text from stdin cannot be made again, and stays.
+
+    Raises: CharlmError where the system refuses.
     """
     kept = []
     for kind in ("texts", "downloads", "kernels", "other"):
-        if kind == "kernels" and any(map(_is_locked, _locks(kind))):  # they are being compiled
+        entries = list(_entries(kind))
+        if kind == "kernels" and any(map(_is_locked, entries)):  # they are being compiled
             kept.append(KINDS[kind])
             continue
-        for path in _entries(kind):
-            if path.is_symlink() or not path.is_dir():
-                with contextlib.suppress(OSError):
-                    path.unlink()
-            elif _is_free(path):
-                shutil.rmtree(path, ignore_errors=True)
-            else:
+        for path in entries:
+            if path.suffix == ".lock" and _is_locked(path):
+                continue
+            if not _remove(path):
                 kept.append(path.name)
     return kept
 
 
-def _folders(kind: str) -> list[Path]:
-    folders = [cache_folder() / name for name in FOLDERS.get(kind, (kind,))]
-    return [folder for folder in folders if folder.is_dir()]
+def drop_unused() -> None:
+    """Remove encoded texts that nothing has opened for `UNUSED_AFTER` seconds."""
+    for path in _entries("texts"):
+        with contextlib.suppress(OSError, CharlmError):  # it may be removed another time
+            if _age(path) > UNUSED_AFTER:
+                _remove(path)
+
+
+def _remove(path: Path) -> bool:
+    """Remove a file, a link or a folder; return False where it is in use and stays.
+
+    Raises: CharlmError where the system refuses.
+    """
+    try:
+        if path.is_dir() and not path.is_symlink():
+            if not _is_free(path):
+                return False
+            if path.name.startswith("."):  # no other process looks for it
+                shutil.rmtree(path)
+            else:
+                set_aside(path)
+        elif BEING_WRITTEN.fullmatch(path.name) and _age(path) < ABANDONED_AFTER:
+            return False
+        else:
+            path.unlink()
+    except FileNotFoundError:  # another process has removed it
+        pass
+    except OSError as error:
+        raise CharlmError(
+            f"cannot remove {path}: {error.strerror}", f"check the permissions of {path.parent}"
+        ) from None
+    return True
+
+
+def _age(path: Path) -> float:
+    return time.time() - path.stat().st_mtime
+
+
+def _size(path: Path) -> int:
+    if path.is_dir() and not path.is_symlink():
+        return size_of_tree(path)
+    try:
+        return path.lstat().st_size
+    except OSError:  # it has just gone
+        return 0
 
 
 def _entries(kind: str) -> Iterator[Path]:
-    """Yield what is in the folders of a kind, but for locks that are held."""
-    for folder in _folders(kind):
-        for path in sorted(folder.iterdir()):
-            if path.suffix != ".lock" or not _is_locked(path):
-                yield path
-
-
-def _locks(kind: str) -> list[Path]:
-    return [path for folder in _folders(kind) for path in folder.glob("*.lock")]
+    """Yield what charlm keeps of a kind. A link in the place of a folder is not followed."""
+    for name, pattern in NAMES[kind].items():
+        folder = cache_folder() / name
+        if folder.is_dir() and not folder.is_symlink():
+            for path in sorted(folder.iterdir()):
+                if re.fullmatch(pattern, path.name):
+                    yield path
 
 
 def _is_free(folder: Path) -> bool:
@@ -74,7 +134,7 @@ def _is_free(folder: Path) -> bool:
 
 def _is_locked(path: Path) -> bool:
     """Return True where another process holds a lock."""
-    if not path.is_file() or path.is_symlink():
+    if path.suffix != ".lock" or not path.is_file() or path.is_symlink():
         return False
     lock = FileLock(path)
     try:

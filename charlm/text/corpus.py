@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
 import re
 import shutil
 import tempfile
@@ -37,6 +38,7 @@ from charlm.files import (
 )
 from charlm.text import description, sources
 from charlm.text.building import Advanced, EarlierText, build
+from charlm.text.cache import drop_unused
 from charlm.text.cutting import ANY_LINE_END
 from charlm.text.description import DESCRIBED
 from charlm.text.measuring import Reading, measure
@@ -188,10 +190,13 @@ def _cached(folder: Path, fingerprint: str) -> Corpus | None:
     if not folder.is_dir():
         return None
     try:
-        return _open(folder, fingerprint)
+        corpus = _open(folder, fingerprint)
     except (OSError, ValueError) as error:
         log.warning(f"the encoded text in {folder} is damaged, and is made again: {error}")
         return None
+    with contextlib.suppress(OSError):  # a cache that is only read keeps what it has
+        os.utime(folder)  # it has been used: see `drop_unused`
+    return corpus
 
 
 @contextlib.contextmanager
@@ -216,6 +221,7 @@ def _encode(
     unfinished = writable(folder.with_name(UNFINISHED + folder.name))
     unfinished.touch()  # no other process takes it for abandoned
     sweep(folder.parent, f"{UNFINISHED}*", spared=unfinished)
+    drop_unused()
     kept = unfinished / "kept"
     latest = cache_folder() / "latest" / _named(data)
     try:

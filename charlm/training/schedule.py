@@ -5,7 +5,7 @@ import math
 from charlm.config.schema import TrainConfig
 
 JUMP = 1.2
-"""By which factor the rate may rise when a run is resumed without a warning."""
+"""Factor by which the rate may rise without a warning when a run is resumed."""
 LOW = 0.05
 """The least share of the peak at which it is worth while to go on."""
 
@@ -38,18 +38,27 @@ def rate_at(step: int, train: TrainConfig) -> float:
 
 
 def describe_jump(step: int, before: TrainConfig, after: TrainConfig) -> str:
-    """Describe how the rate rises where a run goes on at `step` with another schedule, and what
-    keeps it low; "" where the schedule is the same, or the rate rises by less than `JUMP`."""
-    reached, rate = rate_at(max(0, step - 1), before), rate_at(step, after)
-    if step == 0 or _schedule(before) == _schedule(after) or rate <= JUMP * reached:
+    """Describe how the rate rises where a run goes on at `step` with another schedule, and the keys
+    that keep it low; "" where the schedule is the same, or the rate rises by less than `JUMP`."""
+    if not 0 < step < after.steps or _schedule(before) == _schedule(after):
         return ""
+    reached, highest = rate_at(step - 1, before), _highest(step, after)
     low = max(reached, LOW * before.learning_rate)  # a cosine may have ended at nothing
+    if highest <= JUMP * max(low, _highest(step, before)):
+        return ""
     keys = (f"learning_rate={low:.2g}", "final_learning_rate=1", "warmup_steps=0")
+    options = " ".join(f"--set train.{key}" for key in keys)
+    falls = rate_at(after.steps, after) < highest
+    then = f", and falls again until step {after.steps:,}" if falls else ""
     return (
-        f"the learning rate rises from {reached:.2g}, where the run stopped, to {rate:.2g}, and "
-        f"falls again until step {after.steps:,}; to go on at a low rate instead, stop, and resume "
-        f"with {' '.join(f'--set train.{key}' for key in keys)}"
+        f"the learning rate rises from {reached:.2g}, where the run stopped, to {highest:.2g}{then}"
+        f"; to keep it low instead, stop, and repeat the command with {options}"
     )
+
+
+def _highest(step: int, train: TrainConfig) -> float:
+    """Return the highest rate from step number `step` on."""
+    return rate_at(max(step, min(train.warmup_steps, train.steps - 1)), train)
 
 
 def _schedule(train: TrainConfig) -> tuple[float, ...]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,7 +152,7 @@ def resume(
             config.model, len(saved.vocabulary), saved.weights, saved.vocabulary.end
         )  # or is refused
         if jump := describe_jump(saved.step, saved.config.train, config.train):
-            log.warning(jump)
+            log.warning(f"{jump} --run {_shown(saved.folder)}")
         prepare(config)
         named.require_teachers(config)
         encoded = named.open_text(config.data, saved.state["corpus"])
@@ -224,6 +225,12 @@ def text_to_begin_with(config: Config) -> Corpus:
     named.require_start(config)
     named.require_teachers(config)
     return named.open_text(config.data)
+
+
+def _shown(folder: Path) -> str:
+    """Return a path as it may be pasted into a shell, from the working directory if it is below."""
+    here = Path.cwd()
+    return shlex.quote(str(folder.relative_to(here) if folder.is_relative_to(here) else folder))
 
 
 def unlike_run(layers: ConfigLayers, resumed: Resumed) -> list[str]:

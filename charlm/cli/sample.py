@@ -24,6 +24,7 @@ from charlm.sampling.generate import Generation, bits_per_character
 from charlm.sampling.loops import runs_in_circles
 from charlm.terminal import console
 from charlm.terminal import sample as terminal
+from charlm.terminal.progress import TaskProgress
 from charlm.text.display import named
 from charlm.text.vocabulary import Vocabulary
 
@@ -124,9 +125,11 @@ def _print(
     writer, num = console.Writer(), len(generation.samples)
     if num == 1:
         writer.write(prompt)
-    for piece in generation:
-        if num == 1:
-            writer.write(piece)
+    streams = num == 1 and isinstance(generation, Generation)
+    with TaskProgress(quiet=streams):
+        for piece in generation:
+            if num == 1:
+                writer.write(piece)
     samples = generation.samples
     texts = [prompt + one.text for one in samples]
     new = [known is not None and known.lacks([*generation.prompt, *s.indices]) for s in samples]
@@ -176,7 +179,8 @@ def _report(
     known: KnownRecords | None,
 ) -> dict[str, Any]:
     """Write all samples, and return what `sample --json` prints."""
-    list(generation)
+    with TaskProgress():
+        list(generation)
     kernels, precision = choose_precision(loaded.model, precision)
     told: dict[str, Any] = {
         "prompt": prompt,

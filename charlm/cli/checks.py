@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from charlm.cli.arguments import (
     PAGES,
@@ -25,10 +25,8 @@ from charlm.compare import cells, measured
 from charlm.config import loading
 from charlm.config.codec import codec_named
 from charlm.config.schema import DataConfig
-from charlm.config.studies import Study, groups, read_study
 from charlm.errors import UsageError
 from charlm.files import refuse_links
-from charlm.inspect.inputs import read_labelled, refuse_length
 from charlm.runs.directory import refuse_taken
 from charlm.runs.finding import find_checkpoint, find_partners, home_of, is_run
 from charlm.runs.state import read_state
@@ -36,6 +34,9 @@ from charlm.sampling.clamp import parse_clamps
 from charlm.text import sources
 from charlm.text.compressed import refuse_unreadable
 from charlm.training import request
+
+if TYPE_CHECKING:
+    from charlm.config.studies import Study
 
 
 def train(
@@ -166,6 +167,8 @@ def compare(given: CompareArguments, out: Path | None, paper: str) -> None:
         layers = loading.load(given.config, given.changes, given.flags)
         cells.refuse(layers, given.cells, given.match, given.seeds or SEEDS)
         return
+    from charlm.config.studies import groups, read_study
+
     study = read_study(paper)
     _refuse_other_terms(paper, study, given)
     for group in groups(study):
@@ -174,7 +177,7 @@ def compare(given: CompareArguments, out: Path | None, paper: str) -> None:
         cells.refuse(layers, study.cells, given.match, given.seeds or study.seeds)
 
 
-def _refuse_other_terms(name: str, study: Study, given: CompareArguments) -> None:
+def _refuse_other_terms(name: str, study: "Study", given: CompareArguments) -> None:
     """Refuse what a study decides itself. Raises: UsageError."""
     for there, what in (
         (given.cells, "CELL..."),
@@ -205,6 +208,8 @@ def inspect(run: Path | None, which: str, views: InspectArguments, out: Path | N
 
     Raises: UsageError, DataError, CheckpointError.
     """
+    from charlm.inspect.inputs import read_labelled, refuse_length  # here: they take a moment
+
     refuse_no_folder(out, "--out")
     if views.gates is not None and views.gates != "-":
         refuse_length(views.gates)

@@ -1,5 +1,6 @@
 """The native kernels against the equations and against torch, and what happens without them."""
 
+import copy
 import ctypes
 import json
 import math
@@ -712,17 +713,20 @@ def test_kernels_adapt_a_model_as_torch_does(
         parameter.data *= 0.5
     draw = torch.Generator().manual_seed(0)
     text = torch.randint(V, (90,), generator=draw).numpy()
-    squares = mean_squares(TorchComputation(learning_copy(model)), text, T)
     pace = Pace(window=T, rate=0.003, decay=0.1)
     found = []
-    for usable in (kernels, None):
+    for usable, kind in ((kernels, torch.float32), (None, torch.float32), (None, torch.float64)):
         monkeypatch.setattr(adaptation, "built_kernels", lambda _, usable=usable: usable)
-        reader = AdaptiveReader(model, squares, pace)
+        own = copy.deepcopy(model).to(kind)
+        squares = mean_squares(TorchComputation(learning_copy(own)), text, T)
+        reader = AdaptiveReader(own, squares, pace)
         pieces = [reader(text, 0, 50), reader(text, 50, 90)]  # windows of T, and shorter ones
-        again = AdaptiveReader(model, squares, pace).distributions(text, 0, 50)
+        again = AdaptiveReader(own, squares, pace).distributions(text, 0, 50)
         found.append((*pieces, again, *(p.detach() for p in reader.model.parameters())))
-    for ours, theirs in zip(*found, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    for ours, theirs, exact in zip(*found, strict=True):
+        # Where relu is silent, updates are divided by next to nothing: torch is 3e-5 off, too.
+        rounding = (theirs - exact).abs().max().item()
+        torch.testing.assert_close(ours.to(exact), exact, rtol=1e-5, atol=1e-5 + 2 * rounding)
 
 
 def test_gradient_beyond_all_bounds_teaches_nothing(kernels: Kernels) -> None:

@@ -28,7 +28,7 @@ def open_to_others(folder: Path) -> dict[str, str]:
     """List what is kept of texts that others may read, write or enter."""
     kept = [path for name in OF_TEXTS for path in (folder / name, *(folder / name).rglob("*"))]
     assert any(path.is_file() for path in kept)
-    modes = {path: stat.S_IMODE(path.lstat().st_mode) for path in kept if path.exists()}
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in kept if path.exists()}
     return {str(path.relative_to(folder)): oct(mode) for path, mode in modes.items() if mode & 0o77}
 
 

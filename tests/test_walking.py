@@ -18,6 +18,7 @@ from charlm.config.schema import Config, DataConfig, to_toml
 from charlm.errors import DataError
 from charlm.text import corpus, sources, walking
 from charlm.text.walking import TextFiles
+from charlm.wording import byte_size
 
 SETTINGS = [word for setting in TINY for word in ("--set", setting)]
 
@@ -301,7 +302,7 @@ def test_train_prints_the_files_of_a_folder(texts: Path) -> None:
     write(texts, photo_jpg=b"\0")
     done = charlm("train", ".", *SETTINGS, cwd=texts)
     size = sum((texts / name).stat().st_size for name in ("1.txt", "2.txt"))
-    line = f"files       2 files, {size / 1e3:.1f} KB; 1 left out: photo.jpg (binary)"
+    line = f"files       2 files, {byte_size(size)}; 1 left out: photo.jpg (binary)"
     assert line in done.stderr.splitlines()
     done = charlm("train", "1.txt", *SETTINGS, cwd=texts)
     assert "files " not in done.stderr

@@ -201,7 +201,9 @@ def test_signal_at_any_moment_of_a_start_ends_everything_at_once(
 ) -> None:
     """to_all: as a terminal's Ctrl-C, not to the launcher alone."""
     (folder / "words.txt").write_text(words(min(size, 1_000_000)) * max(1, size // 1_000_000))
-    long = [*BEGIN, "--set", "train.steps=1000000", "--run", "run", "--processes", str(processes)]
+    lanes = ["--set", "train.batch_size=4"]  # to be shared by two
+    steps = ["--set", "train.steps=1000000"]
+    long = [*BEGIN, *lanes, *steps, "--run", "run", "--processes", str(processes)]
     with start(long, folder, start_new_session=True) as process:
         time.sleep(moment)
         (os.killpg if to_all else os.kill)(process.pid, number)

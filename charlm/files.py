@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import select
 import shutil
 import stat
 import time
@@ -18,6 +19,8 @@ ABANDONED_AFTER = 86_400
 """Seconds after which an unfinished file or folder is taken for what a kill has left."""
 OF_TEXTS = ("corpora", "downloads", "files", "latest", "locks", "named", "stdin")
 """Folders of the cache that hold texts, or tell of them: for their owner only."""
+FIFO_SECONDS = 5
+"""How long the first bytes of a FIFO are waited for: without a program that writes, for ever."""
 PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
 
 
@@ -153,6 +156,33 @@ def read_regular(path: Path, most: int | None = None) -> bytes:
         if most is not None and status.st_size > most:
             raise OSError(0, f"it has {status.st_size:,} bytes, more than {most:,}", str(path))
         return file.read()
+
+
+def open_to_read(path: Path) -> BinaryIO:
+    """Open a file, or a FIFO that a program writes to.
+
+    Raises: OSError: also where no program writes to a FIFO within FIFO_SECONDS.
+    """
+    if not stat.S_ISFIFO(path.stat().st_mode) or _is_anonymous(path):
+        return path.open("rb")
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    waiting = select.poll()
+    waiting.register(handle, select.POLLIN)
+    if not waiting.poll(FIFO_SECONDS * 1000):
+        os.close(handle)
+        raise OSError(0, f"it is a FIFO, and nothing came out of it for {FIFO_SECONDS} seconds")
+    os.set_blocking(handle, True)
+    return os.fdopen(handle, "rb")
+
+
+def _is_anonymous(path: Path) -> bool:
+    """Return True for a pipe without a name of its own, such as a shell's <(...): it has a writer,
+    or is at its end, as soon as it is there."""
+    ends = os.pipe()
+    is_anonymous = os.fstat(ends[0]).st_dev == path.stat().st_dev
+    for end in ends:
+        os.close(end)
+    return is_anonymous
 
 
 def with_digest(body: bytes) -> bytes:

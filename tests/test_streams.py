@@ -1,5 +1,6 @@
 """Texts that can be read once: standard input, FIFOs, numbered files; and addresses."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,8 +8,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from conftest import TINY, charlm, words
+from conftest import TINY, Command, charlm, words
 
+from charlm import files
 from charlm.config import loading
 from charlm.files import cache_folder
 from charlm.text import sources, streams
@@ -67,6 +69,46 @@ def test_a_fifo_is_read_once_however_often_it_is_named(tmp_path: Path) -> None:
     assert sources.absolute(str(fifo)) == first
     assert Path(first).read_text() == TEXT
     assert not streams.is_stream(first)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("train", "fifo", *SETTINGS),
+        ("compare", "lstm", "--data", "fifo", *SETTINGS),
+        ("score", "run", "fifo"),
+        ("inspect", "run", "--probe", "fifo"),
+    ],
+)
+def test_a_fifo_that_nobody_writes_to_is_not_waited_for(
+    tmp_path: Path,
+    command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(files, "FIFO_SECONDS", 0.1)
+    Path("text.txt").write_text(TEXT)
+    assert command("train", "text.txt", *SETTINGS, "--run", "run", "-q").returncode == 0
+    os.mkfifo("fifo")
+    done = command(*arguments)
+    assert done.returncode == 2
+    assert "error: cannot read fifo: it is a FIFO, and nothing came out of it" in done.stderr
+
+
+def test_a_fifo_is_scored_however_late_its_text_comes(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text(TEXT)
+    assert command("train", "text.txt", *SETTINGS, "--run", "run", "-q").returncode == 0
+    os.mkfifo("fifo")
+    writer = threading.Timer(0.5, Path("fifo").write_text, (TEXT,))
+    writer.start()
+    late = command("score", "run", "fifo", "--json")
+    writer.join()
+    at_once = command("score", "run", "text.txt", "--json")
+    assert json.loads(late.stdout) == json.loads(at_once.stdout)
 
 
 def test_a_stream_without_a_text_is_refused(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from charlm.evaluation.tally import Score, in_bits
 from charlm.terminal import console
 from charlm.terminal import score as terminal
 from charlm.terminal.progress import TaskProgress
+from charlm.text.streams import is_stream
 from charlm.text.vocabulary import Symbols, Vocabulary
 
 MOST_SHOWN = 1_000_000
@@ -77,7 +78,7 @@ def score(
         terminal.scored(result, vocabulary, given.window, powers, reading.paces)
         if given.html is not None:
             console.print_page(given.html)
-        elif given.file is not None and given.file != "-":
+        elif given.file is not None and not is_stream(given.file):
             words = ["charlm", "score", loaded.name, given.file]
             console.print_next(*words, "--html", "page.html", after=" shows where it is surprised")
         else:

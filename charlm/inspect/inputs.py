@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from charlm.errors import DataError, UsageError
+from charlm.files import open_to_read
 from charlm.text.compressed import cannot_read
 from charlm.text.decoding import decode
 
@@ -33,7 +34,8 @@ def read_labelled(path: Path) -> list[tuple[str, str]]:
     Raises: DataError: a line without a tab, other than two labels, too few lines.
     """
     try:
-        lines = decode(path, path.read_bytes()).split("\n")
+        with open_to_read(path) as file:
+            lines = decode(path, file.read()).split("\n")
     except OSError as error:
         raise cannot_read(str(path), error) from None
     labelled = []

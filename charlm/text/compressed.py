@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from charlm.errors import DataError
+from charlm.files import open_to_read
 
 BLOCK = 1 << 20
 """Bytes read at a time: enough for full speed, few enough to stay in the processor's cache."""
@@ -40,7 +41,7 @@ def blocks(file: Path, advanced: Callable[[int], object] | None = None) -> Itera
     Raises: DataError where it cannot be read, is a device, or is compressed and damaged.
     """
     try:
-        with file.open("rb") as raw:
+        with open_to_read(file) as raw:
             mode = file.stat().st_mode
             if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
                 raise OSError(0, "it is a device, and may never end")
@@ -65,7 +66,7 @@ def head_of(file: Path, size: int) -> bytes:
     """
     try:
         if not is_compressed(file) or not file.stat().st_size:
-            with file.open("rb") as raw:
+            with open_to_read(file) as raw:
                 return raw.read(size)
     except OSError as error:
         raise cannot_read(file, error) from None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from charlm.errors import DataError
-from charlm.files import cache_folder, cannot_write_cache, sweep, writable
+from charlm.files import cache_folder, cannot_write_cache, open_to_read, sweep, writable
 from charlm.text.compressed import BLOCK, cannot_read
 
 NUMBERED = re.compile(r"/dev/(stdin$|fd/)|/proc/[^/]+/fd/")
@@ -49,7 +49,7 @@ def keep(path: str) -> Path:
         kept = _keep(sys.stdin.buffer, "standard input")
     else:
         try:
-            with Path(path).open("rb") as stream:
+            with open_to_read(Path(path)) as stream:
                 kept = _keep(stream, path)
         except OSError as error:
             raise cannot_read(path, error) from None

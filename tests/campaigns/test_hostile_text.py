@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY, words
 
+from charlm import files
 from charlm.__main__ import run
 
 SETTINGS = [
@@ -303,7 +304,10 @@ def test_name_of_nothing_is_refused(shell: Shell, data: str) -> None:
     assert not Path("runs").exists()
 
 
-def test_fifo_is_refused_or_read_but_never_waited_for(shell: Shell) -> None:
+def test_fifo_is_refused_or_read_but_never_waited_for(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "FIFO_SECONDS", 0.1)
     os.mkfifo("pipe")
     shell.refused("train", "--data", "pipe", *SETTINGS)
     shell.refused("train", "pipe", *SETTINGS)

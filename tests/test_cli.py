@@ -78,16 +78,20 @@ def test_help_imports_nothing_heavy(arguments: list[str], tmp_path: Path) -> Non
 def test_train_with_nothing_else_teaches_hello_and_names_the_next_command(tmp_path: Path) -> None:
     done = charlm("train", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    rows = [line.split("│") for line in done.stdout.splitlines() if line.startswith("│")]
-    pairs = [(row[1].strip(), row[2].strip()) for row in rows]
-    assert pairs == [("h", "e"), ("e", "l"), ("l", "l"), ("l", "o")]
-    for row in rows:
-        chances = dict(zip("helo", map(float, row[3:7]), strict=True))
-        assert chances[row[2].strip()] > 0.9
+    lines = done.stdout.splitlines()
+    table = [line.split() for line in lines[lines.index("what the model predicts") + 1 :]]
+    assert table[0] == ["input", "target", "p(h)", "p(e)", "p(l)", "p(o)"]
+    assert [tuple(row[:2]) for row in table[1:5]] == [
+        ("h", "e"),
+        ("e", "l"),
+        ("l", "l"),
+        ("l", "o"),
+    ]
+    for _, target, *chances in table[1:5]:
+        assert float(chances["helo".index(target)]) > 0.9
     vocabulary = json.loads((tmp_path / "runs/hello-1/vocabulary.json").read_text())
     assert vocabulary["symbols"] == ["h", "e", "l", "o"]
-    command = done.stdout.strip().splitlines()[-1].removeprefix("next: ")
-    assert command == 'charlm sample runs/hello-1 --prompt "h"'
+    assert done.stderr.splitlines()[-1] == "next: charlm sample runs/hello-1 --prompt h"
     assert charlm("sample", "runs/hello-1", "--prompt", "h", cwd=tmp_path).stdout == "hello\n"
 
 
@@ -101,8 +105,9 @@ def test_version_is_told(shell: Shell) -> None:
 def test_train_prints_its_product_on_stdout_and_its_talk_on_stderr(shell: Shell) -> None:
     first = shell.train()
     assert first.code == 0
-    assert first.out.splitlines()[-1] == "next: charlm sample runs/words-1"
+    assert first.err.splitlines()[-1] == "next: charlm sample runs/words-1"
     assert "vocabulary" in first.err
+    assert first.out.splitlines()[0].startswith("all steps taken: step 12")
     second = shell.train("--json", "--quiet")
     assert json.loads(second.out)["run"] == "runs/words-2"
     assert second.err == ""

@@ -20,6 +20,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command) ->
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
+        (["train", "my.txt", *SMALL], "next: charlm sample runs/my-1"),
         (["score", "runs/one", "my.txt"], "next: charlm score runs/one my.txt --html page.html"),
         (["score", "runs/one", "my.txt", "--html", "a.html"], "next: open a.html in a browser"),
         (["score", "runs/one", "--split", "val"], "next: charlm inspect runs/one --errors"),

@@ -33,4 +33,4 @@ def cache(*, clear: bool, as_json: bool) -> None:
     )
     console.print_status(f"folder  {cache_folder()} (set CHARLM_CACHE for another)")
     if total and not clear:
-        console.print_status("next: charlm cache --clear", "bold")
+        console.print_next("charlm", "cache", "--clear")

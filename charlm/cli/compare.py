@@ -54,7 +54,7 @@ def planned_comparison(given: CompareArguments, budget: int = 0) -> Plan:
 
 def tell_how_to_go_on(command: str, path: Path) -> None:
     """Print the command that goes on with what was stopped in a folder."""
-    console.print_status(f"stopped; to go on: {command} --out {shlex.quote(str(path))}", "bold")
+    console.print_status(f"stopped; to go on: {command} --out {shlex.quote(str(path))}", "next")
 
 
 def carry_out(

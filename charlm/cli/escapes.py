@@ -16,13 +16,13 @@ def read_escapes(option: str, text: str, vocabulary: Vocabulary) -> str:
         if unescaped != text:
             console.print_status(
                 rf"{option}: \n, \t and \\ are read as escapes, since the model knows no backslash",
-                "dim",
+                "aside",
             )
         return unescaped
     if re.search(r"\\[nt]", text):
         console.print_status(
             rf"{option}: the model knows the backslash, so \n and \t are two characters each; "
             rf"for the end of a line write {option} $'\n' in the shell",
-            "dim",
+            "aside",
         )
     return text

@@ -53,7 +53,7 @@ def inspect(
     printed: dict[str, Any] = {}
     for key, make in _views(look, wanted, home):
         if key != "overview":
-            console.print_status(f"looking at {key}", "dim")
+            console.print_status(f"looking at {key}", "aside")
         with TaskProgress(), within(key, 0, 1, 1):
             view = make()
         command = _command(loaded.name, key, wanted)

@@ -79,7 +79,7 @@ def sample(
     if check_copies:
         terminal.copies(_copies(loaded, generation))
     if seed is None:
-        console.print_status(f"(to repeat: --seed {chosen_seed})", "dim")
+        console.print_status(f"(to repeat: --seed {chosen_seed})", "aside")
 
 
 def _readable_stop(stop: str, vocabulary: Vocabulary) -> str:

@@ -38,7 +38,7 @@ def study(
     finished: list[Finished] = []
     for number, group in enumerate(planned, start=1):
         if not quiet:
-            console.print_status(f"{number} of {len(planned)}: {group.name}", "bold")
+            console.print_status(f"{number} of {len(planned)}: {group.name}", "heading")
         own, folder = _plan(terms, group, found, path), path / group.folder
         refuse_links(path, [group.folder])
         result, signalled = carry_out(own, folder, command, longer=False, quiet=quiet)

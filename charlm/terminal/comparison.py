@@ -37,13 +37,13 @@ class ComparisonProgress:
         """Show what an event tells."""
         match event:
             case Stage():
-                self._line(event.doing, "bold")
+                self._line(event.doing, "heading")
             case Begun():
                 self._begun(event)
             case Advanced():
                 self._advanced(event)
             case Diverged():
-                self._line(f"{event.planned.name}: {event.error.what}", "yellow")
+                self._line(f"{event.planned.name}: {event.error.what}", "warning")
 
     def _begun(self, event: Begun) -> None:
         if event.differences:
@@ -92,7 +92,7 @@ class ComparisonProgress:
 def conclude(result: dict[str, Any]) -> None:
     """Print the verdict, the table, the baselines and the claims."""
     for number, sentence in enumerate(result["verdict"]):
-        print_result(sentence, "" if number else "bold")
+        print_result(sentence, "" if number else "heading")
     print_result("")
     seeds = len(result["seeds"])
     print_result(
@@ -117,7 +117,7 @@ def conclude(result: dict[str, Any]) -> None:
     for note in result["notes"]:
         print_result(f"note: {note}")
     print_result("")
-    print_result(f"report: {result['report']}", "bold")
+    print_result(f"report: {result['report']}", "next")
 
 
 def _print_rows(result: dict[str, Any]) -> None:
@@ -125,7 +125,7 @@ def _print_rows(result: dict[str, Any]) -> None:
     best = min(result["rows"], key=lambda row: float(row["bits_per_character"]["mean"]))
     heading = ("cell", *COLUMNS)
     rows = [(name, *_cells(row)) for name, row in zip(_names(result), result["rows"], strict=True)]
-    styles = ["bold" if row is best else "" for row in result["rows"]]
+    styles = ["best" if row is best else "" for row in result["rows"]]
     widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
     fits = sum(widths) + 2 * len(widths) <= out.width
     parts = (
@@ -170,11 +170,11 @@ def _names(result: dict[str, Any]) -> list[str]:
 
 
 def _claim(claim: dict[str, Any]) -> None:
-    style = {"holds": "green", "does not hold": "red", "not shown": "yellow"}[claim["verdict"]]
+    style = {"holds": "good", "does not hold": "bad", "not shown": "doubtful"}[claim["verdict"]]
     line = Text(f"  {claim['verdict']:<14}", style=style)
     line.append(claim["claim"], style="default")
     out.print(line)
-    out.print(Text(f"  {'':<14}{claim['evidence']}", style="dim"))
+    out.print(Text(f"  {'':<14}{claim['evidence']}", style="aside"))
 
 
 def _baselines(result: dict[str, Any]) -> str:

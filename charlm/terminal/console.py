@@ -13,9 +13,9 @@ import sys
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
+from rich.theme import Theme
 
 from charlm.text.display import visible
 
@@ -25,6 +25,23 @@ UNPRINTABLE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069
 """What JSON leaves as it is, but a terminal should not see or UTF-8 cannot hold."""
 
 
+STYLES = Theme(
+    {
+        "heading": "bold",
+        "next": "bold",
+        "best": "bold",
+        "aside": "dim",
+        "likely": "bold green",
+        "good": "green",
+        "doubtful": "yellow",
+        "bad": "red",
+        "warning": "yellow",
+        "error": "bold red",
+    }
+)
+"""All styles that a command prints in, by what they say."""
+
+
 class PlainConsole(Console):
     """Leaves a reader that has gone, such as `head`, to the one place that handles it."""
 
@@ -32,8 +49,8 @@ class PlainConsole(Console):
         raise BrokenPipeError
 
 
-talk = PlainConsole(stderr=True, highlight=False, soft_wrap=True)
-out = PlainConsole(highlight=False, soft_wrap=True)
+talk = PlainConsole(stderr=True, highlight=False, soft_wrap=True, theme=STYLES)
+out = PlainConsole(highlight=False, soft_wrap=True, theme=STYLES)
 
 
 def print_status(message: str, style: str = "") -> None:
@@ -44,12 +61,12 @@ def print_status(message: str, style: str = "") -> None:
 
 def print_next(*words: object, after: str = "") -> None:
     """Print the command to try next, as talk. after: what follows it, in words."""
-    print_status(f"next: {shlex.join(map(str, words))}{after}", "bold")
+    print_status(f"next: {shlex.join(map(str, words))}{after}", "next")
 
 
 def print_page(path: object) -> None:
     """Print, as talk, that a page is to be opened next."""
-    print_status(f"next: open {path} in a browser", "bold")
+    print_status(f"next: open {path} in a browser", "next")
 
 
 def print_result(message: str, style: str = "") -> None:
@@ -96,39 +113,46 @@ def as_json(value: Any) -> str:
 
 def print_columns(
     heading: Sequence[str],
-    rows: Sequence[Sequence[str]],
+    rows: Sequence[Sequence[str | Text]],
     *,
     right: Collection[int] = (),
     styles: Sequence[str] = (),
 ) -> None:
     """Print a table as long as it needs to be: nothing in it is cut, whatever the width.
 
-    right: columns aligned to the right. styles: of the rows.
+    rows: of cells; a `Text` is printed in its own style. right: columns aligned to the right.
+    styles: of the rows.
     """
-    shown = [[visible(cell) for cell in row] for row in (heading, *rows)]
-    widths = [max(map(cell_len, column)) for column in zip(*shown, strict=True)]
+    shown = [[_cell(cell) for cell in row] for row in (heading, *rows)]
+    widths = [max(cell.cell_len for cell in column) for column in zip(*shown, strict=True)]
     for number, row in enumerate(shown):
-        parts = []
+        line = Text(style="heading" if number == 0 else styles[number - 1] if styles else "")
         for at, (cell, width) in enumerate(zip(row, widths, strict=True)):
-            space = " " * (width - cell_len(cell))
-            parts.append(space + cell if at in right else cell + space)
-        style = "bold" if number == 0 else styles[number - 1] if styles else ""
-        out.print(Text("  ".join(parts).rstrip(), style=style))
+            space = " " * (width - cell.cell_len)
+            parts = (space, cell) if at in right else (cell, space)
+            for part in (*parts, "  "):
+                line.append(part)
+        line.rstrip()
+        out.print(line)
+
+
+def _cell(cell: str | Text) -> Text:
+    return Text(visible(cell)) if isinstance(cell, str) else Text(visible(cell.plain), cell.style)
 
 
 def error(what: str, advice: str, details: Sequence[str] = ()) -> None:
     """Print what went wrong, a line for each of its details, and what to do."""
-    print_status(f"error: {what}", "bold red")
+    print_status(f"error: {what}", "error")
     for detail in details[:MOST_DETAILS]:
-        print_status(f"  {detail}", "bold red")
+        print_status(f"  {detail}", "error")
     if len(details) > MOST_DETAILS:
-        print_status(f"  and {len(details) - MOST_DETAILS} more", "bold red")
+        print_status(f"  and {len(details) - MOST_DETAILS} more", "error")
     print_status(f"help: {advice}")
 
 
 def warn(message: str) -> None:
     """Print a warning."""
-    print_status(f"warning: {message}", "yellow")
+    print_status(f"warning: {message}", "warning")
 
 
 class _LogHandler(logging.Handler):

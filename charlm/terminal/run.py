@@ -6,13 +6,19 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
 from rich.text import Text
 
 from charlm.config.schema import SECTIONS, Config
-from charlm.terminal.console import duration, out, print_result, print_status, warn
+from charlm.terminal.console import (
+    duration,
+    print_columns,
+    print_next,
+    print_result,
+    print_status,
+    warn,
+)
 from charlm.text.corpus import Corpus
-from charlm.text.display import named, visible
+from charlm.text.display import named
 from charlm.text.kinds import CODE, Kind
 from charlm.text.likeness import Unlike, unlike_splits
 from charlm.text.splits import TextStats
@@ -144,42 +150,41 @@ def conclude(summary: dict[str, Any], prompt: str) -> None:
             f"bits per character, at step {best['step']:,}"
         )
     if summary["stopped_by"] == "signal":
-        print_result(f"next: charlm train --resume --run {summary['run']}", "bold")
+        print_next("charlm", "train", "--resume", "--run", summary["run"])
     else:
-        quoted = f' --prompt "{prompt}"' if prompt else ""
-        print_result(f"next: charlm sample {summary['run']}{quoted}", "bold")
+        print_next("charlm", "sample", summary["run"], *(["--prompt", prompt] if prompt else []))
 
 
 def predictions_table(
     inputs: Iterable[str], targets: Iterable[str], symbols: list[str], rows: list[list[float]]
 ) -> None:
     """Print each input character, its target and the prediction, as the lecture draws it."""
-    table = Table(title="what the model predicts", title_style="bold", title_justify="left")
-    table.add_column("input")
-    table.add_column("target")
-    for symbol in symbols:
-        table.add_column(Text(f"p({visible(symbol)})"), justify="right")
-    for given, target, row in zip(inputs, targets, rows, strict=True):
-        cells = [
-            Text(f"{p:.3f}", style="bold green" if symbol == target else "dim")
-            for symbol, p in zip(symbols, row, strict=True)
+    heading = ["input", "target", *(f"p({symbol})" for symbol in symbols)]
+    cells: list[list[str | Text]] = [
+        [
+            given,
+            target,
+            *(
+                Text(f"{p:.3f}", "likely" if symbol == target else "aside")
+                for symbol, p in zip(symbols, row, strict=True)
+            ),
         ]
-        table.add_row(Text(visible(given)), Text(visible(target)), *cells)
-    out.print(table)
+        for given, target, row in zip(inputs, targets, rows, strict=True)
+    ]
+    print_result("")
+    print_result("what the model predicts", "heading")
+    print_columns(heading, cells, right=range(2, len(heading)))
 
 
 def settings_table(config: Config, origins: dict[str, str]) -> None:
     """Print every key, its value and where it came from."""
-    table = Table(box=None, pad_edge=False)
-    for column in ("key", "value", "from"):
-        table.add_column(column, overflow="fold")
+    rows, styles = [], []
     for section in SECTIONS:
         for key, value in getattr(config, section).model_dump().items():
             origin = origins.get(f"{section}.{key}", "default")
-            style = "dim" if origin == "default" else ""
-            cells = (f"{section}.{key}", str(value), origin)
-            table.add_row(*(Text(visible(cell), style=style) for cell in cells))
-    out.print(table)
+            rows.append((f"{section}.{key}", str(value), origin))
+            styles.append("aside" if origin == "default" else "")
+    print_columns(("key", "value", "from"), rows, styles=styles)
 
 
 def estimated(estimate: dict[str, Any], patience: int) -> None:

@@ -7,7 +7,7 @@ from charlm.runs.listing import ListedRun
 from charlm.terminal.console import print_columns, print_next
 from charlm.wording import byte_size
 
-STYLES = {"finished": "", "stopped": "yellow", "running": "green", "damaged": "red"}
+STYLES = {"finished": "", "stopped": "doubtful", "running": "good", "damaged": "bad"}
 
 
 def is_empty(run: ListedRun) -> bool:

@@ -9,7 +9,7 @@ from charlm.terminal.console import print_status
 def novelty(new: int, num: int, known: int) -> None:
     """Print how many of the records written are none of the text's, whatever its splits."""
     print_status(
-        f"{new:,} of {num:,} new: not one of the {known:,} different records of the text", "dim"
+        f"{new:,} of {num:,} new: not one of the {known:,} different records of the text", "aside"
     )
 
 
@@ -34,4 +34,6 @@ def copies(found: Sequence[Copied]) -> None:
             f"holds, {100 * one.share(LONG):.1f} % in spans of {LONG} or more"
         )
         for span in apart(list(one.spans), LISTED)[:3]:
-            print_status(f"  {span.length} at {span.place:,} of train: {one.text_of(span)}", "dim")
+            print_status(
+                f"  {span.length} at {span.place:,} of train: {one.text_of(span)}", "aside"
+            )

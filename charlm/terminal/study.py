@@ -9,7 +9,7 @@ from charlm.terminal.console import print_columns, print_result
 
 def conclude(result: dict[str, Any]) -> None:
     """Print what came out beside what was published."""
-    print_result(result["title"], "bold")
+    print_result(result["title"], "heading")
     print_result(f"the paper says: {result['finding']}")
     print_result("")
     for sentence in result["sentences"]:
@@ -36,4 +36,4 @@ def conclude(result: dict[str, Any]) -> None:
         print_result(f"published: {one['what']}: {one['value']:g} {one['unit']}{bits}")
     print_result(f"source: {result['source']}")
     print_result("")
-    print_result(f"report: {result['report']}", "bold")
+    print_result(f"report: {result['report']}", "next")

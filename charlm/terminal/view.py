@@ -9,7 +9,7 @@ LONGEST = 40
 
 def show(view: View) -> None:
     """Print a view's message, sentences and tables."""
-    print_result(view.title, "bold")
+    print_result(view.title, "heading")
     for sentence in view.sentences:
         print_result(sentence)
     for section in view.sections:
@@ -19,13 +19,13 @@ def show(view: View) -> None:
 
 def show_all(view: View) -> None:
     """Print a view whole: every section with its verdict, tables, equations and words."""
-    print_result(view.title, "bold")
+    print_result(view.title, "heading")
     for line in (view.about, *view.sentences):
         print_result(line)
     for section in view.sections:
         mark = {True: "\u2713 ", False: "\u2717 ", None: ""}[section.holds]
         print_result("")
-        print_result(mark + section.title, "bold")
+        print_result(mark + section.title, "heading")
         for block in section.blocks:
             if isinstance(block, str):
                 print_result(block)
@@ -33,7 +33,7 @@ def show_all(view: View) -> None:
                 for line in block.lines.splitlines():
                     print_result(f"    {line}")
             elif isinstance(block, Command):
-                print_result(f"{block.about} {block.line}", "dim")
+                print_result(f"{block.about} {block.line}", "aside")
             elif isinstance(block, Table):
                 _table(block)
 
@@ -45,7 +45,7 @@ def _tables(section: Section) -> None:
         print_result("")
         title = ": ".join(part for part in (section.title, block.about) if part)
         if title:
-            print_result(title, "dim")
+            print_result(title, "aside")
         _table(block)
 
 

@@ -1,9 +1,10 @@
 """Shared by the tests: a cache of their own, tiny texts and tiny configurations."""
 
+import atexit
+import functools
 import os
 import random
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from forks import Forks
 
 from charlm.__main__ import run as main
 from charlm.compare import plan as comparing
@@ -128,19 +130,20 @@ def tiny_plan(path: Path, *changes: str) -> ResolvedRun:
     return resolve_run(loading.load("default", [*TINY, *changes], {"data.path": str(path)}))
 
 
-def charlm(*arguments: str, cwd: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """The command line in a process of its own, as a user runs it."""
-    return subprocess.run(
-        [sys.executable, "-m", "charlm", *arguments],
-        cwd=cwd,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        env=dict(os.environ),
-        timeout=120,
-        check=False,
-    )
+@functools.cache
+def started_forks() -> Forks:
+    """What starts commands in processes of their own, for all tests of this process."""
+    started = Forks()
+    atexit.register(started.__exit__)
+    return started
+
+
+def charlm(*arguments: str, cwd: Path, stdin: str | Path = "") -> subprocess.CompletedProcess[str]:
+    """The command line in a process of its own, as a user runs it. stdin: a text, or a file."""
+    server = started_forks()
+    server.folder = cwd
+    code = server.run(*arguments, stdin=stdin)
+    return subprocess.CompletedProcess(arguments, code, server.out(), server.said())
 
 
 Command = Callable[..., SimpleNamespace]

@@ -33,12 +33,8 @@ def test_standard_input_by_any_name_is_kept_and_resumed(
 ) -> None:
     source = tmp_path / "text.txt"
     source.write_text(TEXT)
-    command = [sys.executable, "-m", "charlm", "train", "--data", name, *SETTINGS, "--quiet"]
-    if way == "pipe":
-        done = subprocess.run(command, cwd=tmp_path, input=TEXT.encode(), check=False)
-    else:
-        with source.open("rb") as file:
-            done = subprocess.run(command, cwd=tmp_path, stdin=file, check=False)
+    stdin = TEXT if way == "pipe" else source
+    done = charlm("train", "--data", name, *SETTINGS, "--quiet", cwd=tmp_path, stdin=stdin)
     assert done.returncode == 0
     run = tmp_path / "runs" / "stdin-1"
     assert path_of(run).startswith(str(cache_folder()))

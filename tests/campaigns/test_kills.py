@@ -5,12 +5,11 @@ import json
 import random
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, words
+from conftest import TINY, started_forks, words
 from forks import Forks
 
 from charlm.runs import checkpoint
@@ -39,10 +38,12 @@ def options(*changes: str) -> list[str]:
 
 
 @pytest.fixture
-def forks(tmp_path: Path) -> Iterator[Forks]:
+def forks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Forks:
     (tmp_path / "words.txt").write_text(words(1500), encoding="utf-8")
-    with Forks(tmp_path) as forks:
-        yield forks
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    forks = started_forks()
+    forks.folder = tmp_path
+    return forks
 
 
 def final_tensors(path: Path) -> dict[str, torch.Tensor]:

@@ -9,7 +9,6 @@ import shutil
 import stat
 import time
 from collections.abc import Iterable
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,7 +26,7 @@ PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
 def shipped(installed: str, checkout: str) -> Path:
     """Return a folder that travels with charlm: `installed` inside the package, or, in a checkout,
     `checkout` at its top."""
-    package = Path(str(files("charlm")))
+    package = Path(__file__).parent
     inside = package / installed
     return inside if inside.is_dir() else package.parent / checkout
 

@@ -13,8 +13,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from filelock import FileLock, Timeout
-
 from charlm.config.schema import Config, to_toml
 from charlm.errors import CharlmError, CheckpointError, UsageError
 from charlm.files import (
@@ -30,6 +28,7 @@ from charlm.runs.manifest import MOST_OF_CONFIG, intact
 from charlm.runs.state import NAMED, UNFINISHED, name_of, step_of
 
 if TYPE_CHECKING:
+    from filelock import FileLock
     from torch import Tensor
 
     from charlm.text.vocabulary import Vocabulary
@@ -50,7 +49,7 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.checkpoints = path / "checkpoints"
-        self._lock = FileLock(path / ".lock")
+        self._lock: FileLock | None = None
 
     # ---- begun, locked ---------------------------------------------------------------------------
 
@@ -96,7 +95,10 @@ class RunDirectory:
         Raises: UsageError if one does, or if the checkpoints would be written elsewhere.
         """
         refuse_undecodable(self.path, "rename the run")
+        from filelock import FileLock, Timeout  # 7 ms: not needed to refuse a mistyped command
+
         refuse_links(self.path, [self.checkpoints.name])
+        self._lock = self._lock or FileLock(self.path / ".lock")
         try:
             self._lock.acquire(timeout=0.3)  # `charlm runs` holds it for a moment
         except Timeout:
@@ -109,7 +111,8 @@ class RunDirectory:
             ) from None
 
     def unlock(self) -> None:
-        self._lock.release()
+        if self._lock:
+            self._lock.release()
 
     # ---- written ---------------------------------------------------------------------------------
 

@@ -501,6 +501,15 @@ def test_stopping_after_the_runs_ends_without_a_result(
     assert not any(isinstance(event, Compared) for event in events)
 
 
+def test_stopping_while_steps_are_measured_does_not_wait(
+    finished: tuple[Path, Path, Any], tmp_path: Path
+) -> None:
+    comparison = Comparison(planned(finished[0], CELLS), tmp_path / "compared")
+    for _ in comparison.run():
+        comparison.stop()
+    assert not list((tmp_path / "compared" / "measured").glob("*"))
+
+
 def test_memory_of_a_step_does_not_depend_on_who_comes_first(text_file: Path) -> None:
     changes = ("train.batch_size=64", "train.sequence_length=32", "model.hidden_size=128")
     given = planned(text_file, ["lstm", "gru"], *changes, match="hidden")

@@ -137,8 +137,7 @@ class Comparison:
         yield from self._stage("counting and compressing, for the baselines")
         known = self._baselines(plan)
         beyond: list[LongerRun] = []
-        if self.was_stopped():
-            raise _Stopped
+        self._end_if_stopped()
         if self._goes_longer:
             yield from self._beat(known, plan, analyses, seconds_a_step, beyond)
         result = make_result(plan, analyses, costs, known, beyond, prompt)
@@ -153,15 +152,17 @@ class Comparison:
 
     def _stage(self, doing: str) -> Events:
         """Begin another part of the work. Raises: _Stopped once `stop` was called."""
+        self._end_if_stopped()
+        yield Stage(doing)
+
+    def _end_if_stopped(self) -> None:
         if self.was_stopped():
             raise _Stopped
-        yield Stage(doing)
 
     def _train(self, doing: str, planned: list[PlannedRun], *, tolerant: bool = False) -> Events:
         yield from self._stage(doing)
         yield from self._runner.run(planned, tolerant=tolerant)
-        if self.was_stopped():
-            raise _Stopped
+        self._end_if_stopped()
 
     def _search(
         self, plan: Plan, seconds_a_step: Mapping[str, float], tried: list[tune.Trial]
@@ -213,7 +214,7 @@ class Comparison:
         configs = {to_toml(e.config): e.config for e in (*plan.entries, *plan.same_width)}
 
         def measure() -> list[Any]:
-            found = measure_steps(list(configs.values()), plan.corpus)
+            found = measure_steps(list(configs.values()), plan.corpus, self._end_if_stopped)
             return [[one.step_seconds, one.memory_bytes] for one in found]
 
         key = [plan.corpus.fingerprint, list(configs), versions()]

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from charlm.backends.device import memory_in_use, peak_memory, reset_peak_memory, resolve_device
@@ -39,16 +39,30 @@ class StepCost:
         return symbols * characters_per_symbol / self.seconds_a_step
 
 
-def measure_steps(configs: Sequence[Config], corpus: Corpus) -> list[StepCost]:
-    """Time the steps of each configuration in interleaved rounds. Raises: as `Learner`."""
+def measure_steps(
+    configs: Sequence[Config], corpus: Corpus, check: Callable[[], None] = lambda: None
+) -> list[StepCost]:
+    """Time the steps of each configuration in interleaved rounds.
+
+    check: called before every few steps; it may raise to end the measurement. Raises: as `Learner`.
+    """
+
+    def started(config: Config) -> tuple[Learner, int | None]:
+        check()
+        return _started(config, corpus)
+
+    def timed(learner: Learner, steps: int) -> float:
+        check()
+        return _timed(learner, steps)
+
     for config in configs:  # what is allocated once and for all, by whoever comes first
-        _started(config, corpus)
-    held = [[_started(config, corpus)[1] for config in configs] for _ in range(MEMORY_ROUNDS)]
+        started(config)
+    held = [[started(config)[1] for config in configs] for _ in range(MEMORY_ROUNDS)]
     memory = [_median(values) for values in zip(*held, strict=True)]
-    learners = [_started(config, corpus)[0] for config in configs]
-    turns = [max(1, min(20, round(SECONDS_A_TURN / _timed(one, 1)))) for one in learners]
+    learners = [started(config)[0] for config in configs]
+    turns = [max(1, min(20, round(SECONDS_A_TURN / timed(one, 1)))) for one in learners]
     rounds = [
-        [_timed(one, count) for one, count in zip(learners, turns, strict=True)]
+        [timed(one, count) for one, count in zip(learners, turns, strict=True)]
         for _ in range(ROUNDS)
     ]
     by_model = zip(*rounds, strict=True)

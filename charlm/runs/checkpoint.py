@@ -8,6 +8,7 @@ has no checksum of its own. Nothing in it is code: one from a stranger can at wo
 import contextlib
 import hashlib
 import shutil
+import stat
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -96,7 +97,8 @@ def write(
     told = json_bytes(state)
     temporary = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder.parent))
     try:
-        temporary.chmod(0o755)  # mkdtemp's own mode would hide the run from its group
+        # mkdtemp's own mode would hide the run from its group
+        temporary.chmod(stat.S_IMODE(folder.parent.stat().st_mode))
         written = {
             MODEL: tensor_file.write(temporary / MODEL, weights),
             TRAINING: tensor_file.write(temporary / TRAINING, training),

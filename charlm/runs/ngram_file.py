@@ -5,6 +5,7 @@ and digests. It is used only where all counts can be those of one text.
 """
 
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def write(run: Path, model: NGram, corpus: str) -> None:
     sweep(run, f"{UNFINISHED}*")
     temporary = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=run))
     try:
-        temporary.chmod(0o755)
+        temporary.chmod(stat.S_IMODE(run.stat().st_mode))
         size, digest = tensor_file.write(temporary / COUNTS, tensors)
         manifest = {
             "format": FORMAT,

@@ -7,11 +7,12 @@ All are imported on first use, so that `import charlm` costs nothing.
 
 from typing import TYPE_CHECKING, Any
 
+from charlm.version import __version__
+
 if TYPE_CHECKING:
     from charlm.api import Loaded, load, train
     from charlm.errors import CharlmError
 
-__version__ = "0.2.0"
 __all__ = ["CharlmError", "Loaded", "__version__", "load", "train"]
 
 

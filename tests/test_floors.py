@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "charlm"
 # The wings, lowest floor first. A module imports from its own wing and from lower floors only;
 # wings that share a floor do not know each other.
 FLOORS: list[set[str]] = [
-    {"errors"},
+    {"errors", "version"},
     {"wording"},
     {"files", "memory", "outputs", "progress"},
     {"consent"},

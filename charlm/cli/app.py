@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from charlm import __version__
 from charlm.cli.options import (
     BestOf,
     Changes,
@@ -38,6 +37,7 @@ from charlm.cli.options import (
     With,
     flags,
 )
+from charlm.version import __version__
 
 EXAMPLES = """\b
 Examples:

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 from filelock import FileLock, Timeout
 from pydantic import Field, TypeAdapter
 
-from charlm import __version__
 from charlm.backends.device import versions
 from charlm.compare import longer, time_budget, tune
 from charlm.compare.analysis import RunAnalysis, analyse, load_best, prompt_from, writing_speeds
@@ -26,6 +25,7 @@ from charlm.config.schema import to_toml
 from charlm.errors import CharlmError, UsageError
 from charlm.files import json_bytes, refuse_links, replace
 from charlm.outputs import COMPARISON_FOLDERS
+from charlm.version import __version__
 
 RESULT, RUNS, TUNING, LONGER = "compare.json", "runs", "tune", "longer"
 

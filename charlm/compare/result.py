@@ -6,7 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from charlm import __version__
 from charlm.backends.device import versions
 from charlm.compare.analysis import RunAnalysis
 from charlm.compare.baselines import MOST_SYMBOLS, Baselines
@@ -18,6 +17,7 @@ from charlm.compare.statistics import ENOUGH
 from charlm.compare.step_cost import StepCost
 from charlm.compare.table import Row, differences, rows, runs_of, verdict
 from charlm.config.schema import to_toml
+from charlm.version import __version__
 
 Result = dict[str, Any]
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from charlm import __version__
 from charlm.backends.distributed import Ranks
 from charlm.config import loading
 from charlm.config.layers import ConfigLayers
@@ -22,6 +21,7 @@ from charlm.training import setup
 from charlm.training.request import changed, remember_names
 from charlm.training.setup import ResolvedRun, Resumed
 from charlm.training.trainer import Trainer
+from charlm.version import __version__
 
 Prepare = Callable[[Config], object]
 

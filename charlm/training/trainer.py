@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from charlm import __version__
 from charlm.backends.choice import Compiling
 from charlm.backends.device import autocast, changes, peak_memory, versions
 from charlm.backends.distributed import ALONE, Ranks
@@ -33,6 +32,7 @@ from charlm.training.events import Evaluated, Event, Finished, Sampled, Saved, T
 from charlm.training.learner import derived_seed, learner_alone, learner_of
 from charlm.training.restoring import restore
 from charlm.training.state import TrainingState
+from charlm.version import __version__
 
 LN2 = math.log(2)
 CHECKS_PER_EVALUATION = 10

@@ -555,6 +555,19 @@ def test_compare_refuses_bad_input(shell: Shell, arguments: list[str], expected:
     assert not (shell.folder / "runs").exists()
 
 
+@pytest.mark.parametrize("option", ["--set model.embedding_size=7", ""])
+def test_compare_from_a_run_refuses_another_shape_as_train_does(shell: Shell, option: str) -> None:
+    """Whether `--set` or the run comes first does not depend on the layers that cells add."""
+    shell.train("--run", "begun")
+    split = ["--set", "data.split=[0.7,0.2,0.1]", "--set", "train.start_from=begun"]
+    given = ["--data", "words.txt", *SETTINGS, *split, *option.split()]
+    arguments = ("compare", "lstm", "--match", "hidden", "--seeds", 1, *given, "-q")
+    if option:
+        assert "begun has embedding_size = 4, not 7" in shell.refused(2, *arguments)
+    else:
+        assert shell(*arguments).code == 0
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
 def test_compare_interrupted_says_how_to_go_on(tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_text(words(1500), encoding="utf-8")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from charlm.config.cell_spec import CellSpec, foreign_options, parse_cell
-from charlm.config.layers import ConfigLayers
+from charlm.config.layers import ConfigLayers, Rank, settings_layer
 from charlm.config.schema import SECTIONS, Config, Mark, ModelConfig, marked
 from charlm.errors import UsageError
 from charlm.text import sources
@@ -137,6 +137,5 @@ def for_cell(layers: ConfigLayers, spec: CellSpec) -> ConfigLayers:
     fields = ModelConfig.model_fields
     defaults = [f"model.{key}={fields[key].default}" for key in foreign_options(spec.cell)]
     always = ["train.sample_every=0"]  # a sample of every run is drawn at the end
-    return layers.and_set(
-        spec.label, [f"model.cell={spec.cell}", *defaults, *always, *spec.settings]
-    )
+    settings = [f"model.cell={spec.cell}", *defaults, *always, *spec.settings]
+    return layers.with_layer(settings_layer(spec.label, settings, Rank.CELL))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from charlm.config.cell_spec import CellSpec, parse_cell, variants
-from charlm.config.layers import ConfigLayers
+from charlm.config.layers import ConfigLayers, Rank, settings_layer
 from charlm.config.schema import Config
 from charlm.errors import UsageError
 
@@ -56,4 +56,5 @@ def _config(spec: CellSpec, hidden_size: int, num_layers: int) -> Config:
         *(f"train.sequence_length={LENGTH}", "train.state_reset=0", "train.device=cpu"),
     ]
     settings = [f"model.cell={spec.cell}", *spec.settings]
-    return ConfigLayers(spec.label, ()).and_set(spec.label, [*settings, *fixed]).resolve().config
+    layer = settings_layer(spec.label, [*settings, *fixed], Rank.CELL)
+    return ConfigLayers(spec.label, (layer,)).resolve().config

@@ -15,6 +15,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import IntEnum
 from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
@@ -27,17 +28,31 @@ RENAMED = {("train", "engine"): ("train", "backend")}
 """Keys of earlier versions, so that their runs and files are still read."""
 
 
+class Rank(IntEnum):
+    """The sources of values, lowest first: a value overrides those of lower ranks."""
+
+    PRESET = 0
+    FILE = 1
+    START_RUN = 2  # the shape of the run whose weights a model begins with
+    SETTINGS = 3
+    FLAGS = 4
+    CELL = 5  # of a comparison
+    FITTED = 6  # in place of a preset's values only
+
+
 @dataclass(frozen=True)
 class ConfigSource:
-    """Values from one source, and what to call that source in a message.
-
-    is_preset: whether charlm chose the values, not the user.
-    """
+    """Values from one source, its name in messages and its rank."""
 
     origin: str
     values: Table
+    rank: Rank
     text: str = ""
-    is_preset: bool = False
+
+    @property
+    def is_preset(self) -> bool:
+        """Whether charlm chose the values, not the user."""
+        return self.rank in (Rank.PRESET, Rank.FITTED)
 
     def place(self, section: str, key: str) -> str:
         """Find where `section.key` stands: `file:line`, or just the source's name."""
@@ -117,21 +132,10 @@ class ConfigLayers:
                 break
         return replace(self, layers=tuple(layers))
 
-    def below_changes(self, layer: ConfigSource) -> "ConfigLayers":
-        """Return the layers with another one, below `--set` and the flags."""
-        return replace(self, layers=(*self.layers[:-2], layer, *self.layers[-2:]))
-
-    def fitted(self, origin: str, values: Table) -> "ConfigLayers":
-        """Return the layers with values on top that take the place of a preset's."""
-        layer = ConfigSource(origin, values, is_preset=True)
-        return replace(self, layers=(*self.layers, layer))
-
-    def and_set(self, origin: str, settings: Sequence[str]) -> "ConfigLayers":
-        """Return the layers with `section.key=value` settings on top, called `origin` in messages.
-
-        Raises: ConfigError for one that is not of that form.
-        """
-        return replace(self, layers=(*self.layers, settings_layer(origin, settings)))
+    def with_layer(self, layer: ConfigSource) -> "ConfigLayers":
+        """Return the layers with another one, above those of its rank and lower ones."""
+        layers = sorted((*self.layers, layer), key=lambda one: one.rank)
+        return replace(self, layers=tuple(layers))
 
     def _sized(self, characters: int) -> Iterator[ConfigSource]:
         """Yield the layers, each followed by the `[[size]]` row of it that fits the text."""
@@ -159,12 +163,18 @@ def _leave_out_of_bytes(merged: Table, found: dict[str, ConfigSource]) -> None:
             del data[key], found[f"data.{key}"]
 
 
-def settings_layer(origin: str, settings: Sequence[str]) -> ConfigSource:
+def settings_layer(
+    origin: str, settings: Sequence[str], rank: Rank = Rank.SETTINGS
+) -> ConfigSource:
+    """Read `section.key=value` settings as a layer called `origin` in messages.
+
+    Raises: ConfigError for one that is not of that form.
+    """
     values: Table = {}
     for setting in settings:
         section, key, value = _setting(setting)
         values.setdefault(section, {})[key] = value
-    return ConfigSource(origin, values)
+    return ConfigSource(origin, values, rank)
 
 
 def _setting(setting: str) -> tuple[str, str, Any]:

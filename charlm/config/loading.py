@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from charlm.config.layers import ConfigLayers, ConfigSource, settings_layer
+from charlm.config.layers import ConfigLayers, ConfigSource, Rank, settings_layer
 from charlm.config.messages import sentence
 from charlm.config.schema import Config, SampleConfig, Table
 from charlm.errors import ConfigError, UsageError
@@ -61,7 +61,7 @@ def load(
         text = _read(path)
         values = _parse(text, str(path))
         base = values.pop("preset", None)
-        layers = [ConfigSource(str(path), values, text)]
+        layers = [ConfigSource(str(path), values, Rank.FILE, text)]
         if base is not None:
             if not isinstance(base, str):
                 raise ConfigError(f"{path}: preset = {base!r}", "name one preset, as text")
@@ -87,7 +87,9 @@ def _changes(
     for dotted, value in (flags or {}).items():
         section, key = dotted.split(".")
         flag_values.setdefault(section, {})[key] = value
-    return settings_layer("--set", settings), ConfigSource("the command line", flag_values)
+    return settings_layer("--set", settings), ConfigSource(
+        "the command line", flag_values, Rank.FLAGS
+    )
 
 
 def from_toml(text: str, origin: str) -> Config:
@@ -114,12 +116,12 @@ def _written(text: str, origin: str) -> ConfigSource:
     for (section, key), before in EARLIER.items():
         if isinstance(table := values.get(section), dict):
             table.setdefault(key, before)
-    return ConfigSource(origin, values, text)
+    return ConfigSource(origin, values, Rank.FILE, text)
 
 
 def _preset_layer(name: str) -> ConfigSource:
     text = preset_text(name)
-    return ConfigSource(f"preset {name}", _parse(text, f"preset {name}"), text, is_preset=True)
+    return ConfigSource(f"preset {name}", _parse(text, f"preset {name}"), Rank.PRESET, text)
 
 
 def _read(path: Path) -> str:

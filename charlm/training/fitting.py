@@ -6,8 +6,8 @@ Presets are made for texts of 50 KB and more. What the user has set is never cha
 import math
 from dataclasses import dataclass
 
-from charlm.config.layers import ConfigLayers
-from charlm.config.schema import TrainConfig
+from charlm.config.layers import ConfigLayers, ConfigSource, Rank
+from charlm.config.schema import Table, TrainConfig
 from charlm.text import corpus
 from charlm.text.corpus import Corpus
 from charlm.text.splits import EmptySplitError, TextStats, TooRareError
@@ -62,10 +62,10 @@ def fit(layers: ConfigLayers, text: TextStats, *, keep: bool, processes: int = 1
         is_limited = "data.held_out_limit" in resolved.chosen  # so few are what the user wants
         holds_too_little = not is_limited and _holds_too_little(encoded)
         if holds_out and (isinstance(error, EmptySplitError) or holds_too_little):
-            layers = layers.fitted(ORIGIN, {"data": {"split": [1.0, 0.0, 0.0]}})
+            layers = layers.with_layer(_layer({"data": {"split": [1.0, 0.0, 0.0]}}))
             notes.append("nothing held out")
         elif counts and (isinstance(error, TooRareError) or _knows_too_little(encoded)):
-            layers = layers.fitted(ORIGIN, {"data": {"minimum_count": 1}})
+            layers = layers.with_layer(_layer({"data": {"minimum_count": 1}}))
             notes.append(f"minimum_count 1, not {data.minimum_count}")
         elif error:
             raise error
@@ -78,13 +78,17 @@ def fit(layers: ConfigLayers, text: TextStats, *, keep: bool, processes: int = 1
         lanes, window = fitted
         values = {"batch_size": lanes, "sequence_length": window}
         values = {key: value for key, value in values.items() if f"train.{key}" in free}
-        layers = layers.fitted(ORIGIN, {"train": values})
+        layers = layers.with_layer(_layer({"train": values}))
         notes.insert(0, _lanes_note(fitted, train))
     if not notes or math.prod((*fitted, train.accumulate)) >= len(encoded.train):
         return Fitted(layers, encoded)  # as it was, or refused for what the user has set
     said = "; ".join(notes)
     note = f"fitted to {text.characters:,} characters: {said} (configuration {layers.name})"
     return Fitted(layers, encoded, note)
+
+
+def _layer(values: Table) -> ConfigSource:
+    return ConfigSource(ORIGIN, values, Rank.FITTED)
 
 
 def _lanes_note(fitted: tuple[int, int], train: TrainConfig) -> str:

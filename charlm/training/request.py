@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from charlm.config import loading
-from charlm.config.layers import ConfigLayers, ConfigSource
+from charlm.config.layers import ConfigLayers, ConfigSource, Rank
 from charlm.config.schema import (
     Config,
     Mark,
@@ -123,7 +123,7 @@ def remember_names(layers: ConfigLayers | None) -> None:
 def with_shape(layers: ConfigLayers) -> ConfigLayers:
     """Give the model the shape of the run that it starts from, if there is one."""
     start = layers.resolve().config.train.start_from
-    return layers.below_changes(_shape_layer(start)) if start else layers
+    return layers.with_layer(_shape_layer(start)) if start else layers
 
 
 def _shape_layer(run: str) -> ConfigSource:
@@ -131,7 +131,8 @@ def _shape_layer(run: str) -> ConfigSource:
     have in common with it."""
     _, config = read_state(find_checkpoint(Path(run)))
     data = {"unit": config.data.unit, "normalize": config.data.normalize}
-    return ConfigSource(f"the run {run}", {"data": data, "model": shape_of(config.model)})
+    values = {"data": data, "model": shape_of(config.model)}
+    return ConfigSource(f"the run {run}", values, Rank.START_RUN)
 
 
 def shape_of(config: ModelConfig) -> dict[str, object]:

@@ -18,6 +18,7 @@ from charlm.__main__ import run as main
 from charlm.compare import plan as comparing
 from charlm.compare.comparison import Compared, Comparison
 from charlm.config import loading
+from charlm.runs.state import SavedState
 from charlm.training.setup import ResolvedRun, resolve_run
 
 WORDS = (
@@ -144,6 +145,13 @@ def charlm(*arguments: str, cwd: Path, stdin: str | Path = "") -> subprocess.Com
     server.folder = cwd
     code = server.run(*arguments, stdin=stdin)
     return subprocess.CompletedProcess(arguments, code, server.out(), server.said())
+
+
+def saved_state(step: int) -> SavedState:
+    """The state of a checkpoint of nothing."""
+    where = {"device": "cpu", "precision": "float32", "threads": 1}
+    of_nothing = {"progress": {}, "corpus": "", "versions": {}, "config": "", "vocabulary": {}}
+    return SavedState.model_validate({"step": step, **where, **of_nothing})
 
 
 Command = Callable[..., SimpleNamespace]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from conftest import tiny_plan
+from conftest import saved_state, tiny_plan
 
 from charlm.errors import CharlmError, CheckpointError, UsageError
 from charlm.runs import checkpoint, finding, tensor_file
@@ -167,7 +167,7 @@ def test_full_disk_keeps_the_checkpoints_before(
 
     monkeypatch.setattr(checkpoint, "write_synced", full)
     with pytest.raises(CharlmError, match="No space left") as caught:
-        run.save(18, weights={"w": torch.zeros(3)}, training={}, state={}, best=True)
+        run.save(18, weights={"w": torch.zeros(3)}, training={}, state=saved_state(18), best=True)
     assert caught.value.exit_code == 1
     assert run.find("latest").name == "step-00000012"
     checkpoint.read(run.find("latest"))
@@ -186,7 +186,7 @@ def test_last_two_and_the_best_are_kept(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
     directory.checkpoints.mkdir()
     for step in (1, 2, 3, 4, 5):
-        directory.save(step, weights={}, training={}, state={}, best=step == 2)
+        directory.save(step, weights={}, training={}, state=saved_state(step), best=step == 2)
     kept = sorted(path.name for path in directory.checkpoints.glob("step-*"))
     assert kept == ["step-00000002", "step-00000004", "step-00000005"]
     assert directory.find("best").name == "step-00000002"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, charlm, tiny_plan, words
+from conftest import TINY, charlm, saved_state, tiny_plan, words
 
 from charlm import memory
 from charlm.__main__ import run
@@ -244,7 +244,7 @@ def test_steps_of_nine_digits_are_later_than_those_of_eight(tmp_path: Path) -> N
     run = RunDirectory(tmp_path)
     run.checkpoints.mkdir()
     for step in (99_999_990, 99_999_999, 100_000_000, 100_000_001):
-        run.save(step, weights={}, training={}, state={}, best=False)
+        run.save(step, weights={}, training={}, state=saved_state(step), best=False)
     names = ["step-100000001", "step-100000000"]
     assert [folder.name for folder in run.newest_first()] == names
 

@@ -1,7 +1,6 @@
 """What a comparison finds in its folder: runs that are finished, and those that it must refuse."""
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from charlm.backends.device import changes, versions
@@ -12,6 +11,7 @@ from charlm.errors import CheckpointError, ConfigError, UsageError
 from charlm.files import read_regular, refuse_links
 from charlm.runs import checkpoint
 from charlm.runs.directory import RunDirectory, is_barely_begun
+from charlm.runs.state import SavedState
 from charlm.text.corpus import Corpus
 
 WITHOUT_EFFECT = {
@@ -75,7 +75,7 @@ def _damaged(planned: PlannedRun, file: str, error: Exception) -> CheckpointErro
     )
 
 
-def finished_state(planned: PlannedRun, corpus: Corpus) -> dict[str, Any] | None:
+def finished_state(planned: PlannedRun, corpus: Corpus) -> SavedState | None:
     """Return the last checkpoint's state of a run that has come to its end, else None.
 
     Raises: UsageError for something else in its place, CheckpointError for a damaged run.
@@ -103,12 +103,12 @@ def finished_state(planned: PlannedRun, corpus: Corpus) -> dict[str, Any] | None
         best = checkpoint.read(directory.find("best")).step
     except CheckpointError as error:
         raise CheckpointError(error.what, f"delete {planned.path}; that run is made anew") from None
-    if state.get("corpus") != corpus.fingerprint:
+    if state.corpus != corpus.fingerprint:
         raise _refusal(planned, "it was trained on another text")
     if not (planned.path / "summary.json").is_file() or _was_stopped(planned):
         return None
-    told, progress = summary(planned), state["progress"]
-    there = (state["step"], progress["best"], progress["best"]["step"])
+    told, progress = summary(planned), state.progress
+    there = (state.step, progress["best"], progress["best"]["step"])
     if (told["steps"], told["best"], best) != there:
         raise _damaged(planned, "summary.json", ValueError("it is not what the checkpoint says"))
     return state
@@ -131,6 +131,6 @@ def _changed(found: Config, wanted: Config) -> str:
     return ""
 
 
-def differences(state: Mapping[str, Any]) -> list[str]:
+def differences(state: SavedState) -> list[str]:
     """List what was not as it is now when a finished run was trained."""
-    return changes(state["versions"], versions())
+    return changes(state.versions, versions())

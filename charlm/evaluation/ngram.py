@@ -24,7 +24,7 @@ def ngram_of(saved: Checkpoint) -> NGram:
     Raises: DataError where it has to be counted, and the run's text has changed.
     """
     run = saved.folder.parent.parent if saved.folder.parent.name == "checkpoints" else None
-    fingerprint = saved.state["corpus"]
+    fingerprint = saved.state.corpus
     if run is not None and (run / ngram_file.FOLDER).exists():
         try:
             return ngram_file.read(run, fingerprint, len(saved.vocabulary))

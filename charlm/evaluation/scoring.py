@@ -170,8 +170,8 @@ def corpus_of(saved: Checkpoint) -> Corpus:
     """
     if saved.text is not None:
         return saved.text
-    encoded = named.open_text(saved.config.data, saved.state["corpus"])
-    if encoded.fingerprint != saved.state["corpus"]:
+    encoded = named.open_text(saved.config.data, saved.state.corpus)
+    if encoded.fingerprint != saved.state.corpus:
         raise DataError(
             "the run's text has changed since it was trained",
             "name the text that it was trained on: --data PATH",
@@ -188,7 +188,7 @@ def with_text(saved: Checkpoint, paths: Sequence[str]) -> Checkpoint:
     consent.remember(absolute)
     data = saved.config.data.model_copy(update={"path": absolute})
     encoded = named.open_text(data)
-    if encoded.fingerprint != saved.state["corpus"]:
+    if encoded.fingerprint != saved.state.corpus:
         raise DataError(
             f"{', '.join(paths)} is not the text that this run was trained on, or it has changed",
             f"the run's configuration names {saved.config.data.path}; --data PATH takes the same "

@@ -33,7 +33,7 @@ from charlm.runs.manifest import (
     read_manifest,
     verified,
 )
-from charlm.runs.state import UNFINISHED, read_state
+from charlm.runs.state import UNFINISHED, SavedState, read_state
 from charlm.text.corpus import Corpus
 from charlm.text.vocabulary import Vocabulary
 
@@ -46,7 +46,7 @@ class Checkpoint:
     step: int
     config: Config
     vocabulary: Vocabulary
-    state: dict[str, Any]
+    state: SavedState
     weights: dict[str, Tensor]
     """Of the model that is sampled and scored (averaged, where the run averages)."""
     text: Corpus | None = None
@@ -62,13 +62,13 @@ def read(folder: Path) -> Checkpoint:
     """Read and verify a checkpoint folder. Raises: CheckpointError, damaged or foreign."""
     state, config = read_state(folder)
     try:
-        vocabulary = Vocabulary.from_json(state["vocabulary"])
+        vocabulary = Vocabulary.from_json(state.vocabulary)
     except (ValueError, RecursionError) as error:
         raise damaged(folder, f"{STATE} cannot be read: {error}") from None
     manifest = read_manifest(folder)
     _refuse_too_large(folder, manifest)
     weights = _tensors(verified(folder, manifest, MODEL), folder, MODEL)
-    return Checkpoint(folder, state["step"], config, vocabulary, state, weights)
+    return Checkpoint(folder, state.step, config, vocabulary, state, weights)
 
 
 def _refuse_too_large(folder: Path, manifest: dict[str, Any]) -> None:
@@ -88,13 +88,13 @@ def write(
     folder: Path,
     weights: Mapping[str, Tensor],
     training: Mapping[str, Tensor],
-    state: Mapping[str, Any],
+    state: SavedState,
 ) -> None:
     """Write a checkpoint so that `folder` holds all of it or, after a crash, nothing new.
 
     Raises: OSError where the disk is full or read-only; nothing is left behind.
     """
-    told = json_bytes(state)
+    told = json_bytes(state.to_json())
     temporary = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder.parent))
     try:
         # mkdtemp's own mode would hide the run from its group

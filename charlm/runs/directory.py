@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from filelock import FileLock
     from torch import Tensor
 
+    from charlm.runs.state import SavedState
     from charlm.text.vocabulary import Vocabulary
 
 KEPT = 2
@@ -150,7 +151,7 @@ class RunDirectory:
         *,
         weights: Mapping[str, "Tensor"],
         training: Mapping[str, "Tensor"],
-        state: Mapping[str, Any],
+        state: "SavedState",
         best: bool,
     ) -> Path:
         """Write the checkpoint of `step`, make it `latest` (and `best`), drop those superseded."""

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from charlm.config import loading
 from charlm.config.messages import sentence
@@ -20,10 +20,15 @@ NAMED = re.compile(r"step-\d{8,13}")
 
 
 class SavedState(BaseModel):
-    """What state.json holds. Keys that are not listed were written by another version."""
+    """The content of state.json. Keys that are not listed were written by another version.
+
+    progress: of `training.state.TrainingState`. corpus: the fingerprint of the text. config: in
+    TOML. teachers: the SHA-256 of each one's weights.
+    """
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
+    charlm: str = ""
     step: int = Field(ge=0, le=10**12)
     progress: dict[str, Any]
     corpus: str = Field(max_length=128)
@@ -31,8 +36,21 @@ class SavedState(BaseModel):
     device: str
     precision: str
     threads: int
+    backend: str = Field(default="", validation_alias=AliasChoices("backend", "engine"))
+    """Version 0.1.0 called it engine."""
+    processes: int = 1
     config: str
     vocabulary: dict[str, Any]
+    teachers: list[str] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the values for state.json."""
+        return self.model_dump(exclude=set() if self.teachers else {"teachers"})
+
+    def conditions(self) -> dict[str, Any]:
+        """Return the versions and the machine that the bits of a training depend on."""
+        names = ("device", "precision", "threads", "backend", "processes")
+        return self.versions | {name: getattr(self, name) for name in names}
 
 
 def name_of(step: int) -> str:
@@ -45,7 +63,7 @@ def step_of(name: str) -> int:
     return int(name.partition("-")[2]) if NAMED.fullmatch(name) else -1
 
 
-def read_state(folder: Path) -> tuple[dict[str, Any], Config]:
+def read_state(folder: Path) -> tuple[SavedState, Config]:
     """Read and verify the state.json of a checkpoint; return it with the configuration in it.
 
     Raises: CheckpointError, damaged or foreign.
@@ -53,13 +71,13 @@ def read_state(folder: Path) -> tuple[dict[str, Any], Config]:
     if folder.is_symlink():
         raise damaged(folder, "it is a symbolic link, not the folder that charlm wrote")
     try:
-        state: dict[str, Any] = json.loads(verified(folder, read_manifest(folder), STATE))
-        SavedState.model_validate(state)
-        config = loading.from_toml(state["config"], f"{folder / STATE}")
+        content = json.loads(verified(folder, read_manifest(folder), STATE))
+        state = SavedState.model_validate(content)
+        config = loading.from_toml(state.config, f"{folder / STATE}")
     except ValidationError as error:
         raise damaged(folder, f"{STATE}: {sentence(error)}") from None
     except (ValueError, RecursionError, ConfigError) as error:
         raise damaged(folder, f"{STATE} cannot be read: {error}") from None
-    if NAMED.fullmatch(folder.name) and folder.name != name_of(state["step"]):
-        raise damaged(folder, f"it was written as {name_of(state['step'])}, and has been renamed")
+    if NAMED.fullmatch(folder.name) and folder.name != name_of(state.step):
+        raise damaged(folder, f"it was written as {name_of(state.step)}, and has been renamed")
     return state, config

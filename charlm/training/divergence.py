@@ -31,7 +31,7 @@ def rewind_to_good(run: RunDirectory, fresh: Callable[[], Learner]) -> bool:
         try:
             saved = checkpoint.read(folder)
             if _goes_on(saved, fresh()):
-                best = TrainingState.from_json(saved.state["progress"]).best
+                best = TrainingState.from_json(saved.state.progress).best
                 run.rewind(saved.step, int(best["step"]) if best else None)
                 return True
         except (CheckpointError, ValueError):

@@ -18,16 +18,16 @@ def restore(
     Raises: DataError where the text is another one; CheckpointError where tensors do not fit.
     """
     state = checkpoint.state
-    if state["corpus"] != corpus.fingerprint:
+    if state.corpus != corpus.fingerprint:
         raise DataError(
             f"the text has changed since {checkpoint.folder} was written, or is another one: "
             f"{path}",
             "name the text that it was trained on (--data PATH), or train anew",
         )
-    refuse_other(learner.teachers, state.get("teachers"))
+    refuse_other(learner.teachers, state.teachers)
     tensors = checkpoint.training()
     try:
-        progress = TrainingState.from_json(state["progress"])
+        progress = TrainingState.from_json(state.progress)
         if progress.step != checkpoint.step:
             raise ValueError(f"step {progress.step} in the state of {checkpoint.step}")
         if checkpoint.vocabulary != corpus.vocabulary:

@@ -155,7 +155,7 @@ def resume(
             log.warning(f"{jump} --run {_shown(saved.folder)}")
         prepare(config)
         named.require_teachers(config)
-        encoded = named.open_text(config.data, saved.state["corpus"])
+        encoded = named.open_text(config.data, saved.state.corpus)
         trainer = Trainer(config, encoded, ranks=ranks)
         differences = trainer.resume(saved)
         run.forget_metrics_after(saved.step)

@@ -89,7 +89,7 @@ def read(
                 f"the teacher {run} reads other symbols than this text has",
                 "teach with runs that were trained on the same text, cut in the same way",
             )
-        if saved.state["corpus"] != corpus.fingerprint:
+        if saved.state.corpus != corpus.fingerprint:
             raise UsageError(
                 f"the teacher {run} has learned from another text, or from other parts of this one",
                 "teach with runs that were trained on the same text, cut in the same way",

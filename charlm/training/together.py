@@ -104,7 +104,7 @@ def _follow(
     config = changed(saved.config, changes, flags)
     prepare(config)
     named.require_teachers(config)
-    encoded = named.open_text(config.data, saved.state["corpus"])
+    encoded = named.open_text(config.data, saved.state.corpus)
     trainer = Trainer(config, encoded, ranks=ranks)
     trainer.resume(saved)
     return Resumed(trainer, run, config, saved.step, [])

@@ -24,7 +24,7 @@ from charlm.evaluation.surprisal import evaluate
 from charlm.evaluation.tally import Score
 from charlm.runs.checkpoint import Checkpoint
 from charlm.runs.directory import RunDirectory
-from charlm.runs.state import name_of
+from charlm.runs.state import SavedState, name_of
 from charlm.sampling.generate import Generation, bits_per_character
 from charlm.text.corpus import Corpus
 from charlm.training.divergence import advice, rewind_to_good, spoilt
@@ -270,19 +270,19 @@ class Trainer:
         if name := spoilt(weights | training):
             raise self._diverged(f"{name} has values that are no finite numbers")
         self.progress.loss_count = self.learner.loss_count
-        state = {
-            "charlm": __version__,
-            "step": self.progress.step,
-            "progress": asdict(self.progress),
-            "corpus": self.corpus.fingerprint,
-            "versions": versions(),
+        teachers = self.learner.teachers
+        state = SavedState(
+            charlm=__version__,
+            step=self.progress.step,
+            progress=asdict(self.progress),
+            corpus=self.corpus.fingerprint,
+            versions=versions(),
             **self.environment(),
-            "processes": self.ranks.size,
-            "config": to_toml(self.config),
-            "vocabulary": self.corpus.vocabulary.to_json(),
-        }
-        if self.learner.teachers is not None:
-            state["teachers"] = self.learner.teachers.digests
+            processes=self.ranks.size,
+            config=to_toml(self.config),
+            vocabulary=self.corpus.vocabulary.to_json(),
+            teachers=teachers.digests if teachers else None,
+        )
         if not self.ranks.leads:
             return run.checkpoints / name_of(self.progress.step)
         return run.save(
@@ -298,10 +298,6 @@ class Trainer:
 
         Raises: as `restore`.
         """
-        state, path = checkpoint.state, self.config.data.path
-        self.progress = restore(self.learner, self.corpus, checkpoint, path)
-        now, then = {**versions(), **self.environment()}, {**state["versions"], **state}
-        now["processes"] = self.ranks.size
-        then.setdefault("processes", 1)
-        then.setdefault("backend", then.get("engine"))  # as version 0.1.0 called it
-        return changes(then, now)
+        self.progress = restore(self.learner, self.corpus, checkpoint, self.config.data.path)
+        now = versions() | self.environment() | {"processes": self.ranks.size}
+        return changes(checkpoint.state.conditions(), now)

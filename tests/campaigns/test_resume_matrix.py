@@ -124,7 +124,7 @@ def test_resumable_key_is_taken_and_recorded(tmp_path: Path, text: Path, dotted:
     assert written[section][key] == value
     saved = checkpoint.read(resumed.run.find("latest"))
     assert saved.step > STOPPED_AT
-    assert tomllib.loads(saved.state["config"])[section][key] == value
+    assert tomllib.loads(saved.state.config)[section][key] == value
     again = setup.resume(folder)  # and the next one goes on with it
     again.run.unlock()
     assert getattr(getattr(again.config, section), key) == value

@@ -119,17 +119,17 @@ def size_of_tree(folder: Path) -> int:
     return total
 
 
-def refuse_links(folder: Path, names: Iterable[str]) -> None:
+def refuse_links(folder: Path, names: Iterable[str], otherwise: str = "") -> None:
     """Check that no link stands in the place of a folder's own entries: what is written into them
     would be written elsewhere, as the maker of the folder has chosen.
 
-    Raises: UsageError.
+    otherwise: more advice. Raises: UsageError.
     """
     for name in names:
         if (folder / name).is_symlink():
             raise UsageError(
                 f"{folder / name} is a symbolic link, and nothing is written through it",
-                "put what it leads to in its place, or remove it",
+                f"put what it leads to in its place, or remove it{otherwise}",
             )
 
 

@@ -122,6 +122,7 @@ def test_folder_that_is_a_link_is_refused_with_one_message(
     done = command(*arguments)
     assert done.returncode == 2
     assert f"{name} is a symbolic link, and nothing is written through it" in done.stderr
+    assert ("--out" in done.stderr) == (name == "inspect")
 
 
 def test_links_that_the_user_names_are_followed(stranger: Path, command: Command) -> None:

@@ -218,7 +218,7 @@ def inspect(run: Path | None, which: str, views: InspectArguments, out: Path | N
     folder = find_checkpoint(run, which)
     _refuse_missing(read_state(folder)[1].data, views.data)
     if out is None:
-        refuse_links(home_of(folder), [PAGES])
+        refuse_links(home_of(folder), [PAGES], ", or name another folder: --out FOLDER")
     return folder
 
 

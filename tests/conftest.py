@@ -37,6 +37,20 @@ WORDS = (
 )
 
 
+QUICK = (
+    *("cache", "cells", "compare_curves", "compare_search", "documents", "english", "floors"),
+    *("kinds", "measuring", "mistakes", "model", "ngram", "paired", "private", "replay"),
+    *("sample", "schedule", "settings", "vocabulary"),
+)
+"""Files of tests that take half a minute together, on one core: `pytest -m quick`."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.stem.removeprefix("test_") in QUICK:
+            item.add_marker("quick")
+
+
 IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 if IS_WORKER:  # commands with as many threads as there are cores would wait for each other
     os.environ["OMP_NUM_THREADS"] = "1"

@@ -14,13 +14,13 @@ from charlm.errors import ConfigError
 from charlm.runs.manifest import STATE, damaged, read_manifest, verified
 
 UNFINISHED = ".writing-"
-"""How the names of folders begin that are not yet checkpoints."""
+"""Prefix of the names of folders that are not yet checkpoints."""
 NAMED = re.compile(r"step-\d{8,13}")
-"""What `name_of` returns."""
+"""Pattern of the results of `name_of`."""
 
 
 class SavedState(BaseModel):
-    """What state.json holds. Keys that are not listed were written by another version."""
+    """The content of state.json. Other keys were written by another version."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
@@ -36,7 +36,7 @@ class SavedState(BaseModel):
 
 
 def name_of(step: int) -> str:
-    """Name the folder of a step's checkpoint."""
+    """Return the name of the folder of a step's checkpoint."""
     return f"step-{step:08d}"
 
 
@@ -48,7 +48,7 @@ def step_of(name: str) -> int:
 def read_state(folder: Path) -> tuple[dict[str, Any], Config]:
     """Read and verify the state.json of a checkpoint; return it with the configuration in it.
 
-    Raises: CheckpointError, damaged or foreign.
+    Raises: CheckpointError if it is damaged or foreign.
     """
     if folder.is_symlink():
         raise damaged(folder, "it is a symbolic link, not the folder that charlm wrote")

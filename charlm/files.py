@@ -1,4 +1,4 @@
-"""Files: what travels with the package, the cache, and writes that survive a crash."""
+"""Files: those shipped with the package, the cache, and writes that survive a crash."""
 
 import contextlib
 import hashlib
@@ -15,24 +15,24 @@ from typing import Any, BinaryIO
 from charlm.errors import DataError, UsageError
 
 ABANDONED_AFTER = 86_400
-"""Seconds after which an unfinished file or folder is taken for what a kill has left."""
+"""Seconds after which an unfinished file or folder counts as left by a killed process."""
 OF_TEXTS = ("corpora", "downloads", "files", "latest", "locks", "named", "stdin")
-"""Folders of the cache that hold texts, or tell of them: for their owner only."""
+"""Folders of the cache with texts or data about them: readable by their owner only."""
 FIFO_SECONDS = 5
-"""How long the first bytes of a FIFO are waited for: without a program that writes, for ever."""
+"""Timeout for the first bytes of a FIFO: without a writer, reading would never return."""
 PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
 
 
 def shipped(installed: str, checkout: str) -> Path:
-    """Return a folder that travels with charlm: `installed` inside the package, or, in a checkout,
-    `checkout` at its top."""
+    """Return a folder that is shipped with charlm: `installed` inside the package or, in a
+    checkout, `checkout` at its top."""
     package = Path(__file__).parent
     inside = package / installed
     return inside if inside.is_dir() else package.parent / checkout
 
 
 def cache_folder() -> Path:
-    """Return where encoded texts, downloads and kernels are kept: $CHARLM_CACHE, else the user's
+    """Return the folder of encoded texts, downloads and kernels: $CHARLM_CACHE, else in the user's
     cache folder."""
     if chosen := os.environ.get("CHARLM_CACHE"):
         return Path(chosen)
@@ -40,9 +40,9 @@ def cache_folder() -> Path:
 
 
 def writable(folder: Path) -> Path:
-    """Return a folder of the cache, made if need be, for its owner only.
+    """Return a folder of the cache, created if necessary, private to its owner.
 
-    Raises: DataError where it cannot be made.
+    Raises: DataError if it cannot be created.
     """
     try:
         make_private(folder)
@@ -53,7 +53,7 @@ def writable(folder: Path) -> Path:
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder, and those above it that are missing, for their owner only, whatever the umask.
+    """Create a folder and its missing parents, private to their owner under any umask.
 
     Raises: OSError.
     """
@@ -64,7 +64,7 @@ def make_private(folder: Path) -> None:
 
 
 def close_cache() -> None:
-    """Close the folders that hold texts to others, where an earlier version left them open."""
+    """Remove other users' access to folders with texts, which earlier versions left open."""
     if os.name != "posix":
         return
     for name in OF_TEXTS:
@@ -76,9 +76,9 @@ def close_cache() -> None:
 
 
 def private_file(path: Path) -> BinaryIO:
-    """Open a new file to write it, for its owner only, whatever the umask.
+    """Open a new file for writing, private to its owner under any umask.
 
-    Raises: OSError, also where something is in its place, be it a link.
+    Raises: OSError, also if something is in its place, including a link.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     return os.fdopen(os.open(path, flags, PRIVATE_FILE), "wb")
@@ -96,8 +96,8 @@ def cannot_write_cache(folder: Path, error: OSError) -> DataError:
 def sweep(
     folder: Path, pattern: str, seconds: float = ABANDONED_AFTER, *, spared: Path | None = None
 ) -> None:
-    """Remove what was left unfinished in a folder, but for `spared`; what is younger may still be
-    under way."""
+    """Remove unfinished entries older than `seconds` from a folder, except `spared`; younger ones
+    may still be in use."""
     for left in folder.glob(pattern):
         if left == spared:
             continue
@@ -110,18 +110,18 @@ def sweep(
 
 
 def size_of_tree(folder: Path) -> int:
-    """Add up the bytes of all files below a folder; links count as what they are."""
+    """Return the total bytes of all files below a folder; links are not followed."""
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:
-            with contextlib.suppress(OSError):  # one that has just gone
+            with contextlib.suppress(OSError):  # it may just have been removed
                 total += os.lstat(os.path.join(parent, name)).st_size  # noqa: PTH118 (speed)
     return total
 
 
 def refuse_links(folder: Path, names: Iterable[str], otherwise: str = "") -> None:
-    """Check that no link stands in the place of a folder's own entries: what is written into them
-    would be written elsewhere, as the maker of the folder has chosen.
+    """Check that no entry of a folder is a link: writing to it would change a file elsewhere,
+    chosen by the maker of the folder.
 
     otherwise: more advice. Raises: UsageError.
     """
@@ -129,12 +129,12 @@ def refuse_links(folder: Path, names: Iterable[str], otherwise: str = "") -> Non
         if (folder / name).is_symlink():
             raise UsageError(
                 f"{folder / name} is a symbolic link, and nothing is written through it",
-                f"put what it leads to in its place, or remove it{otherwise}",
+                f"replace it by its target, or remove it{otherwise}",
             )
 
 
 def refuse_undecodable(path: Path | str, advice: str) -> None:
-    """Refuse a name that no configuration or JSON can hold. Raises: UsageError: not UTF-8."""
+    """Refuse a name that no configuration or JSON can hold. Raises: UsageError if not UTF-8."""
     try:
         str(path).encode("utf-8")
     except UnicodeEncodeError:
@@ -142,10 +142,10 @@ def refuse_undecodable(path: Path | str, advice: str) -> None:
 
 
 def read_regular(path: Path, most: int | None = None) -> bytes:
-    """Return a file's content.
+    """Return a file's content, without ever blocking.
 
-    Raises: OSError where it is no regular file, such as a FIFO, which would be waited for without
-        end, or has more than `most` bytes; it is not opened to write, and nothing is waited for.
+    Raises: OSError if it is not a regular file (such as a FIFO, which might block for ever) or has
+        more than `most` bytes.
     """
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with open(handle, "rb") as file:  # noqa: PTH123 (of a handle)
@@ -160,7 +160,7 @@ def read_regular(path: Path, most: int | None = None) -> bytes:
 def open_to_read(path: Path) -> BinaryIO:
     """Open a file, or a FIFO that a program writes to.
 
-    Raises: OSError: also where no program writes to a FIFO within FIFO_SECONDS.
+    Raises: OSError, also if no program writes to a FIFO within FIFO_SECONDS.
     """
     if not stat.S_ISFIFO(path.stat().st_mode) or _is_anonymous(path):
         return path.open("rb")
@@ -175,8 +175,8 @@ def open_to_read(path: Path) -> BinaryIO:
 
 
 def _is_anonymous(path: Path) -> bool:
-    """Return True for a pipe without a name of its own, such as a shell's <(...): it has a writer,
-    or is at its end, as soon as it is there."""
+    """Return True for a pipe without a name of its own, such as a shell's <(...): from the start it
+    has a writer or is at its end."""
     ends = os.pipe()
     is_anonymous = os.fstat(ends[0]).st_dev == path.stat().st_dev
     for end in ends:
@@ -185,12 +185,12 @@ def _is_anonymous(path: Path) -> bool:
 
 
 def with_digest(body: bytes) -> bytes:
-    """Put the SHA-256 of a file's content before it, so that what is damaged is found."""
+    """Prepend the SHA-256 of a file's content, so that damage is noticed."""
     return hashlib.sha256(body).hexdigest().encode("ascii") + b"\n" + body
 
 
 def without_digest(content: bytes) -> bytes:
-    """Return what `with_digest` was given. Raises: ValueError: it is damaged."""
+    """Undo `with_digest`. Raises: ValueError if the content is damaged."""
     check, _, body = content.partition(b"\n")
     if check.decode("ascii", "replace") != hashlib.sha256(body).hexdigest():
         raise ValueError("its SHA-256 is not the one that was written")
@@ -198,14 +198,14 @@ def without_digest(content: bytes) -> bytes:
 
 
 def json_bytes(value: Any) -> bytes:
-    """Format JSON as it stands in the files of a run."""
+    """Format JSON for the files of a run."""
     return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
 
 
 def replace(path: Path, content: bytes, *, private: bool = False) -> None:
-    """Replace a file at once: readers and crashes see the old content or the new.
+    """Replace a file atomically: readers and crashes see the old content or the new.
 
-    private: only the owner may read it.
+    private: True makes it readable by its owner only.
     """
     temporary = path.with_name(f".{path.name}.writing")
     try:
@@ -219,9 +219,9 @@ def replace(path: Path, content: bytes, *, private: bool = False) -> None:
 
 
 def write_synced(path: Path, content: bytes, *, private: bool = False) -> None:
-    """Write a file anew and wait until it is on the disk. A link in its place is not followed.
+    """Write a new file and flush it to disk. A link in its place is not followed.
 
-    private: only the owner may read it.
+    private: True makes it readable by its owner only.
     """
     path.unlink(missing_ok=True)
     with private_file(path) if private else path.open("xb") as file:
@@ -231,7 +231,7 @@ def write_synced(path: Path, content: bytes, *, private: bool = False) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk (on POSIX systems)."""
+    """Flush the names in a folder to disk (on POSIX systems)."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:

@@ -1,1 +1,1 @@
-"""Where and how a training step is computed."""
+"""Backends: devices, native kernels or torch, and several processes."""

@@ -1,4 +1,4 @@
-"""Which backend computes a model: the native kernels or torch."""
+"""Choice of a model's backend: the native kernels or torch."""
 
 import ctypes
 import logging
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class Compiling(Enum):
-    """Whether the kernels are compiled where they are not in the cache."""
+    """Policy for kernels that are not in the cache: compile and keep, compile, or use torch."""
 
     KEPT = "and kept there"
     UNKEPT = "for this process alone"
@@ -30,12 +30,12 @@ class Compiling(Enum):
 
 
 SMALLEST = 32
-"""Layers narrower than this are left to torch: nothing to gain, and nothing to wait for."""
+"""Least hidden size for the kernels: on narrower layers they are no faster than torch."""
 
 
 @dataclass(frozen=True)
 class Backend:
-    """kernels: None where torch computes. records_graph: see `TorchComputation`."""
+    """A backend. kernels: None for torch. records_graph: see `TorchComputation`."""
 
     kernels: Kernels | None
     records_graph: bool = False
@@ -51,7 +51,7 @@ class Backend:
         return TorchComputation(model, records_graph=self.records_graph)
 
     def evaluation(self, model: CharModel) -> Computation:
-        """Return the computation that evaluates a model, window shapes as they come."""
+        """Return the computation that evaluates a model, on windows of any shape."""
         if self.kernels is not None:
             return NativeComputation(model, self.kernels)
         return TorchComputation(model)
@@ -65,9 +65,9 @@ def choose_backend(
     *,
     compiling: Compiling = Compiling.KEPT,
 ) -> Backend:
-    """Resolve `train.backend` for a model here.
+    """Resolve `train.backend` for a model on this machine.
 
-    Raises: UsageError where "native" is asked for and cannot be.
+    Raises: UsageError if "native" is set but unavailable.
     """
     wanted = train.backend
     if wanted == "torch" or (wanted == "auto" and not _worthwhile(model, device)):
@@ -86,7 +86,7 @@ def choose_backend(
 
 
 def _worthwhile(model: CharModel, device: torch.device) -> bool:
-    """Tell whether "auto" takes the kernels where there are any, and only gated cells have them."""
+    """Return True if "auto" prefers the kernels for a model: only gated cells have kernels."""
     gated = all(isinstance(cell, GatedCell) for cell in model.layers())
     return gated and device.type == "cpu" and model.config.hidden_size >= SMALLEST
 
@@ -108,7 +108,7 @@ def _warn_once(message: str) -> None:
 
 
 def built_kernels(model: CharModel) -> Kernels | None:
-    """Return the kernels for a model where they are built and worth it, else None."""
+    """Return the kernels for a model if they are built and worthwhile, else None."""
     if not _worthwhile(model, model.head.weight.device):
         return None
     try:
@@ -119,12 +119,15 @@ def built_kernels(model: CharModel) -> Kernels | None:
 
 
 def computation_of(model: CharModel) -> Computation:
-    """Return what computes a model here: the native kernels where they are built, else torch."""
+    """Return a computation by the native kernels if they are built, else by torch."""
     kernels = built_kernels(model)
     return NativeComputation(model, kernels) if kernels else TorchComputation(model)
 
 
 @cache
 def load_library(*, keep: bool = True) -> ctypes.CDLL:
-    """Return the library, built if need be. keep: see `build.library`. Raises: UnavailableError."""
+    """Return the library, built if necessary. keep: as for `build.library`.
+
+    Raises: UnavailableError.
+    """
     return build.library(find_error, keep=keep)

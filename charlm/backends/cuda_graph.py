@@ -1,7 +1,7 @@
-"""A computation on an NVIDIA GPU recorded once, as a CUDA graph, and replayed as one launch.
+"""CUDA graphs: a computation on an NVIDIA GPU, recorded once and replayed as one launch.
 
-A step of truncated BPTT is thousands of small operations; started one by one from Python, they keep
-the GPU waiting for the next. Source: the CUDA semantics notes of torch, section "CUDA Graphs".
+A step of truncated BPTT is thousands of small operations; launched one by one from Python, they
+leave the GPU idle in between. Source: the CUDA semantics notes of torch, section "CUDA Graphs".
 """
 
 import logging
@@ -15,14 +15,14 @@ log = logging.getLogger(__name__)
 TensorFunction = Callable[[list[Tensor]], list[Tensor]]
 
 WARM_UP = 3
-"""Calls before the recording, in which libraries choose kernels and set up what they need."""
+"""Calls before the recording, in which libraries choose kernels and allocate workspaces."""
 
 
 class CudaGraph:
-    """Capture a fixed-shape computation as a CUDA graph and replay it.
+    """A fixed-shape computation, captured as a CUDA graph and replayed.
 
-    The first call records the computation and tries the recording. Where that fails, or gives
-    something else, every call computes as it would have, and a warning says so.
+    The first call records the computation and compares a replay with it. If the recording fails or
+    the results differ, every call computes without a graph, and a warning is logged.
     """
 
     def __init__(self) -> None:
@@ -32,8 +32,8 @@ class CudaGraph:
         self._refused = False
 
     def __call__(self, compute: TensorFunction, inputs: list[Tensor]) -> list[Tensor]:
-        """Return what `compute` gives for the inputs, the same function at every call; to be read
-        before the next call, which writes over it."""
+        """Return `compute(inputs)`; `compute` must be the same function at every call. Read the
+        result before the next call, which overwrites it."""
         if self._graph is None:
             recorded = None if self._refused else self._record(compute, inputs)
             return compute(inputs) if recorded is None else recorded
@@ -45,7 +45,7 @@ class CudaGraph:
         return self._outputs
 
     def _record(self, compute: TensorFunction, inputs: list[Tensor]) -> list[Tensor] | None:
-        """Record, and replay once. Returns the results; None where they cannot be trusted."""
+        """Record, and replay once. Returns: the results; None if they cannot be trusted."""
         self._inputs = [given.clone() for given in inputs]
         reason = ""
         with torch.cuda.device(inputs[0].device):
@@ -55,7 +55,7 @@ class CudaGraph:
                 for _ in range(WARM_UP):
                     expected = compute(self._inputs)
             current.wait_stream(aside)
-            torch.clear_autocast_cache()  # or the weights of today would be recorded as they are
+            torch.clear_autocast_cache()  # else casts of the present weights would be recorded
             graph = torch.cuda.CUDAGraph()
             try:
                 with torch.cuda.graph(graph, stream=aside):
@@ -84,7 +84,7 @@ def _alike(found: list[Tensor], expected: list[Tensor]) -> bool:
 
 
 def _agree(found: Tensor, expected: Tensor) -> bool:
-    """Tell whether tensors are equal but for the order of sums."""
+    """Return True if tensors are equal up to the order of summation."""
     if found.numel() == 0:
         return True
     deviation = (found - expected).float().norm() / expected.float().norm().clamp(min=1e-12)

@@ -1,4 +1,4 @@
-"""What charlm runs on: device, precision, threads, memory."""
+"""The machine that charlm runs on: device, precision, threads, memory."""
 
 import contextlib
 import ctypes
@@ -20,9 +20,9 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
 def resolve_device(name: str) -> torch.device:
-    """Resolve the device of `--device`; "auto" takes CUDA, then MPS, then the CPU.
+    """Resolve the device of `--device`; "auto" prefers CUDA, then MPS, then the CPU.
 
-    Raises: UsageError for one that is not there.
+    Raises: UsageError if it is not available.
     """
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.mps.is_available()}
     first = next(kind for kind in ("cuda", "mps", "cpu") if there[kind])
@@ -35,9 +35,9 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_precision(config: TrainConfig, on: torch.device) -> torch.dtype:
-    """Resolve the type of matrix products; weights, states and sums are float32 in any case.
+    """Resolve the type of matrix products; weights, states and sums are always float32.
 
-    "auto" is bfloat16 where the processor or GPU computes in it, else float32.
+    "auto" is bfloat16 if the processor or GPU supports it, else float32.
     """
     if config.precision != "auto":
         return torch.bfloat16 if config.precision == "bfloat16" else torch.float32
@@ -67,14 +67,14 @@ def to_device(tensor: torch.Tensor, to: torch.device) -> torch.Tensor:
 
 
 def exact_float32(on: torch.device) -> None:
-    """Have cuDNN compute float32 as float32: by default it rounds products in recurrent layers to
-    10 bits (TF32). Changes this process, so commands and the public API call it, nobody else."""
+    """Make cuDNN compute in full float32: by default it rounds products in recurrent layers to 10
+    bits (TF32). This setting is global, so only commands and the public API call this."""
     if on.type == "cuda":
         torch.backends.cudnn.allow_tf32 = False
 
 
 def prepare_process(on: torch.device, threads: int) -> None:
-    """Set this process up to train: threads of torch (0: as they are), memory, exact float32."""
+    """Set this process up for training: torch's threads (0: unchanged), memory, exact float32."""
     if threads:
         torch.set_num_threads(threads)
     if on.type == "cpu":
@@ -83,26 +83,26 @@ def prepare_process(on: torch.device, threads: int) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep what is freed, for the next step to use.
+    """Make glibc retain freed memory for the next step.
 
-    By default it hands large blocks back to the system and faults them in again, page by page, at
+    By default it returns large blocks to the system and faults them in again, page by page, at
     every step: up to half of the time of a training step.
     """
     if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
-        libc.mallopt(M_MMAP_MAX, 0)  # raising the threshold instead stops at blocks of 32 MB
+        libc.mallopt(M_MMAP_MAX, 0)  # the mmap threshold cannot be raised above 32 MB
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def memory_in_use(on: torch.device) -> int:
-    """Return the bytes in use now, on the GPU or by the process. 0: unknown."""
+    """Return the bytes now in use, on the GPU or by the process; 0 if unknown."""
     if on.type == "cuda":
         return torch.cuda.memory_allocated(on)
     return _from_status("VmRSS")
 
 
 def reset_peak_memory(on: torch.device) -> bool:
-    """Begin `peak_memory` anew, with freed memory given back first. False where it cannot be."""
+    """Return freed memory, then reset `peak_memory`; return False if that is impossible."""
     if on.type == "cuda":
         torch.cuda.reset_peak_memory_stats(on)
         return True
@@ -116,7 +116,7 @@ def reset_peak_memory(on: torch.device) -> bool:
 
 
 def peak_memory(on: torch.device) -> int:
-    """Return the most bytes in use at once, on the GPU where one is used, else by the process."""
+    """Return the peak memory in bytes, of the GPU if one is used, else of the process."""
     if on.type == "cuda":
         return torch.cuda.max_memory_allocated(on)
     if sys.platform == "win32":
@@ -130,7 +130,7 @@ def peak_memory(on: torch.device) -> int:
 
 
 def _from_status(name: str) -> int:
-    """Read bytes from Linux' account of this process; 0 where there is none."""
+    """Read a number of bytes from this process's status on Linux; 0 elsewhere."""
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     except OSError:
@@ -140,12 +140,12 @@ def _from_status(name: str) -> int:
 
 
 def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """List what is not now as it was then, for a message."""
+    """List the values that have changed, for a message."""
     return [f"{key} {then.get(key)} -> {now[key]}" for key in now if then.get(key) != now[key]]
 
 
 def versions() -> dict[str, str]:
-    """Return what a result depends on beside the configuration."""
+    """Return the versions and hardware that results depend on, apart from the configuration."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -156,7 +156,7 @@ def versions() -> dict[str, str]:
 
 @contextlib.contextmanager
 def use_threads(count: int) -> Iterator[None]:
-    """Run torch on so many threads inside, as before outside; 0: as before inside, too."""
+    """Set torch's thread count for a `with` block; 0 leaves it unchanged."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:

@@ -1,9 +1,9 @@
 """The processes that train one model together, each a share of the lanes: torch's collectives.
 
 torch's launcher starts them and gives each a number, its rank; rank 0 leads: it writes and prints.
-Whatever decides the next step is agreed on by all of them. What they tell each other is JSON and
-tensors, never code. An error of one is everybody's: it stands in the launcher's store, where the
-others find it once the one that has left does not answer.
+All ranks agree on everything that decides the next step. They exchange JSON and tensors, never
+code. An error of one rank ends all: it is put into the launcher's store, where the others find it
+once that rank no longer answers.
 """
 
 import contextlib
@@ -28,17 +28,17 @@ T = TypeVar("T")
 
 TIME_TO_PRINT = timedelta(seconds=10)
 NOT_COMPARED = {"data.path", "train.device", "train.threads"}
-"""Keys of the configuration that may differ from machine to machine."""
+"""Keys of the configuration that may differ between machines."""
 
 
 @dataclass
 class Ranks:
-    """The processes of one training as one of them sees them; alone by default.
+    """The processes of one training, as seen by one of them; by default a single one.
 
-    rank: its number of `size`. here: its number on its own machine, which has `neighbours` of
-    them. restarts: how often the launcher has started all of them anew. store: what these processes
-    tell each other of errors. launch: what a start tells the next one of the same launch. patient:
-    the group in which they wait for work that may take hours. waited: for the others, in seconds.
+    rank: its number, of `size`. here: its number on its own machine, of `neighbours`. restarts:
+    number of restarts by the launcher. store: holds errors, for the other ranks. launch: holds
+    facts for later starts of the same launch. patient: process group with a long timeout, for work
+    that may take hours. waited: time spent waiting for the others, in seconds.
     """
 
     rank: int = 0
@@ -53,17 +53,17 @@ class Ranks:
 
     @property
     def leads(self) -> bool:
-        """Tell whether this is the rank that writes and prints."""
+        """True for the rank that writes and prints."""
         return self.rank == 0
 
     def share(self, count: int) -> range:
-        """Return which of `count` things in a row are this rank's."""
+        """Return this rank's contiguous share of `count` items."""
         return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
     def device(self, name: str) -> torch.device:
-        """Resolve the device of `--device`; every rank of a machine takes a GPU of its own.
+        """Resolve the device of `--device`; every rank of a machine gets a GPU of its own.
 
-        Raises: UsageError for one that is not there, or a single GPU for several ranks.
+        Raises: UsageError if it is not available, or if several ranks would share a GPU.
         """
         device = resolve_device(name)
         if self.size == 1 or device.type == "cpu":
@@ -88,15 +88,15 @@ class Ranks:
         torch.cuda.set_device(self.here)
         return torch.device("cuda", self.here)
 
-    # ---- what all of them know -------------------------------------------------------------------
+    # ---- collectives -----------------------------------------------------------------------------
 
     def barrier(self) -> None:
-        """Wait until every rank has come this far."""
+        """Wait until every rank has reached this point."""
         self.gather(torch.zeros(1))
 
     def in_turn(self, work: Callable[[], T]) -> T:
-        """Do work on rank 0 first, then on the first rank of every machine, then on the rest, so
-        that they find in the cache what those have made."""
+        """Do work on rank 0 first, then on the first rank of every machine, then on the rest, which
+        find the results in the cache."""
         if self.size == 1:
             return work()
         own = 0 if self.leads else 1 if self.here == 0 else 2
@@ -104,7 +104,7 @@ class Ranks:
         for turn in range(3):
             if turn == own:
                 result.append(work())
-            with self.answered():  # however long the work takes: encoding a text may take hours
+            with self.answered():  # a long timeout: encoding a text may take hours
                 dist.barrier(self.patient)
         return result[0]
 
@@ -118,9 +118,9 @@ class Ranks:
         return torch.stack(found)
 
     def gather_lanes(self, groups: Sequence[Tensor]) -> Tensor:
-        """Return what belongs to the lanes of all ranks, in the order of the text.
+        """Return a tensor of all ranks' lanes, in the order of the text.
 
-        groups: of this rank's lanes, [lanes, ...] each; of every group a rank has its share.
+        groups: tensors of this rank's share of each group of lanes, [lanes, ...] each.
         """
         if self.size == 1:
             return groups[0] if len(groups) == 1 else torch.cat(list(groups))
@@ -135,26 +135,26 @@ class Ranks:
         return tensor / self.size
 
     def sum(self, value: float) -> float:
-        """Return the sum of a number over the ranks, in float64; alike on all of them."""
+        """Return the sum of a number over the ranks, in float64; identical on all of them."""
         return self.gather(torch.tensor(value, dtype=torch.float64)).sum().item()
 
     def agree(self, asked: bool, seconds: float) -> tuple[bool, float]:
-        """Return whether any rank has asked for something, and what the leader's clock says."""
+        """Return True if any rank has asked, and the leader's seconds."""
         if self.size == 1:
             return asked, seconds
         rows = self.gather(torch.tensor([float(asked), seconds], dtype=torch.float64))
         return bool(rows[:, 0].any()), rows[0, 1].item()
 
     def greatest(self, number: int) -> int:
-        """Return the greatest of a number over the ranks."""
+        """Return the maximum of a number over the ranks."""
         return int(self.gather(torch.tensor(number)).max())
 
     def from_first(self, value: Any = None) -> Any:
-        """Return what the leader gives, on every rank: something that JSON can hold."""
+        """Return the leader's value, which must be JSON, on every rank."""
         return value if self.size == 1 else self.exchange(value if self.leads else None)[0]
 
     def exchange(self, value: Any) -> list[Any]:
-        """Return what every rank gives: something that JSON can hold."""
+        """Return the values of all ranks, which must be JSON."""
         content = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
         longest = self.greatest(len(content))
         padded = torch.full((longest,), ord(" "), dtype=torch.uint8)
@@ -164,7 +164,7 @@ class Ranks:
     def refuse_differences(self, facts: Mapping[str, Any]) -> None:
         """Check that all ranks have the same data, configuration and versions.
 
-        Raises: UsageError on all of them, naming what differs.
+        Raises: UsageError on all of them, naming the differences.
         """
         if self.size == 1:
             return
@@ -182,26 +182,25 @@ class Ranks:
     # ---- the run of this launch ------------------------------------------------------------------
 
     def remember_run(self, path: str) -> None:
-        """Tell those that the launcher starts in the place of these which run they go on with."""
+        """Record the run's path, so that restarted workers resume it."""
         if self.leads and self.launch is not None:
             self.launch.set("run", path)
 
     def remembered_run(self) -> str:
-        """Return the run that an earlier start of this launch has begun, on all ranks; "" before
-        there is one."""
+        """Return, on all ranks, the run begun by an earlier start of this launch; "" if none."""
         found = ""
         if self.leads and self.launch is not None and self.launch.check(["run"]):
             found = self.launch.get("run").decode()
         return str(self.from_first(found))
 
     def remember_end(self, code: int) -> None:
-        """Tell those that the launcher might start in the place of these that the run is to end
-        here, with an exit code: a signal is no failure to be mended."""
+        """Record the exit code with which the run ends, so that restarted workers do not resume it:
+        a signal is not a failure."""
         if self.leads and self.launch is not None:
             self.launch.set("ended", str(code))
 
     def remembered_end(self) -> int:
-        """Return the exit code that this launch has come to before; 0 for none."""
+        """Return the exit code recorded by an earlier start of this launch; 0 if none."""
         code = 0
         if self.leads and self.launch is not None:
             code = int(self.launch.get("ended")) if self.launch.check(["ended"]) else 0
@@ -211,13 +210,16 @@ class Ranks:
 
     @contextlib.contextmanager
     def answered(self) -> Iterator[None]:
-        """Wait for the others inside. Raises: ToldError, LostError where one does not answer."""
+        """Count the `with` block as waiting for other ranks.
+
+        Raises: ToldError for an error of another rank, LostError if one does not answer.
+        """
         began = time.perf_counter()
         try:
             yield
         except RuntimeError as error:  # of torch.distributed, all of them
             told = None
-            with contextlib.suppress(RuntimeError):  # the store has gone, too
+            with contextlib.suppress(RuntimeError):  # the store may be gone, too
                 if self.store is not None and self.store.check(["error"]):
                     told = json.loads(self.store.get("error"))
             if told is not None:
@@ -232,8 +234,8 @@ class Ranks:
             self.waited += time.perf_counter() - began
 
     def tell(self, error: CharlmError) -> bool:
-        """Tell the others of an error that ends this rank; return whether this one is to print it:
-        the first that has it."""
+        """Store an error that ends this rank, for the others; return True if this rank is the first
+        with an error, and so should print it."""
         if self.store is None or isinstance(error, ToldError):
             return self.store is None
         mine = {"rank": self.rank, "what": error.what, "advice": error.advice}
@@ -245,8 +247,10 @@ class Ranks:
         return bool(json.loads(first)["rank"] == self.rank)
 
     def wait_until_printed(self, *, printed: bool) -> None:
-        """Wait until the rank that prints an error has done so: a launcher ends all others once one
-        has ended with a failure. printed: this rank has."""
+        """Wait until an error is printed: the launcher ends all ranks once one has failed.
+
+        printed: True if this rank has printed it.
+        """
         with contextlib.suppress(RuntimeError):
             if self.store is not None and printed:
                 self.store.set("printed", "")
@@ -254,14 +258,14 @@ class Ranks:
                 self.store.wait(["printed"], TIME_TO_PRINT)
 
     def leave(self) -> None:
-        """End together: no rank before the leader has printed its last."""
+        """Wait, before the end, until the leader has printed everything."""
         if self.size > 1:
             self.barrier()
 
     def close(self) -> None:
-        """Close all connections, so that nobody waits for this rank any more: its process may stay
-        for as long as the others do."""
-        self.patient = None  # or its connections would live on
+        """Close all connections, so that no rank waits for this one: its process may live on as
+        long as the others."""
+        self.patient = None  # else its connections would stay open
         if self.size > 1 and dist.is_initialized():
             with contextlib.suppress(RuntimeError):
                 dist.destroy_process_group()

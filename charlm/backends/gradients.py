@@ -1,4 +1,4 @@
-"""Gradients of several groups of lanes, and of several ranks, averaged into those of one step."""
+"""Averages of the gradients of several groups of lanes, and of several ranks, for one step."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,11 +10,11 @@ from torch import Tensor
 from charlm.backends.distributed import Ranks
 
 BUCKET = 1 << 22
-"""Bytes after which a bucket is full: a layer of 512 units gives two of them."""
+"""Bytes of a full bucket: a layer of 512 units fills two of them."""
 
 
 class _Bucket:
-    """Gradients that travel together. missing: how many of the last group are still to come."""
+    """Gradients that are reduced together. missing: number not yet computed, of the last group."""
 
     def __init__(self, parameters: Sequence[Tensor], reduce: torch.dtype) -> None:
         self.parameters = parameters
@@ -28,17 +28,17 @@ class _Bucket:
         self.work: Any = None
 
     def send(self) -> None:
-        """Begin to add up over the ranks."""
+        """Start the sum over the ranks."""
         if self.sent is not self.sum:
             self.sent.copy_(self.sum)
         self.work = dist.all_reduce(self.sent, async_op=True)
 
 
 class MeanGradients:
-    """Averages the gradients of a step over its groups of lanes and over the ranks.
+    """The mean gradients of a step, over its groups of lanes and over the ranks.
 
-    A bucket travels, in `reduce`, as soon as the backward pass of the last group has come past its
-    parameters, while that of the layers below goes on.
+    A bucket is reduced, in the type `reduce`, as soon as the last group's backward pass has passed
+    its parameters, while the pass continues in the layers below.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class MeanGradients:
         self._buckets: list[_Bucket] = []
         self._sent = 0
         filling: list[Tensor] = []
-        for parameter in reversed(parameters):  # about as the backward pass comes to them
+        for parameter in reversed(parameters):  # about the order of the backward pass
             filling.append(parameter)
             if sum(4 * p.numel() for p in filling) >= BUCKET or parameter is parameters[0]:
                 self._buckets.append(_Bucket(filling, reduce))
@@ -60,14 +60,14 @@ class MeanGradients:
         }
 
     def begin(self, group: int) -> None:
-        """Take the gradients of the group of that number from now on, counted from 0."""
+        """Expect the gradients of group number `group`, counted from 0."""
         self._group, self._sent = group, 0
         for bucket in self._buckets:
             bucket.missing = len(bucket.parameters)
 
     @torch.no_grad()
     def add(self, parameter: Tensor, gradient: Tensor) -> None:
-        """Take the gradient of a parameter, which may be written over afterwards."""
+        """Add the gradient of a parameter, which may be overwritten afterwards."""
         bucket, view = self._places[id(parameter)]
         if self._group:
             view.add_(gradient)
@@ -77,13 +77,13 @@ class MeanGradients:
         if self._group < self._groups - 1 or self._ranks.size == 1:
             return
         while self._sent < len(self._buckets) and not self._buckets[self._sent].missing:
-            with self._ranks.answered():  # in one order on all ranks
+            with self._ranks.answered():  # in the same order on all ranks
                 self._buckets[self._sent].send()
             self._sent += 1
 
     @torch.no_grad()
     def finish(self) -> None:
-        """Wait for the other ranks; leave the mean in every parameter's `grad`."""
+        """Wait for the other ranks; store the mean in every parameter's `grad`."""
         for bucket in self._buckets:
             assert not bucket.missing
             if bucket.work is not None:

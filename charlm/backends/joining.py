@@ -1,4 +1,4 @@
-"""Join the processes that torch's launcher has started beside this one."""
+"""Connection to the other processes that torch's launcher has started."""
 
 import os
 from datetime import timedelta
@@ -12,22 +12,22 @@ from charlm.backends.distributed import ALONE, Ranks
 from charlm.errors import UsageError
 
 TIMEOUT, PATIENCE = timedelta(minutes=30), timedelta(days=7)
-"""Limit a rank's wait for the others: in training, and while one of them encodes a text. One that
-ends is noticed at once."""
+"""Limits of a rank's wait for the others: in training, and while one of them encodes a text. The
+end of a rank is noticed at once."""
 NEEDED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-"""What torch's launcher tells every process, beside WORLD_SIZE."""
+"""Variables that torch's launcher sets for every process, in addition to WORLD_SIZE."""
 
 
 def is_one_of_several() -> bool:
-    """Return True where `join` waits for others."""
+    """Return True if `join` will wait for other processes."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def join(timeout: timedelta = TIMEOUT) -> Ranks:
-    """Join the processes that torch's launcher has started this one with; alone where it has not.
+    """Connect to the processes of the same launch; return a single rank if there are no others.
 
-    Raises: UsageError where the launcher's variables are incomplete; LostError where the others do
-        not come.
+    Raises: UsageError if the launcher's variables are incomplete; LostError if the others do not
+        connect.
     """
     if not is_one_of_several():
         return ALONE
@@ -45,7 +45,7 @@ def join(timeout: timedelta = TIMEOUT) -> Ranks:
         whole, rank, _ = next(iter(rendezvous("env://", timeout=timeout)))
         store = PrefixStore(
             f"start-{ranks.restarts}", whole
-        )  # or it finds the lost ones' addresses
+        )  # else it would find the addresses of lost ranks
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if nccl else "gloo",
             store=store, rank=rank, world_size=size, timeout=timeout,

@@ -1,4 +1,4 @@
-"""What one of several processes learns of the end of another."""
+"""Errors raised when another rank fails."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from charlm.errors import CharlmError
 
 
 class LostError(CharlmError):
-    """Another rank has died, or does not answer: what a launcher may mend by starting anew."""
+    """Another rank has died or does not answer; the launcher may restart all of them."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h; only the launcher sees it
 

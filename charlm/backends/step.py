@@ -22,7 +22,7 @@ from charlm.native.stack import Ready, Stack
 
 
 class Computation(Protocol):
-    """Computes the windows of one model.
+    """A computation of one model's windows.
 
     Shapes: symbols and targets [T, B] (int64).
     """
@@ -40,28 +40,27 @@ class Computation(Protocol):
         soft: SoftTargets | None = None,
         ready: Ready | None = None,
     ) -> tuple[Tensor, States]:
-        """Return -ln p of every target, [T, B], and the states after the window, cut from the
-        graph; leave the gradient of their mean by every parameter in its `grad`.
+        """Return -ln p of every target, [T, B], and the states after the window, detached from the
+        graph; store the gradient of the mean with respect to every parameter in its `grad`.
 
-        dropout_seed: drops outputs of every layer (between layers and before the head); None:
-            nothing is dropped. lanes: the numbers of the lanes, which dropout depends on; None
-            counts them from 0. soft: what is learned beside the targets, in the gradients only.
-            ready: is told of every gradient as soon as it is complete. The gradients are to be
-            used and dropped before the next call.
+        dropout_seed: drops outputs of every layer (between layers and before the head); None: no
+            dropout. lanes: the numbers of the lanes, which dropout depends on; None counts them
+            from 0. soft: soft targets, which change the gradients only. ready: called with every
+            gradient as soon as it is complete. Use and drop the gradients before the next call.
         """
         ...
 
     def log_probabilities(self, symbols: Tensor, states: States) -> tuple[Tensor, States]:
-        """Return ln p of every symbol after each, [T, B, V], and the states after them."""
+        """Return ln p of every next symbol, [T, B, V], and the states after the window."""
         ...
 
     def surprisals(self, symbols: Tensor, targets: Tensor, states: States) -> tuple[Tensor, States]:
-        """Return -ln p of every target, [T, B], and the states after them."""
+        """Return -ln p of every target, [T, B], and the states after the window."""
         ...
 
 
 class NativeComputation:
-    """Computes by the native kernels, on a CPU. See `Computation`."""
+    """A `Computation` by the native kernels, on a CPU."""
 
     def __init__(self, model: CharModel, kernels: Kernels) -> None:
         self.model = model
@@ -92,9 +91,9 @@ class NativeComputation:
 
 
 class TorchComputation:
-    """Computes by torch, on any device. See `Computation`.
+    """A `Computation` by torch, on any device.
 
-    records_graph: record training's windows, all of one shape, as a CUDA graph and replay it.
+    records_graph: True records training's windows, all of one shape, as a CUDA graph.
     """
 
     def __init__(self, model: CharModel, *, records_graph: bool = False) -> None:
@@ -147,8 +146,8 @@ class TorchComputation:
 
     def _flat(self, given: list[Tensor], soft_weight: float = 0.0) -> list[Tensor]:
         """Return losses, next states and gradients as a flat list, from symbols, targets, states,
-        masks and, where they have a weight, soft targets: tensors only, as `CudaGraph` wants
-        them."""
+        masks and, if they have a weight, soft targets: `CudaGraph` takes and returns tensors only.
+        """
         symbols, targets, *rest = given
         probabilities = rest.pop() if soft_weight else None
         states = self._grouped(rest)
@@ -170,7 +169,7 @@ class TorchComputation:
         return [tuple(next(left) for _ in cell.state_parts) for cell in self.model.layers()]
 
     def _masks(self, seed: int | None, symbols: Tensor, lanes: range | None) -> list[Tensor]:
-        """Draw which outputs of every layer are kept, [T, B, H]; none where all are."""
+        """Draw dropout's masks of every layer's outputs, [T, B, H]; none without dropout."""
         config = self.model.config
         if seed is None or not config.dropout:
             return []
@@ -182,7 +181,7 @@ class TorchComputation:
 
 @contextlib.contextmanager
 def _told(ready: Ready | None, parameters: list[nn.Parameter]) -> Iterator[None]:
-    """Have `ready` told of every parameter's gradient that autograd completes inside."""
+    """Call `ready` with every parameter's gradient that autograd completes in the `with` block."""
     if ready is None:
         yield
         return
@@ -198,8 +197,8 @@ def _told(ready: Ready | None, parameters: list[nn.Parameter]) -> Iterator[None]
 
 
 def _without_shared_storage(gradients: tuple[Tensor, ...]) -> Iterator[Tensor]:
-    """Clone gradients that share storage: autograd gives two biases that are added the same
-    gradient, and what clips one in place would clip the other."""
+    """Clone gradients that share storage: autograd gives the same tensor to two biases that are
+    added, and clipping one in place would clip the other."""
     seen = set()
     for gradient in gradients:
         yield gradient.clone() if gradient.data_ptr() in seen else gradient

@@ -1,6 +1,6 @@
 """The cells by name. To add one: a file with its equations, and a line here.
 
-Importing this imports no torch, so that a wrong name or option is refused in a moment.
+Importing this does not import torch, so that a wrong name or option is refused quickly.
 """
 
 from dataclasses import dataclass

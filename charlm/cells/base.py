@@ -1,4 +1,4 @@
-"""What every cell promises, and what the cells with torch's parameters share.
+"""The interface of all cells, and the base class of cells with torch's parameters.
 
 Symbols: T time, B lanes, I input size, H hidden size, G gate blocks.
 """
@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 State = tuple[Tensor, ...]
-"""What a cell carries from one symbol to the next. The first part is h, [B, H], which is also what
-the cell shows; the others are [B, ...], of any shape."""
+"""The state that a cell carries from one symbol to the next. The first part is h, [B, H], which is
+also the cell's output; the others are [B, ...], of any shape."""
 
 
 class Cell(nn.Module, ABC):
     """One recurrent layer: `step` computes one symbol by the equations.
 
-    A new cell needs no more than `step` and its parameters. What is slower or less general than it
-    could be is overridden: `forward` (a whole sequence), `initial_state`, `reset_parameters`.
+    A new cell needs only `step` and its parameters. `forward` (a whole sequence), `initial_state`
+    and `reset_parameters` can be overridden, for speed or generality.
     """
 
     state_parts: ClassVar[tuple[str, ...]] = ("h",)
@@ -43,7 +43,8 @@ class Cell(nn.Module, ABC):
 
     @property
     def variant(self) -> str:
-        """Name the equations: the class and its options that are words, as in "gru_before"."""
+        """Name of the equations: the class and those of its options that are words, as in
+        "gru_before"."""
         words = (getattr(self, option) for option in self.options)
         return "_".join([type(self).__name__.lower(), *(w for w in words if isinstance(w, str))])
 
@@ -57,14 +58,14 @@ class Cell(nn.Module, ABC):
         return tuple(zeros.clone() for _ in self.state_parts)
 
     def hold(self, x: Tensor, before: State, after: State, unit: int, value: float) -> State:
-        """Return the state after one symbol with the memory of a unit at `value`: its h, where the
-        cell has no other. Arguments: of `step`, and what it returned."""
+        """Return the state after one symbol with the memory of a unit set to `value`: its h, if the
+        cell has no other. Arguments: those of `step`, and its result."""
         h = after[0].clone()
         h[:, unit] = value
         return h, *after[1:]
 
     def begin_anew(self, state: State, lanes: Tensor) -> State:
-        """Return the state with some lanes' parts as before any text.
+        """Return the state with some lanes reset to the initial state.
 
         Shapes: lanes [B] (bool); state as `initial_state`.
         """
@@ -89,7 +90,7 @@ class Cell(nn.Module, ABC):
     ) -> tuple[Tensor, State]:
         """Compute the outputs for a sequence and the state after it, as fast as torch can.
 
-        resets: where a lane begins anew, before it reads that element; None: nowhere.
+        resets: True where a lane is reset before it reads that element; None: nowhere.
 
         Shapes: x [T, B, I]; state as `initial_state`; resets [T, B] (bool); output [T, B, H].
         """
@@ -103,7 +104,7 @@ class Cell(nn.Module, ABC):
 
         scheme: "orthogonal", "xavier", "kaiming", or "uniform" (everything within 1/sqrt(H)).
         input_std: for cells that have weights for the input alone: their standard deviation, in
-            place of what the scheme says of them.
+            place of the scheme's.
 
         Source: Saxe et al. 2014 (orthogonal), Glorot and Bengio 2010, He et al. 2015.
         """
@@ -126,9 +127,9 @@ class GatedCell(Cell):
     """
 
     gates: ClassVar[tuple[str, ...]]
-    """The gate blocks, in the order in which they stand in the parameters."""
+    """The gate blocks, in the order of their rows in the parameters."""
     letters: ClassVar[tuple[str, ...]]
-    """What the equations call each of them."""
+    """Their letters in the equations."""
 
     def __init__(self, input_size: int, hidden_size: int, *, bias: bool = True) -> None:
         super().__init__(input_size, hidden_size, bias=bias)
@@ -141,7 +142,7 @@ class GatedCell(Cell):
     @abstractmethod
     def activations(self, projected: Tensor, state: State) -> tuple[Tensor, ...]:
         """Return the value of every gate for one symbol, [B, H] each: the first half of the
-        equations. Shapes: as `advance`."""
+        equations. Shapes: as for `advance`."""
 
     @abstractmethod
     def advance(self, projected: Tensor, state: State) -> State:
@@ -174,7 +175,8 @@ class GatedCell(Cell):
         return [self.weight_ih, self.weight_hh, *(b for b in biases if b is not None)]
 
     def merged_biases(self) -> tuple[Tensor, Tensor | None]:
-        """Return bias_ih + bias_hh, and what of bias_hh cannot be added to the input's share.
+        """Return bias_ih + bias_hh, and the part of bias_hh that cannot be added to the input's
+        share.
 
         The cell must have biases. Shapes: [G*H], [H].
         """
@@ -190,9 +192,9 @@ class GatedCell(Cell):
 
         scheme: "orthogonal" (recurrent blocks; input blocks xavier), "xavier", "kaiming", or
             "uniform" (everything within 1/sqrt(H), torch's own default).
-        input_std: draw W_ih from a normal distribution of this deviation, whatever the scheme.
+        input_std: draw W_ih from a normal distribution of this deviation, under any scheme.
 
-        Source: as `Cell.reset_parameters`.
+        Source: as for `Cell.reset_parameters`.
         """
         if scheme == "uniform":
             super().reset_parameters(scheme, generator)

@@ -1,4 +1,4 @@
-"""Whole sequences at full speed by torch: its fused operators, and the GRU that it has none for.
+"""Whole sequences at full speed by torch: its fused operators, and the GRU that it lacks.
 
 Symbols: T time, B lanes, I input size, H hidden size.
 """
@@ -19,8 +19,8 @@ def run_fused(
     """Compute a sequence by one of torch's fused operators. Shapes: as `Cell.forward`."""
     weights, hidden = cell.weights(), [part.unsqueeze(0) for part in state]
     if x.is_cuda:
-        # Autocast has cuDNN compute in float16, whatever type it is asked for (torch's
-        # AutocastRNN.cpp), and small gradients vanish there: the type is cast here.
+        # Autocast makes cuDNN compute in float16, even for bfloat16 (torch's AutocastRNN.cpp), and
+        # small gradients vanish there: the type is cast here.
         wished = torch.is_autocast_enabled("cuda")
         kind = torch.get_autocast_dtype("cuda") if wished else x.dtype
         weights = flatten_weights(weights, kind)
@@ -34,16 +34,16 @@ def run_fused(
 
 
 def onednn_refuses(x: Tensor) -> bool:
-    """Tell whether torch.lstm fails here: by oneDNN in bfloat16 on a processor below AVX-512."""
+    """Return True if torch.lstm fails here: by oneDNN in bfloat16 on a processor below AVX-512."""
     if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
         return False
     return not torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def flatten_weights(weights: list[Tensor], kind: torch.dtype) -> list[Tensor]:
-    """Return the weights of one layer in another type, side by side as cuDNN wants them.
+    """Return the weights of one layer in another type, contiguous as cuDNN expects them.
 
-    It has room for two biases in any case, and copies whatever lies otherwise.
+    It always expects room for two biases, and copies weights in any other layout.
     """
     rest = weights[0].new_zeros(0 if len(weights) == 4 else 2 * len(weights[0]))
     flat = torch.cat([*(weight.flatten() for weight in weights), rest]).to(kind)
@@ -52,11 +52,11 @@ def flatten_weights(weights: list[Tensor], kind: torch.dtype) -> list[Tensor]:
 
 
 class ResetBefore(torch.autograd.Function):
-    """Compute a sequence of the GRU's form "before", which no library has; its gradient by hand.
+    """A sequence of the GRU's form "before", which no library has, with its gradient by hand.
 
-    One product a step for r and z and one for n, forward and backward; the weights are cast once,
-    and their gradient is one product over all steps. (By autograd each step had a gradient of all
-    of W_hh of its own, and added it up.)
+    One product per step for r and z and one for n, forward and backward; the weights are cast once,
+    and their gradient is one product over all steps. (Autograd would compute and add a gradient of
+    all of W_hh at every step.)
 
     Shapes: projected [T, B, 3H] (its type is that of the products), h [B, H], weight [3H, H].
     """
@@ -88,7 +88,7 @@ class ResetBefore(torch.autograd.Function):
         rz, n = slice(2 * H), slice(2 * H, None)
         w, before = weight.to(kind), states[:-1]
         r, z, candidate = gates.to(states.dtype).chunk(3, -1)
-        # what dh_t and the gradient of r * h are multiplied by, for all steps at once
+        # factors of dh_t and of the gradient of r * h, for all steps at once
         of_n, of_z = z * (1 - candidate * candidate), (candidate - before) * z * (1 - z)
         of_r, kept = before * r * (1 - r), 1 - z
         d_projected = torch.empty_like(gates)

@@ -11,7 +11,7 @@ from charlm.cells.fused import ResetBefore, run_fused
 
 
 class GRU(GatedCell):
-    """One layer with two gates and no cell state beside the hidden one.
+    """One layer with two gates and no state other than the hidden one.
 
     reset_gate="before": the lecture's form. r acts on the state before the matrix product, and z
     weighs the candidate:

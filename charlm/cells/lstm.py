@@ -14,10 +14,10 @@ from charlm.cells.fused import onednn_refuses, run_fused
 class LSTM(GatedCell):
     """One layer with a cell state that is only erased, written and revealed through gates.
 
-        i_t = sigma(W_i [h_{t-1}, x_t] + b_i)          input gate: what to write
-        f_t = sigma(W_f [h_{t-1}, x_t] + b_f)          forget gate: what to keep (0 erases)
-        g_t = tanh(W_C [h_{t-1}, x_t] + b_C)           the candidate to be written
-        o_t = sigma(W_o [h_{t-1}, x_t] + b_o)          output gate: what to reveal
+        i_t = sigma(W_i [h_{t-1}, x_t] + b_i)          input gate: share written
+        f_t = sigma(W_f [h_{t-1}, x_t] + b_f)          forget gate: share kept (0 erases)
+        g_t = tanh(W_C [h_{t-1}, x_t] + b_C)           candidate to write
+        o_t = sigma(W_o [h_{t-1}, x_t] + b_o)          output gate: share revealed
         c_t = f_t * c_{t-1} + i_t * g_t
         h_t = o_t * tanh(c_t)
 
@@ -46,7 +46,7 @@ class LSTM(GatedCell):
         return o * torch.tanh(c), c
 
     def hold(self, x: Tensor, before: State, after: State, unit: int, value: float) -> State:
-        """Return the state with the unit's c at `value`, and its h what the output gate shows."""
+        """Return the state with the unit's c at `value`, and its h as the output gate shows it."""
         o = self.activations(self.project(x), before)[3]
         h, c = (part.clone() for part in after)
         c[:, unit] = value

@@ -1,1 +1,1 @@
-"""Cells against each other on equal terms: a plan, its runs, what they show."""
+"""Comparison of cells on equal terms: a plan, its runs, their results."""

@@ -1,4 +1,4 @@
-"""Finished runs, looked at: test split, sampling, a sample, how far the gradient reaches."""
+"""Analysis of finished runs: test score, sampling speed, a sample, gradient by lag."""
 
 import math
 import statistics
@@ -22,20 +22,20 @@ from charlm.sampling.generate import Generation, Sample
 from charlm.text.corpus import Corpus
 
 SPEED_SYMBOLS = 400
-"""Written to measure the speed of writing: about a tenth of a second."""
+"""Symbols sampled to measure speed: about a tenth of a second."""
 SPEED_ROUNDS = 3
 SAMPLE_SYMBOLS = 320
 PROMPT_SYMBOLS = 200
-"""Symbols at the start of the validation split in which a prompt is looked for."""
+"""Symbols at the start of the validation split from which a prompt is chosen."""
 
 Gradients = dict[str, list[float]]
 
 
 @dataclass(frozen=True)
 class RunAnalysis:
-    """A finished run. Units: bits a character; sample_speed: characters a second, one text at once,
-    on one thread. trained, fresh: see `gradient_by_lag`; empty where the text is too short
-    or a gradient is not finite."""
+    """A finished run. Units: bits per character; sample_speed: characters per second, for a single
+    text on one thread. trained, fresh: see `gradient_by_lag`; empty if the text is too short or a
+    gradient is not finite."""
 
     planned: PlannedRun
     summary: dict[str, Any]
@@ -51,7 +51,7 @@ Opened = tuple[Checkpoint, CharModel]
 
 
 def load_best(planned: PlannedRun) -> Opened:
-    """Load a finished run's best checkpoint and model. Raises: CheckpointError: damaged."""
+    """Load a finished run's best checkpoint and model. Raises: CheckpointError if damaged."""
     saved = checkpoint.read(RunDirectory(planned.path).find("best"))
     model = CharModel.from_weights(
         saved.config.model, len(saved.vocabulary), saved.weights, saved.vocabulary.end
@@ -60,7 +60,7 @@ def load_best(planned: PlannedRun) -> Opened:
 
 
 def writing_speeds(opened: Sequence[Opened]) -> list[float]:
-    """Measure characters a second of every model, the median of rounds in which they take turns."""
+    """Measure every model's characters per second: the median of interleaved rounds."""
     rounds = [[_speed(saved, model) for saved, model in opened] for _ in range(SPEED_ROUNDS)]
     return [statistics.median(values) for values in zip(*rounds, strict=True)]
 
@@ -72,7 +72,7 @@ def analyse(
     corpus: Corpus,
     prompt: str,
 ) -> list[RunAnalysis]:
-    """Analyse finished runs. Raises: CheckpointError where one is damaged."""
+    """Analyse finished runs. Raises: CheckpointError if one is damaged."""
     return [
         RunAnalysis(
             planned,
@@ -89,7 +89,7 @@ def analyse(
 
 
 def prompt_from(corpus: Corpus) -> str:
-    """Choose a line of the validation split, for every cell to go on from."""
+    """Choose a line of the validation split as the prompt for every cell."""
     split = corpus.splits["validation"]
     stop = min(split.stop, split.start + PROMPT_SYMBOLS)
     text = corpus.vocabulary.decode(corpus.symbols[split.start : stop].tolist())
@@ -98,12 +98,12 @@ def prompt_from(corpus: Corpus) -> str:
 
 
 def as_utf8(text: str) -> str:
-    """Mark what is no UTF-8 in a text, such as the bytes of a character cut in two."""
+    """Replace invalid UTF-8 in a text, such as the bytes of a character cut in two."""
     return text.encode("utf-8", "replace").decode()
 
 
 def _fresh(planned: PlannedRun, corpus: Corpus) -> CharModel:
-    """Make the model as it was before its first step."""
+    """Make the untrained model, as before its first step."""
     model = CharModel(planned.config.model, len(corpus.vocabulary), corpus.vocabulary.end)
     model.reset_parameters(planned.config.train.seed)
     return model.requires_grad_(False)
@@ -125,7 +125,7 @@ def _write(saved: Checkpoint, model: CharModel, prompt: str, length: int, *, see
 
 
 def _test_bits(planned: PlannedRun, model: CharModel, corpus: Corpus) -> float | None:
-    """Score the test split, in float32, as `charlm score RUN --split test` says."""
+    """Score the test split, in float32, like `charlm score RUN --split test`."""
     split = corpus.splits["test"]
     if not len(split):
         return None

@@ -1,4 +1,4 @@
-"""What can be reached without a network, on the very split that the models are scored on."""
+"""Baselines without a network, on the same split that the models are scored on."""
 
 import lzma
 import math
@@ -11,15 +11,15 @@ from charlm.text.corpus import Corpus
 from charlm.text.vocabulary import Symbols, Vocabulary
 
 MOST_SYMBOLS = 4_000_000
-"""Counting and compressing read so many, the last of the train split: about ten seconds."""
+"""Symbols to count and compress, from the end of the train split: about ten seconds."""
 
 
 @dataclass(frozen=True)
 class Baselines:
-    """What is reached without a network.
+    """Scores of the baselines.
 
-    bits: a character, by split ("validation", and "test" where there is one), then by baseline.
-    ngram_order: the best one on validation. ngram_counts: how many the model keeps.
+    bits: per character, by split ("validation", and "test" if there is one), then by baseline.
+    ngram_order: the best one on validation. ngram_counts: number of the model's counts.
     """
 
     bits: dict[str, dict[str, float]]
@@ -28,10 +28,10 @@ class Baselines:
 
 
 def baselines(corpus: Corpus) -> Baselines:
-    """Measure what is reached without a network. What the vocabulary lacks costs as in `Tally`.
+    """Measure the baselines. Characters outside the vocabulary cost as much as in `Tally`.
 
-    uniform: every symbol as probable as the next. unigram: by how often each occurs. ngram: see
-    `charlm.ngram`. xz: what the split adds to the size of the compressed train split.
+    uniform: all symbols equally probable. unigram: by frequency. ngram: see `charlm.ngram`. xz:
+    the bytes that the split adds to the compressed train split.
     """
     start, stop = max(corpus.train.start, corpus.train.stop - MOST_SYMBOLS), corpus.train.stop
     train, size = np.asarray(corpus.symbols[start:stop]), len(corpus.vocabulary)
@@ -58,7 +58,7 @@ def baselines(corpus: Corpus) -> Baselines:
 
 
 def _xz(text: bytes) -> int:
-    """Count the bytes after compression at the highest setting."""
+    """Return the size after compression at the highest setting, in bytes."""
     return len(lzma.compress(text, preset=9 | lzma.PRESET_EXTREME))
 
 

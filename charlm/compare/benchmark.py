@@ -1,6 +1,6 @@
-"""Measure how fast this machine trains and writes: every cell at a few shapes, by both backends.
+"""Benchmark of training and sampling on this machine: every cell at a few shapes, both backends.
 
-Everything is measured in rounds in which the backends take turns, so that drift hits them alike.
+The backends take turns in rounds, so that drift affects both alike.
 """
 
 import statistics
@@ -24,16 +24,16 @@ from charlm.training.learner import Learner
 
 VOCABULARY, WARM_UP = 65, 3
 WRITTEN = 400
-"""Symbols a round, one text at once on one thread."""
+"""Symbols sampled per round, as a single text on one thread."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """The speeds of a cell at a shape. Units: symbols a second; shares of `matrix_rates` and
+    """The speeds of a cell at a shape. Units: symbols per second; shares of `matrix_rates` and
     `read_rate`.
 
     train: by backend, "native" and "torch". write: by precision of the weights. picked: the backend
-    that `train.backend = "auto"` takes, and the precision of `train.precision = "auto"`.
+    of `train.backend = "auto"`, and the precision of `train.precision = "auto"`.
     """
 
     cell: str
@@ -47,7 +47,7 @@ class Row:
 
 
 def measure(cells: Sequence[str], shapes: Sequence[str], rounds: int) -> Iterator[Row]:
-    """Measure every cell at every shape, a row each. Raises: UsageError, ConfigError."""
+    """Measure every cell at every shape; yield a row for each. Raises: UsageError, ConfigError."""
     models = read_models(cells, shapes)
     for number, measured in enumerate(models):
         with within("measuring", number, number + 1, len(models)):
@@ -56,7 +56,7 @@ def measure(cells: Sequence[str], shapes: Sequence[str], rounds: int) -> Iterato
 
 
 def matrix_rates(hidden_size: int) -> dict[str, float]:
-    """Measure operations a second of torch's own product at the recurrent shape, by precision."""
+    """Measure operations per second of torch's product at the recurrent shape, by precision."""
     rates = {}
     for dtype in (torch.float32, torch.bfloat16):
         left = torch.randn(BATCH, hidden_size).to(dtype)
@@ -68,7 +68,7 @@ def matrix_rates(hidden_size: int) -> dict[str, float]:
 
 
 def read_rate(kernels: Kernels, size: int) -> float:
-    """Measure bytes a second that one thread reads from a block of `size` bytes that stays."""
+    """Measure bytes per second that one thread reads from a block of `size` bytes, repeatedly."""
     block = torch.ones(size // 512 * 512, dtype=torch.uint8)
     times = max(1, 10_000_000 // size)
     seconds = _median(
@@ -80,7 +80,7 @@ def read_rate(kernels: Kernels, size: int) -> float:
 def operations(model: CharModel) -> float:
     """Count the floating-point operations per training symbol: a product forward, two backward.
 
-    What the first layer gets from a symbol is looked up, and is not counted.
+    The first layer's input weights are looked up, not multiplied, and are not counted.
     """
     matrices = [p.numel() for p in model.cells.parameters() if p.dim() == 2]
     first = model.layers()[0]
@@ -92,7 +92,7 @@ def _row(measured: MeasuredModel, rounds: int) -> Row:
     config = measured.config
     learners = {"native": _learner(config, "auto"), "torch": _learner(config, "torch")}
     picked = learners["native"].backend.name
-    if picked == "torch":  # there is but one backend here
+    if picked == "torch":  # there is only one backend here
         learners = {"torch": learners["torch"]}
     seconds: dict[str, list[float]] = {name: [] for name in learners}
     for number in track(range(WARM_UP + rounds), "training", WARM_UP + rounds):
@@ -127,7 +127,7 @@ def _learner(config: Config, backend: str) -> Learner:
 
 
 def _writing(learner: Learner, rounds: int) -> tuple[dict[str, float], float | None]:
-    """Measure symbols a second by precision, and the share of what reading the weights allows."""
+    """Measure symbols per second by precision, and the share of the rate of reading the weights."""
     model, kernels = learner.model, learner.backend.kernels
     precisions = [name for name in ("float32", "bfloat16", "int8") if kernels]
     precisions = [name for name in precisions if kernels and name in kernels.types]
@@ -140,7 +140,7 @@ def _writing(learner: Learner, rounds: int) -> tuple[dict[str, float], float | N
         }
         if kernels is None or "bfloat16" not in speeds:
             return speeds, None
-        weights = operations(model) / 6  # what is multiplied is what is read
+        weights = operations(model) / 6  # the weights multiplied, and so read, per symbol
         return speeds, speeds["bfloat16"] * 2 * weights / read_rate(kernels, int(2 * weights))
 
 
@@ -157,7 +157,7 @@ def _writing_speed(learner: Learner, precision: str, rounds: int) -> float:
 
 
 def _median(call: Callable[[], object], rounds: int, warm_up: int) -> float:
-    """Return the seconds of a call."""
+    """Return the median seconds of a call."""
     for _ in range(warm_up):
         call()
     seconds = []
@@ -169,7 +169,7 @@ def _median(call: Callable[[], object], rounds: int, warm_up: int) -> float:
 
 
 def environment() -> dict[str, object]:
-    """Return what was measured on."""
+    """Return versions, threads and kernels of this machine."""
     return {
         **versions(),
         "threads": torch.get_num_threads(),

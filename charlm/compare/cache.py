@@ -1,5 +1,5 @@
-"""Measurements kept in the comparison's folder, so that the same comparison shows the same numbers
-whenever it is run again."""
+"""Cache of measurements in a comparison's folder, so that a repeated comparison shows the same
+numbers."""
 
 import hashlib
 import json
@@ -17,10 +17,10 @@ T = TypeVar("T")
 def cached(
     folder: Path, name: str, key: Any, measure: Callable[[], Any], read: Callable[[Any], T]
 ) -> T:
-    """Return what `measure` returned when it was first called for `key`, as `read` makes it.
+    """Return the result of the first call of `measure` for `key`, parsed by `read`.
 
-    Key and measure are JSON. A file that cannot be read, or of which `read` raises ValueError,
-    KeyError or TypeError, is as good as none: it is measured again.
+    Key and result are JSON. If the file cannot be read, or `read` raises ValueError, KeyError or
+    TypeError, the measurement is repeated.
     """
     canonical = json.dumps(key)
     digest = hashlib.sha256(canonical.encode()).hexdigest()[:12]

@@ -1,6 +1,6 @@
-"""The cells of a comparison as the user named them, each with its configuration.
+"""The cells of a comparison, as named by the user, each with its configuration.
 
-Importing this imports no torch, so that a mistake is answered in a moment.
+Importing this does not import torch, so that mistakes are reported quickly.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ LONGEST_FOLDER = 80
 class Entry:
     """One cell of the comparison.
 
-    label: as the user wrote it. config: complete but for the seed. own: the keys it has of its own.
+    label: as the user wrote it. config: complete except for the seed. own: keys set for it alone.
     """
 
     label: str
@@ -39,7 +39,7 @@ class Entry:
 
     @property
     def folder(self) -> str:
-        """Return its label as part of a file name."""
+        """Its label, made safe for a file name."""
         plain = re.sub(r"[^\w.=-]+", "_", self.label)
         if len(plain) <= LONGEST_FOLDER:
             return plain
@@ -60,9 +60,9 @@ class Entry:
 
 
 def read_cells(cells: Sequence[str], match: Match) -> list[CellSpec]:
-    """Read the cells to compare, as `parse_cell` does.
+    """Parse the cells to compare, by `parse_cell`.
 
-    Raises: UsageError: none, one twice, or one with a key that all cells have alike.
+    Raises: UsageError for none, for one twice, or for one with a key that all cells share.
     """
     specs = [_checked(parse_cell(cell)) for cell in _different(cells)]
     for spec in specs:
@@ -75,7 +75,7 @@ def read_cells(cells: Sequence[str], match: Match) -> list[CellSpec]:
 
 
 def refuse(layers: ConfigLayers, cells: Sequence[str], match: Match, seeds: int) -> None:
-    """Check all of a comparison that is known before its text is read.
+    """Check everything about a comparison that is known before its text is read.
 
     Raises: UsageError, ConfigError, DataError.
     """
@@ -90,14 +90,14 @@ def refuse(layers: ConfigLayers, cells: Sequence[str], match: Match, seeds: int)
 
 
 def seeds_from(first: int, count: int) -> tuple[int, ...]:
-    """Return the seeds of each cell's runs. Raises: UsageError where they are too large."""
+    """Return the seeds of each cell's runs. Raises: UsageError if they are too large."""
     if first + count > 2**32:
         raise UsageError(f"no {count} seeds from {first} on", "use a smaller train.seed")
     return tuple(range(first, first + count))
 
 
 def different_entries(made: Iterable[Entry]) -> tuple[Entry, ...]:
-    """Return entries. Raises: UsageError where two are the same."""
+    """Return the entries. Raises: UsageError if two are the same."""
     entries = tuple(made)
     for at, entry in enumerate(entries):
         for other in entries[:at]:
@@ -119,7 +119,7 @@ def _different(cells: Iterable[str]) -> list[str]:
 
 
 def _checked(spec: CellSpec) -> CellSpec:
-    """Refuse what every cell of a comparison has alike. Raises: UsageError."""
+    """Refuse keys that all cells of a comparison share. Raises: UsageError."""
     own = marked(Mark.PER_CELL)
     for setting in spec.settings:
         dotted = setting.partition("=")[0]
@@ -133,7 +133,7 @@ def _checked(spec: CellSpec) -> CellSpec:
 
 
 def for_cell(layers: ConfigLayers, spec: CellSpec) -> ConfigLayers:
-    """Set another cell; what is an option of other cells only is at its default."""
+    """Set another cell; options of other cells are reset to their defaults."""
     fields = ModelConfig.model_fields
     defaults = [f"model.{key}={fields[key].default}" for key in foreign_options(spec.cell)]
     always = ["train.sample_every=0"]  # a sample of every run is drawn at the end

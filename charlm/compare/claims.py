@@ -1,5 +1,5 @@
-"""What the lecture claims, each judged from the runs just made: it holds, it does not, or these
-runs do not show it."""
+"""The lecture's claims, each judged from a comparison's runs: it holds, it does not, or these runs
+do not show it."""
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -20,19 +20,19 @@ from charlm.inspect.gradients import LAGS
 from charlm.wording import byte_size
 
 SIMILAR = 0.02
-"""A loss within this share of another is "similar performance"."""
+"""Relative difference of loss up to which performance is "similar"."""
 NOTHING = 1e-300
-"""What a gradient of zero is taken for, so that it has a logarithm."""
+"""Replaces a gradient of zero, so that it has a logarithm."""
 LAG = 20
-"""The gradient is compared so many steps back."""
+"""Steps back at which gradients are compared."""
 GATE_BLOCKS = {"rnn": len(RNN.gates), "gru": len(GRU.gates), "lstm": len(LSTM.gates)}
 SAME_MEMORY = 0.1
-"""Peaks that differ by less are not told apart: repeats differed by up to 8 %."""
+"""Relative difference below which memory peaks count as equal: repeats differed by up to 8 %."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim and its verdict. holds: None where the runs do not show it."""
+    """A claim and its verdict. holds: None if the runs do not show it."""
 
     claim: str
     holds: bool | None
@@ -53,7 +53,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Findings:
-    """What claims are judged by. Of several entries with the same cell, the first counts.
+    """Evidence for judging claims. Of several entries with the same cell, the first counts.
 
     costs: of the cells' steps at the same width, by label.
     """
@@ -70,7 +70,7 @@ class Findings:
         return next((e for e in self.plan.same_width if e.cell == cell), None)
 
     def bits(self, cell: str) -> list[float] | None:
-        """Return the bits of every seed, on validation."""
+        """Return every seed's bits per character on validation."""
         entry = self.entry(cell)
         if entry is None:
             return None
@@ -79,13 +79,13 @@ class Findings:
         return values
 
     def unlike_at_same_width(self, *cells: str) -> str:
-        """Name what keeps cells from being compared where the width is what they share."""
+        """Return a key that makes cells of equal width incomparable; "" if there is none."""
         entries = [entry for cell in cells if (entry := self.entry(cell))]
         searched = {"dropout"} if self.plan.tune else set[str]()
         return _unlike(*entries, but=searched) if self.plan.match == "hidden" else ""
 
     def gradients(self, cell: str, *, trained: bool) -> list[float] | None:
-        """Return the gradient of every seed, `LAG` steps back, in the order of the seeds."""
+        """Return the gradient `LAG` steps back of every seed, in the order of the seeds."""
         entry = self.entry(cell)
         if entry is None:
             return None
@@ -200,7 +200,7 @@ def _gru_needs_less_memory(findings: Findings) -> Claim:
         return pair
     gru, lstm = (one.memory_bytes for one in pair)
     if not gru or not lstm:
-        return Claim(text, None, "this system does not tell how much memory training takes")
+        return Claim(text, None, "this system does not report how much memory training takes")
     share = gru / lstm - 1
     holds = None if abs(share) < SAME_MEMORY else share < 0
     return Claim(
@@ -255,7 +255,7 @@ def _pair_of_same_width(findings: Findings, text: str) -> tuple[StepCost, StepCo
 
 
 def _unlike(*entries: Entry, but: Set[str] = frozenset()) -> str:
-    """Name the first key of [model], options of single cells aside, in which entries differ."""
+    """Return the first key of [model], except options of single cells, in which entries differ."""
     own = {"cell", *but, *(key for cell in CELLS.values() for key in cell.options)}
     for key in entries[0].config.model.model_dump(exclude=own):
         if len({getattr(entry.config.model, key) for entry in entries}) > 1:

@@ -1,4 +1,4 @@
-"""A comparison from its plan to its result."""
+"""Execution of a comparison, from its plan to its result."""
 
 import math
 import time
@@ -33,12 +33,12 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 STEPS = TypeAdapter(list[tuple[list[Positive], Annotated[int, Field(ge=0)] | None]])
 SPEEDS = TypeAdapter(list[Positive])
 BASELINES = TypeAdapter(Baselines)
-"""What the measurements in a comparison's folder must be."""
+"""Validator of the baselines stored in a comparison's folder."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Something else than training is under way."""
+    """A stage of the comparison has begun."""
 
     doing: str
 
@@ -54,15 +54,15 @@ Events = Iterator[Stage | RunnerEvent | Compared]
 
 
 class _Stopped(Exception):  # noqa: N818 (no error)
-    """`stop` was called: what is finished stays for the next time."""
+    """Raised once `stop` was called; finished work is reused next time."""
 
 
 class Comparison:
-    """Carries a plan out in a directory of its own; `run` again to go on where it stopped.
+    """A comparison in a directory of its own; `run` it again to continue where it stopped.
 
-    goes_longer: train the best cell longer where no network beats the n-gram model.
+    goes_longer: True trains the best cell longer if no network beats the n-gram model.
 
-    Raises: UsageError where `path` holds something else or cannot be written.
+    Raises: UsageError if `path` holds something else or cannot be written.
     """
 
     def __init__(self, plan: Plan, path: Path, *, goes_longer: bool = True) -> None:
@@ -84,19 +84,19 @@ class Comparison:
         self._runner = Runner(plan.corpus)
 
     def was_stopped(self) -> bool:
-        """Tell whether `stop` was called."""
+        """True if `stop` was called."""
         return self._runner.stopped
 
     def stop(self) -> None:
-        """Ask `run` to end after the step under way (safe in a signal handler)."""
+        """Request that `run` end after the current step (safe in a signal handler)."""
         self._runner.stop()
 
     def run(self, command: str = "") -> Events:
-        """Measure, train, judge; ends without `Compared` if `stop` was called.
+        """Measure, train and judge; end without `Compared` if `stop` was called.
 
-        command: what the user gave, for the report.
+        command: the user's command line, for the report.
 
-        Raises: UsageError (another process is at it; a run of something else is in the way),
+        Raises: UsageError (another process writes it; a run of something else is in its place),
             DataError (text too short), CheckpointError, DivergedError, CharlmError (the disk is
             full). Finished runs are kept.
         """
@@ -131,7 +131,7 @@ class Comparison:
         edges, plan = tune.at_the_edge(plan, tried), tune.tuned(plan, tried)
         planned = planned_runs(plan, self.path / RUNS, seconds_a_step)
         yield from self._train(f"training {len(planned)} runs", planned)
-        yield from self._stage("looking at what was learned")
+        yield from self._stage("analysing the trained runs")
         prompt = prompt_from(plan.corpus)
         analyses = self._analyses(planned, plan, prompt)
         yield from self._stage("counting and compressing, for the baselines")
@@ -151,7 +151,7 @@ class Comparison:
         yield Compared(result)
 
     def _stage(self, doing: str) -> Events:
-        """Begin another part of the work. Raises: _Stopped once `stop` was called."""
+        """Begin another stage. Raises: _Stopped once `stop` was called."""
         self._end_if_stopped()
         yield Stage(doing)
 
@@ -194,7 +194,7 @@ class Comparison:
             bits = found[-1].bits_per_character or math.inf  # None: it has diverged
 
     def write(self, result: Result) -> None:
-        """Write compare.json. Raises: CharlmError where it cannot be written."""
+        """Write compare.json. Raises: CharlmError if it cannot be written."""
         try:
             replace(self.path / RESULT, json_bytes(result))
         except OSError as error:
@@ -207,10 +207,10 @@ class Comparison:
             "what is finished is reused",
         )
 
-    # ---- measurements, kept so that the same call shows the same numbers again ---------------
+    # ---- measurements, cached so that the same call shows the same numbers again -------------
 
     def _step_costs(self, plan: Plan) -> dict[str, StepCost]:
-        """Measure every cell at its compared and at the same width, by configuration in TOML."""
+        """Measure every cell at its own and at the common width, by configuration in TOML."""
         configs = {to_toml(e.config): e.config for e in (*plan.entries, *plan.same_width)}
 
         def measure() -> list[Any]:

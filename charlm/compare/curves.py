@@ -1,4 +1,4 @@
-"""Learning curves of a comparison: who is ahead when, and how far each still falls at its end."""
+"""Learning curves of a comparison: their crossings, and how far each still falls at its end."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from typing import Any
 from charlm.compare.analysis import RunAnalysis
 
 LAST_SHARE = 0.2
-"""What counts as the end of a run."""
+"""Share of a run that counts as its end."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Validation of a cell, the mean over seeds, at every evaluation that all of them reached.
+    """A cell's validation curve, the mean over seeds, at every evaluation that all of them reached.
 
-    Units: characters trained; seconds of training; bits a character.
+    Units: characters trained; seconds of training; bits per character.
     """
 
     label: str
@@ -24,12 +24,11 @@ class Curve:
     bits: list[float]
 
     def at(self, characters: float) -> float:
-        """Return the bits after so many characters, on a straight line between evaluations; within
-        the curve's ends."""
+        """Return the bits after `characters`, interpolated linearly and clamped to the ends."""
         return _interpolated(self.characters, self.bits, characters)
 
     def seconds_to(self, target: float) -> float | None:
-        """Return the training seconds until the curve was at `target`; None if it never was."""
+        """Return the training seconds until the curve reached `target`; None if it never did."""
         for at, bits in enumerate(self.bits):
             if bits <= target:
                 if at == 0:
@@ -39,15 +38,15 @@ class Curve:
         return None
 
     def last_fall(self) -> float | None:
-        """Return by how many bits the curve falls over the last `LAST_SHARE` of the characters;
-        None where it has a single evaluation."""
+        """Return the fall in bits over the last `LAST_SHARE` of the characters; None for a single
+        evaluation."""
         if len(self.bits) < 2:
             return None
         return self.at((1 - LAST_SHARE) * self.characters[-1]) - self.bits[-1]
 
 
 def mean_curve(label: str, group: Sequence[RunAnalysis]) -> Curve:
-    """Average the curves of a cell's runs, one a seed."""
+    """Average the curves of a cell's runs over the seeds."""
     columns = list(zip(*(one.curve for one in group), strict=False))
     characters, seconds, bits = (
         [fmean(row[key] for row in column) for column in columns]
@@ -57,7 +56,7 @@ def mean_curve(label: str, group: Sequence[RunAnalysis]) -> Curve:
 
 
 def describe(curves: Sequence[Curve]) -> dict[str, Any]:
-    """Return the last falls, the crossings, and sentences that say both."""
+    """Return the last falls, the crossings, and sentences that describe both."""
     falls = {one.label: one.last_fall() for one in curves}
     pairs = [(one, other) for at, one in enumerate(curves) for other in curves[at + 1 :]]
     crossings = [
@@ -92,12 +91,12 @@ def describe(curves: Sequence[Curve]) -> dict[str, Any]:
 
 
 def _crossings(one: Curve, other: Curve) -> list[tuple[float, str]]:
-    """Return after how many characters two curves cross, and who is ahead from there on."""
+    """Return the characters at which two curves cross, each with the label ahead from there on."""
     end = min(one.characters[-1], other.characters[-1])
     start = max(one.characters[0], other.characters[0])
     places = sorted({c for c in (*one.characters, *other.characters) if start <= c <= end})
     found = []
-    before: tuple[float, float] | None = None  # where one was last ahead or behind, and by how much
+    before: tuple[float, float] | None = None  # last characters with a gap that is not 0, the gap
     for place in places:
         gap = one.at(place) - other.at(place)
         if gap == 0:

@@ -1,5 +1,5 @@
-"""The budget question: where counting alone predicts better than every network, how much longer the
-best one must train to beat it. Measured, not extrapolated."""
+"""Longer runs of the best cell: if the n-gram model beats every network, how much longer the best
+one must train to beat it. Measured, not extrapolated."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from charlm.compare.plan import Plan, PlannedRun
 from charlm.compare.reuse import summary
 
 TIMES = (2, 4)
-"""So many times the steps are tried, one run each, until one is enough."""
+"""Multiples of the steps to try, one run each, until one is enough."""
 
 
 @dataclass(frozen=True)
 class LongerRun:
     """A run of the best cell, `times` as long as those compared.
 
-    bits_per_character: None where it diverged. beats: the n-gram model.
+    bits_per_character: None if it diverged. beats: True if it beats the n-gram model.
     """
 
     cell: str
@@ -29,7 +29,7 @@ class LongerRun:
 
 
 def best_cell(plan: Plan, analyses: Sequence[RunAnalysis]) -> tuple[str, float]:
-    """Return the label of the cell with the best validation, the mean over seeds, and its bits."""
+    """Return the label and the mean bits of the cell with the best validation over the seeds."""
     means = {
         entry.label: fmean(
             one.summary["best"]["bits_per_character"]
@@ -45,7 +45,7 @@ def best_cell(plan: Plan, analyses: Sequence[RunAnalysis]) -> tuple[str, float]:
 def longer_run(
     plan: Plan, label: str, times: int, folder: Path, seconds_a_step: float
 ) -> PlannedRun:
-    """Plan a cell's run of `times` the steps and seconds; evaluated as often over its length."""
+    """Plan a cell's run of `times` the steps and seconds, with the same number of evaluations."""
     entry = next(entry for entry in plan.entries if entry.label == label)
     train = entry.config.train
     longer = entry.with_train(
@@ -60,7 +60,7 @@ def longer_run(
 
 
 def outcome(planned: PlannedRun, times: int, ngram_bits: float) -> LongerRun:
-    """Read a run that has ended. Raises: CheckpointError: damaged."""
+    """Read a run that has ended. Raises: CheckpointError if it is damaged."""
     label = planned.entry.label
     if not (planned.path / "summary.json").is_file():
         return LongerRun(label, times, planned.steps, None, False)
@@ -70,7 +70,7 @@ def outcome(planned: PlannedRun, times: int, ngram_bits: float) -> LongerRun:
 
 
 def sentence(found: Sequence[LongerRun]) -> str:
-    """Say at what budget the network beats counting; "" where nothing had to be tried."""
+    """Describe the budget at which the network beats counting; "" if none had to be tried."""
     if not found:
         return ""
     last = found[-1]

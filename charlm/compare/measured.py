@@ -1,6 +1,6 @@
 """The cells and shapes that `charlm bench` measures, each with its configuration.
 
-Importing this imports no torch, so that a mistake is answered in a moment.
+Importing this does not import torch, so that mistakes are reported quickly.
 """
 
 from collections.abc import Sequence
@@ -24,9 +24,9 @@ class MeasuredModel:
 
 
 def read_models(cells: Sequence[str], shapes: Sequence[str]) -> list[MeasuredModel]:
-    """Read every cell at every shape; without any, all cells and `SHAPES`.
+    """Return every cell at every shape; by default all cells, at `SHAPES`.
 
-    cells: as `parse_cell` reads them. shapes: such as 512x2.
+    cells: see `parse_cell`. shapes: such as 512x2.
 
     Raises: UsageError, ConfigError.
     """
@@ -36,7 +36,7 @@ def read_models(cells: Sequence[str], shapes: Sequence[str]) -> list[MeasuredMod
 
 
 def _sizes(shape: str) -> tuple[int, int]:
-    """Read width and layers of a shape such as 512x2. Raises: UsageError."""
+    """Parse width and layers of a shape such as 512x2. Raises: UsageError."""
     width, _, layers = shape.partition("x")
     if not (width.isdecimal() and layers.isdecimal() and int(width) and int(layers)):
         raise UsageError(f"{shape} is no shape", "write it as in 512x2: width x layers")
@@ -44,7 +44,7 @@ def _sizes(shape: str) -> tuple[int, int]:
 
 
 def _every_cell() -> list[str]:
-    """List all cells in all their variants, as `parse_cell` reads them."""
+    """List all cells in all their variants, in the syntax of `parse_cell`."""
     named = ((name, [f"{key}={value}" for key, value in own.items()]) for name, own in variants())
     return [f"{name}:{','.join(own)}" if own else name for name, own in named]
 

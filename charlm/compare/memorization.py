@@ -1,10 +1,10 @@
-"""What a run knows by heart: bits of a random text that its parameters hold.
+"""Memorization: the bits of a random text that a run's parameters hold.
 
-Nothing in such a text can be predicted, so every bit by which a run's surprisal is below that of a
-uniform guess is stored in it.
+Nothing in a random text can be predicted, so every bit by which a run's surprisal is below that of
+a uniform guess is stored in its parameters.
 
 Source: Collins et al. 2017 (arXiv 1611.09913), section 2, for labels of random inputs; here the
-text itself is what is to be remembered.
+text itself is memorized.
 """
 
 import math
@@ -22,20 +22,19 @@ from charlm.text.corpus import Corpus
 
 LETTERS = "abcdefghijklmnop"
 BITS = math.log2(len(LETTERS))
-"""What each letter of a random text carries."""
+"""Information in each letter of a random text."""
 TRAIN_SHARE = 0.9
 
 
 def random_text(parameters: int, bits_per_parameter: float) -> str:
-    """Draw a text, alike every time, whose train split holds so many bits for each parameter."""
+    """Draw a text whose train split holds `bits_per_parameter`; it is the same at every call."""
     length = math.ceil(parameters * bits_per_parameter / BITS / TRAIN_SHARE)
     draws = np.random.default_rng(length).integers(len(LETTERS), size=length)
     return "".join(LETTERS[draw] for draw in draws)
 
 
 def write_random_text(folder: Path, parameters: int, bits_per_parameter: float) -> Path:
-    """Write the text that networks of so many parameters learn by heart, where it is not there;
-    return its path."""
+    """Write, if it is missing, the random text for networks of `parameters`; return its path."""
     content = random_text(parameters, bits_per_parameter).encode()
     path = folder / f"random-{len(content)}.txt"
     folder.mkdir(parents=True, exist_ok=True)
@@ -45,13 +44,13 @@ def write_random_text(folder: Path, parameters: int, bits_per_parameter: float) 
 
 
 def random_settings() -> list[str]:
-    """List what is set so that nine tenths of a random text are trained on."""
+    """List the settings that train on nine tenths of a random text."""
     rest = round(1 - TRAIN_SHARE, 6)
     return [f"data.split=[{TRAIN_SHARE},{rest},0.0]", "data.held_out_limit=0"]
 
 
 def memorized(run: Path, corpus: Corpus) -> float:
-    """Return the bits of the train split that a run's last weights hold, for each parameter.
+    """Return the bits of the train split that a run's last weights hold, per parameter.
 
     Raises: CheckpointError for a damaged run.
     """

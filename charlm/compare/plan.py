@@ -1,4 +1,4 @@
-"""Plan who is compared, and on what terms: cells as the user named them, widths, seeds."""
+"""The plan of a comparison: cells, widths, seeds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,9 +28,9 @@ from charlm.training import fitting, setup
 MEASURE = "lstm"
 """The cell whose parameters, at the configuration's width, the others are matched to."""
 TOLERANCE = 0.01
-"""The parameters of a cell may be so far from those of the LSTM it is matched to."""
+"""Relative tolerance when matching the LSTM's parameter count."""
 COARSE = 0.02
-"""And from a number that was asked for: of small networks one more unit is over 1 %."""
+"""Relative tolerance when matching `budget`: one unit of a small network is over 1 %."""
 
 
 @dataclass(frozen=True)
@@ -45,29 +45,28 @@ class PlannedRun:
 
     @property
     def name(self) -> str:
-        """Return what it is called in messages."""
+        """Its name in messages."""
         note = f", {self.note}" if self.note else ""
         return f"{self.entry.label}, seed {self.config.train.seed}{note}"
 
     @property
     def steps(self) -> int:
-        """Return how many steps it takes."""
+        """Number of its steps."""
         return self.config.train.steps
 
     @property
     def seconds(self) -> float:
-        """Return the seconds that the whole run is expected to take."""
+        """Expected seconds of the whole run."""
         seconds, budget = self.seconds_a_step * self.steps, self.config.train.seconds
         return min(seconds, budget) if budget else seconds
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A comparison that can be carried out.
+    """A comparison that is ready to run.
 
-    entries: with the widths they are compared at. same_width: the entries at the width of the
-    configuration (their own, where they have one), for what the lecture says of equal widths.
-    budget: see `plan`.
+    entries: at the widths that are compared. same_width: the entries at the configuration's width
+    (or their own, if set), for the lecture's claims about equal widths. budget: see `plan`.
     """
 
     name: str
@@ -89,10 +88,10 @@ def plan(
     tune: bool,
     budget: int = 0,
 ) -> Plan:
-    """Find and encode the text, read the cells, choose the widths.
+    """Find and encode the text, parse the cells, choose the widths.
 
-    cells: as `parse_cell` reads them. budget: the parameters of every cell, where they are not
-    those of the configuration's LSTM.
+    cells: see `parse_cell`. budget: the parameters of every cell; 0 takes those of the
+    configuration's LSTM.
 
     Raises: UsageError (cells, match, a width that cannot be matched), ConfigError, DataError.
     """
@@ -112,7 +111,7 @@ def plan(
             "give a split with a validation part: --set data.split=[0.9,0.1,0.0]",
         )
     train, split = measure.config.train, measure.corpus.train
-    resolve_device(train.device)  # refused now, not once there is a folder
+    resolve_device(train.device)  # refused before there is a folder
     symbols, size = measure.corpus.symbols[: split.stop], len(measure.corpus.vocabulary)
     BatchStream(symbols, size, train.lanes, train.sequence_length)
     entries = different_entries(_entry(layers, spec) for spec in specs)
@@ -130,13 +129,13 @@ def plan(
 
 
 def parameters(model: ModelConfig, vocabulary_size: int) -> int:
-    """Count the weights and biases that a model would have; none is allocated."""
+    """Count the weights and biases of a model without allocating it."""
     with torch.device("meta"):
         return CharModel(model, vocabulary_size).parameter_count()
 
 
 def recurrent_parameters(model: ModelConfig, vocabulary_size: int) -> int:
-    """Count those of its cells."""
+    """Count the weights and biases of a model's cells."""
     with torch.device("meta"):
         return CharModel(model, vocabulary_size).recurrent_parameters()
 
@@ -144,13 +143,13 @@ def recurrent_parameters(model: ModelConfig, vocabulary_size: int) -> int:
 def matched_width(
     model: ModelConfig, vocabulary_size: int, target: int, tolerance: float = TOLERANCE
 ) -> int:
-    """Return the width at which `model` has as many parameters as `target`, within `TOLERANCE`, or
-    else within `tolerance`.
+    """Return the width at which `model` has `target` parameters, within `TOLERANCE`, or else within
+    `tolerance`.
 
-    Of several such widths, the one that the highest power of two divides: kernels are at their
-    best there.
+    Of several such widths, the one divisible by the highest power of two: kernels are fastest
+    there.
 
-    Raises: UsageError where there is none.
+    Raises: UsageError if there is none.
     """
 
     def count(width: int) -> int:
@@ -192,8 +191,8 @@ def _entry(layers: ConfigLayers, spec: CellSpec) -> Entry:
 
 
 def planned_runs(plan: Plan, folder: Path, seconds_a_step: Mapping[str, float]) -> list[PlannedRun]:
-    """List the runs seed by seed, every cell once; each seed begins with another cell, so that
-    neither a drift of the machine nor the order favours one.
+    """List the runs seed by seed, with every cell once per seed; each seed begins with another
+    cell, so that neither drift of the machine nor the order favours one.
 
     seconds_a_step: by label.
     """

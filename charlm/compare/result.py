@@ -1,4 +1,4 @@
-"""What a comparison has found, as compare.json holds it and the report shows it."""
+"""The result of a comparison, as in compare.json and in the report."""
 
 import platform
 from collections.abc import Mapping, Sequence
@@ -30,10 +30,10 @@ def make_result(
     longer: Sequence[LongerRun],
     prompt: str,
 ) -> Result:
-    """Put the findings together.
+    """Collect the result.
 
-    costs: of the steps, by configuration in TOML. longer: runs of the best cell, where none of the
-    others has beaten the n-gram model.
+    costs: of the steps, by configuration in TOML. longer: longer runs of the best cell, if no
+    compared run has beaten the n-gram model.
     """
     table = rows(plan, analyses)
     at_same_width = {e.label: costs[to_toml(e.config)] for e in plan.same_width}
@@ -73,7 +73,7 @@ def make_result(
 
 
 def _machine(one: RunAnalysis) -> dict[str, Any]:
-    """Return what computed a run."""
+    """Return the processor, device, precision and threads of a run."""
     computed = {key: one.summary[key] for key in ("device", "precision", "threads")}
     return {"processor": _processor(), **computed}
 
@@ -106,7 +106,7 @@ def _same_width(plan: Plan, costs: Mapping[str, StepCost]) -> list[dict[str, Any
 
 
 def _run(one: RunAnalysis) -> dict[str, Any]:
-    """Return what the figures draw of a run."""
+    """Return a run's data for the figures."""
     return {
         "cell": one.planned.entry.label,
         "seed": one.planned.config.train.seed,
@@ -131,14 +131,14 @@ def _notes(plan: Plan, table: Sequence[Row]) -> list[str]:
             "the spread to judge differences between cells: use --seeds 5"
         )
     if any(row["peak_memory_bytes"] is None for row in table):
-        notes.append("this system does not tell the peak memory of a single run")
+        notes.append("this system does not report the peak memory of a single run")
     if len(plan.corpus.train) > MOST_SYMBOLS:
         notes.append(f"the n-gram model and xz read the last {MOST_SYMBOLS:,} symbols of train")
     return notes
 
 
 def _processor() -> str:
-    """Return the processor's name, as far as the system tells."""
+    """Return the processor's name, as reported by the system."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

@@ -1,4 +1,4 @@
-"""What a comparison finds in its folder: runs that are finished, and those that it must refuse."""
+"""Reuse of the runs in a comparison's folder: finished runs are read, others refused."""
 
 import json
 from typing import Any
@@ -18,11 +18,11 @@ WITHOUT_EFFECT = {
     *("data.path", "data.sha256", "data.order", "data.file_limit"),
     *("train.sample_every", "train.sample_length"),
 }
-"""Keys that a result does not depend on. (The text's fingerprint is compared.)"""
+"""Keys without effect on a result. (The text's fingerprint is compared.)"""
 
 
 def summary(planned: PlannedRun) -> dict[str, Any]:
-    """Return what `train --json` printed for a finished run. Raises: CheckpointError: damaged."""
+    """Return the summary of a finished run. Raises: CheckpointError if it is damaged."""
     try:
         found = _told(planned)
         float(found["best"]["bits_per_character"])
@@ -32,13 +32,13 @@ def summary(planned: PlannedRun) -> dict[str, Any]:
 
 
 def _told(planned: PlannedRun) -> dict[str, Any]:
-    """Read a run's summary; `best` is null where it was stopped before its first evaluation."""
+    """Read a run's summary; `best` is null if it was stopped before its first evaluation."""
     found: dict[str, Any] = json.loads(read_regular(planned.path / "summary.json"))
     return found
 
 
 def _was_stopped(planned: PlannedRun) -> bool:
-    """Tell whether a signal ended a run. Raises: CheckpointError: damaged."""
+    """Return True if a signal ended a run. Raises: CheckpointError if it is damaged."""
     try:
         return bool(_told(planned)["stopped_by"] == "signal")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -53,7 +53,7 @@ SUMMARY_KEYS = (
 
 
 def evaluations(planned: PlannedRun) -> list[dict[str, Any]]:
-    """Return the evaluations of a finished run, in order. Raises: CheckpointError: damaged."""
+    """Return the evaluations of a finished run, in order. Raises: CheckpointError if damaged."""
     try:
         lines = read_regular(planned.path / "metrics.jsonl").decode("utf-8").splitlines()
         found = [row for row in map(json.loads, lines) if row["kind"] == "eval"]
@@ -76,7 +76,7 @@ def _damaged(planned: PlannedRun, file: str, error: Exception) -> CheckpointErro
 
 
 def finished_state(planned: PlannedRun, corpus: Corpus) -> SavedState | None:
-    """Return the last checkpoint's state of a run that has come to its end, else None.
+    """Return the state of the last checkpoint of a finished run, else None.
 
     Raises: UsageError for something else in its place, CheckpointError for a damaged run.
     """
@@ -122,7 +122,7 @@ def _refusal(planned: PlannedRun, why: str) -> UsageError:
 
 
 def _changed(found: Config, wanted: Config) -> str:
-    """Name the first key that differs, of those that a result depends on; "" for none."""
+    """Describe the first difference in a key that affects the result; "" if there is none."""
     for dotted in differing_keys(found, wanted):
         if dotted not in WITHOUT_EFFECT:
             section, _, key = dotted.partition(".")
@@ -132,5 +132,5 @@ def _changed(found: Config, wanted: Config) -> str:
 
 
 def differences(state: SavedState) -> list[str]:
-    """List what was not as it is now when a finished run was trained."""
+    """List the versions that have changed since a finished run was trained."""
     return changes(state.versions, versions())

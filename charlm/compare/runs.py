@@ -1,6 +1,6 @@
-"""The runs of a comparison, one after another: begun, resumed where they stopped, reused when done.
+"""The runs of a comparison, one after another: begun, resumed if stopped, reused if finished.
 
-They are ordinary runs by the ordinary trainer. Yields events, prints nothing.
+They are ordinary runs by the ordinary trainer. This yields events and prints nothing.
 """
 
 import gc
@@ -20,9 +20,10 @@ from charlm.training.trainer import Trainer
 
 @dataclass(frozen=True)
 class Begun:
-    """A run of the comparison is about to begin, or was found finished (`reused`).
+    """A run of the comparison begins, or was found finished (`reused`).
 
-    number: from 1. step: where it goes on. differences: what is not as when it was trained.
+    number: from 1. step: at which it continues. differences: changes of environment since it was
+    trained.
     """
 
     planned: PlannedRun
@@ -35,7 +36,7 @@ class Begun:
 
 @dataclass(frozen=True)
 class Advanced:
-    """An event of the run under way. Units: seconds_left of the whole plan, as far as measured."""
+    """An event of the current run. seconds_left: estimate for the whole plan."""
 
     planned: PlannedRun
     event: Event
@@ -44,7 +45,7 @@ class Advanced:
 
 @dataclass(frozen=True)
 class Diverged:
-    """The run under way has ended without a result."""
+    """The current run has diverged, without a result."""
 
     planned: PlannedRun
     error: DivergedError
@@ -54,17 +55,17 @@ RunnerEvent = Begun | Advanced | Diverged
 
 
 class Runner:
-    """Carries out planned runs. `stop()` ends the one under way, with a checkpoint."""
+    """The execution of planned runs. `stop()` ends the current one, with a checkpoint."""
 
     def __init__(self, corpus: Corpus) -> None:
         self.corpus = corpus
         self.stopped = False
         self._trainer: Trainer | None = None
         self._drift = 1.0
-        """Seconds that the runs take for each second expected of them."""
+        """Ratio of the seconds that runs take to those expected."""
 
     def stop(self) -> None:
-        """Ask `run` to end (safe in a signal handler)."""
+        """Request that `run` end (safe in a signal handler)."""
         self.stopped = True
         if self._trainer is not None:
             self._trainer.stop()
@@ -72,12 +73,12 @@ class Runner:
     def run(
         self, planned_runs: Sequence[PlannedRun], *, tolerant: bool = False
     ) -> Iterator[RunnerEvent]:
-        """Run what is not finished. What has been trained with other settings or on another text is
-        refused before anything starts.
+        """Carry out the runs that are not finished. Runs with other settings or of another text are
+        refused before the first one starts.
 
-        tolerant: goes on after a run that diverges, with a `Diverged` event.
+        tolerant: True continues after a run that diverges, with a `Diverged` event.
 
-        Raises: UsageError, DataError, CheckpointError; DivergedError, the other runs being kept.
+        Raises: UsageError, DataError, CheckpointError; DivergedError (the other runs are kept).
         """
         finished = [finished_state(planned, self.corpus) for planned in planned_runs]
         for at, planned in enumerate(planned_runs):
@@ -111,7 +112,7 @@ class Runner:
         known = reset_peak_memory(resolve_device(planned.config.train.device))
         trainer, directory, unlike = _trainer(planned, self.corpus)
         self._trainer = trainer
-        if self.stopped:  # asked while the trainer was being made
+        if self.stopped:  # requested while the trainer was being made
             trainer.stop()
         left = planned.seconds
         try:
@@ -122,18 +123,18 @@ class Runner:
                     left = planned.seconds * (1 - event.step / planned.steps)
                 elif isinstance(event, Finished):
                     left = 0.0
-                    if not known:  # the peak of the process says nothing of this run
+                    if not known:  # the process's peak is not that of this run
                         directory.write_summary({**event.summary, "peak_memory_bytes": None})
                 yield Advanced(planned, event, (left + after) * self._drift)
         finally:
             directory.unlock()
             self._trainer = None
             del trainer
-            gc.collect()  # so that the next run's memory is its own
+            gc.collect()  # so that the next run's memory does not include this one's
 
 
 def _trainer(planned: PlannedRun, corpus: Corpus) -> tuple[Trainer, RunDirectory, list[str]]:
-    """Return the trainer of a run, at its start or where it stopped, and its locked directory."""
+    """Return the trainer of a new or stopped run, its locked directory and its differences."""
     if RunDirectory(planned.path).has_checkpoints():
         resumed = setup.resume(planned.path, flags={"data.path": planned.config.data.path})
         return resumed.trainer, resumed.run, resumed.differences

@@ -1,4 +1,4 @@
-"""Differences between things that were measured in pairs, with an interval of 95 %."""
+"""Differences and ratios of paired measurements, with 95 % intervals."""
 
 import math
 import statistics
@@ -15,14 +15,14 @@ T_975 = (
 
 
 ENOUGH = 3
-"""Measurements from which an interval says something: with two, Student's t is 12.7."""
+"""Least measurements for a useful interval: with two, Student's t is 12.7."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and the bounds that hold the true one in 95 of 100 such measurements.
+    """A mean with its 95 % confidence interval.
 
-    With fewer than `ENOUGH` measurements the bounds are infinite: they cannot show anything.
+    With fewer than `ENOUGH` measurements the bounds are infinite: they show nothing.
     """
 
     mean: float
@@ -31,7 +31,7 @@ class Interval:
 
     @property
     def is_open(self) -> bool:
-        """Whether there were too few measurements for bounds."""
+        """True if there were too few measurements for bounds."""
         return math.isinf(self.low)
 
     @property
@@ -43,7 +43,7 @@ class Interval:
         return self.low > 0
 
     def exp(self) -> "Interval":
-        """Return the interval of a ratio, from that of its logarithm."""
+        """Return the interval of a ratio from the interval of its logarithm."""
         if self.is_open:
             return Interval(math.exp(self.mean), -math.inf, math.inf)
         return Interval(*(math.exp(min(x, 700.0)) for x in (self.mean, self.low, self.high)))
@@ -70,7 +70,7 @@ def difference(ones: Sequence[float], others: Sequence[float]) -> Interval:
 
 
 def ratio(ones: Sequence[float], others: Sequence[float]) -> Interval:
-    """Return the interval of `ones` over `others`, pair by pair: of the geometric mean.
+    """Return the interval of the geometric mean of `ones` over `others`, pair by pair.
 
     All must be positive.
     """

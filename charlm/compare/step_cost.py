@@ -1,4 +1,4 @@
-"""Speed and memory of a training step, measured in turn so that drift hits all cells alike."""
+"""Speed and memory of a training step; cells take turns, so that drift affects all alike."""
 
 import statistics
 import time
@@ -14,15 +14,15 @@ ROUNDS = 7
 MEMORY_ROUNDS = 3
 WARM_UP_STEPS = 3
 SECONDS_A_TURN = 0.06
-"""Steps are repeated for about so long in one turn: 7 rounds of 6 models take 3 seconds."""
+"""Approximate seconds of repeated steps in one turn: 7 rounds of 6 models take 3 seconds."""
 
 
 @dataclass(frozen=True)
 class StepCost:
-    """What a training step costs. step_seconds: a value for each round, paired over all models.
+    """The cost of a training step. step_seconds: a value per round, paired over all models.
 
-    memory_bytes: the most that training held at once beyond what was in use before; None where the
-    system does not tell.
+    memory_bytes: peak memory of training, less the memory in use before; None if the system does
+    not report it.
     """
 
     config: Config
@@ -55,7 +55,7 @@ def measure_steps(
         check()
         return _timed(learner, steps)
 
-    for config in configs:  # what is allocated once and for all, by whoever comes first
+    for config in configs:  # warm-up: the first call makes allocations shared by all
         started(config)
     held = [[started(config)[1] for config in configs] for _ in range(MEMORY_ROUNDS)]
     memory = [_median(values) for values in zip(*held, strict=True)]
@@ -78,7 +78,7 @@ def _median(values: Sequence[int | None]) -> int | None:
 
 
 def _started(config: Config, corpus: Corpus) -> tuple[Learner, int | None]:
-    """Start a learner with its first steps; return it and the memory that took."""
+    """Take a learner's first steps; return it and the memory that they took."""
     on = resolve_device(config.train.device)
     known = reset_peak_memory(on)
     before = memory_in_use(on)
@@ -88,7 +88,7 @@ def _started(config: Config, corpus: Corpus) -> tuple[Learner, int | None]:
 
 
 def _timed(learner: Learner, steps: int) -> float:
-    """Return the seconds of a step."""
+    """Return the mean seconds of a step."""
     began = time.perf_counter()
     for _ in range(steps):
         norm = learner.take_step()

@@ -1,5 +1,5 @@
-"""A study of a paper: a comparison for every number of parameters and every value that varies, and
-what they say together."""
+"""A study of a paper: a comparison for every number of parameters and every varied value, and their
+common result."""
 
 import itertools
 import math
@@ -12,16 +12,17 @@ from charlm.compare.table import spread
 from charlm.config.studies import Group, Study
 
 Finished = tuple[Group, dict[str, Any], Mapping[str, Sequence[float]]]
-"""A comparison of a study with its result, and what each cell has memorized, seed by seed."""
+"""A comparison of a study, its result, and the bits memorized by each cell, seed by seed."""
 
 
 def study_result(name: str, study: Study, finished: Sequence[Finished]) -> dict[str, Any]:
-    """Put the results of the comparisons together, as study.json holds them.
+    """Collect the results of the comparisons for study.json.
 
-    finished: with the result of each, and what `memorized` says of its rows, where that is asked.
+    finished: each comparison with its result and, if the study measures it, the results of
+        `memorized`.
 
-    Units: of `measured`, bits a character on validation (in `nats`, too), lower is better; or bits
-        of a random text for each parameter, higher is better.
+    Units: of `measured`, bits per character on validation (in `nats`, too), lower is better; or
+        bits of a random text per parameter, higher is better.
     """
     found = [
         {
@@ -70,7 +71,7 @@ def _mean(group: dict[str, Any], cell: str) -> float:
 
 
 def _between_cells(study: Study, found: Sequence[dict[str, Any]]) -> list[str]:
-    """Say of every two cells how often one is ahead, and by how much on average."""
+    """Describe for every two cells how often one is ahead, and by how much on average."""
     sentences, sign = [], -1 if study.memorize else 1
     verb = "remembers more on average" if study.memorize else "predicts better on average"
     unit = "bits a parameter" if study.memorize else "bits a character"
@@ -86,7 +87,7 @@ def _between_cells(study: Study, found: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _caution(seeds: int) -> list[str]:
-    """Say so where there are too few seeds to tell small differences from chance."""
+    """Return a caution if there are too few seeds to distinguish small differences from chance."""
     if seeds >= ENOUGH:
         return []
     count = "One seed each shows" if seeds == 1 else f"{seeds} seeds each show"
@@ -94,7 +95,7 @@ def _caution(seeds: int) -> list[str]:
 
 
 def _within_cells(study: Study, found: Sequence[dict[str, Any]]) -> list[str]:
-    """Say of every cell which of the values that vary is best, by number of parameters."""
+    """Describe for every cell which of the varied values is best, by number of parameters."""
     sentences = []
     for cell in study.cells if study.vary else []:
         places = []

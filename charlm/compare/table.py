@@ -16,7 +16,7 @@ Row = dict[str, Any]
 
 
 def rows(plan: Plan, analyses: Sequence[RunAnalysis]) -> list[Row]:
-    """Make one row a cell, in the order in which they were named.
+    """Make one row per cell, in the order in which they were named.
 
     Values over seeds are in the order of the plan's seeds, so that rows compare pair by pair.
     """
@@ -50,9 +50,9 @@ def verdict(
     longer: Sequence[LongerRun],
     costs: Mapping[str, StepCost],
 ) -> list[str]:
-    """Say what came out in a few sentences: who predicts best, what that beats, who is fastest.
+    """Summarise the result in a few sentences: the best cell, the n-gram model, the fastest cell.
 
-    longer: see `make_result`. costs: of every cell's steps at the same width, by label.
+    longer: as for `make_result`. costs: of every cell's steps at the same width, by label.
     """
     ranked = sorted(table, key=_mean)
     best = ranked[0]
@@ -99,7 +99,7 @@ def _mean(row: Row) -> float:
 
 
 def _margin(row: Row, constant: float) -> Interval:
-    """Compare a cell's values with a number that has no spread."""
+    """Compare a cell's values with a constant."""
     values = row["bits_per_character"]["values"]
     return difference(values, [constant] * len(values))
 
@@ -113,7 +113,7 @@ def _and(names: Sequence[str]) -> str:
 
 
 def _bounds(found: Interval) -> dict[str, float | None]:
-    """Return an interval as JSON; None where too few seeds leave it open."""
+    """Return an interval as JSON; None for bounds left open by too few seeds."""
     if found.is_open:
         return {"mean": found.mean, "low": None, "high": None}
     return {"mean": found.mean, "low": found.low, "high": found.high}
@@ -173,7 +173,7 @@ def _row(label: str, group: Sequence[RunAnalysis], target: float) -> Row:
 
 
 def spread_text(values: dict[str, Any] | None, absent: str = "-") -> str:
-    """Format what `spread` returned."""
+    """Format the result of `spread`."""
     if values is None:
         return absent
     if values["std"] is None:
@@ -182,7 +182,7 @@ def spread_text(values: dict[str, Any] | None, absent: str = "-") -> str:
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:
-    """Return the mean of values over seeds, their standard deviation, and the values."""
+    """Return the mean and standard deviation of values over seeds, and the values."""
     return {
         "mean": fmean(values),
         "std": deviation(values) if len(values) > 1 else None,

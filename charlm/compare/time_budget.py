@@ -1,4 +1,4 @@
-"""Steps for `--match time`: every cell trains for as long as the others."""
+"""Steps for `--match time`: every cell trains for the same time."""
 
 import dataclasses
 import json
@@ -15,11 +15,10 @@ FILE = "timing.json"
 
 
 def timed(plan: Plan, seconds_a_step: Mapping[str, float]) -> dict[str, Any]:
-    """Return the training seconds for every cell alike, and the steps that each takes in them.
+    """Return the training seconds of every cell, and the steps that each takes in them.
 
-    So every learning rate has come down when time is up.
-
-    The budget is train.seconds or, where that is 0, the mean of what train.steps take.
+    With steps set, every learning rate has decayed when time is up. The budget is train.seconds or,
+    if that is 0, the mean time of train.steps.
     """
     asked = plan.entries[0].config.train
     needed = [seconds_a_step[entry.label] * asked.steps for entry in plan.entries]
@@ -34,12 +33,12 @@ def timed(plan: Plan, seconds_a_step: Mapping[str, float]) -> dict[str, Any]:
 
 
 def agreed(plan: Plan, folder: Path, seconds_a_step: Mapping[str, float]) -> dict[str, Any]:
-    """Return the timing that the runs in `folder` were begun with, or else a new one.
+    """Return the timing with which the runs in `folder` were begun, or a new one.
 
-    A cell that is new to it gets its steps for the same seconds.
+    A cell that is not in it gets steps for the same seconds.
 
-    Raises: UsageError where it was made for other train.steps or train.seconds; CheckpointError
-        where its file is damaged.
+    Raises: UsageError if it was made for other train.steps or train.seconds; CheckpointError if its
+        file is damaged.
     """
     path = folder / FILE
     fresh = timed(plan, seconds_a_step)
@@ -74,7 +73,7 @@ def agreed(plan: Plan, folder: Path, seconds_a_step: Mapping[str, float]) -> dic
 
 
 def with_timing(plan: Plan, timing: Mapping[str, Any]) -> Plan:
-    """Return the plan with the steps of a timing, evaluations and warm-up scaled likewise."""
+    """Return the plan with the steps of a timing; evaluations and warm-up are scaled likewise."""
 
     def scaled(entry: Entry) -> Entry:
         train, steps = entry.config.train, int(timing["steps"][entry.label])

@@ -1,10 +1,10 @@
-"""The search for learning rate and dropout that every cell gets alike: `--tune`.
+"""The search for learning rate and dropout, the same for every cell: `--tune`.
 
-Each cell tries its own rate times `FACTORS`; then, at the best of them, the dropouts `DROPOUTS`
-beside its own (but where all train for the same time, because a step with dropout takes longer).
-As long as the best is the lowest or highest that was tried, the next value beyond is tried, too. A
-trial is a run as those that are compared, with a seed that the comparison does not use; validation
-decides.
+Each cell tries its own rate times `FACTORS`; then, at the best of them, its own dropout and
+`DROPOUTS` (its own only if all train for the same time, because a step with dropout takes longer).
+As long as the best value is the lowest or highest tried, the next value beyond is tried, too. A
+trial is a run like those compared, with a seed that the comparison does not use; the best
+validation wins.
 """
 
 import math
@@ -20,14 +20,14 @@ FACTORS = (0.25, 0.5, 1.0, 2.0)
 DROPOUTS = (0.0, 0.1, 0.25)
 DROPOUT_STEP = 0.15
 MOST_BEYOND = 3
-"""So many values are tried beyond either end of a list."""
+"""Most values tried beyond either end of a list."""
 HIGHEST_RATE, HIGHEST_DROPOUT = 10.0, 0.95
-"""What a configuration may ask for."""
+"""Upper limits of a configuration."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What a cell has tried. bits_per_character: None where it diverged."""
+    """A finished trial of a cell. bits_per_character: None if it diverged."""
 
     label: str
     learning_rate: float
@@ -42,11 +42,11 @@ Values = tuple[float, float]
 def next_runs(
     plan: Plan, tried: Sequence[Trial], folder: Path, seconds_a_step: Mapping[str, float]
 ) -> list[PlannedRun]:
-    """List the runs that every cell's search needs next; none once all are through.
+    """List the runs that every cell's search needs next; none once all searches are finished.
 
     seconds_a_step: by label.
     """
-    seed = (plan.seeds[0] - 1) % 2**32  # alike however many seeds are compared
+    seed = (plan.seeds[0] - 1) % 2**32  # the same for any number of seeds
     result = []
     for entry in plan.entries:
         dropouts = DROPOUTS if plan.match != "time" else ()
@@ -60,7 +60,7 @@ def next_runs(
 
 
 def results(searched: Sequence[PlannedRun]) -> list[Trial]:
-    """Read what finished trials found. Raises: CheckpointError for a damaged run."""
+    """Read the results of finished trials. Raises: CheckpointError for a damaged run."""
     found = []
     for planned in searched:
         diverged = not (planned.path / "summary.json").is_file()
@@ -71,7 +71,7 @@ def results(searched: Sequence[PlannedRun]) -> list[Trial]:
 
 
 def tuned(plan: Plan, tried: Sequence[Trial]) -> Plan:
-    """Return the plan with every cell at its best; at its own values where all diverged."""
+    """Return the plan with every cell at its best values; at its own if all trials diverged."""
     entries = []
     for entry in plan.entries:
         rate, dropout = _best(entry, _of(entry, tried))
@@ -80,9 +80,9 @@ def tuned(plan: Plan, tried: Sequence[Trial]) -> Plan:
 
 
 def at_the_edge(plan: Plan, tried: Sequence[Trial]) -> list[str]:
-    """Say of which cells the best rate or dropout is still the lowest or highest tried.
+    """List the cells whose best rate or dropout is still the lowest or highest tried.
 
-    No dropout at all is not an edge: there is nothing beyond.
+    A dropout of 0 is not an edge: there is nothing beyond it.
     """
     said = []
     for entry in plan.entries:
@@ -104,7 +104,7 @@ def at_the_edge(plan: Plan, tried: Sequence[Trial]) -> list[str]:
 def _next_values(
     entry: Entry, tried: Sequence[Trial], first_dropouts: Sequence[float]
 ) -> list[Values]:
-    """List what a cell tries next: rates, and once they are settled, dropouts."""
+    """List the values that a cell tries next: rates and, once these are settled, dropouts."""
     own = entry.config.train.learning_rate, entry.config.model.dropout
     done = {(one.learning_rate, one.dropout) for one in tried}
     at_own_dropout = [one for one in tried if one.dropout == own[1]]
@@ -122,7 +122,7 @@ def _next_values(
 
 
 def _beyond_rates(first: Sequence[float], tried: Sequence[Trial]) -> list[float]:
-    """Return the rates beyond the first ones that were tried, and the next where it is needed."""
+    """Return the rates beyond the first ones that were tried, and the next one if necessary."""
     best = min(tried, key=_bits).learning_rate
     low, high = min(one.learning_rate for one in tried), max(one.learning_rate for one in tried)
     ratio = FACTORS[-1] / FACTORS[-2]
@@ -136,7 +136,7 @@ def _beyond_rates(first: Sequence[float], tried: Sequence[Trial]) -> list[float]
 
 
 def _beyond_dropouts(tried: Sequence[Trial]) -> list[float]:
-    """Return the next dropout where the best one is the highest tried, else nothing."""
+    """Return the next dropout if the best one is the highest tried, else nothing."""
     highest = max(one.dropout for one in tried)
     beyond = round(highest + DROPOUT_STEP, 4)
     most = max(DROPOUTS) + MOST_BEYOND * DROPOUT_STEP
@@ -145,7 +145,7 @@ def _beyond_dropouts(tried: Sequence[Trial]) -> list[float]:
 
 
 def _best(entry: Entry, tried: Sequence[Trial]) -> Values:
-    """Return the values with the best validation; the entry's own where all diverged."""
+    """Return the values with the best validation; the entry's own if all trials diverged."""
     found = [one for one in tried if one.bits_per_character is not None]
     if not found:
         return entry.config.train.learning_rate, entry.config.model.dropout

@@ -1,1 +1,1 @@
-"""Measure how well models predict a text, alone or together, as they are or as they learn."""
+"""Evaluation of models on a text: one or a mixture, static or dynamic."""

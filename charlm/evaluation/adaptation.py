@@ -1,8 +1,7 @@
-"""Dynamic evaluation: a model that goes on learning from what it has just read.
+"""Dynamic evaluation: a model that continues to learn from the text it reads.
 
-Every window is predicted first and learned from afterwards, so that nothing is known of a symbol
-before it has been charged. A score of this kind is no score of the trained weights, and is always
-reported apart.
+Every window is predicted first and learned from afterwards, so that no prediction depends on the
+symbol itself. Such a score is not one of the trained weights, and is always reported separately.
 
 Symbols: T the length of a window.
 """
@@ -27,26 +26,26 @@ from charlm.native.adapting import NativeAdapter, Parts
 from charlm.text.symbols import SymbolSource
 
 Squares = list[Tensor]
-"""The mean square of every weight's gradient over the windows of a text, in their order."""
+"""The mean square of every weight's gradient over the windows of a text, in parameter order."""
 
 SQUARED_ON, TUNED_ON = 20_000, 10_000
-"""Symbols, the last of the train split."""
+"""Symbols at the end of the train split."""
 RATES, DECAYS = (3e-4, 6e-4, 1.2e-3), (0.0, 3e-3)
-"""What is tried: every rate with `Pace.decay`, then the other decays with the best rate."""
+"""Values to try: every rate with `Pace.decay`, then the other decays with the best rate."""
 DAMPING = 1e-3
-"""What is added to each root of a mean square, in units of their mean."""
+"""Added to each root of a mean square, in units of their mean."""
 LONGEST = 1.5
-"""A gradient counts as at most so many times the root of the mean square length on train. Without
-a limit single windows threw an LSTM off course for thousands of symbols: on tinyshakespeare 1.376
-nats, with it 1.297; 1.0 and 2.5 are within 0.003."""
+"""Largest norm of a gradient, in units of its root mean square on train. Without a limit single
+windows threw an LSTM off course for thousands of symbols: on tinyshakespeare 1.376 nats, with it
+1.297; 1.0 and 2.5 are within 0.003."""
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Says how fast a model adapts.
+    """The pace of adaptation.
 
-    window: T, symbols between two updates. rate: of the steps. decay: how far each update pulls
-    the weights back to the trained ones.
+    window: T, symbols between two updates. rate: learning rate. decay: rate of decay towards the
+    trained weights.
     """
 
     window: int = 16
@@ -55,13 +54,13 @@ class Pace:
 
 
 class AdaptiveReader:
-    """Reads a text in its order and learns from each window once it is read. See `Reader`.
+    """A `Reader` that reads a text in order and learns from each window once it is read.
 
         w <- w - rate g / (sqrt(s) + e) + decay r (w_0 - w);   r = sqrt(s) / mean(sqrt(s))
 
-    g is the window's gradient, scaled down where it is longer than `LONGEST` allows; s its mean
-    square on the train split, w_0 the trained weights. Every call goes on with the state and the
-    weights that the last one ended with; `model` has them when it is over.
+    g is the window's gradient, clipped to `LONGEST`; s its mean square on the train split, w_0 the
+    trained weights. Every call continues with the state and the weights of the last one; `model`
+    has them afterwards.
 
     squares: see `mean_squares`.
 
@@ -105,7 +104,7 @@ class AdaptiveReader:
         window: int = 0,
         advanced: Callable[[int], object] = lambda _: None,
     ) -> Tensor:
-        """Read likewise, and return ln p of every symbol at each position. See `Predictor`."""
+        """Read in the same way; return ln p of every symbol at each position. See `Predictor`."""
         assert not window, "a model that learns as it reads keeps its state"
         V = self.model.vocabulary_size
         found = torch.full((stop - start, V), -math.log(V))
@@ -116,9 +115,9 @@ class AdaptiveReader:
     def _read(
         self, symbols: SymbolSource, start: int, stop: int, advanced: Callable[[int], object]
     ) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Read and learn, window by window; yield where each begins, its surprisals, [T], and its
-        logits, [T, V], by the weights that predicted it."""
-        first = max(start, 1)  # the first symbol of a text follows nothing
+        """Read and learn, window by window; yield the start of each, its surprisals, [T], and its
+        logits, [T, V], before the update."""
+        first = max(start, 1)  # the first symbol of a text has no context
         if not self._is_warm:
             self._warm_up(symbols, first)
         try:
@@ -130,7 +129,7 @@ class AdaptiveReader:
             self._adapter.write_back()
 
     def _warm_up(self, symbols: SymbolSource, stop: int) -> None:
-        """Read what stands before the first symbol that counts."""
+        """Read the text before the first scored symbol."""
         computation, states = computation_of(self.model), self.model.initial_states(1)
         for given, targets, _ in _windows(
             self.model, symbols, max(1, stop - WARM_UP), stop, WARM_UP
@@ -141,7 +140,7 @@ class AdaptiveReader:
 
 
 class _Adapter(Protocol):
-    """Learns from windows of one text. See `NativeAdapter`."""
+    """A learner from windows of one text. See `NativeAdapter`."""
 
     def adapt(self, symbols: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]: ...
 
@@ -151,7 +150,7 @@ class _Adapter(Protocol):
 
 
 class _TorchAdapter:
-    """Learns by torch, on any device, in a model's own weights. See `NativeAdapter`."""
+    """Adaptation by torch, on any device, in a model's own weights. See `NativeAdapter`."""
 
     def __init__(
         self, model: CharModel, steps: list[Tensor], pulls: list[Tensor], longest: float
@@ -188,7 +187,7 @@ class _TorchAdapter:
 def _fastest_adapter(
     model: CharModel, steps: list[Tensor], pulls: list[Tensor], *, window: int, longest: float
 ) -> _Adapter:
-    """Return what adapts a model here: the native kernels where they are built, else torch."""
+    """Return an adapter by the native kernels if they are built, else by torch."""
     kernels = built_kernels(model)
     if kernels is None:
         return _TorchAdapter(model, steps, pulls, longest)
@@ -210,9 +209,9 @@ def _with_weights(model: CharModel, weights: list[Tensor]) -> CharModel:
 
 
 def adaptive_reader(model: CharModel, train: SymbolSource) -> AdaptiveReader:
-    """Return a reader whose pace is the best of a few on the end of the train split.
+    """Return a reader for dynamic evaluation, its pace tuned on the end of the train split.
 
-    Nothing of the text to be scored is used. train: the symbols of the train split.
+    The text to be scored is not used. train: the symbols of the train split.
     """
     end = np.asarray(train[max(0, len(train) - SQUARED_ON) :])
     pace = Pace()
@@ -230,14 +229,14 @@ def adaptive_reader(model: CharModel, train: SymbolSource) -> AdaptiveReader:
 
 
 def learning_copy(model: CharModel) -> CharModel:
-    """Return a copy of a model whose weights may have gradients."""
+    """Return a copy of a model whose weights require gradients."""
     return copy.deepcopy(model).requires_grad_(True)
 
 
 def mean_squares(computation: Computation, symbols: SymbolSource, window: int) -> Squares:
     """Return the mean square of each weight's gradient over the windows of a text.
 
-    computation: of a model whose weights may have gradients.
+    computation: of a model whose weights require gradients.
     """
     parameters = list(computation.model.parameters())
     sums = [torch.zeros_like(p) for p in parameters]
@@ -254,8 +253,8 @@ def mean_squares(computation: Computation, symbols: SymbolSource, window: int) -
 def _windows(
     model: CharModel, symbols: SymbolSource, start: int, stop: int, length: int
 ) -> Iterator[tuple[Tensor, Tensor, int]]:
-    """Yield windows of symbols and of those that follow, [T, 1] each on the model's device, and
-    where they begin."""
+    """Yield windows of symbols and of their targets, [T, 1] each on the model's device, and the
+    positions at which they begin."""
     device = model.head.weight.device
     for at in range(start, stop, length):
         end = min(at + length, stop)

@@ -1,6 +1,6 @@
-"""What a model would rather have read: the most probable symbols at every place of a text.
+"""The most probable symbols at every position of a text.
 
-Symbols: N places, V vocabulary size, K alternatives.
+Symbols: N positions, V vocabulary size, K alternatives.
 """
 
 from collections.abc import Callable
@@ -16,14 +16,14 @@ from charlm.text.symbols import SymbolSource
 
 ALTERNATIVES = 5
 LOGS_AT_ONCE = 1 << 24
-"""Logarithms of probabilities that are held at a time: 64 MB."""
+"""Log probabilities held at a time: 64 MB."""
 
 
 @dataclass
 class Alternatives:
-    """Reads a text by a predictor, and keeps the most probable symbols of each place. See `Reader`.
+    """A `Reader` by a predictor that records the most probable symbols of each position.
 
-    most: places that are kept; what is read behind them is scored all the same.
+    most: number of positions recorded; later ones are only scored.
     """
 
     predict: Predictor
@@ -46,7 +46,7 @@ class Alternatives:
         step = max(window, step // max(window, 1) * max(window, 1))  # whole windows
         found, begin, end = [], start, start
         while end < stop:
-            begin, end = end, min(end + step + (end == 0), stop)  # the first follows nothing
+            begin, end = end, min(end + step + (end == 0), stop)  # the first has no context
             logs = self.predict(symbols, begin, end, window=window, advanced=advanced)
             targets = torch.from_numpy(np.asarray(symbols[begin:end]).astype(np.int64))
             found.append(-logs.gather(1, targets.unsqueeze(1)).squeeze(1))
@@ -61,7 +61,7 @@ class Alternatives:
         self._kept += len(logs)
 
     def found(self) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
-        """Return the symbols of each place, most probable first, and their probabilities.
+        """Return the symbols of each position, most probable first, and their probabilities.
 
         Shapes: [N, K] each.
         """

@@ -1,8 +1,8 @@
-"""Several predictors read as one: the product of their probabilities, each to a power of its own.
+"""Mixture of predictors: the normalised product of their probabilities, each to a learned power.
 
-The powers are learned from the past only: those with which a symbol is predicted come from the
-symbols before it, and are moved down the gradient of its surprisal once it has been read. So they
-are alike for every symbol that might follow, and what is predicted sums to one.
+The powers are learned from the past only: those that predict a symbol come from the symbols before
+it, and are updated along the gradient of its surprisal once it has been read. So they are the same
+for every symbol that might follow, and the prediction sums to one.
 
 Symbols: N positions, K predictors, V vocabulary size, n the order of the n-gram model.
 """
@@ -22,24 +22,24 @@ Reals = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 BLOCK = 16
-"""Symbols that are read between two updates of the powers."""
+"""Symbols read between two updates of the powers."""
 RATE, DAMPING = 0.1, 0.01
-"""Of Adagrad: the learning rate, and what each sum of squares begins with. On tinyshakespeare 0.02
-and 0.3 are worse by 0.004 and 0.001 nats."""
+"""Learning rate of Adagrad, and initial value of each sum of squares. On tinyshakespeare rates of
+0.02 and 0.3 are worse by 0.004 and 0.001 nats."""
 PROBABILITIES_AT_ONCE = 1 << 25
-"""Probabilities held for each predictor at a time: 128 MB."""
+"""Probabilities held per predictor at a time: 128 MB."""
 
 
 class Mixture:
-    """Reads a text by K models together. See `Reader`.
+    """A `Reader` of K models together.
 
         p(s) ~ prod_k p_k(s)^a_k
         a_k <- a_k - RATE g_k / sqrt(DAMPING + sum g_k^2);   g_k = E[ln p_k] - ln p_k(s)
 
-    Every case of the n-gram model's (how much of the context it knows, see `NGram.cases`) has
+    Every case of the n-gram model (the length of the context it knows, see `NGram.cases`) has
     powers of its own. Weighted sums were tried, too: 0.014 nats worse on tinyshakespeare.
 
-    networks: by name. ngram: the last of the K, called "ngram", if it is not None.
+    networks: by name. ngram: the last of the K, named "ngram", if it is not None.
 
     Source: Mahoney 2005 (adaptive weighing of context models, logistic mixing), for alphabets;
     Duchi et al. 2011 (Adagrad).
@@ -56,7 +56,7 @@ class Mixture:
         self._vocabulary_size = vocabulary_size
         shape = (ngram.case_count if ngram else 1, len(self.names))
         self.powers: Reals = np.full(shape, 1 / len(self.names))
-        """By case. Shapes: [cases, K]."""
+        """Powers by case. Shapes: [cases, K]."""
         self._squares = np.full(shape, DAMPING)
         self._sums, self._count = np.zeros(len(self.names)), 0
 
@@ -86,7 +86,7 @@ class Mixture:
         window: int = 0,
         advanced: Callable[[int], object] = lambda _: None,
     ) -> Tensor:
-        """Read likewise, and return ln p of every symbol at each position. See `Predictor`."""
+        """Read in the same way; return ln p of every symbol at each position. See `Predictor`."""
         result = torch.empty(stop - start, self._vocabulary_size)
         for begin, end, logs, cases in self._pieces(symbols, start, stop, window, advanced):
             targets = np.asarray(symbols[begin:end]).astype(np.int64)
@@ -101,12 +101,12 @@ class Mixture:
         window: int,
         advanced: Callable[[int], object],
     ) -> Iterator[tuple[int, int, list[Tensor], Integers]]:
-        """Yield pieces of a text of bearable size, with what each model predicts of them."""
+        """Yield pieces of a text that fit in memory, with each model's predictions."""
         step = max(1, PROBABILITIES_AT_ONCE // self._vocabulary_size)
         step = max(window, step // max(window, 1) * max(window, 1))  # whole windows
         begin, end = start, start
         while end < stop:
-            begin, end = end, min(end + step + (end == 0), stop)  # the first follows nothing
+            begin, end = end, min(end + step + (end == 0), stop)  # the first has no context
             yield begin, end, *self._predictions(symbols, begin, end, window, advanced)
 
     def _predictions(
@@ -135,9 +135,9 @@ class Mixture:
         targets: Integers,
         out: Tensor | None = None,
     ) -> Reals:
-        """Return the surprisals of the mixture, and learn the powers on the way.
+        """Return the surprisals of the mixture, and update the powers.
 
-        out: filled with ln p of every symbol, if it is given.
+        out: filled with ln p of every symbol, if it is not None.
 
         Shapes: logs and out [N, V] each, ln p; cases and targets [N]; the result [N].
         """
@@ -164,7 +164,7 @@ class Mixture:
         return result
 
     def mean_powers(self) -> dict[str, float]:
-        """Return the mean power that each predictor has had so far, by its name."""
+        """Return the mean power of each predictor so far, by its name."""
         means = self._sums / self._count if self._count else self.powers.mean(axis=0)
         return dict(zip(self.names, means.tolist(), strict=True))
 
@@ -174,7 +174,7 @@ def ngram_distributions(
 ) -> tuple[Tensor, Integers]:
     """Return ln p of every symbol at each of the positions from `start` to `stop`, and its case.
 
-    In a window the model sees no more of the text than a network does. Shapes: [N, V], [N].
+    In a window the model sees the same context as a network. Shapes: [N, V], [N].
     """
     found = torch.empty(stop - start, model.vocabulary_size)
     cases = np.empty(stop - start, np.int64)
@@ -191,9 +191,9 @@ def ngram_distributions(
 def _contexts(
     model: NGram, symbols: SymbolSource, positions: Integers, first: int, window: int
 ) -> Integers:
-    """Take what stands before each position; in a window, not more than has been read there.
+    """Return the context of each position; in a window, only the symbols read there.
 
-    Where nothing stands, a symbol does that the text cannot hold. Shapes: [N, n - 1].
+    Missing symbols are replaced by an index outside the vocabulary. Shapes: [N, n - 1].
     """
     back, outside = model.order - 1, model.vocabulary_size
     low = max(0, int(positions[0]) - back)
@@ -209,4 +209,4 @@ def _contexts(
 
 
 def _nothing(_: int) -> None:
-    """Count nothing: the first model tells how far the reading is."""
+    """Ignore progress: the first model reports it."""

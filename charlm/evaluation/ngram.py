@@ -1,4 +1,4 @@
-"""The n-gram model of a run: from where it is kept, else counted and kept."""
+"""The n-gram model of a run, counted once and stored in the run."""
 
 import logging
 
@@ -11,7 +11,7 @@ from charlm.runs import ngram_file
 from charlm.runs.checkpoint import Checkpoint
 
 MOST_SYMBOLS = 20_000_000
-"""Counting reads so many, the last of the train split. 8 million take 13 seconds and 640 MB."""
+"""Symbols to count, from the end of the train split: 8 million take 13 seconds and 640 MB."""
 
 log = logging.getLogger(__name__)
 
@@ -19,9 +19,9 @@ log = logging.getLogger(__name__)
 def ngram_of(saved: Checkpoint) -> NGram:
     """Return the Kneser-Ney model of a run's own train split.
 
-    It is kept in the run; a checkpoint that was copied out of its run has it counted every time.
+    It is stored in the run; for a checkpoint copied out of its run it is counted every time.
 
-    Raises: DataError where it has to be counted, and the run's text has changed.
+    Raises: DataError if it must be counted, and the run's text has changed.
     """
     run = saved.folder.parent.parent if saved.folder.parent.name == "checkpoints" else None
     fingerprint = saved.state.corpus

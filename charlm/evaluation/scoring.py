@@ -1,5 +1,5 @@
-"""A text, or a split of a run's own data, against a trained model: in a stream, so that memory does
-not grow with the text."""
+"""Scoring of a text, or of a split of a run's data, as a stream, so that memory does not grow with
+the text."""
 
 import math
 import stat
@@ -35,16 +35,16 @@ from charlm.text.vocabulary import Symbols, Vocabulary, as_bytes
 
 RUNNING_TEXT = DataConfig()
 SEGMENT = 1 << 22
-"""Symbols that are scored at a time, each segment after a warm-up on the text before it."""
+"""Symbols scored at a time, each segment after a warm-up on the text before it."""
 
 ENCODING = "--encoding {}"
-"""How `charlm score` is given an encoding."""
+"""Option of `charlm score` that sets an encoding."""
 
 Given = str | bytes | list[str]
-"""What a text comes in: pieces of it, or several texts that are a record or a line each."""
+"""A piece of a text, or several texts that are a record or a line each."""
 
 Segments = Callable[[Symbols, Tensor], object]
-"""Is given each segment's symbols and their surprisals in nats, [N] each."""
+"""Callback for each segment's symbols and their surprisals in nats, [N] each."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Scored:
 def summary(
     score: Score, window: int, mixture: Mapping[str, float], *, adapted: bool
 ) -> dict[str, Any]:
-    """Return what `score --json` prints. mixture: the power of each of its models, by name."""
+    """Return the output of `score --json`. mixture: the power of each of its models, by name."""
     return {
         "characters": score.characters,
         "bytes": score.bytes,
@@ -95,7 +95,7 @@ def score_text(
 
 
 def network(model: CharModel) -> Reader:
-    """Return what reads a text by a model, in float32: by the kernels where they are built."""
+    """Return a reader by a model, in float32, with the kernels if they are built."""
     return partial(surprisals, computation_of(model))
 
 
@@ -111,14 +111,14 @@ def score_pieces(
 ) -> Score:
     """Score a text that comes in pieces.
 
-    read: `network`, or a `Mixture`. window: 0 reads statefully; see `surprisals`. data: how the
-        text is cut into records, where the vocabulary has an end for them. each: is given every
-        segment. advanced: is told how many symbols have been read.
+    read: `network`, or a `Mixture`. window: 0 reads statefully; see `surprisals`. data: the
+        division into records, if the vocabulary has an end for them. each: called with every
+        segment. advanced: called with the number of symbols read so far.
 
     Raises: DataError for an empty text.
     """
     tally = Tally(vocabulary)
-    opening = [] if vocabulary.end is None else [vocabulary.end]  # it is before the first record
+    opening = [] if vocabulary.end is None else [vocabulary.end]  # precedes the first record
     before = np.array(opening, vocabulary.dtype)
     for symbols in _segments(_encoded(vocabulary, pieces, data, tally), window):
         given = np.concatenate([before, symbols])
@@ -142,15 +142,15 @@ def score_split(
 ) -> Score:
     """Score a split of a run's own data.
 
-    name: "train", "validation" or "test". The rest: `score_pieces`.
+    name: "train", "validation" or "test". Other arguments: as for `score_pieces`.
 
-    Raises: DataError where the split is empty.
+    Raises: DataError if the split is empty.
     """
     split, vocabulary = encoded.splits[name], encoded.vocabulary
     if not len(split):
         raise DataError(f"the {name} split of this run is empty", "score another split, or a file")
     tally = Tally(vocabulary)
-    first = 1 if split.start == 0 else 0  # the first symbol of the text follows nothing
+    first = 1 if split.start == 0 else 0  # the first symbol of the text has no context
     step = _whole_windows(window)
     for start in range(split.start + first, split.stop, step):
         stop = min(start + step, split.stop)
@@ -163,10 +163,10 @@ def score_split(
 
 
 def corpus_of(saved: Checkpoint) -> Corpus:
-    """Return a run's own data, read anew from where the run found it, or where the user has.
+    """Return a run's own data, read from the run's path or from the one that the user named.
 
-    Raises: DataError where the text has changed, or may not be opened; CheckpointError where the
-        run's vocabulary is not that of its text.
+    Raises: DataError if the text has changed, or may not be opened; CheckpointError if the run's
+        vocabulary is not that of its text.
     """
     if saved.text is not None:
         return saved.text
@@ -180,9 +180,9 @@ def corpus_of(saved: Checkpoint) -> Corpus:
 
 
 def with_text(saved: Checkpoint, paths: Sequence[str]) -> Checkpoint:
-    """Return a checkpoint with its text, which the user names: it may have been moved.
+    """Return a checkpoint with new paths of its text, which may have been moved.
 
-    Raises: DataError where it is another text; as `corpus.prepare`.
+    Raises: DataError if it is another text; as `corpus.prepare`.
     """
     absolute = [sources.absolute(path) for path in paths]
     consent.remember(absolute)
@@ -198,7 +198,7 @@ def with_text(saved: Checkpoint, paths: Sequence[str]) -> Checkpoint:
 
 
 def _fitting(encoded: Corpus, saved: Checkpoint) -> Corpus:
-    """Return a run's text. Raises: CheckpointError where the run has another vocabulary."""
+    """Return a run's text. Raises: CheckpointError if the run has another vocabulary."""
     if encoded.vocabulary != saved.vocabulary:
         raise CheckpointError(
             f"the vocabulary of {saved.folder} is not that of its text",
@@ -208,7 +208,7 @@ def _fitting(encoded: Corpus, saved: Checkpoint) -> Corpus:
 
 
 def _finite(score: Score) -> Score:
-    """Return a score. Raises: CheckpointError where it is no number."""
+    """Return a score. Raises: CheckpointError if it is not finite."""
     if not math.isfinite(score.nats):
         raise no_prediction()
     return score
@@ -219,8 +219,8 @@ def pieces_of(
 ) -> Iterator[Given]:
     """Read a file, compressed or not, or stdin for "-", piece by piece.
 
-    data: where it names a field, a file of objects is read as the texts in that field; any other
-        file and stdin are text, in its encoding unless a byte order mark says otherwise.
+    data: if it names a field, a file of objects is read as the texts in that field; any other file
+        and stdin are text, in the encoding of the byte order mark or else of `data`.
 
     Raises: DataError.
     """
@@ -237,7 +237,7 @@ def pieces_of(
 
 
 def size_of(file: str) -> int | None:
-    """Return a file's bytes; None where they come as they come, or are compressed."""
+    """Return a file's size in bytes; None for streams and compressed files."""
     if compressed.is_compressed(Path(file)) or compressed.suffix_inside(Path(file)) == PARQUET:
         return None
     try:
@@ -258,7 +258,7 @@ def _blocks(file: str) -> Iterator[bytes]:
 def _encoded(
     vocabulary: Vocabulary, pieces: Iterable[Given], data: DataConfig, tally: Tally
 ) -> Iterator[Symbols]:
-    """Encode pieces of text, and count, behind the last, what they hold."""
+    """Encode pieces of text; after the last one, add their size to the tally."""
     size, unknown, is_byte = TextSize(vocabulary), 0, vocabulary.unit == "byte"
     if vocabulary.end is not None:
         given = (as_bytes(one) if is_byte and isinstance(one, str) else one for one in pieces)
@@ -277,7 +277,7 @@ def _encoded(
 
 
 def _segments(parts: Iterable[Symbols], window: int) -> Iterator[Symbols]:
-    """Join and cut symbols into segments; behind the first symbol, whole windows in each."""
+    """Join and cut symbols into segments of whole windows; the first has one symbol more."""
     room, held, count = _whole_windows(window) + 1, [], 0
     for part in parts:
         held.append(part)

@@ -1,8 +1,8 @@
-"""Measure how well a model predicts a text: surprisal of every symbol, summed, divided once.
+"""Surprisal of every symbol of a text under a model.
 
-Two protocols, never mixed. *Stateful*: the text is read from its start to its end; it is cut into
-lanes that are read in parallel, each warmed up on the text before it. *Windowed*: every window of
-N symbols starts from the zero state, as published numbers of transformers are measured.
+There are two protocols, never mixed. *Stateful*: the text is read from its start to its end; it is
+cut into lanes that are read in parallel, each warmed up on the text before it. *Windowed*: every
+window of N symbols starts from the zero state, as in published results of transformers.
 """
 
 import math
@@ -27,15 +27,15 @@ from charlm.text.vocabulary import Symbols, Vocabulary
 LANES = 64
 """Lanes read in parallel: enough for the full rate of the matrix products on two cores."""
 WARM_UP = 192
-"""Symbols that a lane reads before it counts: past this, 2 layers of 512 units on tinyshakespeare
-change by less than 0.0005 bits a character."""
+"""Symbols that a lane reads before it is scored: beyond this, 2 layers of 512 units on
+tinyshakespeare change by less than 0.0005 bits per character."""
 LOGITS_AT_ONCE = 1 << 22
 
 
 class Reader(Protocol):
-    """Returns -ln p of each of `symbols[start:stop]`, given what stands before it.
+    """A function that returns -ln p of each of `symbols[start:stop]`, given the text before it.
 
-    Arguments and shapes: as of `surprisals`.
+    Arguments and shapes: as for `surprisals`.
     """
 
     def __call__(
@@ -50,7 +50,7 @@ class Reader(Protocol):
 
 
 class Predictor(Protocol):
-    """Returns ln p of every symbol at each position. Arguments and shapes: `log_distributions`."""
+    """A function that returns ln p of every symbol at each position, like `log_distributions`."""
 
     def __call__(
         self,
@@ -73,11 +73,11 @@ def surprisals(
     lanes: int = LANES,
     advanced: Callable[[int], object] = lambda _: None,
 ) -> Tensor:
-    """Return -ln p of each of `symbols[start:stop]`, given what stands before it, in float32.
+    """Return -ln p of each of `symbols[start:stop]`, given the text before it, in float32.
 
     window: 0 reads statefully; N reads windows of N predictions, each from the zero state with
-        one symbol of context. The very first symbol of a text has nothing before it and is
-        predicted uniformly. advanced: is told how many symbols have been read.
+        one symbol of context. The very first symbol of a text has no context and is predicted
+        uniformly. advanced: called with the number of symbols read so far.
 
     Shapes: [stop - start], on the CPU.
     """
@@ -97,17 +97,17 @@ def log_distributions(
 ) -> Tensor:
     """Return ln p of every symbol at each of the positions from `start` to `stop`.
 
-    Arguments as of `surprisals`. Shapes: [stop - start, V], on the CPU.
+    Arguments: as for `surprisals`. Shapes: [stop - start, V], on the CPU.
     """
     V = model.vocabulary_size
     result = torch.full((stop - start, V), -math.log(V))
-    lanes = max(1, min(LANES, (stop - start) // (2 * WARM_UP)))  # not more warm-up than text
+    lanes = max(1, min(LANES, (stop - start) // (2 * WARM_UP)))  # less warm-up than text
     _fill(result, _Distributions(computation_of(model)), symbols, start, window, lanes, advanced)
     return result
 
 
 class _Predicts(Protocol):
-    """Computes what is predicted of each target: -ln p of it, or ln p of all that it might be."""
+    """A computation of each target's -ln p, or of ln p of all symbols in its place."""
 
     @property
     def model(self) -> CharModel: ...
@@ -119,7 +119,7 @@ class _Predicts(Protocol):
 
 @dataclass(frozen=True)
 class _Distributions:
-    """Computes ln p of every symbol in the place of each target's surprisal: [T, B, V]."""
+    """A computation of ln p of all symbols in place of each target's surprisal: [T, B, V]."""
 
     computation: Computation
 
@@ -140,9 +140,9 @@ def _fill(
     lanes: int,
     advanced: Callable[[int], object],
 ) -> None:
-    """Fill `result` with what is predicted from `start` on, as far as it goes; a prediction of the
-    text's first symbol stays as it is."""
-    first = max(start, 1)  # the first symbol that can be predicted
+    """Fill `result` with the predictions from `start` on; an entry for the text's first symbol is
+    left unchanged."""
+    first = max(start, 1)  # the first symbol with a context
     counted = result[first - start :]
     if not len(counted):
         return
@@ -164,9 +164,9 @@ def evaluate(
 ) -> tuple[Tensor, Score]:
     """Return the surprisals of a split's symbols, in nats, and its score.
 
-    The first symbol of the text, which follows nothing, is left out of both. ranks: each reads its
-    share of the lanes, statefully, and leaves the surprisals of the others' at zero; the score is
-    that of all.
+    The first symbol of the text, which has no context, is left out of both. ranks: each reads its
+    share of the lanes, statefully, and leaves the surprisals of other lanes at zero; the score is
+    that of all lanes.
     """
     first = 1 if split.start == 0 else 0
     start = split.start + first
@@ -206,8 +206,7 @@ def _stateful(
     advanced: Callable[[int], object],
     ranks: Ranks = ALONE,
 ) -> None:
-    """Fill `out` with the surprisals of `symbols[first:]`, lane by lane in parallel, those of this
-    rank's share of the lanes."""
+    """Fill `out` with surprisals of `symbols[first:]`, for this rank's lanes, read in parallel."""
     count = len(out)
     lanes = max(1, min(lanes, count // WARM_UP))
     length = math.ceil(count / lanes)
@@ -215,9 +214,9 @@ def _stateful(
     own = ranks.share(lanes)
     if not own:
         return
-    begins = first + length * np.array(own)  # where each lane begins to count
+    begins = first + length * np.array(own)  # the first scored position of each lane
     states = computation.model.initial_states(len(own))
-    cold = max(0, WARM_UP - (first - 1))  # how much of the first lane's warm-up does not exist
+    cold = max(0, WARM_UP - (first - 1))  # missing symbols of the first lane's warm-up
     steps = _chunk(computation, lanes)
     for time in _cuts(-WARM_UP, length, steps, {0, cold - WARM_UP}):
         if cold and time.start == cold - WARM_UP and own.start == 0:
@@ -268,7 +267,7 @@ def _read(
 
 
 def _take(computation: _Predicts, symbols: SymbolSource, positions: np.ndarray) -> Tensor:
-    """Take the symbols at positions (clipped to the text: what lies outside is not counted)."""
+    """Return the symbols at positions, clipped to the text: those outside are not scored."""
     values = symbols[positions.clip(0, len(symbols) - 1)]
     refuse_out_of_bounds(values, computation.model.vocabulary_size)
     values = values.astype(np.int64)
@@ -280,7 +279,7 @@ def _chunk(computation: _Predicts, lanes: int) -> int:
 
 
 def _cuts(begin: int, end: int, step: int, forced: set[int]) -> list[range]:
-    """Cut [begin, end) into ranges of at most `step`, and at every forced place inside."""
+    """Cut [begin, end) into ranges of at most `step`, and at every forced position inside."""
     result = []
     while begin < end:
         stop = min([begin + step, end, *(place for place in forced if place > begin)])

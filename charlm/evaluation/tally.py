@@ -15,7 +15,7 @@ from charlm.text.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class Score:
-    """The surprisal of a text, kept as sums so that every ratio is formed once.
+    """The surprisal of a text, stored as sums so that every ratio is formed once.
 
     Units: `nats` in all; `symbols`, `characters` (of the source text) and `bytes` (in UTF-8).
     """
@@ -25,11 +25,11 @@ class Score:
     characters: int
     bytes: int
     unknown: int = 0
-    """Characters outside the vocabulary; what they cost is in `nats`."""
+    """Characters outside the vocabulary; their cost is included in `nats`."""
 
     @property
     def loss(self) -> float:
-        """Nats a symbol."""
+        """Nats per symbol."""
         return self.nats / self.symbols
 
     @property
@@ -42,13 +42,13 @@ class Score:
 
     @property
     def perplexity(self) -> float:
-        """Per symbol."""
+        """Perplexity per symbol."""
         return math.exp(min(self.loss, 700.0))
 
 
 def opening_size(vocabulary: Vocabulary, symbols: SymbolSource) -> tuple[int, int]:
-    """Count the characters and bytes of a text's first symbol; the end of a record that stands
-    before the first one is no part of the text."""
+    """Return the characters and bytes of a text's first symbol; the end of a record before the
+    first one is not part of the text."""
     if vocabulary.end is not None:
         return 0, 0
     if vocabulary.unit == "byte":
@@ -59,7 +59,7 @@ def opening_size(vocabulary: Vocabulary, symbols: SymbolSource) -> tuple[int, in
 def in_bits(
     vocabulary: Vocabulary, symbols: NDArray[Any], nats: NDArray[np.floating]
 ) -> NDArray[np.float64]:
-    """Return surprisals in bits, with what it costs to say which character an unknown one is.
+    """Return surprisals in bits, with the cost of identifying each unknown character.
 
     Shapes: [N] each.
     """
@@ -70,11 +70,11 @@ def in_bits(
 
 
 class Tally:
-    """Adds up the surprisals of a text, its size, and what unknown characters cost.
+    """Sums of a text's surprisals, of its size, and of the cost of unknown characters.
 
-    To say which character it is that the vocabulary lacks costs a uniform guess among all code
-    points outside of it, on top of what the model gave to the symbol that stands for them. (Else a
-    model would look better the fewer characters it knows.)
+    To identify a character outside the vocabulary costs a uniform guess among all code points
+    outside of it, in addition to the surprisal of the unknown symbol. (Otherwise a model would look
+    better the fewer characters it knows.)
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -84,22 +84,22 @@ class Tally:
         self._characters = self._bytes = self._unknown = 0
 
     def add_surprisals(self, each: Tensor) -> None:
-        """Count symbols by their surprisals in nats, summed in float64."""
+        """Add symbols by their surprisals in nats, summed in float64."""
         self.add_nats(each.sum(dtype=torch.float64).item(), len(each))
 
     def add_nats(self, nats: float, symbols: int) -> None:
-        """Count symbols by what they cost together."""
+        """Add symbols by their total surprisal."""
         self.symbols += symbols
         self._nats += nats
 
     def add_text(self, characters: int, bytes: int, unknown: int) -> None:
-        """Count text, of which `unknown` characters are not in the vocabulary."""
+        """Add the size of a text with `unknown` characters outside the vocabulary."""
         self._characters += characters
         self._bytes += bytes
         self._unknown += unknown
 
     def score(self) -> Score:
-        """Return the score of all that was added."""
+        """Return the score of everything added."""
         nats = self._nats + self._unknown * math.log(self._vocabulary.outside)
         left_out = 0 if self._vocabulary.has_unknown else self._unknown
         symbols = self.symbols + left_out

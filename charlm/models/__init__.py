@@ -1,1 +1,1 @@
-"""Models: recurrent networks, and counting."""
+"""Models: recurrent networks and n-grams."""

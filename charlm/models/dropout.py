@@ -1,9 +1,9 @@
-"""Dropout whose randomness is derived from a seed: alike on every device and in every backend.
+"""Dropout with randomness derived from a seed: the same on every device and in every backend.
 
-Every lane has random bytes of its own, so a lane does not depend on which others are computed
-beside it. The share that is dropped is `rate` rounded to 1/256, because a random byte an element
-decides; a random number an element took a tenth of a training step. (Seeding torch's generator
-for every lane took twice as long as one for all; numbers that are counted need no seeding.)
+Every lane has random bytes of its own, so it does not depend on which other lanes are computed with
+it. The share that is dropped is `rate` rounded to 1/256, because one random byte per element
+decides; a random number per element took a tenth of a training step. (Seeding torch's generator
+for every lane took twice as long as one for all; a counter-based generator needs no seeding.)
 """
 
 import numpy as np
@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 GAMMA = np.uint64(0x9E3779B97F4A7C15)
-"""The step of SplitMix64 from one number to the next: 2^64 / the golden ratio, made odd."""
+"""The increment of SplitMix64: 2^64 / the golden ratio, made odd."""
 MULTIPLIERS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 SHIFTS = np.uint64(30), np.uint64(27), np.uint64(31)
 WORD = 8
-"""Bytes that one number gives."""
+"""Bytes of one random number."""
 
 
 def threshold(rate: float) -> int:
-    """Return the first random byte that keeps its element."""
+    """Return the least random byte that keeps its element."""
     return round(rate * 256)
 
 
@@ -28,7 +28,7 @@ def random_bytes(
 ) -> Tensor:
     """Draw a byte for every output of a layer, on the CPU.
 
-    lanes: the numbers of the lanes among all that are trained; None counts them from 0.
+    lanes: the numbers of the lanes among all of the training; None counts them from 0.
 
     Shapes: the result is `shape`, [T, B, H], uint8.
     """
@@ -44,7 +44,7 @@ def random_bytes(
 
 
 def _mixed(numbers: np.ndarray) -> np.ndarray:
-    """Mix the bits of numbers, in their place.
+    """Mix the bits of numbers, in place.
 
     Source: Steele, Lea and Flood 2014 (doi 10.1145/2660193.2660195), the finalizer of SplitMix64.
     """
@@ -57,5 +57,5 @@ def _mixed(numbers: np.ndarray) -> np.ndarray:
 
 
 def drop(x: Tensor, mask: Tensor, rate: float) -> Tensor:
-    """Zero what the mask does not keep, and scale the rest up to the same mean."""
+    """Set elements outside the mask to zero, and scale the rest to the same mean."""
     return (x * mask.to(x.dtype)) * (256 / (256 - threshold(rate)))

@@ -1,4 +1,4 @@
-"""A model's cells as one of PyTorch's modules."""
+"""Conversion of a model's cells to one of PyTorch's modules."""
 
 from collections.abc import Callable
 
@@ -11,12 +11,12 @@ from charlm.models.recurrent import CharModel
 
 @torch.no_grad()
 def to_torch(model: CharModel) -> nn.RNNBase:
-    """Return an `nn.LSTM`, `nn.GRU` or `nn.RNN` with copies of a model's cells: from the vectors
-    that the first cell reads it computes the same outputs and states.
+    """Return an `nn.LSTM`, `nn.GRU` or `nn.RNN` with copies of a model's cells: from the first
+    cell's input vectors it computes the same outputs and states.
 
     Shapes: input [T, B, E], output [T, B, H], as without batch_first.
 
-    Raises: UsageError for cells that PyTorch has no module for.
+    Raises: UsageError for cells without a module in PyTorch.
     """
     config = model.config
     kinds: dict[str, Callable[..., nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}

@@ -1,4 +1,4 @@
-"""An interpolated n-gram model: what counting alone can do, the baseline a network has to beat.
+"""An interpolated n-gram model, the baseline for networks.
 
 Symbols: V vocabulary size, N positions, n the order (a symbol and the n - 1 symbols before it).
 """
@@ -18,9 +18,9 @@ Reals = NDArray[np.float64]
 
 HIGHEST_ORDER = 8
 OFTEN = np.array([2, 4, 16, 64])
-"""Where the cases of contexts are cut by how often the text holds them."""
+"""Bounds between the cases of contexts, by their number of occurrences in the text."""
 NEVER = -1
-"""The number of a gram that the text does not hold."""
+"""The number of a gram that does not occur in the text."""
 
 
 class NGram:
@@ -28,9 +28,9 @@ class NGram:
 
         p_n(w | c) = (max(a(cw) - D(a(cw)), 0) + sum_v D(a(cv)) * p_{n-1}(w | c')) / sum_v a(cv)
 
-    c' is the context c without its oldest symbol; p_0 = 1/V. The counts a are raw ones at the
-    highest order and, below it, numbers of different symbols seen before the gram. The discounts
-    D(1), D(2), D(3+) are estimated for each order. Contexts never seen take p_{n-1} as it is.
+    c' is the context c without its oldest symbol; p_0 = 1/V. The counts a are raw counts at the
+    highest order and, below it, numbers of distinct symbols seen before the gram. The discounts
+    D(1), D(2), D(3+) are estimated for each order. For contexts never seen, p_n = p_{n-1}.
 
     Source: Chen and Goodman 1999, equation 16 and section 2.7.
     """
@@ -54,7 +54,7 @@ class NGram:
     def of(cls, symbols: Symbols, vocabulary_size: int, order: int = HIGHEST_ORDER) -> "NGram":
         """Count the grams of a text, up to `order` symbols long (or as long as the text)."""
         text = symbols.astype(np.int64)
-        numbers = text  # of the grams that end at each position
+        numbers = text  # the numbers of the grams that end at each position
         contexts = np.zeros(len(text), np.int64)
         counted: list[GramCounts] = []
         for length in range(1, max(1, min(order, len(symbols))) + 1):
@@ -70,7 +70,7 @@ class NGram:
         return cls(counted, vocabulary_size)
 
     def gram_count(self, order: int) -> int:
-        """Count the different grams that a model of that order keeps."""
+        """Return the number of distinct grams in a model of that order."""
         return sum(map(len, self._grams[:order]))
 
     def probabilities(self, contexts: Symbols, symbols: Symbols) -> list[Reals]:
@@ -110,8 +110,8 @@ class NGram:
         return result
 
     def cases(self, contexts: Symbols) -> Integers:
-        """Number the case of each context, below `case_count`: how much of it the text holds, and
-        how often. Shapes: contexts [N, order - 1]; result [N]."""
+        """Return the case of each context, a number below `case_count`: by the length of its suffix
+        that occurs in the text, and how often. Shapes: contexts [N, order - 1]; result [N]."""
         length, count = self._matches(contexts)
         cases: Integers = length * (len(OFTEN) + 1) + np.searchsorted(OFTEN, count, side="right")
         return cases
@@ -121,8 +121,8 @@ class NGram:
         return self.order * (len(OFTEN) + 1)
 
     def _matches(self, contexts: Symbols) -> tuple[Integers, Integers]:
-        """Return how many of the last symbols of each context the text holds in this order, and how
-        often it does, with a symbol behind them. Shapes: as `cases`."""
+        """Return the length of each context's longest suffix that occurs in the text before another
+        symbol, and its number of occurrences. Shapes: as for `cases`."""
         known = self._numbers(contexts.astype(np.int64))
         length = np.zeros(len(contexts), np.int64)
         count = np.full(len(contexts), int(self._raw[0].totals[0]), np.int64)
@@ -132,9 +132,9 @@ class NGram:
         return length, count
 
     def bits(self, symbols: SymbolSource, start: int, stop: int) -> list[float]:
-        """Return the bits of all of `symbols[start:stop]`, by order: 1, 2, ... `order`.
+        """Return the total bits of `symbols[start:stop]`, by order: 1, 2, ... `order`.
 
-        What stands before `start` serves as context; before the text stands symbol 0.
+        Symbols before `start` serve as context; the text counts as preceded by symbol 0.
         """
         before = self.order - 1
         text = np.concatenate(
@@ -145,7 +145,7 @@ class NGram:
         return [float(-np.log2(p).sum()) for p in chances]
 
     def _numbers(self, text: Integers) -> list[Integers]:
-        """Find the numbers of the grams that end each row, by length. Shapes: [N, length]."""
+        """Return the numbers of the grams that end each row, by length. Shapes: [N, length]."""
         result: list[Integers] = []
         for length in range(1, text.shape[1] + 1):
             keys, shorter = text[:, -length], np.zeros(len(text), np.int64)
@@ -162,9 +162,9 @@ class NGram:
 class GramCounts:
     """The grams of one length in a text.
 
-    grams: sorted; a gram's number is its place here. Each is its first symbol times the number of
-    grams a symbol shorter, plus the number of the rest. contexts: the number of each gram without
-    its last symbol. counts: how often each occurs.
+    grams: sorted; a gram's number is its index here. Each is its first symbol times the number of
+    grams one symbol shorter, plus the number of the rest. contexts: the number of each gram without
+    its last symbol. counts: occurrences of each.
     """
 
     grams: Integers
@@ -173,9 +173,10 @@ class GramCounts:
 
 
 class _Level:
-    """The counts of all grams of one order, and what their contexts give to the order below.
+    """The counts of all grams of one order, and the weights that their contexts give to the order
+    below.
 
-    Shapes: counts and contexts [grams], a context being a number below `context_count`.
+    Shapes: counts and contexts [grams]; a context is a number below `context_count`.
     """
 
     def __init__(self, counts: Integers, contexts: Integers, context_count: int) -> None:
@@ -202,7 +203,7 @@ class _Level:
         totals = self.totals[numbers]
         chances[rows] *= (self.taken[numbers] / totals)[:, None]
         counts = self._ends[numbers] - self._ends[numbers - 1] * (numbers > 0)
-        # The grams of a context stand together in `_by_context`: list those of every row.
+        # The grams of a context are contiguous in `_by_context`: list those of every row.
         begins = np.repeat(self._ends[numbers] - np.cumsum(counts), counts)
         grams = self._by_context[begins + np.arange(counts.sum())]
         chances[np.repeat(rows, counts), last[grams]] += self.kept[grams] / np.repeat(
@@ -216,14 +217,14 @@ class _Level:
 
     @cached_property
     def _ends(self) -> Integers:
-        """Where each context's grams end in `_by_context`."""
+        """The end of each context's grams in `_by_context`."""
         return np.cumsum(np.bincount(self._contexts, minlength=len(self.totals)))
 
 
 def _discounts(counts: Integers) -> Reals:
-    """Return what is taken from a count of 0, 1, 2 and 3 or more.
+    """Return the discounts of counts of 0, 1, 2 and 3 or more.
 
-    A text too small to estimate them from gives up half of every count up to 3.
+    For a text too small to estimate them, they are half of every count up to 3.
 
     Source: Chen and Goodman 1999, equation 17.
     """

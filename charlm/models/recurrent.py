@@ -1,4 +1,4 @@
-"""`CharModel`: embedding -> stacked cells -> head. State goes in and comes out."""
+"""The recurrent network: embedding -> stacked cells -> head, with explicit states."""
 
 import math
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ from charlm.errors import CheckpointError
 from charlm.models.dropout import drop
 
 States = list[State]
-"""One `State` a layer."""
+"""One `State` per layer."""
 
 
 def no_prediction() -> CheckpointError:
-    """Make the error for weights that are finite, but so large that what they predict is not."""
+    """Make the error for finite weights whose predictions are not finite."""
     return CheckpointError(
         "the model predicts nothing: its weights have grown out of bounds",
         "use another checkpoint of the run: --checkpoint STEP",
@@ -27,24 +27,24 @@ def no_prediction() -> CheckpointError:
 
 
 class _Embedding(nn.Embedding):
-    """An embedding whose weights `CharModel.reset_parameters` draws, nobody else."""
+    """An embedding whose weights are drawn by `CharModel.reset_parameters` only."""
 
     def reset_parameters(self) -> None:
-        """Leave them: on the meta device, to draw them brings in torch's compiler, for seconds."""
+        """Do nothing: drawing on the meta device imports torch's compiler, which takes seconds."""
 
 
 class _Linear(nn.Linear):
-    """A linear layer whose weights `CharModel.reset_parameters` draws, nobody else."""
+    """A linear layer whose weights are drawn by `CharModel.reset_parameters` only."""
 
     def reset_parameters(self) -> None:
-        """Leave them; see `_Embedding`."""
+        """Do nothing; see `_Embedding`."""
 
 
 class CharModel(nn.Module):
-    """Predicts the next symbol from the symbols so far.
+    """A network that predicts the next symbol from the symbols so far.
 
-    end: the symbol with which a record ends, if the text has any: before it is read, the states
-    begin anew, so what follows it knows nothing of what stood before.
+    end: the symbol with which a record ends, if the text has records: the states are reset before
+    it is read, so that a record does not depend on earlier ones.
 
     Symbols: T time, B lanes, V vocabulary size, E embedding size, H hidden size.
     """
@@ -71,9 +71,9 @@ class CharModel(nn.Module):
         weights: dict[str, Tensor],
         end: int | None = None,
     ) -> "CharModel":
-        """Build the model that weights belong to; nothing is allocated before their shapes fit.
+        """Build a model from weights; their shapes are checked before anything is allocated.
 
-        Raises: CheckpointError where names, shapes or types are not those of the configuration.
+        Raises: CheckpointError if names, shapes or types do not match the configuration.
         """
         with torch.device("meta"):
             model = cls(config, vocabulary_size, end)
@@ -93,11 +93,11 @@ class CharModel(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self, seed: int) -> None:
-        """Draw the initial weights of a seed (on the CPU, so alike on every device).
+        """Draw the initial weights of a seed (on the CPU, so that they are the same on any device).
 
         The input's share of every gate, W_ih x, starts with the standard deviation `input_scale`:
         an embedding's E elements have a variance of 1 each, of a one-hot vector a single element
-        is 1. What upper layers read is taken for vectors of variance 1, which it does not reach.
+        is 1. For upper layers a variance of 1 is assumed, which their inputs do not reach.
         """
         generator = torch.Generator().manual_seed(seed)
         if self.embedding is not None:
@@ -117,7 +117,7 @@ class CharModel(nn.Module):
     ) -> tuple[Tensor, States]:
         """Compute the logits of every symbol's successor, and the states after the last one.
 
-        masks: for dropout, a layer's outputs that are kept, [T, B, H] each; none drops nothing.
+        masks: dropout masks of the layers' outputs, [T, B, H] each, True keeps; empty: no dropout.
 
         Shapes: symbols [T, B] (int64); logits [T, B, V].
         """
@@ -127,7 +127,7 @@ class CharModel(nn.Module):
     def outputs(
         self, symbols: Tensor, states: States, masks: Sequence[Tensor] = ()
     ) -> tuple[Tensor, States]:
-        """Compute what the head reads, [T, B, H], and the states after it. Arguments: `forward`."""
+        """Compute the head's input, [T, B, H], and the states after it. Arguments: `forward`."""
         x = self.vectors(symbols)
         resets = None if self.end is None else symbols == self.end
         after: States = []
@@ -139,7 +139,7 @@ class CharModel(nn.Module):
         return x, after
 
     def vectors(self, symbols: Tensor) -> Tensor:
-        """Look up what the first cell reads, embeddings or one-hot. Shapes: [...] -> [..., E|V]."""
+        """Return the first cell's input, embeddings or one-hot. Shapes: [...] -> [..., E|V]."""
         if self.embedding is not None:
             return F.embedding(symbols, self.embedding.weight)
         return F.one_hot(symbols, self.vocabulary_size).to(self.head.weight.dtype)
@@ -149,7 +149,7 @@ class CharModel(nn.Module):
         return [cell.initial_state(lanes) for cell in self.layers()]
 
     def begin_anew(self, states: States, symbols: Tensor) -> States:
-        """Return the states with which a model reads symbols, one in every lane, [B]: initial
+        """Return the states before symbols, one in every lane, [B], are read: reset to the initial
         ones where a record ends."""
         if self.end is None:
             return states
@@ -157,7 +157,7 @@ class CharModel(nn.Module):
         return [cell.begin_anew(state, symbols == self.end) for cell, state in pairs]
 
     def layers(self) -> list[Cell]:
-        """List the cells, first layer first."""
+        """List the cells, from the first layer."""
         return cast("list[Cell]", list(self.cells))
 
     def parameter_count(self) -> int:

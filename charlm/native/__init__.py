@@ -1,1 +1,1 @@
-"""Kernels for the recurrent layers, compiled on the user's machine for its processor."""
+"""Native kernels for the recurrent layers, compiled on the user's machine for its processor."""

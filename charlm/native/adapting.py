@@ -1,4 +1,4 @@
-"""A model that reads one text and learns from it, window by window, by the kernels.
+"""Dynamic evaluation by the kernels: a model reads one text and learns from it.
 
 Symbols: T the length of a window, V vocabulary size, H hidden size, G gate blocks.
 """
@@ -20,9 +20,9 @@ from charlm.native.interface import Adapter, AdaptingLayer, Kernels, LayerArgs, 
 
 @dataclass(frozen=True)
 class Parts:
-    """The modules of a model: its parameters, or of each parameter another tensor of its shape.
+    """The modules of a model, with its parameters or other tensors of the same shapes.
 
-    embedding: None where symbols are one-hot.
+    embedding: None if symbols are one-hot.
     """
 
     embedding: nn.Embedding | None
@@ -30,20 +30,20 @@ class Parts:
     head: nn.Linear
 
     def parameters(self) -> list[nn.Parameter]:
-        """List all parameters, in one order."""
+        """List all parameters, in a fixed order."""
         modules = (self.embedding, *self.cells, self.head)
         return [p for module in modules if module is not None for p in module.parameters()]
 
 
 class NativeAdapter:
-    """Reads windows of one text and learns from each, on copies of a model's weights.
+    """A learner from the windows of one text, on copies of a model's weights.
 
         w <- w - share steps g;   w <- w + pulls (trained w - w)
 
-    g is the gradient of the window's mean loss by all parameters; share scales it down where it is
-    longer than `longest`.
+    g is the gradient of the window's mean loss with respect to all parameters; share clips its norm
+    to `longest`.
 
-    model: the trained weights. steps, pulls: of each of its parameters. end: see `Stack`. window:
+    model: the trained weights. steps, pulls: for each of its elements. end: see `Stack`. window:
         the longest T.
     """
 
@@ -60,7 +60,7 @@ class NativeAdapter:
     ) -> None:
         self._kernels, self._model, self._longest_window = kernels, model, window
         self._kept: dict[int, Tensor] = {}
-        """What the structures point to, by address."""
+        """Tensors that the C structures point to, by address."""
         self._vocabulary_size, self._hidden = model.head.weight.shape
         self._H = self._rounded_up(self._hidden)
         self._columns = self._rounded_up(self._vocabulary_size)
@@ -97,10 +97,10 @@ class NativeAdapter:
         kernels.call("pack_adapter", "float32", self._adapter)
 
     def adapt(self, symbols: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Read a window, then learn from it. Return -ln p of every target, [T], and the logits, [T,
-        V], both as they were before it learned.
+        """Read a window, then learn from it. Return -ln p of every target, [T], and the logits,
+        [T, V], both before the update.
 
-        Shapes: symbols and targets [T] (int64). Raises: IndexError for a symbol that is none of V.
+        Shapes: symbols and targets [T] (int64). Raises: IndexError for a symbol outside V.
         """
         T, V = len(symbols), self._vocabulary_size
         assert 0 < T <= self._longest_window
@@ -118,7 +118,7 @@ class NativeAdapter:
 
     @torch.no_grad()
     def carry(self, states: Sequence[State]) -> None:
-        """Go on from other states of one lane, [1, H] each part."""
+        """Continue from other states of one lane, [1, H] each part."""
         for layer, state in zip(self._layers, states, strict=True):
             for place, part in zip(("h", "c"), state, strict=False):
                 self._at(getattr(layer.window, place))[: self._hidden] = part[0]
@@ -126,8 +126,8 @@ class NativeAdapter:
 
     @torch.no_grad()
     def write_back(self) -> None:
-        """Give the model's parameters the weights that were learned. Two biases that are added
-        share what their sum has learned, for they have the same gradient."""
+        """Copy the learned weights to the model's parameters. Two biases that are added share the
+        change of their sum equally, because they have the same gradient."""
         model, adapter = self._model, self._adapter
         if model.embedding is not None:
             model.embedding.weight.copy_(self._unpadded(adapter.embedding, model.embedding.weight))
@@ -148,7 +148,7 @@ class NativeAdapter:
                 bias_n.copy_(self._unpadded(layer.bias_n, bias_n))
 
     def _embedding(self, *modules: nn.Embedding | None) -> Any:
-        """Make the vectors of all symbols, which learn where they are an embedding."""
+        """Make the vectors of all symbols, which are learned if they are an embedding."""
         V = self._vocabulary_size
         if modules[0] is None:
             return self._learned(F.pad(torch.eye(V), (0, self._columns - V)))
@@ -183,8 +183,8 @@ class NativeAdapter:
         return layer
 
     def _biases(self, layer: Any, args: Any, cells: Sequence[GatedCell]) -> None:
-        """Fill in biases, merged as the kernels take them: a sum learns in the steps of both, and
-        is pulled as each of them is, for their gradients are the same."""
+        """Fill in biases, merged as the kernels expect them: a sum has the steps of both added and
+        the pull of each, because their gradients are the same."""
         cell, G = cells[0], len(cells[0].gates)
         if cell.bias_ih is None:
             args.below_bias = self._buffer(G * self._H)
@@ -201,7 +201,7 @@ class NativeAdapter:
             args.bias = layer.bias_n.weights
 
     def _learned(self, weights: Tensor, *steps_and_pulls: Tensor) -> Any:
-        """Make a matrix that learns, or, without steps and pulls, one that stays as it is."""
+        """Make a matrix that is learned or, without steps and pulls, one that stays constant."""
         rows, columns = weights.shape if weights.dim() == 2 else (1, len(weights))
         learned = Learned(weights=self._keep(weights), rows=rows, columns=columns)
         if steps_and_pulls:
@@ -218,7 +218,7 @@ class NativeAdapter:
         return whole[:, :rows, : parameter.shape[1]].reshape(parameter.shape)
 
     def _blocks(self, parameter: Tensor, count: int, columns: int = 0) -> Tensor:
-        """Add the units that pad each block of rows, and columns up to so many."""
+        """Add the padding units of each block of rows, and pad to `columns` columns."""
         blocks = parameter.detach().view(count, self._hidden, *parameter.shape[1:])
         wider = (0, columns - parameter.shape[1]) if columns else ()
         return F.pad(blocks, (*wider, 0, self._H - self._hidden)).flatten(0, 1)
@@ -231,7 +231,7 @@ class NativeAdapter:
         return self._keep(torch.zeros(count))
 
     def _keep(self, tensor: Tensor) -> int:
-        """Keep a tensor for as long as this object; return where its elements are."""
+        """Keep a tensor alive as long as this object; return the address of its elements."""
         tensor = tensor.detach().contiguous()
         at = address(tensor)
         assert at is not None
@@ -239,13 +239,13 @@ class NativeAdapter:
         return at
 
     def _at(self, address: int) -> Tensor:
-        """Return the kept tensor with an address."""
+        """Return the kept tensor at an address."""
         return self._kept[address]
 
 
 @torch.no_grad()
 def _counts(cell: GatedCell) -> Tensor:
-    """Return how many biases stand behind each of the merged ones. Shape: [G*H]."""
+    """Return the number of biases that each merged one is the sum of. Shape: [G*H]."""
     ones = copy.deepcopy(cell)
     for parameter in ones.parameters():
         parameter.fill_(1)

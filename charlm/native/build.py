@@ -1,7 +1,7 @@
-"""The kernels' source made into a library: once for a source, a compiler and a processor.
+"""Build of the kernels' library: once per source, compiler and processor.
 
-Nothing is shipped in binary. The library is kept in the cache; a fresh one is used only after
-`accept` has tried it.
+Nothing is shipped in binary. The library is cached; a new one is used only after `accept` has
+tested it.
 """
 
 import contextlib
@@ -32,18 +32,18 @@ UNITS = (
     ("write.cpp",),
     ("adapt.cpp",),
 )
-"""What is compiled, side by side."""
+"""The units, which are compiled in parallel."""
 ABANDONED_AFTER = 3600
-"""Seconds."""
+"""Seconds after which an unfinished build counts as abandoned."""
 MOST_OF_REASON = 10_000
 """Bytes."""
 MOST_OF_HEAD = 1 << 16
-"""Bytes of a compiler that tell it from others."""
+"""Bytes of a compiler's file that identify it."""
 PASSING = (
     *("No space", "Killed", "Terminated", "memory", "quota", "Input/output error"),
     "internal compiler error",
 )
-"""What a compiler says that may do its work the next time."""
+"""Messages of a compiler after which a second attempt may succeed."""
 FLAGS = (
     *("-std=c++17", "-O2", "-march=native", "-fopenmp", "-fPIC"),
     *("-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"),
@@ -54,27 +54,27 @@ log = logging.getLogger(__name__)
 
 
 class UnavailableError(Exception):
-    """Why there are no kernels here, in words for the user."""
+    """The reason why there are no kernels, as a message for the user."""
 
 
 class _RefusedError(UnavailableError):
-    """A reason that will be the same next time."""
+    """A reason that will not change, and is cached."""
 
 
 def library(accept: Callable[[ctypes.CDLL], str], *, keep: bool = True) -> ctypes.CDLL:
     """Return the library, from the cache or built now (10 to 30 seconds, announced in the log).
 
-    accept: is given a fresh library and says where it computes wrongly; such a library, and a
-    source that does not compile, are remembered and not tried again. keep: False leaves the cache
-    as it is.
+    accept: called with a new library; returns a description of a wrong result, or "". A library
+    that is not accepted, and a source that does not compile, are remembered and not tried again.
+    keep: False leaves the cache unchanged.
 
-    Raises: UnavailableError: no compiler, a source that it cannot compile, a wrong result.
+    Raises: UnavailableError (no compiler, a source that it cannot compile, a wrong result).
     """
     path = cached()
     if usable(path):
         try:
             return _opened(path)
-        except UnavailableError:  # of another OpenMP: built anew
+        except UnavailableError:  # linked with another OpenMP: build again
             with contextlib.suppress(OSError):
                 if keep:
                     path.unlink()
@@ -85,7 +85,7 @@ def library(accept: Callable[[ctypes.CDLL], str], *, keep: bool = True) -> ctype
         make_private(path.parent)
         _refuse_shared(path.parent)
         with _compiling(path):
-            _raise_what_was_refused(path)  # by another process, which was quicker
+            _raise_what_was_refused(path)  # by another process in the meantime
             if not usable(path):
                 if path.exists():
                     log.warning(f"the compiled kernels in {path} are damaged")
@@ -97,7 +97,7 @@ def library(accept: Callable[[ctypes.CDLL], str], *, keep: bool = True) -> ctype
 
 @contextlib.contextmanager
 def _compiling(path: Path) -> Iterator[None]:
-    """Keep other processes from compiling the same library; say so where one of them is at it."""
+    """Hold the lock of a library; log a message if another process is compiling it."""
     lock = FileLock(path.with_suffix(".lock"))
     try:
         lock.acquire(timeout=0)
@@ -111,7 +111,7 @@ def _compiling(path: Path) -> Iterator[None]:
 
 
 def _raise_what_was_refused(path: Path) -> None:
-    """Raises: UnavailableError with the reason why a build was refused, where there was one."""
+    """Check for a refused build. Raises: UnavailableError with the reason, if there was one."""
     refused = path.with_suffix(".refused")
     with contextlib.suppress(OSError):
         said = read_regular(refused, MOST_OF_REASON).decode("utf-8", "replace")
@@ -119,7 +119,7 @@ def _raise_what_was_refused(path: Path) -> None:
 
 
 def _build(path: Path, accept: Callable[[ctypes.CDLL], str]) -> None:
-    """Compile a library, try it, and put it in its place. Raises: as `library`; OSError."""
+    """Compile a library, test it, and move it to its place. Raises: as `library`; OSError."""
     log.info("compiling the kernels for this processor: 10 to 30 seconds, this once")
     sweep(path.parent, ".building-*", ABANDONED_AFTER)
     try:
@@ -135,11 +135,11 @@ def _build(path: Path, accept: Callable[[ctypes.CDLL], str]) -> None:
 
 
 def _built_for_now(accept: Callable[[ctypes.CDLL], str]) -> ctypes.CDLL:
-    """Compile a library for this process alone. Raises: UnavailableError."""
+    """Compile a library for this process only. Raises: UnavailableError."""
     log.info("compiling the kernels for this estimate: 10 to 30 seconds; none is kept")
     try:
         with tempfile.TemporaryDirectory(prefix="charlm-kernels-") as folder:
-            fresh = _opened(_compiled(Path(folder)))  # once opened, it outlives its file
+            fresh = _opened(_compiled(Path(folder)))  # once loaded, it does not need its file
     except OSError as error:
         raise UnavailableError(f"they cannot be compiled: {error.strerror}") from None
     if wrong := accept(fresh):
@@ -148,9 +148,9 @@ def _built_for_now(accept: Callable[[ctypes.CDLL], str]) -> ctypes.CDLL:
 
 
 def usable(path: Path) -> bool:
-    """Tell whether a library is there, as it was built.
+    """Return True if a library is there and intact.
 
-    Raises: UnavailableError where others than this user could have put it there.
+    Raises: UnavailableError if another user could have put it there.
     """
     try:
         content = read_regular(path)
@@ -166,7 +166,7 @@ def usable(path: Path) -> bool:
 
 
 def _refuse_shared(path: Path) -> None:
-    """Refuse a file or folder that another user owns or may write to: what is in it is run.
+    """Refuse a file or folder that another user owns or may write to: its code would be run.
 
     Raises: UnavailableError.
     """
@@ -182,7 +182,7 @@ def _refuse_shared(path: Path) -> None:
 
 
 def _keep(fresh: Path, path: Path) -> None:
-    """Move a library to its place, once it is on the disk, and its digest beside it."""
+    """Flush a library to disk, move it to its place, and write its digest next to it."""
     content = fresh.read_bytes()
     fresh.chmod(0o700)
     with fresh.open("rb") as file:
@@ -192,18 +192,18 @@ def _keep(fresh: Path, path: Path) -> None:
 
 
 def cached() -> Path:
-    """Return where the library is, or will be. Raises: UnavailableError: no compiler."""
+    """Return the cache's path of the library. Raises: UnavailableError if there is no compiler."""
     compiler = _compiler()
     about = compiler.stat()
     seen = hashlib.sha256(
         f"{compiler} {about.st_size} {about.st_mtime_ns} {FLAGS} {UNITS}".encode()
     )
-    # Another compiler may have its size and time (images made of layers); a program's build id and
-    # all of a script stand here. Inode and ctime would differ in every container.
+    # Another compiler may have the same size and time (images made of layers); the head of the file
+    # has a program's build id, or all of a script. Inode and ctime would differ in every container.
     with (
         contextlib.suppress(OSError),
         compiler.open("rb") as program,
-    ):  # it may be one to run, not to read
+    ):  # it may be executable but not readable
         seen.update(program.read(MOST_OF_HEAD))
     seen.update(_processor().encode())
     for file in sorted(SOURCE.iterdir()):
@@ -212,13 +212,13 @@ def cached() -> Path:
 
 
 def decided() -> bool:
-    """Tell whether `library` would compile nothing now."""
+    """Return True if `library` would compile nothing now."""
     path = cached()
     return usable(path) or path.with_suffix(".refused").is_file()
 
 
 def _compiler() -> Path:
-    """Find $CXX (a program, without options), else g++ or what is called c++."""
+    """Find $CXX (a program, without options), else g++ or c++."""
     wanted = os.environ.get("CXX", "")
     for name in (wanted,) if wanted else ("g++", "c++"):
         if found := shutil.which(name):
@@ -230,7 +230,7 @@ def _compiler() -> Path:
 
 
 def _processor() -> str:
-    """Describe what -march=native depends on."""
+    """Describe the processor, on which -march=native depends."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -266,23 +266,23 @@ def _compiled(folder: Path) -> Path:
         compiled = [pool.submit(unit, number) for number in range(len(UNITS))]
         for done, _ in enumerate(as_completed(compiled), 1):
             progress.report("compiling the kernels", done, len(UNITS))
-    # `map` would not begin what is left when the first fails: what a compiler was asked would vary.
+    # `map` would not start the rest once the first fails: the set of commands run would vary.
     objects = [one.result() for one in compiled]
-    # Not linked against an OpenMP of its own: torch has one, and two would fight for the cores.
+    # Not linked with an OpenMP of its own: torch has one, and two would compete for the cores.
     with ThreadPoolExecutor(1) as pool, compilers.killed_on_signals():
         pool.submit(run, "-shared", *objects, "-o", str(result)).result()
     return result
 
 
 class _Compilers:
-    """Compilers that run side by side."""
+    """Compilers that run in parallel."""
 
     def __init__(self) -> None:
         self._started: list[subprocess.Popen[str]] = []
         self._stopped = False
 
     def run(self, command: Sequence[str]) -> tuple[int, str]:
-        """Run one to its end; return its exit code and what it wrote to stderr."""
+        """Run a command to its end; return its exit code and its stderr."""
         group: Any = {"process_group": 0} if os.name == "posix" else {}
         streams: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         with subprocess.Popen(command, **streams, **group) as process:  # noqa: S603
@@ -294,7 +294,7 @@ class _Compilers:
 
     @contextlib.contextmanager
     def killed_on_signals(self) -> Iterator[None]:
-        """Kill all where a signal ends the wait for them: they would go on for half a minute."""
+        """Kill all compilers if a signal ends the wait: else they would run for half a minute."""
         try:
             yield
         except (KeyboardInterrupt, SystemExit):
@@ -305,7 +305,7 @@ class _Compilers:
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
-    """Kill a process, with those that it has started."""
+    """Kill a process and those that it has started."""
     with contextlib.suppress(ProcessLookupError):
         if process.poll() is None and os.name == "posix":
             os.killpg(process.pid, signal.SIGKILL)

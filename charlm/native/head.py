@@ -1,4 +1,4 @@
-"""The head and its loss: of a window's logits only the gradient is kept, and that in training.
+"""The head and its loss; of a window's logits only the gradient is stored, in training.
 
 Symbols: H hidden size (padded to whole vectors), V vocabulary size (likewise).
 """
@@ -15,7 +15,7 @@ from charlm.native.products import rows_product, weight_gradient
 
 @dataclass(frozen=True)
 class SoftTargets:
-    """What is to be predicted beside the symbols that came, with `weight` of the whole.
+    """Soft targets, mixed into the loss with a `weight`.
 
         loss = (1 - weight) (-ln p(target)) - weight sum_s q(s) ln p(s)
 
@@ -26,7 +26,7 @@ class SoftTargets:
     weight: float
 
     def mix_into(self, gradient: Tensor, targets: Tensor) -> None:
-        """Turn the gradient of the mean loss by the logits into that of the mixed loss.
+        """Turn the gradient of the mean loss with respect to the logits into that of the mixed one.
 
         Shapes: gradient [T*B, V or more], targets [T*B].
         """
@@ -36,13 +36,13 @@ class SoftTargets:
 
 
 NEVER = -1e30
-"""The logit of what pads the last vector of the vocabulary."""
+"""The logit of the padding in the last vector of the vocabulary."""
 
 
 class HeadLoss:
-    """Computes `losses`, -ln p of each target under the head's softmax; call `backward` once.
+    """The `losses`, -ln p of each target under the head's softmax; call `backward` once.
 
-    training: keep what `backward` needs. soft: what is learned beside the targets. To be used under
+    training: True stores the gradient for `backward`. soft: soft targets. Use it under
     torch.no_grad().
 
     Shapes: x [..., padded H] in float32 or bfloat16, targets [...] (int64), losses as targets.
@@ -80,7 +80,7 @@ class HeadLoss:
             soft.mix_into(self._gradient, targets.flatten())
 
     def backward(self) -> Tensor:
-        """Fill the head's gradients of the mean of `losses`; return that of x, as a buffer."""
+        """Store the head's gradients of the mean of `losses`; return that of x, as a buffer."""
         kernels, head, gradient = self._kernels, self._head, self._gradient
         assert gradient is not None and self._backward_weights is not None  # noqa: PT018
         rows = self._x.view(len(gradient), -1)
@@ -95,7 +95,7 @@ class HeadLoss:
 
 
 def _padded(kernels: Kernels, head: nn.Linear, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the head's weights and biases for whole vectors: none of what pads them is likely."""
+    """Return the head's weights and biases, padded to whole vectors of negligible probability."""
     below, beside = -len(head.bias) % kernels.width, x.shape[-1] - head.in_features
     weight = F.pad(head.weight, (0, beside, 0, below)) if below or beside else head.weight.detach()
     return weight, F.pad(head.bias, (0, below), value=NEVER)

@@ -1,4 +1,4 @@
-"""The kernels as Python calls them: the C structures of kernels/cells.h, write.h and adapt.h."""
+"""Python interface of the kernels: the C structures of kernels/cells.h, write.h and adapt.h."""
 
 import ctypes
 from collections.abc import Sequence
@@ -94,24 +94,25 @@ WRITING: dict[str, tuple[Any, ...]] = {
     "read": (_WRITER, _ARRAY, _SIZE),
     "write": (_WRITER, _ARRAY, _SIZE, *[_ARRAY] * 2),
 }
-"""The arguments of the functions charlm_<name>_<type>, as train.cpp, adapt.cpp (in float32
-only) and write.cpp declare them."""
+"""The arguments of the functions charlm_<name>_<type>, as declared in train.cpp, adapt.cpp (float32
+only) and write.cpp."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A cell that the kernels compute. saved_blocks: blocks of H values that a step keeps for its
-    backward pass, beside h and c."""
+    """A cell that the kernels compute. saved_blocks: blocks of H values that a step saves for its
+    backward pass, in addition to h and c."""
 
     number: int
     saved_blocks: int
 
 
 class Kernels:
-    """Typed calls into a library, and the large buffers between them, used again and again.
+    """Typed calls into a library, and a pool of large buffers.
 
-    (From malloc, such blocks were faulted in anew at step after step until its heap had grown to
-    several times their size.) The `name` of a type is "float32", "bfloat16" or, to write, "int8".
+    (Such blocks from malloc were faulted in again at every step, until its heap had grown to
+    several times their size.) The `name` of a type is "float32", "bfloat16" or, for sampling,
+    "int8".
 
     Raises: UnavailableError for a library whose structures are not those above.
     """
@@ -122,9 +123,9 @@ class Kernels:
             if ctypes.sizeof(ours) != getattr(library, f"charlm_{theirs}_size")():
                 raise UnavailableError(f"{ours.__name__} has another size in the kernels")
         self.width = int(library.charlm_width())
-        """Hidden sizes are padded to multiples of it."""
+        """Elements of a vector: hidden sizes are padded to multiples of it."""
         self.block = int(library.charlm_block())
-        """Rows that a weight gradient packs at a time."""
+        """Rows that `weight_gradient` packs at a time."""
         self.types = ["float32"]
         self.types += ["bfloat16"] if library.charlm_has_bfloat16() else []
         self.types += ["int8"] if library.charlm_has_int8() else []
@@ -140,7 +141,7 @@ class Kernels:
         self._free: dict[tuple[tuple[int, ...], torch.dtype], list[Tensor]] = {}
 
     def _declare(self) -> None:
-        """Declare the arguments of all functions, so that one of another kind is refused."""
+        """Declare the arguments of all functions, so that those of a wrong type are refused."""
         for name in self.types:
             declarations = WRITING if name == "int8" else TRAINING | WRITING
             if name == "float32":
@@ -151,18 +152,18 @@ class Kernels:
         self._library.charlm_read_bytes_float32.argtypes = (_ARRAY, _SIZE, _SIZE)
 
     def supports(self, cells: Sequence[Cell]) -> bool:
-        """Tell whether the kernels compute all of these cells."""
+        """Return True if the kernels compute all of these cells."""
         return all(isinstance(cell, GatedCell) and cell.variant in self.kinds for cell in cells)
 
     def acquire(self, *shape: int, dtype: torch.dtype) -> Tensor:
-        """Return a buffer with anything in it; for `release`, or to be forgotten."""
+        """Return an uninitialised buffer, which may be passed to `release`."""
         if free := self._free.get((shape, dtype)):
             return free.pop()
-        with torch.inference_mode(False):  # or training could not use what evaluation has left
+        with torch.inference_mode(False):  # else training could not use buffers of evaluation
             return torch.empty(shape, dtype=dtype)
 
     def release(self, *buffers: Tensor | None) -> None:
-        """Take buffers back as they were acquired; nothing may read or write them any more."""
+        """Take acquired buffers back; they must no longer be read or written."""
         for buffer in buffers:
             if buffer is not None:
                 self._free.setdefault((buffer.shape, buffer.dtype), []).append(buffer)
@@ -181,7 +182,7 @@ def address(tensor: Tensor | None) -> int | None:
 
 
 def rows_at(tensor: Tensor) -> ctypes.c_void_p:
-    """Point to the first row of a matrix whose rows may stand further apart than they are long."""
+    """Return a pointer to the first row of a matrix whose rows may have a larger stride."""
     assert tensor.stride(1) == 1
     return _ARRAY(tensor.data_ptr())
 

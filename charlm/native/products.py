@@ -1,4 +1,4 @@
-"""Products over all rows of a window by the kernels, shared by the layers and the head."""
+"""Matrix products over all rows of a window by the kernels, for the layers and the head."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from charlm.native.interface import TYPES, Kernels, rows_at
 
 
 def autocast_type() -> torch.dtype:
-    """Return the type in which products are to be computed: autocast's, else float32."""
+    """Return the type of matrix products: autocast's, else float32."""
     if torch.is_autocast_enabled("cpu"):
         return torch.get_autocast_dtype("cpu")
     return torch.float32
@@ -19,7 +19,7 @@ def weight_gradient(
     """Fill `result` with left^T right, its rows rotated: left column j gives row (j + rotate)
     mod J. Return the sums of the left columns.
 
-    Shapes: left [rows, J] (its columns side by side), right [rows, I], result [J, I] and sums [J]
+    Shapes: left [rows, J] (its columns contiguous), right [rows, I], result [J, I] and sums [J]
     (float32); J and I whole vectors.
     """
     (rows, J), I = left.shape, right.shape[1]  # noqa: E741
@@ -34,8 +34,8 @@ def weight_gradient(
 
 
 def drop(kernels: Kernels, rows: Tensor, draws: Tensor, threshold: int, result: Tensor) -> None:
-    """Fill `result` with `rows` where a draw is at least `threshold`, scaled up to the same mean,
-    and with zeros elsewhere.
+    """Fill `result` with `rows`, scaled to the same mean, where a draw is at least `threshold`, and
+    with zeros elsewhere.
 
     Shapes: rows and result [T, B, padded H], draws [T, B, H] (uint8).
     """
@@ -49,7 +49,7 @@ def drop(kernels: Kernels, rows: Tensor, draws: Tensor, threshold: int, result: 
 def rows_product(kernels: Kernels, rows: Tensor, packed: Tensor, result: Tensor) -> None:
     """Fill `result` with rows @ W, W packed for the backward pass.
 
-    Shapes: rows [N, K] (its columns side by side), result [N, I], W [K, I]; K and I whole vectors.
+    Shapes: rows [N, K] (its columns contiguous), result [N, I], W [K, I]; K and I whole vectors.
     """
     (count, K), columns = rows.shape, result.shape[1]
     kernels.call(

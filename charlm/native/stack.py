@@ -1,4 +1,4 @@
-"""A whole model over a window by the kernels: embedding, layers, head, and back through all.
+"""Forward and backward pass of a whole model over a window by the kernels.
 
 Symbols: T time, B lanes, I input size, V vocabulary size.
 """
@@ -17,15 +17,16 @@ from charlm.native.products import autocast_type, drop
 from charlm.native.window import LayerPass
 
 Mask = tuple[Callable[[int, tuple[int, ...]], Tensor], int]
-"""Dropout: draws random bytes for a layer and a shape; the first byte that keeps its element."""
+"""Dropout: a function that draws random bytes for a layer and a shape, and the least byte that
+keeps its element."""
 Ready = Callable[[Tensor, Tensor], None]
-"""Is told a parameter and its gradient once that is complete."""
+"""Callback for a parameter and its complete gradient."""
 
 
 class Stack:
-    """The parts of a model, which it shares, with the kernels that compute them.
+    """The modules of a model, which it shares, with the kernels that compute them.
 
-    end: the symbol with which a record ends, and the states begin anew.
+    end: the symbol with which a record ends, before which the states are reset.
     """
 
     def __init__(
@@ -41,13 +42,13 @@ class Stack:
         self._end = end
         self._cells = cast("Sequence[GatedCell]", cells)
         self._in_use: list[Tensor] = []
-        """Buffers that the gradients are in until the next step."""
+        """Buffers of the gradients, in use until the next step."""
 
     @torch.no_grad()
     def surprisals(
         self, symbols: Tensor, targets: Tensor, states: list[State]
     ) -> tuple[Tensor, list[State]]:
-        """Return -ln p of every target, and the states after them. Shapes: [T, B], all of them."""
+        """Return -ln p of every target, and the states after the window. Shapes: [T, B] each."""
         precision = autocast_type()
         with torch.autocast("cpu", enabled=False):
             layers, x, _ = self._forward(symbols, states, None, precision, training=False)
@@ -59,7 +60,7 @@ class Stack:
 
     @torch.no_grad()
     def log_probabilities(self, symbols: Tensor, states: list[State]) -> tuple[Tensor, list[State]]:
-        """Return ln p of every symbol after each, [T, B, V], and the states after them."""
+        """Return ln p of every next symbol, [T, B, V], and the states after the window."""
         precision = autocast_type()
         with torch.autocast("cpu", enabled=False):
             layers, x, _ = self._forward(symbols, states, None, precision, training=False)
@@ -79,11 +80,11 @@ class Stack:
         soft: SoftTargets | None = None,
         ready: Ready | None = None,
     ) -> tuple[Tensor, list[State]]:
-        """Return what `surprisals` does; leave the gradient of the mean surprisal by every
-        parameter in its `grad`. The next call uses the gradients' memory.
+        """Return the results of `surprisals`; store the gradient of the mean surprisal with respect
+        to every parameter in its `grad`. The next call overwrites the gradients.
 
-        mask: of dropout, if any. soft: what is learned beside the targets. ready: is told of the
-            gradients of a layer while those below are still to be computed.
+        mask: of dropout, if any. soft: soft targets. ready: called with the gradients of a layer
+            before those of the layers below are computed.
         """
         precision = autocast_type()
         in_use, self._in_use = self._in_use, []
@@ -106,7 +107,7 @@ class Stack:
         return loss.losses, [layer.after for layer in layers]
 
     def _refuse_out_of_bounds(self, symbols: Tensor) -> None:
-        """Check symbols before they become indices in C++. Raises: IndexError."""
+        """Check symbols before they are used as indices in C++. Raises: IndexError."""
         low, high = (int(bound) for bound in symbols.aminmax())
         if low < 0 or high >= self._head.out_features:
             raise IndexError(
@@ -114,7 +115,7 @@ class Stack:
             )
 
     def _backward_embedding(self, symbols: Tensor, d: Tensor) -> None:
-        """Fill the embedding's gradient from `d`, that of the first layer's inputs."""
+        """Compute the embedding's gradient from `d`, that of the first layer's inputs."""
         if self._embedding is None:
             return
         weight = self._embedding.weight
@@ -126,7 +127,7 @@ class Stack:
             self._kernels.release(d)
 
     def _looks_up(self, symbols: Tensor) -> bool:
-        """Tell whether the first layer's input is looked up in a table of all symbols."""
+        """Return True if the first layer's input is looked up in a table of all symbols."""
         return self._head.out_features <= symbols.numel()
 
     def _forward(
@@ -138,7 +139,7 @@ class Stack:
         *,
         training: bool,
     ) -> tuple[list[LayerPass], Tensor, list[Tensor]]:
-        """Run all layers; return them, what the head reads, and dropout's bytes for each output."""
+        """Run all layers; return them, the head's input, and dropout's bytes for each output."""
         kernels = self._kernels
         self._refuse_out_of_bounds(symbols)
         looked_up = symbols.contiguous() if self._looks_up(symbols) else None
@@ -166,7 +167,7 @@ class Stack:
         return layers, x, draws
 
     def _vectors(self, symbols: Tensor, of_all: bool) -> Tensor:
-        """Return those of all V symbols, [V, I], or of each symbol of the window, [T, B, I]."""
+        """Return the vectors of all V symbols, [V, I], or of the window's symbols, [T, B, I]."""
         if self._embedding is None:
             V = self._head.out_features
             return torch.eye(V) if of_all else F.one_hot(symbols, V).float()
@@ -175,7 +176,7 @@ class Stack:
 
 
 def _tell(ready: Ready | None, module: nn.Module | None) -> None:
-    """Tell that the gradients of a module's parameters are complete."""
+    """Call `ready` with the complete gradients of a module's parameters."""
     if ready is None or module is None:
         return
     for parameter in module.parameters():

@@ -1,4 +1,4 @@
-"""A fresh build of the kernels against the equations, before it is used."""
+"""Verification of a new build of the kernels against the equations, before it is used."""
 
 import copy
 import ctypes
@@ -20,17 +20,18 @@ from charlm.native.window import LayerPass
 from charlm.native.writing import NativeSampler
 
 TOLERANCES = {"float32": 1e-5, "bfloat16": 0.05, "int8": 0.1}
-"""Relative, of outputs and gradients. bfloat16 has 8 bits: errors of 0.2 to 0.6 % were seen here,
-of up to 2 % in torch's autocast."""
+"""Relative tolerances of outputs and gradients. bfloat16 has 8 bits: errors of 0.2 to 0.6 % were
+seen here, of up to 2 % in torch's autocast."""
 T, B, V, INPUTS = 5, 11, 9, 7
 STEP, PULL, LONGEST = 0.1, 0.05, 0.5
-"""Step, pull and longest gradient of a model that adapts; some of its gradients are longer."""
+"""Step, pull and gradient norm limit of an adapting model; some of its gradients exceed it."""
 END = 4
-"""The symbol with which a record ends, where the states begin anew."""
+"""The symbol with which a record ends, before which the states are reset."""
 
 
 def find_error(library: ctypes.CDLL) -> str:
-    """Try every cell and the head in every type, writing and adapting; say what is wrong, or ""."""
+    """Test every cell and the head in every type, sampling and adapting; return a description of
+    the first error, or ""."""
     kernels = Kernels(library)
     for name in kernels.types:
         for error, what in _errors(kernels, name):
@@ -45,7 +46,7 @@ def _errors(kernels: Kernels, name: str) -> Iterator[tuple[float, str]]:
         if not (isinstance(cell, GatedCell) and kernels.supports([cell])):
             continue
         if cell.variant == "rnn_relu" and name != "float32":
-            continue  # a unit next to zero may fall on its other side: nothing to compare
+            continue  # a unit near zero may have the other sign: nothing to compare
         if name != "int8":
             yield deviation(kernels, cell, getattr(torch, name)), cell.variant
         yield writing_deviation(kernels, cell, name), f"writing with {cell.variant}"
@@ -58,7 +59,8 @@ def _errors(kernels: Kernels, name: str) -> Iterator[tuple[float, str]]:
 
 @dataclass(frozen=True)
 class Problem:
-    """Shapes: table [V, I], symbols [T, B], state [B, H] each, weights of the outputs [T, B, H]."""
+    """A test problem. Shapes: table [V, I], symbols [T, B], state [B, H] each, weights of the
+    outputs [T, B, H]."""
 
     table: Tensor
     symbols: Tensor
@@ -67,7 +69,7 @@ class Problem:
 
 
 def problem(cell: GatedCell) -> Problem:
-    """Make something to compute, alike every time; give the cell its parameters."""
+    """Make a test problem, the same at every call; set the cell's parameters."""
     draw = torch.Generator().manual_seed(0)
     cell.reset_parameters("orthogonal", draw)
     for parameter in cell.parameters():  # no zeros: every parameter must matter
@@ -95,7 +97,7 @@ def deviation(kernels: Kernels, cell: GatedCell, precision: torch.dtype) -> floa
 
 
 def head_deviation(kernels: Kernels, precision: torch.dtype, symbols: int) -> float:
-    """Return the error of a head's losses and gradients, with so many symbols."""
+    """Return the error of a head's losses and gradients, for a vocabulary of `symbols`."""
     draw = torch.Generator().manual_seed(0)
     head = nn.Linear(2 * kernels.width, symbols)
     for parameter in head.parameters():
@@ -115,7 +117,7 @@ def head_deviation(kernels: Kernels, precision: torch.dtype, symbols: int) -> fl
 
 @torch.no_grad()
 def writing_deviation(kernels: Kernels, cell: GatedCell, name: str) -> float:
-    """Return the error of the logits that two layers of a cell and a head write from."""
+    """Return the error of the logits in sampling with two layers of a cell and a head."""
     given, draw = problem(cell), torch.Generator().manual_seed(1)
     options = {name: getattr(cell, name) for name in cell.options}
     upper = type(cell)(cell.hidden_size, cell.hidden_size, **options)
@@ -133,7 +135,7 @@ def writing_deviation(kernels: Kernels, cell: GatedCell, name: str) -> float:
 
 
 def adapting_deviation(kernels: Kernels, cell: GatedCell) -> float:
-    """Return the error of what a text costs a model that learns from each of its windows."""
+    """Return the error of a text's surprisals under a model that learns from each window."""
     given, draw = problem(cell), torch.Generator().manual_seed(2)
     embedding, head = nn.Embedding(V, INPUTS, _weight=given.table), nn.Linear(cell.hidden_size, V)
     for parameter in head.parameters():
@@ -152,7 +154,7 @@ def adapting_deviation(kernels: Kernels, cell: GatedCell) -> float:
 
 
 def _adapted(model: Parts, windows: Sequence[Tensor]) -> Tensor:
-    """Return the surprisals of a text by the equations in float64, learning as `NativeAdapter`."""
+    """Return a text's surprisals by the equations in float64, learning like `NativeAdapter`."""
     (cell,), embedding = model.cells, model.embedding
     assert embedding is not None
     for module in (embedding, cell, model.head):
@@ -187,7 +189,7 @@ def exact(cell: GatedCell, given: Problem, resets: Tensor | None = None) -> list
 
 
 def worst(found: Sequence[Tensor], right: Sequence[Tensor]) -> float:
-    """Return the largest relative error among tensors; infinite where one is not a number."""
+    """Return the largest relative error among tensors; infinite if a value is not a number."""
     errors = [
         float((part.detach().double() - exact).norm() / exact.norm())
         for part, exact in zip(found, right, strict=True)
@@ -204,7 +206,7 @@ def _found(
     looked_up: bool,
     resets: Tensor | None,
 ) -> list[Tensor]:
-    """Compute what `exact` does, by the kernels."""
+    """Compute the results of `exact` by the kernels."""
     inputs, symbols = given.table, given.symbols if looked_up else None
     if not looked_up:
         inputs = F.pad(inputs[given.symbols], (0, -cell.input_size % kernels.width)).to(precision)

@@ -1,4 +1,4 @@
-"""One recurrent layer over a window by the kernels, forward and by hand backward.
+"""Forward and backward pass of one recurrent layer over a window by the kernels.
 
 Symbols: T time, B lanes, I input size, H hidden size, V vocabulary size, G gate blocks. Hidden
 sizes are padded to whole vectors with units that are always zero; `padded` H stands for those.
@@ -14,14 +14,14 @@ from charlm.native.products import rows_product, weight_gradient
 
 
 class LayerPass:
-    """Runs a layer forward over a window in the constructor; call `backward` once.
+    """A layer's pass over a window: the constructor runs it forward; call `backward` once.
 
     inputs: the vectors of all V symbols, with `symbols` to look them up ([V, I], float32, and
         [T, B]); or the vectors of the window itself ([T, B, I], I whole vectors, in `precision`).
-    training: keep what `backward` needs. resets: 1 where a lane begins anew, from zero, before it
+    training: True saves values for `backward`. resets: 1 where a lane is reset to zero before it
         reads the symbol ([T, B], uint8); None: nowhere.
 
-    To be used under torch.no_grad().
+    Use it under torch.no_grad().
 
     Shapes: state [B, H] each, float32; `output` [T, B, padded H] in `precision`; `after` as state.
     """
@@ -51,7 +51,7 @@ class LayerPass:
         bias, self._bias_n = self._biases()
         self._arrays: dict[str, Tensor | None] = {"resets": resets}
         self.gradient_buffers: list[Tensor] = []
-        """Acquired buffers that the gradients of the parameters are in."""
+        """Acquired buffers of the parameters' gradients."""
         self._sizes = {"kind": self._kind.number, "T": T, "B": B, "H": self._H}
         if symbols is not None:
             table = F.linear(inputs, self._weight_ih, bias)
@@ -66,7 +66,7 @@ class LayerPass:
         self._forward(state, training)
 
     def _refuse_other_shapes(self, cell: GatedCell, over: Tensor, state: State) -> None:
-        """Check what is read by its address in C++. Raises: ValueError."""
+        """Check the tensors that C++ reads by address. Raises: ValueError."""
         wanted = (over.shape[1], cell.hidden_size)
         if len(state) != len(cell.state_parts):
             raise ValueError(f"a state of {len(state)} parts, expected {len(cell.state_parts)}")
@@ -106,12 +106,12 @@ class LayerPass:
         kernels.release(*(arrays.pop(name, None) for name in done))
 
     def release(self) -> None:
-        """Release the buffers that are left; `output` may not be read any more."""
+        """Release the remaining buffers; `output` must no longer be read."""
         left = ("h", "outputs", "backward_weights", "c_before", "gates", "reset_h")
         self._kernels.release(*(self._arrays.pop(name, None) for name in left))
 
     def backward(self, d_output: Tensor) -> Tensor:
-        """Fill the gradients of the cell's parameters; return that of `inputs`.
+        """Store the gradients of the cell's parameters; return that of `inputs`.
 
         Shapes: d_output [T, B, padded H] in `precision`; the result as `inputs`.
         """
@@ -206,7 +206,7 @@ class LayerPass:
         return forward, backward
 
     def _padded(self, parameter: Tensor, columns: int = 0) -> Tensor:
-        """Add zeros for the padding units, block by block, and up to so many columns."""
+        """Add zeros for the padding units, block by block, and pad to `columns` columns."""
         H, parameter = self._cell.hidden_size, parameter.detach()
         wider = (0, max(0, columns - parameter.shape[1])) if parameter.dim() == 2 else ()
         if not self._padding and not any(wider):

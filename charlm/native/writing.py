@@ -1,4 +1,4 @@
-"""Text written by the kernels: states, packed weights and scratch of a model, allocated once.
+"""Sampling by the kernels, with states, packed weights and scratch memory allocated once.
 
 Symbols: N texts at once, V vocabulary size, H hidden size, G gate blocks.
 """
@@ -16,14 +16,14 @@ from charlm.config.schema import REPETITION_LENGTH, REPETITION_WINDOW, SampleCon
 from charlm.native.interface import Kernels, LayerArgs, Writer, address
 
 ELEMENTS = {"float32": (4, 0), "bfloat16": (2, 0), "int8": (1, 8)}
-"""Bytes of a weight, and further elements after each column: EXTRA in kernels/product.h."""
+"""Bytes of a weight, and extra elements after each column: EXTRA in kernels/product.h."""
 
 
 class NativeSampler:
-    """Reads and writes symbols, carrying the states of N texts. One thread, nothing allocated.
+    """A sampler that carries the states of N texts, on one thread, without allocations.
 
-    table: what the first layer gets from each symbol, biases merged in, [V, G*H]. name: of the
-    type of the weights, one of `kernels.types`. end: see `Stack`.
+    table: the first layer's input to the gates for each symbol, biases included, [V, G*H]. name: of
+    the type of the weights, one of `kernels.types`. end: see `Stack`.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class NativeSampler:
         end: int | None = None,
     ) -> None:
         self._kernels, self._name, self.texts = kernels, name, texts
-        self._kept: list[Any] = []  # what the structures point to
+        self._kept: list[Any] = []  # tensors and structures that the C structures point to
         self._padding = -cells[0].hidden_size % kernels.width
         self._hidden = cells[0].hidden_size + self._padding
         self.vocabulary_size = len(head[1])
@@ -51,7 +51,7 @@ class NativeSampler:
         columns = self.vocabulary_size + -self.vocabulary_size % kernels.width
         self.logits = torch.zeros(texts, columns)
         self._written = torch.empty(texts, 0, dtype=torch.int64)
-        """The last symbols of each text, where repetitions are penalized."""
+        """The last symbols of each text, for the repetition penalty."""
         self._writer = Writer(
             layers=len(layers),
             texts=texts,
@@ -65,9 +65,9 @@ class NativeSampler:
         )
 
     def read(self, symbols: Tensor) -> Tensor:
-        """Read one more symbol in every text; return the logits, good until the next call.
+        """Read one more symbol in every text; return the logits, valid until the next call.
 
-        Shapes: [N] -> [N, V]. Raises: IndexError for a symbol that is none of the V.
+        Shapes: [N] -> [N, V]. Raises: IndexError for a symbol outside V.
         """
         assert symbols.dtype == torch.int64
         assert symbols.shape == (self.texts,)
@@ -79,7 +79,7 @@ class NativeSampler:
     def write(
         self, uniforms: Tensor, config: SampleConfig, unknown: int | None
     ) -> tuple[Tensor, Tensor]:
-        """Choose symbols one after another from the logits that are there, reading each.
+        """Choose symbols one after another, from the current logits on, reading each.
 
         unknown: a symbol that is never chosen. uniforms: a number in [0, 1) for every choice.
 
@@ -133,7 +133,7 @@ class NativeSampler:
         return args
 
     def _packed(self, cell: GatedCell, weight: Tensor) -> int | None:
-        """Pack a [G*H, H] matrix, its units padded, as the kernels read it; return its address."""
+        """Pack a [G*H, H] matrix with padded units for the kernels; return its address."""
         kind = self._kernels.kinds[cell.variant].number
         H, (size, extra) = self._hidden, ELEMENTS[self._name]
         padded = (

@@ -1,1 +1,1 @@
-"""What is on disk: run directories and checkpoints."""
+"""Run directories and checkpoints on disk."""

@@ -1,8 +1,8 @@
-"""Checkpoints that survive a crash at any moment, and are verified before they are used.
+"""Checkpoints that survive a crash at any moment, and are verified before use.
 
 A checkpoint is a folder of four files. It is written under a temporary name, every file is synced,
 and only then is it renamed. A manifest holds size and SHA-256 of each file, because safetensors
-has no checksum of its own. Nothing in it is code: one from a stranger can at worst be refused.
+has no checksum of its own. It contains no code: a foreign one can at worst be refused.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ from charlm.text.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A verified checkpoint. It stands alone: configuration and vocabulary are in its state."""
+    """A verified checkpoint. It is self-contained: its state has configuration and vocabulary."""
 
     folder: Path
     step: int
@@ -48,18 +48,18 @@ class Checkpoint:
     vocabulary: Vocabulary
     state: SavedState
     weights: dict[str, Tensor]
-    """Of the model that is sampled and scored (averaged, where the run averages)."""
+    """Weights of the model for sampling and scoring (the average, if the run has one)."""
     text: Corpus | None = None
-    """The run's text, where the user has named it: it may have been moved."""
+    """The run's text, if the user has named it because it was moved."""
 
     def training(self) -> dict[str, Tensor]:
-        """Read the tensors that only continuing needs: weights, optimizer, carried states."""
+        """Read the tensors needed to resume only: weights, optimizer, carried states."""
         manifest = read_manifest(self.folder)
         return _tensors(verified(self.folder, manifest, TRAINING), self.folder, TRAINING)
 
 
 def read(folder: Path) -> Checkpoint:
-    """Read and verify a checkpoint folder. Raises: CheckpointError, damaged or foreign."""
+    """Read and verify a checkpoint folder. Raises: CheckpointError if damaged or foreign."""
     state, config = read_state(folder)
     try:
         vocabulary = Vocabulary.from_json(state.vocabulary)
@@ -74,7 +74,7 @@ def read(folder: Path) -> Checkpoint:
 def _refuse_too_large(folder: Path, manifest: dict[str, Any]) -> None:
     """Refuse weights that do not fit in memory. Raises: UsageError."""
     size, _ = promised(folder, manifest, MODEL)
-    with contextlib.suppress(OSError):  # else it is not as long as promised, and is refused as such
+    with contextlib.suppress(OSError):  # an unreadable file is refused later, by its size
         if (folder / MODEL).stat().st_size == size:
             memory.refuse_more(
                 2 * size,
@@ -90,14 +90,14 @@ def write(
     training: Mapping[str, Tensor],
     state: SavedState,
 ) -> None:
-    """Write a checkpoint so that `folder` holds all of it or, after a crash, nothing new.
+    """Write a checkpoint atomically: after a crash `folder` holds all of it, or nothing new.
 
-    Raises: OSError where the disk is full or read-only; nothing is left behind.
+    Raises: OSError if the disk is full or read-only; unfinished files are removed.
     """
     told = json_bytes(state.to_json())
     temporary = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder.parent))
     try:
-        # mkdtemp's own mode would hide the run from its group
+        # mkdtemp's mode would hide the run from its group
         temporary.chmod(stat.S_IMODE(folder.parent.stat().st_mode))
         written = {
             MODEL: tensor_file.write(temporary / MODEL, weights),
@@ -108,7 +108,7 @@ def write(
         files = {name: {"size": size, "sha256": digest} for name, (size, digest) in written.items()}
         write_synced(temporary / MANIFEST, json_bytes({"format": FORMAT, "files": files}))
         sync_folder(temporary)
-        if folder.exists() or folder.is_symlink():  # of a step that a resumed run has taken again
+        if folder.exists() or folder.is_symlink():  # a resumed run has repeated this step
             folder.rename(temporary.with_name(f"{temporary.name}-before"))
         temporary.rename(folder)
         sync_folder(folder.parent)
@@ -117,20 +117,20 @@ def write(
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Tell whether all values are finite numbers."""
+    """Return True if all values are finite."""
     if not tensor.is_floating_point() or not tensor.numel():
         return True
-    return all(bool(bound.isfinite()) for bound in tensor.aminmax())  # NaN is passed on
+    return all(bool(bound.isfinite()) for bound in tensor.aminmax())  # NaN propagates
 
 
 def _tensors(content: bytes, folder: Path, name: str) -> dict[str, Tensor]:
-    """Read tensors, all of which must be finite: what is not spoils all that is computed with it.
+    """Read tensors, all of which must be finite.
 
     Raises: CheckpointError.
     """
     try:
         tensors = safetensors.torch.load(content)
-    except Exception as error:  # whatever a stranger's header makes the library say
+    except Exception as error:  # a foreign header may cause any exception of the library
         said = f"{type(error).__name__} {error}"
         raise damaged(folder, f"{name} is not safetensors: {said}") from None
     for key, tensor in tensors.items():

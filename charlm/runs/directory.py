@@ -1,6 +1,6 @@
 """The run directory: configuration, metrics, summary, vocabulary, checkpoints.
 
-Importing this imports no torch, so that a wrong name is refused in a moment.
+Importing this does not import torch, so that a wrong name is refused quickly.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from charlm.text.vocabulary import Vocabulary
 
 KEPT = 2
-"""Checkpoints kept beside the best one."""
+"""Checkpoints kept in addition to the best one."""
 MOST_OF_POINTER = 100  # bytes
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 class RunDirectory:
     """One run on disk: configuration, metrics, summary, vocabulary, checkpoints.
 
-    What writes raises CharlmError where the disk is full or read-only; the checkpoints stay.
+    Methods that write raise CharlmError if the disk is full or read-only; the checkpoints stay.
     """
 
     def __init__(self, path: Path) -> None:
@@ -52,17 +52,17 @@ class RunDirectory:
         self.checkpoints = path / "checkpoints"
         self._lock: FileLock | None = None
 
-    # ---- begun, locked ---------------------------------------------------------------------------
+    # ---- creating, locking -----------------------------------------------------------------------
 
     @classmethod
     def create(
         cls, path: Path, config: Config, vocabulary: "Vocabulary", *, anew: bool = False
     ) -> "RunDirectory":
-        """Make a new run, locked; also in the folder of one that never came to a checkpoint.
+        """Create a new run, locked; also in the folder of one without a checkpoint.
 
-        anew: the folder is a run without checkpoints, whatever else is in it.
+        anew: True if the folder is known to be a run without checkpoints; other files may be in it.
 
-        Raises: UsageError where `path` is taken, in use, or cannot be written.
+        Raises: UsageError if `path` is taken, in use, or cannot be written.
         """
         refuse_undecodable(path, "give another --run")
         run = cls(path)
@@ -84,16 +84,16 @@ class RunDirectory:
 
     def _write_first(self, config: Config, vocabulary: "Vocabulary") -> None:
         (self.path / "summary.json").unlink(missing_ok=True)
-        replace(self.path / "metrics.jsonl", b"")  # so that its name is on the disk
+        replace(self.path / "metrics.jsonl", b"")  # so that its name is flushed to disk
         self.checkpoints.mkdir(exist_ok=True)
         replace(self.path / "vocabulary.json", json_bytes(vocabulary.to_json()))
         replace(self.path / "config.toml", to_toml(config).encode())
         sync_folder(self.path.parent)
 
     def lock(self) -> None:
-        """Keep other processes from training the same run.
+        """Lock the run against training by other processes.
 
-        Raises: UsageError if one does, or if the checkpoints would be written elsewhere.
+        Raises: UsageError if another process holds the lock, or if the checkpoints are a link.
         """
         refuse_undecodable(self.path, "rename the run")
         from filelock import FileLock, Timeout  # 7 ms: not needed to refuse a mistyped command
@@ -115,7 +115,7 @@ class RunDirectory:
         if self._lock:
             self._lock.release()
 
-    # ---- written ---------------------------------------------------------------------------------
+    # ---- writing ---------------------------------------------------------------------------------
 
     def write_config(self, config: Config) -> None:
         with self._writing("config.toml"):
@@ -136,7 +136,7 @@ class RunDirectory:
         return os.fdopen(os.open(self.path / "metrics.jsonl", flags, 0o644), "ab")
 
     def forget_metrics_after(self, step: int) -> None:
-        """Drop the rows of steps that a resumed run takes again, and a torn last line."""
+        """Drop rows of later steps, which a resumed run repeats, and an incomplete last line."""
         path = self.path / "metrics.jsonl"
         with self._writing("metrics.jsonl"):
             try:
@@ -154,7 +154,7 @@ class RunDirectory:
         state: "SavedState",
         best: bool,
     ) -> Path:
-        """Write the checkpoint of `step`, make it `latest` (and `best`), drop those superseded."""
+        """Write the checkpoint of `step`, make it `latest` (and `best`), drop superseded ones."""
         from charlm.runs import checkpoint  # here: it imports torch
 
         folder = self.checkpoints / name_of(step)
@@ -168,8 +168,8 @@ class RunDirectory:
         return folder
 
     def rewind(self, step: int, best: int | None) -> None:
-        """Make the checkpoint of `step` the latest, that of `best` the best, and drop later ones:
-        a run resumed from here takes their steps again."""
+        """Make the checkpoint of `step` the latest, that of `best` the best, and drop later ones,
+        whose steps a resumed run repeats."""
         with self._writing("checkpoints"):
             self._point("latest", step)
             if best is not None and (self.checkpoints / name_of(best)).is_dir():
@@ -184,7 +184,7 @@ class RunDirectory:
         replace(self.checkpoints / pointer, f"{name_of(step)}\n".encode())
 
     def _prune(self) -> None:
-        """Keep the last checkpoints and the best; remove what a crash left half-written."""
+        """Keep the last checkpoints and the best; remove those left incomplete by a crash."""
         try:
             best = self._pointed("best")
         except OSError:  # it may be any of them
@@ -208,23 +208,23 @@ class RunDirectory:
                 f"{self.path}",
             ) from None
 
-    # ---- read ------------------------------------------------------------------------------------
+    # ---- reading ---------------------------------------------------------------------------------
 
     def read_config(self) -> str:
         """Return config.toml. Raises: OSError, UnicodeDecodeError."""
         return read_regular(self.path / "config.toml", MOST_OF_CONFIG).decode("utf-8")
 
     def has_checkpoints(self) -> bool:
-        """Tell whether a checkpoint was ever written."""
+        """Return True if there is a checkpoint."""
         return bool(self._folders())
 
     def find(self, which: str = "best") -> Path:
-        """Find the folder of a checkpoint: "best" (else the latest), "latest", or a step's number.
+        """Return the folder of a checkpoint: "best" (else the latest), "latest", or a step number.
 
-        Where the run's own pointer leads to none, the newest intact one is taken, with a warning.
+        If the run's pointer is invalid, the newest intact one is returned, with a warning.
 
-        Raises: UsageError where there is no such checkpoint, or none yet; CheckpointError where
-            none is intact.
+        Raises: UsageError if there is no such checkpoint, or none yet; CheckpointError if none is
+            intact.
         """
         if re.fullmatch("[0-9]{1,12}", which):
             return self._numbered(int(which))
@@ -245,9 +245,9 @@ class RunDirectory:
         return self.newest_intact()
 
     def newest_intact(self) -> Path:
-        """Find the newest checkpoint that is as it was written, and warn of taking it.
+        """Return the newest intact checkpoint, and log a warning.
 
-        Raises: UsageError where there is none yet; CheckpointError where none is intact.
+        Raises: UsageError if there is none yet; CheckpointError if none is intact.
         """
         if not self.has_checkpoints():
             raise UsageError(
@@ -276,7 +276,7 @@ class RunDirectory:
         )
 
     def _pointed(self, pointer: str) -> str:
-        """Return what `latest` or `best` names; "" if there is none. Raises: OSError."""
+        """Return the folder's name in `latest` or `best`; "" if there is none. Raises: OSError."""
         try:
             content = read_regular(self.checkpoints / pointer, MOST_OF_POINTER)
         except FileNotFoundError:
@@ -291,11 +291,11 @@ class RunDirectory:
 
 
 def _is_own(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink()  # to remove a FIFO would wait without end
+    return path.is_dir() and not path.is_symlink()  # removing a FIFO would block for ever
 
 
 def _is_of_step(row: str, step: int) -> bool:
-    """Tell whether a line of metrics is whole, and of a step up to `step`."""
+    """Return True if a line of metrics is complete, and of a step up to `step`."""
     try:
         return row.endswith("\n") and bool(json.loads(row)["step"] <= step)
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -303,7 +303,7 @@ def _is_of_step(row: str, step: int) -> bool:
 
 
 def refuse_taken(path: Path) -> None:
-    """Check that a new run may be made at a path. Raises: UsageError."""
+    """Check that a new run can be created at a path. Raises: UsageError."""
     try:
         if not is_taken(path):
             return
@@ -326,11 +326,11 @@ def cannot_write(path: Path, error: OSError) -> UsageError:
 
 
 def is_taken(path: Path) -> bool:
-    """Return whether something else than the folder of a begun run stands at a path."""
+    """Return True if a path exists and is not the folder of a run without a checkpoint."""
     return path.exists() and not (path.is_dir() and is_barely_begun(path))
 
 
 def is_barely_begun(path: Path) -> bool:
-    """Tell whether a folder is empty, or that of a run without a checkpoint."""
+    """Return True if a folder is empty, or that of a run without a checkpoint."""
     names = {entry.name for entry in path.iterdir()}
     return names <= BARELY_BEGUN and not any(path.glob("checkpoints/step-*"))

@@ -1,4 +1,4 @@
-"""Where the runs are: the one that is meant, the latest, a name for a new one."""
+"""Search for runs: a named one, the latest, a free name for a new one."""
 
 import contextlib
 import os
@@ -15,9 +15,9 @@ def locate(
     path: Path | None, root: Path = Path("runs"), *, name: str = "", begun: bool = False
 ) -> tuple[RunDirectory, Path | None]:
     """Find the run at `path`, and the checkpoint if `path` is one; without `path`, the latest run,
-    of those called `name` if that is given. begun: count runs without a checkpoint yet, too.
+    of those called `name` if that is given. begun: True includes runs without a checkpoint.
 
-    Raises: UsageError where there is no run, or `path` is something else.
+    Raises: UsageError if there is no run, or `path` is something else.
     """
     if path is None:
         runs = [run for run in root.glob("*") if _counts(run, name, begun=begun)]
@@ -33,16 +33,15 @@ def locate(
         return RunDirectory(path.parent.parent), path
     if (path / "checkpoints").is_dir():
         return RunDirectory(path), None
-    if (path / MANIFEST).exists():  # a checkpoint that was copied out of its run
+    if (path / MANIFEST).exists():  # a checkpoint copied out of its run
         return RunDirectory(path.parent), path
     raise UsageError(f"{path} is not a run of charlm", "name a run directory or a checkpoint")
 
 
 def find_checkpoint(path: Path | None, which: str = "best") -> Path:
-    """Find the folder of a run's checkpoint; of the latest run, where `path` is None.
+    """Find the folder of a run's checkpoint; of the latest run, if `path` is None.
 
-    path: a run, or a checkpoint, which is taken whatever `which` is. which: as of
-        `RunDirectory.find`.
+    path: a run, or a checkpoint, for which `which` is ignored. which: as for `RunDirectory.find`.
 
     Raises: UsageError (no such run or checkpoint), CheckpointError (none is intact).
     """
@@ -51,11 +50,11 @@ def find_checkpoint(path: Path | None, which: str = "best") -> Path:
 
 
 def find_partners(own: Path, others: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
-    """Find the best checkpoints of the runs that predict together with another; "ngram" is none.
+    """Find the best checkpoints of the other runs in a mixture; "ngram" is not a run.
 
-    own: the folder of the other's checkpoint.
+    own: the folder of the first checkpoint.
 
-    Raises: UsageError: no such run, or one that is named twice; CheckpointError.
+    Raises: UsageError (no such run, or one that is named twice), CheckpointError.
     """
     folders = {own.absolute()}
     partners: dict[str, Path] = {}
@@ -73,14 +72,14 @@ def find_partners(own: Path, others: Sequence[str | os.PathLike[str]]) -> dict[s
 
 
 def home_of(checkpoint: Path) -> Path:
-    """Return the run of a checkpoint; the checkpoint itself where it was copied out of one."""
+    """Return the run of a checkpoint; the checkpoint itself if it was copied out of its run."""
     return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint
 
 
 def claim_path(name: str) -> Path:
-    """Make the folder `runs/<name>-<n>` with the first free n.
+    """Create the folder `runs/<name>-<n>` with the first free n.
 
-    Raises: UsageError where it cannot be made.
+    Raises: UsageError if it cannot be created.
     """
     root = Path("runs")
     try:
@@ -101,7 +100,7 @@ def claim_path(name: str) -> Path:
 
 
 def _counts(path: Path, name: str, *, begun: bool) -> bool:
-    """Tell whether a path is a run that `locate` looks for."""
+    """Return True if a path is a run that `locate` looks for."""
     if not path.is_dir() or (name and path.name.rpartition("-")[0] != name):
         return False
     if any(path.glob("checkpoints/step-*")):
@@ -110,12 +109,12 @@ def _counts(path: Path, name: str, *, begun: bool) -> bool:
 
 
 def is_run(path: Path) -> bool:
-    """Tell whether a path is a run directory or a checkpoint in one."""
+    """Return True if a path is a run directory or a checkpoint."""
     return (path / "checkpoints").is_dir() or (path / MANIFEST).exists()
 
 
 def last_change(run: Path) -> float:
-    """Return when a run was last saved, else when it was begun, in seconds since 1970."""
+    """Return the time when a run was last saved, else begun, in seconds since 1970."""
     for name in ("checkpoints/latest", "checkpoints", "."):
         with contextlib.suppress(OSError):
             return (run / name).stat().st_mtime

@@ -1,4 +1,4 @@
-"""What runs there are in a folder. Read without torch, so that it takes a moment."""
+"""List of the runs in a folder, read without torch, which would take time to import."""
 
 import contextlib
 import json
@@ -22,10 +22,10 @@ State = Literal["finished", "stopped", "damaged", "running"]
 
 @dataclass(frozen=True)
 class ListedRun:
-    """A run as `charlm runs` shows it; None where it is not known.
+    """A run as shown by `charlm runs`; None for unknown values.
 
-    text: the names of its files. bits_per_character: the best on validation. changed: when it was
-    last saved, in seconds since 1970. curve: its evaluations, as in metrics.jsonl. bytes: on disk.
+    text: the names of its files. bits_per_character: the best on validation. changed: time of the
+    last save, in seconds since 1970. curve: its evaluations, as in metrics.jsonl. bytes: on disk.
     """
 
     run: str
@@ -41,15 +41,15 @@ class ListedRun:
     has_checkpoint: bool = True
 
     def as_json(self) -> dict[str, Any]:
-        """Return what `charlm runs --json` prints."""
+        """Return the run's entry in the output of `charlm runs --json`."""
         keys = ("run", "text", "cell", "parameters", "steps", "bits_per_character", "state")
         return {key: getattr(self, key) for key in keys}
 
 
 def list_runs(folder: Path) -> list[ListedRun]:
-    """List the runs in a folder, or the run that it is, newest first.
+    """List the runs in a folder, newest first; the folder may be a run itself.
 
-    Raises: UsageError where there is no such folder.
+    Raises: UsageError if there is no such folder.
     """
     refuse_no_folder(folder)
     found = [path for path in (folder, *folder.iterdir()) if _is_run(path)]
@@ -57,7 +57,7 @@ def list_runs(folder: Path) -> list[ListedRun]:
 
 
 def refuse_no_folder(folder: Path) -> None:
-    """Check that the folder of the runs is there. Raises: UsageError."""
+    """Check that the folder of the runs exists. Raises: UsageError."""
     if folder.is_dir():
         return
     is_file = folder.exists()
@@ -68,7 +68,7 @@ def refuse_no_folder(folder: Path) -> None:
 def _is_run(path: Path) -> bool:
     try:
         return (path / "checkpoints").is_dir()
-    except OSError:  # one that cannot be looked into does not hide the others
+    except OSError:  # an unreadable folder does not hide the others
         return False
 
 
@@ -122,7 +122,7 @@ def _state(path: Path, step: int, *, damaged: bool) -> State:
 
 
 def _is_locked(path: Path) -> bool:
-    """Tell whether a process trains the run now."""
+    """Return True if a process is training the run."""
     lock = FileLock(path / ".lock")
     try:
         if not stat.S_ISREG((path / ".lock").lstat().st_mode):
@@ -130,7 +130,7 @@ def _is_locked(path: Path) -> bool:
         lock.acquire(timeout=0)
     except Timeout:
         return True
-    except OSError:  # none, or of another user: not to be known
+    except OSError:  # there is none, or it is another user's
         return False
     lock.release()
     return False
@@ -154,7 +154,7 @@ def _text(config: dict[str, Any]) -> str | None:
 
 
 def _pointed(path: Path) -> str:
-    """Return the checkpoint that `latest` names; "" for none."""
+    """Return the name of the checkpoint in `latest`; "" if there is none."""
     try:
         name = read_regular(path / "checkpoints" / "latest", 100).decode("utf-8").strip()
         return name if name and "/" not in name else ""
@@ -185,7 +185,7 @@ def _finite(value: Any) -> Any:
 
 
 def _curve(path: Path) -> list[dict[str, Any]]:
-    """Read the evaluations of a run; a torn line is left out."""
+    """Read the evaluations of a run; an incomplete line is skipped."""
     rows = []
     for row in read_metrics(path):
         with contextlib.suppress(*UNEXPECTED):

@@ -18,13 +18,13 @@ MODEL, TRAINING, STATE, MANIFEST = (
 
 
 MOST_OF_MANIFEST, MOST_OF_CONFIG = 1_000_000, 10_000_000
-"""Bytes."""
+"""Limits in bytes."""
 
 
 def read_manifest(folder: Path, format: str = FORMAT) -> dict[str, Any]:
-    """Read the manifest of a checkpoint, or of what is kept in the same way in another format.
+    """Read the manifest of a checkpoint, or of another folder written in the same way.
 
-    Raises: CheckpointError: none, damaged, of another format.
+    Raises: CheckpointError if it is missing, damaged or of another format.
     """
     try:
         manifest = json.loads(read_regular(folder / MANIFEST, MOST_OF_MANIFEST))
@@ -43,9 +43,9 @@ def read_manifest(folder: Path, format: str = FORMAT) -> dict[str, Any]:
 
 
 def verified(folder: Path, manifest: dict[str, Any], name: str) -> bytes:
-    """Return a file's content, once its size and SHA-256 agree with the manifest.
+    """Return a file's content, after a check of its size and SHA-256.
 
-    Raises: CheckpointError where they do not.
+    Raises: CheckpointError if they do not match the manifest.
     """
     size, digest = promised(folder, manifest, name)
     try:
@@ -63,18 +63,18 @@ def verified(folder: Path, manifest: dict[str, Any], name: str) -> bytes:
 
 
 def promised(folder: Path, manifest: dict[str, Any], name: str) -> tuple[int, str]:
-    """Return the size and the digest that a file should have."""
+    """Return a file's size and digest in the manifest."""
     try:
         size, digest = manifest["files"][name]["size"], manifest["files"][name]["sha256"]
     except (KeyError, TypeError):
         raise damaged(folder, f"{MANIFEST} does not name {name}") from None
     if type(size) is not int or not 0 <= size < 2**53 or not isinstance(digest, str):
-        raise damaged(folder, f"{MANIFEST} does not tell size and SHA-256 of {name}")
+        raise damaged(folder, f"{MANIFEST} does not have size and SHA-256 of {name}")
     return size, digest
 
 
 def intact(folder: Path) -> bool:
-    """Tell whether a folder is a checkpoint of which every file is as it was written."""
+    """Return True if a folder is a checkpoint whose files are all intact."""
     try:
         manifest = read_manifest(folder)
         for name in (STATE, MODEL, TRAINING):
@@ -85,7 +85,7 @@ def intact(folder: Path) -> bool:
 
 
 def damaged(folder: Path, what: str) -> CheckpointError:
-    """Make the error for a damaged checkpoint, which names another one of the run."""
+    """Make the error for a damaged checkpoint; it names another one of the run."""
     others = sorted(
         other.name for other in folder.parent.glob("step-*") if other.is_dir() and other != folder
     )

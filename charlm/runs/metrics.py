@@ -1,4 +1,4 @@
-"""What a run has written about its training, line by line."""
+"""The metrics of a run, written during training as JSON lines."""
 
 import contextlib
 import json
@@ -8,11 +8,11 @@ from typing import Any
 from charlm.files import read_regular
 
 UNEXPECTED = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
-"""What reading a line that holds something else may raise."""
+"""Exceptions that an invalid line may cause."""
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """Return the rows of a run's metrics.jsonl; a torn line, or one that is no row, is left out."""
+    """Return the rows of a run's metrics.jsonl; incomplete and invalid lines are skipped."""
     rows: list[dict[str, Any]] = []
     with contextlib.suppress(OSError):
         for line in read_regular(run / "metrics.jsonl").decode("utf-8", "replace").split("\n"):

@@ -1,7 +1,7 @@
-"""What a run names: its text, the run that it starts from, its teachers.
+"""The files named in a run's configuration: its text, start run and teachers.
 
-This is the one place where they are opened by name, so that a run from elsewhere opens nothing that
-the user has not named here (`charlm.consent`).
+This is the only place where they are opened by name, so that a foreign run cannot open anything
+that the user has not named on this machine (`charlm.consent`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from charlm.text.corpus import Corpus
 
 BY_NAME = ("data.path", "train.start_from", "train.teachers")
-"""Keys whose values are names of what is opened."""
+"""Keys whose values name files to open."""
 
 
 def remember(config: Config, origins: Mapping[str, str]) -> None:
-    """Remember what the user has named in a configuration, with absolute paths.
+    """Remember the names given by the user in a configuration, as absolute paths.
 
-    origins: of its keys; what comes from a run's own configuration is not the user's word.
+    origins: of its keys; values from a run's own configuration are not the user's.
     """
     for key in BY_NAME:
         if is_users(key, origins):
@@ -32,23 +32,23 @@ def remember(config: Config, origins: Mapping[str, str]) -> None:
 
 
 def is_users(key: str, origins: Mapping[str, str]) -> bool:
-    """Return whether a value of a configuration is the user's word, not a run's own."""
+    """Return True if a value of a configuration was given by the user, not by a run."""
     return origins.get(key, loading.RUN) != loading.RUN
 
 
 def is_known(data: DataConfig) -> bool:
-    """Return whether the user has named all of a run's text here."""
+    """Return True if the user has named all of a run's text on this machine."""
     return not consent.missing(_names(data.path))
 
 
 def open_text(data: DataConfig, fingerprint: str = "") -> "Corpus":
-    """Return the encoded text that a run names, read anew.
+    """Return the encoded text of a run, read again.
 
-    Where the user has not named it here, nothing is opened but the copy in the user's own cache.
+    If the user has not named it on this machine, only its copy in the user's cache is opened.
 
-    fingerprint: of the text as the run knows it, to find that copy by.
+    fingerprint: of the run's text, to find that copy.
 
-    Raises: NoConsentError where there is no such copy; DataError: see `corpus.prepare`.
+    Raises: NoConsentError if there is no such copy; DataError: see `corpus.prepare`.
     """
     from charlm.text import corpus  # here: it imports numpy
 
@@ -60,7 +60,7 @@ def open_text(data: DataConfig, fingerprint: str = "") -> "Corpus":
 
 
 def require_start(config: Config) -> None:
-    """Check that the run that a run starts from may be opened. Raises: NoConsentError."""
+    """Check that a run's start run may be opened. Raises: NoConsentError."""
     names = _names(config.train.start_from)
     consent.require(names, "run to start from", "to open it: --init RUN, by that name")
 
@@ -72,7 +72,7 @@ def require_teachers(config: Config) -> None:
 
 
 def _names(value: str | Sequence[str]) -> list[str]:
-    """List what may lie anywhere: not what comes with charlm or Python. Paths are absolute."""
+    """List names, except those shipped with charlm or Python; paths are made absolute."""
     names = [value] if isinstance(value, str) else value
     own = [name for name in names if name and not _is_shipped(name)]
     return [name if name.startswith("https://") else str(Path(name).absolute()) for name in own]

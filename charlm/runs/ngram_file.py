@@ -1,7 +1,7 @@
-"""The n-gram model of a run's train split, counted once and kept in the run.
+"""The file of a run's n-gram model, counted once on the train split.
 
-Written as a checkpoint is: under a temporary name, synced, then renamed, with a manifest of sizes
-and digests. It is used only where all counts can be those of one text.
+It is written like a checkpoint: under a temporary name, synced, then renamed, with a manifest of
+sizes and digests. It is used only if all counts are consistent with a text.
 """
 
 import shutil
@@ -23,12 +23,12 @@ from charlm.runs.state import UNFINISHED
 FORMAT = "charlm-ngram-1"
 FOLDER, COUNTS = "ngram", "counts.safetensors"
 MOST_OFTEN = 10**9
-"""Occurrences of a gram: sums of as many as fit in a file stay exact."""
+"""Most occurrences of a gram: their sums over a file stay exact."""
 PARTS = ("grams", "contexts", "counts")
 
 
 def write(run: Path, model: NGram, corpus: str) -> None:
-    """Keep a model in a run. corpus: the fingerprint of the text that it counts.
+    """Store a model in a run. corpus: the fingerprint of the counted text.
 
     Raises: OSError.
     """
@@ -58,7 +58,7 @@ def write(run: Path, model: NGram, corpus: str) -> None:
 
 
 def read(run: Path, corpus: str, vocabulary_size: int) -> NGram:
-    """Read the model that a run keeps. Raises: CheckpointError: none, damaged, of another text."""
+    """Read a run's model. Raises: CheckpointError if missing, damaged or of another text."""
     folder = run / FOLDER
     manifest = read_manifest(folder, FORMAT)
     if manifest.get("corpus") != corpus:
@@ -74,13 +74,13 @@ def read(run: Path, corpus: str, vocabulary_size: int) -> NGram:
         if arrays or not counted:
             raise ValueError("there are other tensors in it")
         _refuse_impossible(counted, vocabulary_size)
-    except Exception as error:  # whatever a stranger's header makes the library say
+    except Exception as error:  # a foreign header may cause any exception of the library
         raise damaged(folder, f"{COUNTS}: {type(error).__name__} {error}") from None
     return NGram(counted, vocabulary_size)
 
 
 def _refuse_impossible(counted: list[GramCounts], vocabulary_size: int) -> None:
-    """Compare counts with what every text's are. Raises: ValueError."""
+    """Check that counts are consistent with a text. Raises: ValueError."""
     shorter = 1
     for level in counted:
         parts: list[Any] = [level.grams, level.contexts, level.counts]

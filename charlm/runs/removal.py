@@ -1,4 +1,4 @@
-"""Remove runs and comparisons: only what charlm has written, never through a link."""
+"""Removal of runs and comparisons: only charlm's own files, never through a link."""
 
 import contextlib
 import os
@@ -19,22 +19,22 @@ from charlm.runs.manifest import MANIFEST, MOST_OF_CONFIG
 from charlm.runs.state import UNFINISHED
 
 REMOVING = ".charlm-removing-"
-"""How the names of folders begin that are being removed."""
+"""Prefix of the names of folders that are being removed."""
 
 
 @dataclass(frozen=True)
 class Removed:
-    """A run or comparison that was removed. bytes: what it took on the disk."""
+    """A run or comparison that was removed. bytes: its size on disk."""
 
     run: str
     bytes: int
 
 
 def remove(paths: Sequence[Path]) -> list[Removed]:
-    """Remove runs and comparisons, all of them or, where one is refused, none.
+    """Remove runs and comparisons: all of them or, if one is refused, none.
 
     Raises: UsageError for a path that is neither, is a link, holds the working directory or is
-        being trained; CharlmError where the system refuses.
+        being trained; CharlmError if the system refuses.
     """
     chosen = _outermost(paths)
     with contextlib.ExitStack() as locks:
@@ -45,10 +45,10 @@ def remove(paths: Sequence[Path]) -> list[Removed]:
 
 
 def prune(folder: Path) -> list[Removed]:
-    """Remove the runs in a folder that never came to a checkpoint, and what a removal that was
-    killed has left. A run that is being trained stays.
+    """Remove the runs in a folder that have no checkpoint, and the remains of killed removals. A
+    run that is being trained stays.
 
-    Raises: CharlmError where the system refuses.
+    Raises: CharlmError if the system refuses.
     """
     removed = []
     for path in sorted(folder.iterdir()):
@@ -67,7 +67,7 @@ class _RunningError(UsageError):
 
 
 def _outermost(paths: Sequence[Path]) -> list[Path]:
-    """Keep one of the paths to each folder, and none inside another. Raises: UsageError: a link."""
+    """Return one path per folder, and none inside another. Raises: UsageError for a link."""
     for path in paths:
         if path.is_symlink():
             raise UsageError(
@@ -79,7 +79,7 @@ def _outermost(paths: Sequence[Path]) -> list[Path]:
 
 
 def _never_saved(path: Path) -> bool:
-    """Return True for a run without a checkpoint that holds only what charlm has written."""
+    """Return True for a run without a checkpoint that holds only charlm's own files."""
     if not (_is_run(path) and _names(path) <= BARELY_BEGUN):
         return False
     checkpoints = path / "checkpoints"
@@ -89,18 +89,18 @@ def _never_saved(path: Path) -> bool:
 
 
 def _is_run(path: Path) -> bool:
-    """Return True for a run of charlm: by its checkpoints or, where it has none, by its
-    configuration, since other programs have folders and files of these names, too."""
+    """Return True for a run of charlm, recognised by its checkpoints or else by its configuration:
+    other programs use the same names of folders and files."""
     try:
         if own_names(_names(path))[0] != A_RUN:
             return False
         return any(path.glob(f"checkpoints/step-*/{MANIFEST}")) or _is_own_config(path)
-    except OSError:  # one that cannot be looked into does not hide the others
+    except OSError:  # an unreadable folder does not hide the others
         return False
 
 
 def _is_own_config(path: Path) -> bool:
-    """Return True where config.toml is that of a run, or a kill came before it was written."""
+    """Return True if config.toml is that of a run, or missing because the run was killed early."""
     try:
         content = read_regular(path / "config.toml", MOST_OF_CONFIG)
         return {"data", "model", "train"} <= tomllib.loads(content.decode("utf-8")).keys()
@@ -144,7 +144,7 @@ def _locked_folders(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Keep a run or comparison from being written meanwhile. Raises: UsageError where it is."""
+    """Lock a run or comparison against writing. Raises: UsageError if it is being written."""
     if _is_strange(folder / ".lock"):
         yield
         return
@@ -158,12 +158,12 @@ def _locked(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # its folder may be gone
+        with contextlib.suppress(OSError):  # its folder may have been removed
             lock.release()
 
 
 def _is_strange(lock: Path) -> bool:
-    """Return True for a link, which is not followed, or no file: charlm holds no lock there."""
+    """Return True for a link, which is not followed, or a non-file: charlm holds no lock there."""
     try:
         return not stat.S_ISREG(lock.lstat().st_mode)
     except OSError:  # there is none yet
@@ -171,7 +171,7 @@ def _is_strange(lock: Path) -> bool:
 
 
 def _swept(aside: Path) -> Removed:
-    """Delete what a removal that was killed has left; return it under its former name."""
+    """Delete the remains of a killed removal; return them under their former name."""
     size = size_of_tree(aside)
     former = next(aside.iterdir(), aside)
     try:
@@ -182,7 +182,7 @@ def _swept(aside: Path) -> Removed:
 
 
 def _removed(path: Path) -> Removed:
-    """Give a folder another name, under which it is no run, and delete it."""
+    """Rename a folder, so that it is no longer a run, and delete it."""
     size = size_of_tree(path)
     try:
         aside = Path(tempfile.mkdtemp(prefix=REMOVING, dir=path.absolute().parent))

@@ -14,9 +14,9 @@ from charlm.errors import ConfigError
 from charlm.runs.manifest import STATE, damaged, read_manifest, verified
 
 UNFINISHED = ".writing-"
-"""How the names of folders begin that are not yet checkpoints."""
+"""Prefix of the names of folders that are not yet checkpoints."""
 NAMED = re.compile(r"step-\d{8,13}")
-"""What `name_of` returns."""
+"""Pattern of the results of `name_of`."""
 
 
 class SavedState(BaseModel):
@@ -54,7 +54,7 @@ class SavedState(BaseModel):
 
 
 def name_of(step: int) -> str:
-    """Name the folder of a step's checkpoint."""
+    """Return the name of the folder of a step's checkpoint."""
     return f"step-{step:08d}"
 
 
@@ -66,7 +66,7 @@ def step_of(name: str) -> int:
 def read_state(folder: Path) -> tuple[SavedState, Config]:
     """Read and verify the state.json of a checkpoint; return it with the configuration in it.
 
-    Raises: CheckpointError, damaged or foreign.
+    Raises: CheckpointError if it is damaged or foreign.
     """
     if folder.is_symlink():
         raise damaged(folder, "it is a symbolic link, not the folder that charlm wrote")

@@ -1,7 +1,7 @@
-"""Tensors written to a safetensors file and digested on the way, without a copy in memory.
+"""Writer of safetensors files that computes the digest on the way, without a copy in memory.
 
-`safetensors.torch.save` copies all of them twice, which takes longer than to write and sync them.
-Reading is the library's.
+`safetensors.torch.save` copies all tensors twice, which takes longer than writing and syncing
+them. Files are read by the library.
 
 Source: the format, https://github.com/huggingface/safetensors#format.
 """
@@ -29,12 +29,12 @@ NAMES = {
     torch.bool: "BOOL",
 }
 ALIGNMENT = 8
-"""Bytes, of where the tensors begin."""
+"""Alignment of the tensors' start, in bytes."""
 CHUNK = 1 << 22
 
 
 def write(path: Path, tensors: Mapping[str, Tensor]) -> tuple[int, str]:
-    """Write a new file and wait until it is on the disk; return its size and SHA-256.
+    """Write a new file and flush it to disk; return its size and SHA-256.
 
     Shapes: any, on the CPU and contiguous. Raises: OSError.
     """

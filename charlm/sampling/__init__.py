@@ -1,1 +1,1 @@
-"""Writing text with a model."""
+"""Sampling of text from a model."""

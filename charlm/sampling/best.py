@@ -1,4 +1,4 @@
-"""The most probable of several texts."""
+"""Choice of the most probable of several texts."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -20,11 +20,11 @@ class Candidates(Protocol):
 
 
 class BestOf:
-    """Keeps the most probable of every `size` candidates: the one with the fewest bits per
-    character under the model itself, nothing filtered. Iterate over it, once; the texts are in
-    `samples` then, of which the first is yielded.
+    """The most probable of every `size` candidates: the one with the fewest bits per character
+    under the unfiltered model. Iterate over it once: this yields the first of the chosen texts, and
+    leaves all of them in `samples`.
 
-    Bits per character, because the bits of a whole text would favour the shortest.
+    Bits per character are compared, because bits per text would favour the shortest.
     """
 
     def __init__(self, candidates: Candidates, size: int, vocabulary: Vocabulary) -> None:

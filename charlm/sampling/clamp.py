@@ -1,6 +1,6 @@
-"""Units to hold at a value while a text is written, as `--clamp` names them.
+"""Units that are held at a value during sampling, from the option `--clamp`.
 
-Importing this imports no torch, so that a mistake is answered in a moment.
+Importing this does not import torch, so that mistakes are reported quickly.
 """
 
 import math
@@ -14,7 +14,7 @@ from charlm.errors import UsageError
 
 @dataclass(frozen=True)
 class Clamp:
-    """Holds the memory of a unit at a value: of an LSTM its c, else its h."""
+    """A unit whose memory is held at a value: its c in an LSTM, else its h."""
 
     layer: int
     unit: int
@@ -22,7 +22,7 @@ class Clamp:
 
 
 def parse_clamps(given: Sequence[str], model: ModelConfig) -> list[Clamp]:
-    """Read clamps written as layer.unit=value. Raises: UsageError for one that cannot be."""
+    """Parse clamps of the form layer.unit=value. Raises: UsageError for an invalid one."""
     layers, units = model.num_layers, model.hidden_size
     clamps = []
     for text in given:

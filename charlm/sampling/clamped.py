@@ -1,4 +1,4 @@
-"""Writing with some units held at a value: does a unit do what it seems to do?"""
+"""Sampling with some units held at a value, to test the effect of a unit."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from charlm.sampling.engine import StepwiseEngine
 
 
 class ClampedEngine(StepwiseEngine):
-    """Writes N texts by the equations, with units held after every symbol. See `Engine`."""
+    """An `Engine` by the equations for N texts, with units held after every symbol."""
 
     def __init__(self, model: CharModel, clamps: Sequence[Clamp], num: int) -> None:
         self._model, self._clamps = model, clamps

@@ -1,4 +1,4 @@
-"""Symbols as they come, made into text that is certain."""
+"""Incremental decoding of symbols into text that can no longer change."""
 
 import unicodedata
 
@@ -6,8 +6,8 @@ from charlm.text.vocabulary import Vocabulary
 
 
 class StreamDecoder:
-    """Turns symbols into text as soon as it is certain: jamo wait for their syllable, bytes for
-    their character, and what may be the beginning of `stop` for what follows."""
+    """A decoder that returns text once it is certain: jamo wait for their syllable, bytes for their
+    character, and a possible beginning of `stop` for the next characters."""
 
     def __init__(self, vocabulary: Vocabulary, stop: str) -> None:
         self.vocabulary, self.stop = vocabulary, stop
@@ -16,7 +16,7 @@ class StreamDecoder:
         self._held = ""
 
     def add(self, index: int) -> str:
-        """Take one more symbol; return the text that is certain now."""
+        """Add one symbol; return the text that has become certain."""
         if self.vocabulary.unit == "char":
             return self._before_stop(self.vocabulary.symbol(index))
         if self._units and not self._continues(index):
@@ -31,14 +31,14 @@ class StreamDecoder:
         return ""
 
     def rest(self) -> str:
-        """Return what is left at the end."""
+        """Return the remaining text at the end."""
         text = self._before_stop(self.vocabulary.decode(self._units))
         self._units = []
         text, self._held = text + ("" if self.stopped else self._held), ""
         return text
 
     def _continues(self, index: int) -> bool:
-        """Tell whether a symbol belongs to the same character as those that wait."""
+        """Return True if a symbol belongs to the same character as the waiting ones."""
         if self.vocabulary.unit == "byte":
             return index & 0xC0 == 0x80
         symbol = self.vocabulary.symbol(index)

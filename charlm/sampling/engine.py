@@ -1,8 +1,8 @@
-"""One symbol at a time, at the speed of the weights: the engines behind sampling.
+"""Engines for sampling, one symbol at a time.
 
-What the first layer gets from a symbol, W_ih e(symbol) + b_ih, is looked up in a table made once,
-and no module is called per character. One thread is fastest, because a step of one text is too
-small to share.
+The first layer's input to the gates, W_ih e(symbol) + b_ih, is looked up in a table made once, and
+no module is called per character. One thread is fastest, because a step of one text is too small
+to share.
 """
 
 import copy
@@ -26,16 +26,16 @@ from charlm.sampling.repetition import repeating
 
 
 class Engine(Protocol):
-    """Reads symbols and writes new ones, carrying the states of N texts.
+    """An engine that reads symbols and samples new ones, carrying the states of N texts.
 
-    Shapes: `read`: symbols [N] (int64) to logits [N, V] (float32), good until the next call.
+    Shapes: `read`: symbols [N] (int64) to logits [N, V] (float32), valid until the next call.
     `write`: uniforms [count, N] (float64) to symbols [count, N] and their surprisals in nats,
-    before any filter, [count, N]; `unknown` is never written. The repetition penalty looks for
-    repeated stretches in what `write` has written, not in what was read.
+    before any filter, [count, N]; `unknown` is never written. The repetition penalty compares with
+    symbols from `write`, not with those from `read`.
     """
 
     chunk_size: int
-    """How many symbols `write` is best asked for."""
+    """Best number of symbols per call of `write`."""
 
     def read(self, symbols: Tensor) -> Tensor: ...
 
@@ -48,12 +48,12 @@ PRECISIONS = ("auto", "float32", "bfloat16", "int8")
 
 
 def choose_precision(model: CharModel, precision: str = "auto") -> tuple[Kernels | None, str]:
-    """Return the kernels that write with a model here (None: torch does), and the precision.
+    """Return the kernels for sampling from a model (None for torch), and the precision.
 
-    precision: of the weights; "auto" is bfloat16 where the kernels are built and the processor has
-        it, else float32.
+    precision: of the weights; "auto" is bfloat16 if the kernels are built and the processor
+        supports it, else float32.
 
-    Raises: UsageError for a precision that cannot be had.
+    Raises: UsageError for an unavailable precision.
     """
     if precision not in PRECISIONS:
         raise UsageError(f"precision {precision} is not known", f"use {', '.join(PRECISIONS)}")
@@ -73,7 +73,7 @@ def choose_precision(model: CharModel, precision: str = "auto") -> tuple[Kernels
 
 
 def make_engine(model: CharModel, num: int = 1, precision: str = "auto") -> Engine:
-    """Make the fastest engine for `num` texts here. Raises: UsageError: see `choose_precision`."""
+    """Make the fastest engine for `num` texts. Raises: UsageError: see `choose_precision`."""
     kernels, precision = choose_precision(model, precision)
     if kernels is None:
         return TorchEngine(model, num)
@@ -81,7 +81,7 @@ def make_engine(model: CharModel, num: int = 1, precision: str = "auto") -> Engi
 
 
 class NativeEngine:
-    """Writes by the kernels, many symbols a call. See `Engine`."""
+    """An `Engine` by the kernels, with many symbols per call."""
 
     chunk_size = 32
 
@@ -99,12 +99,12 @@ class NativeEngine:
 
 
 class StepwiseEngine(ABC):
-    """Writes by reading each symbol that it has written. See `Engine`."""
+    """An `Engine` that chooses a symbol, then reads it."""
 
     chunk_size = 1
     _logits: Tensor
     _written: Tensor | None = None
-    """The last symbols of each text, where repetitions are penalized, [N, up to the window]."""
+    """The last symbols of each text, for the repetition penalty, [N, up to the window]."""
 
     @abstractmethod
     def read(self, symbols: Tensor) -> Tensor:
@@ -133,7 +133,7 @@ class StepwiseEngine(ABC):
         return symbols, nats
 
     def _penalized(self, logits: Tensor, penalty: float) -> Tensor:
-        """Apply the repetition penalty to what would repeat the texts written so far."""
+        """Apply the repetition penalty to symbols that would repeat the written text."""
         if self._written is None:
             self._written = torch.empty(len(logits), 0, dtype=torch.int64, device=logits.device)
         repeats = repeating(self._written, logits.shape[-1])
@@ -141,7 +141,7 @@ class StepwiseEngine(ABC):
 
 
 class TorchEngine(StepwiseEngine):
-    """Writes by the cells' own equations, on any device. See `Engine`."""
+    """An `Engine` by the cells' own equations, on any device."""
 
     @torch.inference_mode()
     def __init__(self, model: CharModel, num: int = 1) -> None:
@@ -152,7 +152,7 @@ class TorchEngine(StepwiseEngine):
         every_symbol = torch.arange(model.vocabulary_size, device=model.head.weight.device)
         first = self.cells[0]
         self.table = model.vectors(every_symbol)
-        """What the first layer gets from each symbol: projected, where its cell can do so."""
+        """The first layer's input from each symbol, projected if its cell supports it."""
         if isinstance(first, GatedCell):
             self.table = first.project(self.table)
         self.states, self._end = model.initial_states(num), model.end
@@ -175,6 +175,6 @@ class TorchEngine(StepwiseEngine):
 
 
 def column_major(weight: Tensor) -> Tensor:
-    """Lay a matrix out so that a product with one vector streams through it once: 1.5 times as fast
-    at 2048 x 512 as torch's row-major path."""
+    """Return a matrix laid out so that a product with one vector streams through it once: 1.5 times
+    as fast at 2048 x 512 as torch's row-major path."""
     return weight.t().contiguous().t()

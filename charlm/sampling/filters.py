@@ -55,7 +55,7 @@ def with_repetition_penalty(logits: Tensor, repeats: Tensor, penalty: float) -> 
 
 
 def choose(logits: Tensor, config: SampleConfig, uniform: Tensor) -> Tensor:
-    """Choose one symbol a row, by inverting the cumulative distribution at `uniform` in [0, 1).
+    """Choose one symbol per row, by inverting the cumulative distribution at `uniform` in [0, 1).
 
     Shapes: logits [N, V], uniform [N], result [N] (int64).
     """
@@ -72,4 +72,4 @@ def choose(logits: Tensor, config: SampleConfig, uniform: Tensor) -> Tensor:
     threshold = uniform.double().unsqueeze(-1) * cumulative[..., -1:]
     # The first symbol whose cumulative probability exceeds the threshold has a probability above 0.
     found = torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)
-    return found.clamp(max=logits.shape[-1] - 1)  # beyond where logits are no numbers
+    return found.clamp(max=logits.shape[-1] - 1)  # out of bounds if logits are NaN

@@ -1,4 +1,4 @@
-"""Text written by a model, piece by piece."""
+"""Generation of text by a model, piece by piece."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -17,11 +17,11 @@ from charlm.sampling.engine import Engine, make_engine
 from charlm.text.vocabulary import Vocabulary
 
 UNIFORMS_CHUNK = 1024
-"""Random numbers of every text that are drawn at a time."""
+"""Random numbers drawn at a time for every text."""
 COLDEST = 1e-6
-"""A temperature below it is 0: to divide by it overflows."""
+"""Temperatures below it count as 0: dividing by them overflows."""
 BYTES_OF_SAMPLE, BYTES_OF_SYMBOL = 1000, 9
-"""What Python keeps of a text and of each symbol in it, at least."""
+"""Least bytes in Python of a text, and of each symbol in it."""
 
 
 @dataclass
@@ -30,27 +30,27 @@ class Sample:
 
     indices: list[int] = field(default_factory=list)
     nats: float = 0.0
-    """Surprisal of the text under the model itself (temperature 1, nothing filtered)."""
+    """Surprisal of the text under the unfiltered model, at temperature 1."""
     text: str = ""
     ended: bool = False
 
 
 class Generation:
-    """Writes `num` texts of `config.length` symbols after `prompt`; iterate over it, once.
+    """The sampling of `num` texts of `config.length` symbols after `prompt`; iterate over it once.
 
-    Yields the pieces of the first text as they come; all texts are in `samples`.
+    It yields the pieces of the first text as they are written; all texts are in `samples`.
 
     The unknown symbol is never written. Unknown characters of the prompt are read as the unknown
-    symbol, or left out where there is none. A text that reaches `stop` ends before it. Without a
-    prompt the model reads a newline first, or, where it knows none, begins with the first
-    character of its training text. Where the vocabulary has an end for records, each text is a
-    record, which `prompt` begins, and ends with it.
+    symbol, or left out if there is none. A text that reaches `stop` ends before it. Without a
+    prompt the model reads a newline first or, if it knows none, begins with the first character of
+    its training text. If the vocabulary has an end of records, each text is a record: it begins
+    with `prompt` and ends with that symbol.
 
-    seed: the same seed gives the same text. threads: of torch, while it computes. precision: see
-        `choose_precision`. make: makes what predicts, for so many texts, where it is not the model
-        alone.
+    seed: the same seed gives the same text. threads: of torch, during sampling. precision: see
+        `choose_precision`. make: an engine factory, called with `num`; None samples from the
+        model alone.
 
-    Raises: UsageError for a precision that cannot be had, or more texts than fit in memory.
+    Raises: UsageError for an unavailable precision, or more texts than fit in memory.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Generation:
                 yield piece
 
     def joined(self) -> Sample:
-        """Write all texts; return them as one, a line each."""
+        """Write all texts; return them as one, with a line for each."""
         list(self)
         samples = self.samples
         indices = [index for one in samples for index in one.indices]
@@ -108,7 +108,7 @@ class Generation:
         return Sample(indices, nats, "\n".join(one.text for one in samples), ended=True)
 
     def _read_prompt(self) -> Iterator[str]:
-        """Read the prompt, or what stands for one; yield a character that begins the text."""
+        """Read the prompt or its substitute; yield the substitute if it begins the text."""
         opening = _opening(self.vocabulary) if not self._given else None
         if opening is not None and not self.vocabulary.symbol(opening).isspace():
             for sample, decoder in zip(self.samples, self._decoders, strict=True):
@@ -121,7 +121,7 @@ class Generation:
                 self._engine.read(torch.full((len(self.samples),), index, device=self._device))
 
     def _take(self, symbols: Tensor, nats: Tensor) -> Iterator[str]:
-        """Add symbols to the texts. Shapes: [count, N] each. Raises: CheckpointError: no number."""
+        """Add symbols to the texts. Shapes: [count, N] each. Raises: CheckpointError for NaN."""
         if not bool(nats.isfinite().all()):
             raise no_prediction()
         for row, costs in zip(symbols.tolist(), nats.tolist(), strict=True):
@@ -139,8 +139,8 @@ class Generation:
                     yield piece
 
     def _uniforms(self) -> Iterator[Tensor]:
-        """Draw endless rows of a uniform number a text, on the CPU, so that a seed means the same
-        text wherever it is written."""
+        """Draw endless rows of one uniform number per text, on the CPU, so that a seed gives the
+        same text on any device."""
         generator = torch.Generator().manual_seed(self._seed)
         while True:
             shape = (UNIFORMS_CHUNK, len(self.samples))
@@ -163,12 +163,12 @@ def _refuse_too_many(model: CharModel, num: int, config: SampleConfig) -> None:
 
 
 def _opening(vocabulary: Vocabulary) -> int:
-    """Choose the symbol to begin with where there is no prompt."""
+    """Choose the first symbol of a text without a prompt."""
     newline = vocabulary.encode("\n")
     return int(newline[0]) if newline.size and newline[0] != vocabulary.unknown else 0
 
 
 def bits_per_character(sample: Sample, vocabulary: Vocabulary) -> float:
-    """Return the surprisal of a written text, in bits a character (of its composed form)."""
+    """Return the surprisal of a written text, in bits per character (of its composed form)."""
     characters = len(vocabulary.decode(sample.indices))
     return sample.nats / math.log(2) / max(1, characters)

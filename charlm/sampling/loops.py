@@ -1,10 +1,10 @@
-"""Texts that run in circles: does the end of a text repeat one stretch, again and again?"""
+"""Detection of loops: a text whose end repeats one stretch again and again."""
 
 LOOKED_AT = 4000
-"""The last characters of a text in which a circle is looked for."""
+"""Characters at the end of a text in which a loop is searched."""
 ROUNDS, SPAN = 4, 120
-"""A circle is gone through so often at least, and covers so many characters: in running text,
-tables, rulers, verse and genes less is common."""
+"""Least repetitions and characters of a loop: fewer are common in running text, tables, rulers,
+verse and genes."""
 
 
 def runs_in_circles(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Writing with several models at once: the product of their probabilities, symbol by symbol."""
+"""Sampling from several models together: the product of their probabilities, symbol by symbol."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from charlm.sampling.engine import Engine, StepwiseEngine
 
 
 class MixtureEngine(StepwiseEngine):
-    """Writes N texts by K models together. See `Engine`.
+    """An `Engine` of K models together, for N texts.
 
         p(s) ~ prod_k p_k(s)^a_k
 

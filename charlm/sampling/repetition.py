@@ -1,4 +1,4 @@
-"""Stretches that a text repeats: the symbols that the repetition penalty is applied to."""
+"""Repeated stretches of a text: the symbols to which the repetition penalty applies."""
 
 import torch
 from torch import Tensor
@@ -7,8 +7,8 @@ from charlm.config.schema import REPETITION_LENGTH
 
 
 def repeating(written: Tensor, vocabulary_size: int, length: int = REPETITION_LENGTH) -> Tensor:
-    """Mark the symbols s for which the last `length - 1` symbols of a text, followed by s, stand in
-    it already. With a length of 1 they are all symbols that the text holds.
+    """Mark the symbols s for which the last `length - 1` symbols of a text, followed by s, already
+    occur in it. With a length of 1 these are all symbols of the text.
 
     Shapes: written [N, L] (int64), result [N, V] (bool).
     """

@@ -1,4 +1,4 @@
-"""The train split as parallel lanes, read window by window: what truncated BPTT runs over."""
+"""The train split as parallel lanes, read window by window for truncated BPTT."""
 
 import numpy as np
 import torch
@@ -10,17 +10,17 @@ from charlm.text.symbols import SymbolSource
 from charlm.text.vocabulary import Symbols
 
 READ_AHEAD = 1 << 16
-"""Symbols read at a time: to find where the lanes are costs a window next to nothing then."""
+"""Symbols read at a time, so that the cost of locating the lanes is spread over many windows."""
 
 
 class BatchStream:
-    """Reads B contiguous lanes of the text side by side; window w is the next T symbols of each.
+    """B contiguous lanes of the text, read side by side; window w is the next T symbols of each.
 
-    One pass over the text is `windows` windows; what does not fill a window is left out (at most
-    B * T symbols). Window w's states come from window w - 1, those of window 0 are zero.
+    One pass over the text is `windows` windows; the rest, at most B * T symbols, is left out.
+    Window w's states come from window w - 1, those of window 0 are zero.
 
     Raises: DataError for a text that does not fill one window, and in `window` for a symbol that is
-        none of the vocabulary.
+        not in the vocabulary.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class BatchStream:
     def window(self, cursor: int, lanes: range | None = None) -> tuple[Tensor, Tensor]:
         """Return inputs and targets of one window, [T, B] each, int64.
 
-        lanes: the ones to read; None reads all.
+        lanes: lanes to read; None reads all.
         """
         wanted = lanes or range(len(self._begins))
         number, at = divmod(cursor, self._ahead)
@@ -73,7 +73,7 @@ class BatchStream:
 
 
 def refuse_out_of_bounds(symbols: Symbols, vocabulary_size: int) -> None:
-    """Check symbols before they become indices. Raises: DataError for one that is no index."""
+    """Check symbols before they are used as indices. Raises: DataError for one out of bounds."""
     if symbols.size and (largest := int(symbols.max())) >= vocabulary_size:
         raise DataError(
             f"the encoded text holds symbol {largest}, the vocabulary has {vocabulary_size}",

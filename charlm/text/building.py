@@ -1,4 +1,4 @@
-"""A text -> its vocabulary, its splits, and its symbols in shards."""
+"""Encoding of a text: its vocabulary, its splits, and its symbols in shards."""
 
 import logging
 import shutil
@@ -37,12 +37,12 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 Advanced = Callable[[int, int], object]
-"""Receives how many bytes are done, and how many there are to do in all."""
+"""Progress callback: called with the number of bytes done, and of all bytes."""
 
 
 @dataclass(frozen=True)
 class Built:
-    """An encoded text, but for the files with its symbols. counted: what the vocabulary is of."""
+    """An encoded text without its symbols. counted: symbol counts that made the vocabulary."""
 
     vocabulary: Vocabulary
     splits: dict[str, Split]
@@ -52,15 +52,17 @@ class Built:
 
 @dataclass(frozen=True)
 class EarlierText:
-    """An encoded text of which some chunks may be the same. folder: where its shards are."""
+    """An earlier encoded text that may share chunks with a new one. folder: of its shards."""
 
     folder: Path
     built: Built
 
     def shards(self, vocabulary: Vocabulary) -> dict[str, Earlier]:
-        """Return the shards, by their source, whose symbols have the same indices in another
-        vocabulary: characters that are added at its end move none. What was unknown must be so
-        still: the first character that is added has the index that was the unknown symbol's."""
+        """Return the shards, by source, whose symbols have the same indices in `vocabulary`.
+
+        Characters appended to a vocabulary move no index. Unknown characters must still be unknown,
+        because the first appended character takes the index of the unknown symbol.
+        """
         own, known = self.built.vocabulary, {*map(chr, vocabulary.code_points)}
         found = {}
         for number, shard in enumerate(self.built.shards):
@@ -82,11 +84,11 @@ def build(
 ) -> Built:
     """Encode a text, and write its symbols and their digests to a folder.
 
-    earlier: of which shards are taken over. kept: a folder where each step is kept until the last
-        is done, so that a next start goes on there. advanced: is told how far it is.
+    earlier: a text whose unchanged shards are reused. kept: a folder for intermediate results, so
+        that the next start continues from them. advanced: progress callback.
 
-    Raises: DataError for a text that is no UTF-8 or has changed, for an empty split, and for a
-        separator that is not in it.
+    Raises: DataError for a text that is not UTF-8 or has changed, for an empty split, and for a
+        separator that does not occur in it.
     """
     if data.records == "separator" and not any(one.separators for one in text.measured.values()):
         raise no_separator(data)
@@ -123,11 +125,11 @@ def build(
 def _refuse_no_room(
     folder: Path, new: Sequence[Chunk], data: DataConfig, vocabulary: Vocabulary
 ) -> None:
-    """Refuse at once what would fill the disk in the end. Raises: DataError, with both figures."""
+    """Check that the encoded text fits on the disk. Raises: DataError, with both sizes."""
     sizes = (chunk.size if data.unit == "byte" else chunk.characters for chunk in new)
     needed = sum(sizes) * vocabulary.dtype.itemsize
     free = shutil.disk_usage(folder).free
-    there = sum(path.stat().st_size for path in folder.glob("*.bin"))  # of a start that was killed
+    there = sum(path.stat().st_size for path in folder.glob("*.bin"))  # left by a killed start
     if needed > free + there:
         is_cached = folder.is_relative_to(cache_folder())
         variable = "CHARLM_CACHE" if is_cached else "TMPDIR"
@@ -140,7 +142,7 @@ def _refuse_no_room(
 
 
 def _synced(folder: Path, made: Iterable[Shard]) -> list[Shard]:
-    """Take shards as they are made, and wait until all are on the disk: beside the work."""
+    """Collect shards as they are made, and flush each to disk in a second thread meanwhile."""
     shards, under_way = [], []
     with ThreadPoolExecutor(1) as beside:
         for number, shard in enumerate(made):
@@ -152,7 +154,7 @@ def _synced(folder: Path, made: Iterable[Shard]) -> list[Shard]:
 
 
 def _to_count(chunks: Sequence[Chunk], cutting: Cutting, text: TextStats) -> list[Chunk]:
-    """Return the chunks with the train split; of a huge text, a sample that is evenly spaced."""
+    """Return the chunks with parts of the train split; of a huge text, an evenly spaced sample."""
     train = [chunk for chunk in chunks if cutting.has_train(chunk)]
     if not text.is_huge or len(train) <= SAMPLED:
         return train
@@ -160,13 +162,13 @@ def _to_count(chunks: Sequence[Chunk], cutting: Cutting, text: TextStats) -> lis
 
 
 class _Progress:
-    """Tells how far the chunks are."""
+    """Progress over the chunks of a text, reported in bytes."""
 
     def __init__(self, total: int, advanced: Advanced) -> None:
         self._done, self._total, self._advanced = 0, total, advanced
 
     def over(self, chunks: Sequence[Chunk], results: Iterator[Result]) -> Iterator[Result]:
-        """Yield the result of each chunk, and tell that it is done."""
+        """Yield the result of each chunk, and report the chunk as done."""
         for chunk, result in zip(chunks, results, strict=True):
             self._done += chunk.size
             self._advanced(self._done, self._total)
@@ -180,7 +182,7 @@ def _counted(
     pool: Workers,
     progress: _Progress,
 ) -> list[Counted]:
-    """Count the symbols of chunks, but for those of an earlier text, which are known."""
+    """Count the symbols of chunks; counts known from an earlier text are reused."""
     sources = [counting.source(chunk) for chunk in chunks]
     new = (chunk for chunk, one in zip(chunks, sources, strict=True) if one not in known)
     counts = pool.map(counting, with_contents(new, counting.cutting.data))
@@ -189,7 +191,7 @@ def _counted(
 
 
 def _counter(data: DataConfig, counted: Sequence[Counted]) -> SymbolCounter:
-    """Add up what was counted."""
+    """Add up the symbol counts of all chunks."""
     counter = SymbolCounter()
     for one in counted:
         counter.merge(one.symbols, one.counts)
@@ -199,7 +201,7 @@ def _counter(data: DataConfig, counted: Sequence[Counted]) -> SymbolCounter:
 
 
 def _vocabulary(data: DataConfig, counter: SymbolCounter) -> Vocabulary:
-    """Make the vocabulary of what was counted. Raises: TooRareError."""
+    """Make the vocabulary from symbol counts. Raises: TooRareError."""
     has_end = data.records != "none"
     if data.unit == "byte":
         return BYTES_IN_RECORDS if has_end else BYTES
@@ -213,7 +215,7 @@ def _vocabulary(data: DataConfig, counter: SymbolCounter) -> Vocabulary:
 
 
 def _splits(shards: Sequence[Shard]) -> dict[str, Split]:
-    """Add up what the shards have of each split."""
+    """Add up the shards' symbols, characters and bytes of each split."""
     splits, start = {}, 0
     for number, name in enumerate(SPLITS):
         stop = start + sum(shard.counts[number] for shard in shards)
@@ -228,7 +230,7 @@ def _splits(shards: Sequence[Shard]) -> dict[str, Split]:
 
 
 def _check_records(chunks: Sequence[Chunk], cutting: Cutting, shards: Sequence[Shard]) -> None:
-    """Report the records that were left out. Raises: as `_no_record_in` makes it."""
+    """Report empty records. Raises: DataError for a split without a record."""
     for number, name in enumerate(SPLITS):
         filled = any(shard.totals[number][1] for shard in shards)
         if not filled and (number == 0 or cutting.data.split[number]):
@@ -238,7 +240,7 @@ def _check_records(chunks: Sequence[Chunk], cutting: Cutting, shards: Sequence[S
 
 
 def _no_record_in(split: str, chunks: Sequence[Chunk], cutting: Cutting) -> DataError:
-    """Make the error for a split without a record, from the text read again."""
+    """Read the text again, and make the error for a split without a record."""
     count, empty, distinct = 0, 0, set[Any]()
     for chunk in with_contents(chunks, cutting.data):
         found = cutting.records(chunk)

@@ -1,6 +1,6 @@
-"""The cache as a whole: what is in it by kind, and how it is cleared.
+"""The cache as a whole: its size by kind, and its removal.
 
-Only what is named as charlm names it is counted or removed, since CHARLM_CACHE may be any folder.
+Only files with names that charlm gives are counted or removed: CHARLM_CACHE may be any folder.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ KINDS = {
     "stdin": "texts from stdin",
     "downloads": "downloaded texts",
     "kernels": "compiled kernels",
-    "other": "what files were like",
+    "other": "measurements of files",
 }
 NAMES = {
     "texts": {"corpora": rf"[0-9a-f]{{24}}-\d+|{re.escape(UNFINISHED)}.+"},
@@ -34,24 +34,24 @@ NAMES = {
         "locks": r"[0-9a-f]{24}-\d+\.lock",
     },
 }
-"""The folders of a kind, with the names of what charlm keeps there."""
+"""The folders of a kind, with a pattern for the names of charlm's files there."""
 BEING_WRITTEN = re.compile(r"tmp.+|.+\.writing")
-"""Names of files that another process may be writing, which holds no lock."""
+"""Names of files that another process may be writing without a lock."""
 UNUSED_AFTER = 90 * 86_400
 """Seconds after which an encoded text that nothing has opened is removed."""
 
 
 def sizes() -> dict[str, int]:
-    """Return the bytes of every kind."""
+    """Return the size of every kind in bytes."""
     return {kind: sum(map(_size, _entries(kind))) for kind in KINDS}
 
 
 def clear() -> list[str]:
-    """Remove what can be made or fetched again; return the names of what is in use and stays.
+    """Remove all that can be made or fetched again; return the names of entries still in use.
 
-    A text from stdin cannot be made again, and stays.
+    Texts from stdin cannot be fetched again, and are kept.
 
-    Raises: CharlmError where the system refuses.
+    Raises: CharlmError if the system refuses.
     """
     kept = []
     for kind in ("texts", "downloads", "kernels", "other"):
@@ -76,9 +76,9 @@ def drop_unused() -> None:
 
 
 def _remove(path: Path) -> bool:
-    """Remove a file, a link or a folder; return False where it is in use and stays.
+    """Remove a file, a link or a folder; return False if it is in use and was kept.
 
-    Raises: CharlmError where the system refuses.
+    Raises: CharlmError if the system refuses.
     """
     try:
         if path.is_dir() and not path.is_symlink():
@@ -115,7 +115,7 @@ def _size(path: Path) -> int:
 
 
 def _entries(kind: str) -> Iterator[Path]:
-    """Yield what charlm keeps of a kind. A link in the place of a folder is not followed."""
+    """Yield the cache's entries of a kind. A link in place of a folder is not followed."""
     for name, pattern in NAMES[kind].items():
         folder = cache_folder() / name
         if folder.is_dir() and not folder.is_symlink():
@@ -125,7 +125,7 @@ def _entries(kind: str) -> Iterator[Path]:
 
 
 def _is_free(folder: Path) -> bool:
-    """Return True for an encoded text that no process reads or writes."""
+    """Return True if no process reads or writes an encoded text."""
     if folder.name.startswith(UNFINISHED):
         name = folder.name.removeprefix(UNFINISHED)
         return not _is_locked(cache_folder() / "locks" / f"{name}.lock")
@@ -133,7 +133,7 @@ def _is_free(folder: Path) -> bool:
 
 
 def _is_locked(path: Path) -> bool:
-    """Return True where another process holds a lock."""
+    """Return True if another process holds a lock."""
     if path.suffix != ".lock" or not path.is_file() or path.is_symlink():
         return False
     lock = FileLock(path)

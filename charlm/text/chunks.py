@@ -1,6 +1,6 @@
-"""A text as chunks: what one process takes at a time, decoded and cut by itself.
+"""A text as chunks, the units of work of one process: each is decoded and cut by itself.
 
-Chunks depend on what stands before them only: a text that grows at its end keeps the earlier ones.
+A chunk's borders depend on the text before it only: a text that grows keeps its earlier chunks.
 """
 
 import hashlib
@@ -22,8 +22,8 @@ from charlm.text.splits import TextStats
 class Chunk:
     """Pieces of files that are read together.
 
-    number: from 0. first: how many characters stand before it. contents: of each piece, what is in
-    it where the reader had to read it in order; None where it is to be read from its place.
+    number: from 0. first: number of characters before it. contents: the bytes of each piece that
+    had to be read in order; None for a piece that can be read in place.
     """
 
     number: int
@@ -33,17 +33,17 @@ class Chunk:
 
     @property
     def characters(self) -> int:
-        """How many characters it has."""
+        """Number of characters."""
         return sum(piece.characters for _, piece in self.pieces)
 
     @property
     def size(self) -> int:
-        """How many bytes it has."""
+        """Number of bytes."""
         return sum(piece.size for _, piece in self.pieces)
 
     @property
     def digest(self) -> str:
-        """A digest of all that it is made of, in hexadecimal."""
+        """Digest of its pieces, in hexadecimal."""
         found = hashlib.sha256()
         for _, piece in self.pieces:
             found.update(f"{piece.start == 0} {piece.digest}\n".encode("ascii"))
@@ -51,7 +51,7 @@ class Chunk:
 
 
 def plan(text: TextStats, data: DataConfig) -> list[Chunk]:
-    """Put the pieces of all files together to chunks."""
+    """Group the pieces of all files into chunks."""
     groups: list[list[tuple[Path, Piece]]] = []
     room = 0
     for file in text.files:
@@ -67,7 +67,7 @@ def plan(text: TextStats, data: DataConfig) -> list[Chunk]:
 
 
 def _may_begin(file: Path, piece: Piece, data: DataConfig) -> bool:
-    """Tell whether a piece can be normalised apart from what stands before it."""
+    """Return True if a piece can be normalised without the text before it."""
     is_plain = data.unit == "byte" or (data.unit == "char" and data.normalize == "none")
     if piece.start or is_plain or data.records != "none" or data.field:
         return True
@@ -76,8 +76,8 @@ def _may_begin(file: Path, piece: Piece, data: DataConfig) -> bool:
 
 
 def with_contents(chunks: Iterable[Chunk], data: DataConfig) -> Iterator[Chunk]:
-    """Read the files in order whose pieces cannot be read in place: those that are compressed, and
-    those that are no UTF-8."""
+    """Yield the chunks, with the contents of pieces that cannot be read in place: those of files
+    that are compressed or not UTF-8, which are read in order."""
     file: Path | None = None
     stream: Iterator[bytes] = iter(())
     rest, at = b"", 0
@@ -104,7 +104,7 @@ def with_contents(chunks: Iterable[Chunk], data: DataConfig) -> Iterator[Chunk]:
 
 
 def read_piece(file: Path, piece: Piece) -> bytes:
-    """Read a piece of a file; of a last one, a byte that stands behind it, too."""
+    """Read a piece of a file; of the last one, one byte more, to notice a file that has grown."""
     try:
         with file.open("rb") as stream:
             stream.seek(piece.start)
@@ -114,9 +114,9 @@ def read_piece(file: Path, piece: Piece) -> bytes:
 
 
 def texts_of(chunk: Chunk, data: DataConfig) -> Iterator[tuple[Path, Sequence[str] | str | bytes]]:
-    """Yield what is in each piece: bytes, a text, or the texts of its objects.
+    """Yield each piece's file and content: bytes, a text, or the texts of its objects.
 
-    Raises: DataError: it has changed since it was measured, or is no UTF-8.
+    Raises: DataError if it has changed since it was measured, or is not UTF-8.
     """
     for (file, piece), given in zip(chunk.pieces, chunk.contents, strict=True):
         if data.field and suffix_inside(file) == objects.PARQUET:
@@ -146,7 +146,7 @@ def _decoded(file: Path, piece: Piece, content: bytes) -> str:
 
 
 def running_text(chunk: Chunk, data: DataConfig) -> str | bytes:
-    """Return a chunk as one text; of objects, a line of it for each. Raises: DataError."""
+    """Return a chunk as one text, with a line for each object. Raises: DataError."""
     found = [
         given if isinstance(given, str | bytes) else objects.as_lines(given)
         for _, given in texts_of(chunk, data)
@@ -157,7 +157,7 @@ def running_text(chunk: Chunk, data: DataConfig) -> str | bytes:
 
 
 def has_changed(file: Path, data: DataConfig) -> DataError:
-    """Make the error for a file that is not what was measured, and forget the measure."""
+    """Make the error for a file that has changed since it was measured; forget the measurement."""
     forget(file, data)
     return DataError(
         f"{file} has changed while it was being read",
@@ -166,13 +166,13 @@ def has_changed(file: Path, data: DataConfig) -> DataError:
 
 
 def parts_of(text: str | bytes, cuts: Sequence[int]) -> Iterator[str | bytes]:
-    """Cut a text at characters; -1 is before its first byte, which may go on with a character."""
+    """Cut a text at character positions; -1 is before its first byte, which may continue one."""
     places = [0, *(_offset(text, cut) for cut in cuts), len(text)]
     return (text[begin:end] for begin, end in pairwise(places))
 
 
 def _offset(piece: str | bytes, characters: int) -> int:
-    """Find where the first `characters` characters of a piece end."""
+    """Return the offset at which the first `characters` characters of a piece end."""
     if characters < 0:
         return 0
     if isinstance(piece, str) or piece.isascii():

@@ -1,4 +1,4 @@
-"""Files read in a stream of blocks, whether they are compressed or not."""
+"""Files, compressed or not, read as a stream of blocks."""
 
 import errno
 import lzma
@@ -23,7 +23,7 @@ ZSTD_INPUT = 1 << 10
 
 
 def is_compressed(file: Path) -> bool:
-    """Tell by a file's name whether it is compressed."""
+    """Return True if a file is compressed, judged by its name."""
     return file.suffix.lower() in SUFFIXES
 
 
@@ -34,11 +34,11 @@ def suffix_inside(file: Path) -> str:
 
 
 def blocks(file: Path, advanced: Callable[[int], object] | None = None) -> Iterator[bytes]:
-    """Yield what is in a file, block by block.
+    """Yield the content of a file, decompressed, block by block.
 
-    advanced: is told how many more bytes of the file itself, compressed or not, are done.
+    advanced: called with the number of bytes read since the last call, of the file as it is stored.
 
-    Raises: DataError where it cannot be read, is a device, or is compressed and damaged.
+    Raises: DataError if it cannot be read, is a device, or is compressed and damaged.
     """
     try:
         with open_to_read(file) as raw:
@@ -60,7 +60,7 @@ def blocks(file: Path, advanced: Callable[[int], object] | None = None) -> Itera
 
 
 def head_of(file: Path, size: int) -> bytes:
-    """Return the first bytes of what is in a file; none of one that is empty.
+    """Return the first bytes of a file's content, decompressed.
 
     Raises: DataError: as `blocks`.
     """
@@ -92,7 +92,7 @@ def _inside(file: Path, raw: BinaryIO) -> Iterator[bytes]:
 
 
 class _Decompressor(Protocol):
-    """What decompresses one stream, as in `lzma`; a `.gz` file calls it member, `.zst` frame."""
+    """A decompressor of one stream, as in `lzma` (a member of a `.gz`, a frame of a `.zst`)."""
 
     @property
     def eof(self) -> bool: ...
@@ -105,10 +105,10 @@ class _Decompressor(Protocol):
 
 @dataclass(frozen=True)
 class _Format:
-    """A compressed file's format. new: makes a stream's decompressor.
+    """A format of compressed files. new: factory of decompressors.
 
-    padding: a stream may be followed by zero bytes, a multiple of this many; 0: by none.
-    input_size: bytes taken at a time, where a decompressor cannot limit what it returns of them.
+    padding: zero bytes may follow a stream, in multiples of this number; 0: none may.
+    input_size: bytes read at a time; small where a decompressor cannot limit its output.
     """
 
     new: Callable[[], _Decompressor]
@@ -117,10 +117,10 @@ class _Format:
 
 
 def _decompressed(raw: BinaryIO, form: _Format) -> Iterator[bytes]:
-    """Decompress stream by stream, in memory that does not grow with what a byte stands for.
+    """Decompress stream by stream, in memory that does not depend on the compression ratio.
 
-    Only so is a last stream noticed that is cut short, and what follows a stream and is none:
-    `lzma.open` ends before it without an error.
+    This notices a truncated last stream and foreign bytes after a stream, which `lzma.open` ignores
+    without an error.
 
     Raises: EOFError, or the decompressor's error.
     """
@@ -151,7 +151,7 @@ def _decompressed(raw: BinaryIO, form: _Format) -> Iterator[bytes]:
 
 
 def _check_padding(zeros: int, form: _Format) -> None:
-    """Refuse zero bytes after a stream that the format does not allow. Raises: EOFError."""
+    """Check the number of zero bytes after a stream. Raises: EOFError."""
     if form.padding and zeros % form.padding:
         raise EOFError("it ends in the middle of padding")
 
@@ -182,7 +182,7 @@ class _Gzip:
 
 
 class _Zstandard:
-    """A frame of a `.zst` file, by the package zstandard, which returns all of what it is given."""
+    """A frame of a `.zst` file, by the package zstandard, which cannot limit its output."""
 
     eof, needs_input, unused_data = False, True, b""
 
@@ -197,7 +197,7 @@ class _Zstandard:
 
 
 def _zstd_decompressor(file: Path) -> tuple[Callable[[], _Decompressor], type[Exception]]:
-    """Return what makes a decompressor, and its error."""
+    """Return the factory of decompressors, and the error that they raise."""
     name = "compression.zstd" if sys.version_info >= (3, 14) else "zstandard"
     try:
         module = import_module(name)
@@ -219,7 +219,7 @@ def _damaged(file: Path, error: Exception) -> DataError:
 
 
 def refuse_unreadable(file: Path) -> None:
-    """Check that a file is there and may be read; it is not opened. Raises: DataError."""
+    """Check, without opening it, that a file exists and is readable. Raises: DataError."""
     try:
         if stat.S_ISDIR(file.stat().st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))

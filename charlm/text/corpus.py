@@ -1,10 +1,9 @@
-"""Text files -> splits -> symbols in memory-mapped files.
+"""Corpora: text files, split and encoded as symbols in memory-mapped files.
 
-A first pass over the files measures and fingerprints them, and finds the pieces that they may be
-read in. Then symbols are counted and encoded, chunk by chunk, so that memory does not grow with the
-text. The result is kept in the cache under a fingerprint of content and options, so that the next
-start finds it. A text that changes between the passes is refused; what is damaged in the cache is
-made again.
+A first pass over the files measures and fingerprints them, and finds the pieces that can be read
+independently. Then symbols are counted and encoded, chunk by chunk, so that memory does not grow
+with the text. The result is cached under a fingerprint of content and options for later starts.
+A text that changes between the passes is refused; a damaged entry of the cache is made again.
 """
 
 import contextlib
@@ -48,25 +47,25 @@ from charlm.text.symbols import UNFINISHED, SymbolFile, set_aside
 from charlm.text.vocabulary import Vocabulary
 
 FORMAT = 1
-"""Of the fingerprint; a change would make every earlier run refuse its text."""
+"""Version of the fingerprint; a change would make every earlier run refuse its text."""
 YOUNGER = {"records", "separator", "field", "encoding"}
-"""Keys that earlier fingerprints lack: at their defaults they are left out of it."""
+"""Keys that earlier fingerprints lack: at their defaults they are left out of the fingerprint."""
 WITHOUT_EFFECT = {"path", "sha256", "order", "file_limit"}
-"""Keys that decide which files are read: what is in them, and in what order, is in the digest."""
+"""Keys that select files: the digest covers the files' content and order."""
 HUGE_TEXT = "huge"
-"""Stands in the fingerprints of huge texts, whose splits were others in earlier versions."""
+"""Marks the fingerprints of huge texts, which earlier versions split differently."""
 FINGERPRINT = re.compile("[0-9a-f]{64}")
 LAYOUT = 6
-"""Of the files in the cache."""
+"""Version of the layout of the cache's files."""
 TRIES = 3
-"""To publish a text, while other processes do so, too."""
+"""Attempts at publishing a text while other processes publish it, too."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """An encoded text: `symbols[split.start:split.stop]` are those of one split."""
+    """An encoded text: `symbols[split.start:split.stop]` are the symbols of one split."""
 
     vocabulary: Vocabulary
     symbols: SymbolFile
@@ -79,19 +78,19 @@ class Corpus:
 
     @property
     def evaluated(self) -> str:
-        """The split that training is judged by: validation, or train where nothing is held out."""
+        """Name of the split for evaluations: validation, or train if nothing is held out."""
         return "validation" if len(self.splits["validation"]) else "train"
 
 
 def _report(done: int, total: int) -> None:
-    """Report how far the reading of a text is."""
+    """Report the progress of reading a text."""
     progress.report(f"reading {total / 1e6:,.0f} MB", done, total)
 
 
 def survey(data: DataConfig, *, keep: bool = True, advanced: Advanced = _report) -> TextStats:
-    """Count and fingerprint the text of `data.path`.
+    """Measure and fingerprint the text of `data.path`.
 
-    keep: False leaves the cache as it is. advanced: receives how many bytes are done, of how many.
+    keep: False leaves the cache unchanged. advanced: progress callback.
 
     Raises: DataError for a text that is missing or too short to learn from.
     """
@@ -118,12 +117,12 @@ def prepare(
     keep: bool = True,
     advanced: Advanced = _report,
 ) -> Corpus:
-    """Return the encoded corpus, from the cache where it holds it; of several processes at once,
-    one encodes the text, and the others wait for it.
+    """Return the encoded corpus, from the cache if possible. Of several processes at once, one
+    encodes the text, and the others wait for it.
 
-    keep: False leaves the cache as it is. advanced: as for `survey`.
+    keep: False leaves the cache unchanged. advanced: progress callback.
 
-    Raises: DataError for a text that is no UTF-8, an empty split, a full or read-only disk.
+    Raises: DataError for a text that is not UTF-8, an empty split, a full or read-only disk.
     """
     fingerprint = _fingerprint(data, text)
     folder = _folder(fingerprint)
@@ -137,7 +136,7 @@ def prepare(
                 built = build(Path(name), data, text, advanced=advanced)
                 description.write(Path(name), fingerprint, built)
                 found = _open(Path(name), fingerprint)
-                found.symbols.map_all()  # a mapped file outlives its name
+                found.symbols.map_all()  # a mapped file stays readable after it is removed
                 return found
         writable(folder.parent)
         with _lock(writable(cache_folder() / "locks") / f"{folder.name}.lock"):
@@ -155,20 +154,20 @@ def prepare(
 
 
 def cached(fingerprint: str) -> Corpus | None:
-    """Return the encoded text that the cache holds under a fingerprint, opening no text; None where
-    there is none, or where a stranger's fingerprint is none."""
+    """Return the cached encoded text with a fingerprint, without opening a text; None if there is
+    none, or if the string is not a fingerprint."""
     if not FINGERPRINT.fullmatch(fingerprint):
         return None
     return _cached(_folder(fingerprint), fingerprint)
 
 
 def _folder(fingerprint: str) -> Path:
-    """Return where the cache holds an encoded text."""
+    """Return the cache's folder for an encoded text."""
     return cache_folder() / "corpora" / f"{fingerprint[:24]}-{LAYOUT}"
 
 
 def _fingerprint(data: DataConfig, text: TextStats) -> str:
-    """Return a digest of all that an encoded text depends on."""
+    """Return a digest of everything that determines an encoded text."""
     found = [FORMAT, text.digest, _options(data), *([HUGE_TEXT] if text.is_huge else [])]
     if any(one.varied for one in text.measured.values()):
         found.append(ANY_LINE_END)
@@ -177,7 +176,7 @@ def _fingerprint(data: DataConfig, text: TextStats) -> str:
 
 
 def _options(data: DataConfig) -> dict[str, Any]:
-    """Return what an encoded text depends on, but for the text."""
+    """Return the options that determine an encoded text."""
     return {
         name: value
         for name, value in data.model_dump(exclude=WITHOUT_EFFECT).items()
@@ -186,7 +185,7 @@ def _options(data: DataConfig) -> dict[str, Any]:
 
 
 def _cached(folder: Path, fingerprint: str) -> Corpus | None:
-    """Return an encoded text if there is one; what is damaged is told, and made again."""
+    """Return an encoded text of the cache; None if there is none or it is damaged (logged)."""
     if not folder.is_dir():
         return None
     try:
@@ -194,8 +193,8 @@ def _cached(folder: Path, fingerprint: str) -> Corpus | None:
     except (OSError, ValueError) as error:
         log.warning(f"the encoded text in {folder} is damaged, and is made again: {error}")
         return None
-    with contextlib.suppress(OSError):  # a cache that is only read keeps what it has
-        os.utime(folder)  # it has been used: see `drop_unused`
+    with contextlib.suppress(OSError):  # the cache may be read-only
+        os.utime(folder)  # mark it as used for `drop_unused`
     return corpus
 
 
@@ -217,9 +216,9 @@ def _lock(path: Path) -> Iterator[None]:
 def _encode(
     folder: Path, data: DataConfig, text: TextStats, fingerprint: str, advanced: Advanced
 ) -> None:
-    """Encode a text into a folder with a fixed name, so that a start that is killed is no loss."""
+    """Encode a text in a folder with a fixed name, so that a killed start can be continued."""
     unfinished = writable(folder.with_name(UNFINISHED + folder.name))
-    unfinished.touch()  # no other process takes it for abandoned
+    unfinished.touch()  # so that no other process removes it as abandoned
     sweep(folder.parent, f"{UNFINISHED}*", spared=unfinished)
     drop_unused()
     kept = unfinished / "kept"
@@ -243,13 +242,13 @@ def _encode(
 
 
 def _named(data: DataConfig) -> str:
-    """Name the text at these paths, whatever it comes to hold."""
+    """Return a name for the text at these paths that does not depend on its content."""
     key = json.dumps([data.path, _options(data)], sort_keys=True)
     return hashlib.sha256(key.encode()).hexdigest()[:24]
 
 
 def _earlier(latest: Path) -> EarlierText | None:
-    """Return what the text at the same paths was when it was last encoded, if that is there."""
+    """Return the last encoded text from the same paths, None if it is no longer in the cache."""
     try:
         folder = cache_folder() / "corpora" / Path(read_regular(latest, 100).decode()).name
         if not folder.name.endswith(f"-{LAYOUT}"):
@@ -260,14 +259,14 @@ def _earlier(latest: Path) -> EarlierText | None:
 
 
 def _publish(temporary: Path, folder: Path, fingerprint: str) -> None:
-    """Give an encoded text its name in the cache, in the place of a damaged one."""
+    """Move an encoded text to its place in the cache, replacing a damaged one."""
     for _ in range(TRIES):
         try:
             temporary.rename(folder)
             break
         except OSError:
             try:
-                _open(folder, fingerprint)  # another process was quicker
+                _open(folder, fingerprint)  # another process has published it
                 break
             except (OSError, ValueError):
                 set_aside(folder)

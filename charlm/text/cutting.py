@@ -1,4 +1,4 @@
-"""What of a chunk is in which split."""
+"""Division of a chunk of text into train, validation and test."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -14,13 +14,12 @@ from charlm.text.splits import TextStats, held_out_limit, split_ends
 from charlm.text.vocabulary import is_decomposed
 
 ANY_LINE_END = "any line end"
-"""Of a separator; earlier versions cut a text with line ends of Windows elsewhere."""
+"""Marks separators that match any line end: earlier versions cut texts with CRLF differently."""
 
 
 @dataclass(frozen=True)
 class RecordsOf:
-    """The records of a chunk. splits: those of each. empty: how many were left out because nothing
-    is in them."""
+    """The records of a chunk, by split. empty: number of empty records, which are left out."""
 
     splits: tuple[list[Any], list[Any], list[Any]]
     empty: int
@@ -28,9 +27,9 @@ class RecordsOf:
 
 @dataclass(frozen=True)
 class Cutting:
-    """Cuts the chunks of a text into splits.
+    """The division of a text's chunks into splits.
 
-    ends: the character at which each split ends. shares: of records, instead.
+    ends: the character at which each split ends. shares: for records, in place of `ends`.
     """
 
     data: DataConfig
@@ -39,14 +38,14 @@ class Cutting:
 
     @classmethod
     def of(cls, data: DataConfig, text: TextStats) -> "Cutting":
-        """Return how a text is cut. Raises: DataError for an empty split."""
+        """Return the division of a text. Raises: DataError for an empty split."""
         limit = held_out_limit(data, text)
         if data.records == "none":
             return cls(data, split_ends(data, text.characters, limit), None)
         return cls(data, (0, 0, 0), Shares.of(data, text.characters, limit))
 
     def source(self, chunk: Chunk) -> Any:
-        """Tell all that the splits of a chunk depend on, but for the vocabulary."""
+        """Return, as JSON, all that determines the splits of a chunk, except the vocabulary."""
         shares = self.shares
         where: Any = self._cuts(chunk)
         if shares is not None:
@@ -58,15 +57,15 @@ class Cutting:
         return json.dumps([chunk.digest, where, kind])
 
     def has_train(self, chunk: Chunk) -> bool:
-        """Tell whether a chunk may hold some of the train split."""
+        """Return True if a chunk may hold part of the train split."""
         return self.shares is not None or chunk.first < self.ends[0]
 
     def is_train(self, chunk: Chunk) -> bool:
-        """Tell whether all of a chunk is in the train split, for certain."""
+        """Return True if a chunk is certain to lie in the train split as a whole."""
         return self.shares is None and chunk.first + chunk.characters <= self.ends[0]
 
     def texts(self, chunk: Chunk) -> list[str | bytes]:
-        """Return the part of each split of a running text."""
+        """Return each split's part of a chunk of running text."""
         return list(parts_of(running_text(chunk, self.data), self._cuts(chunk)))
 
     def records(self, chunk: Chunk) -> RecordsOf:
@@ -83,9 +82,9 @@ class Cutting:
 
 
 def to_count(text: str, data: DataConfig) -> Iterator[str]:
-    """Cut a part of a text into blocks whose symbols are counted one by one."""
+    """Cut a text into blocks whose symbols can be counted independently."""
     blocks = reading.in_blocks(text)
-    whole = is_decomposed(data.unit, data.normalize)  # those are decomposed at the end
+    whole = is_decomposed(data.unit, data.normalize)  # counts are decomposed at the end
     for piece in blocks if whole else reading.normalizable(blocks, data):
         assert isinstance(piece, str)
         yield piece

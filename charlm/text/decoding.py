@@ -1,7 +1,7 @@
-"""The bytes of a text decoded: by its byte order mark, by `data.encoding`, or as UTF-8.
+"""Decoding of a text's bytes: by its byte order mark, by `data.encoding`, or as UTF-8.
 
-What is no UTF-8 is written anew in it as it is read, so that pieces, digests and borders see one
-encoding only. A text that is UTF-8 is passed on as it is.
+Text in another encoding is converted to UTF-8 as it is read, so that pieces, digests and borders
+see one encoding only. UTF-8 is passed on unchanged.
 """
 
 import codecs
@@ -19,7 +19,7 @@ from charlm.text.documents import NO_TEXT, document_of
 from charlm.text.guessing import excerpt, likeliest, wide_codec
 
 UTF8 = "utf-8"
-# Those of UTF-32 first: one begins like one of UTF-16.
+# UTF-32 first: one of its marks begins with a mark of UTF-16.
 BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, UTF8),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -29,22 +29,22 @@ BYTE_ORDER_MARKS = (
 )
 LONGEST_MARK = 4
 WITHOUT_MARK = {"utf-16": "utf-16-le", "utf-32": "utf-32-le"}
-"""How a text without a byte order mark is read by codecs that expect one, on every machine."""
+"""Byte order assumed, on every machine, where a codec expects a mark and there is none."""
 SET = "--set data.encoding={}"
-"""How `charlm train` is given an encoding."""
+"""Option of `charlm train` that sets an encoding."""
 SHOWN_BEFORE = 40
-"""Bytes before the first that cannot be read, for the words around it."""
+"""Bytes of context shown before the first byte that cannot be decoded."""
 LINE_ENDS_SEEN = 1 << 16
-"""Bytes by which line ends are recognised."""
+"""Number of bytes in which the kind of line end is recognised."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How the bytes of a text are read. mark: the size of its byte order mark.
+    """An encoding of a text. mark: size of its byte order mark in bytes.
 
-    returns: whether a carriage return ends a line, as in files of the old Mac OS.
+    returns: True if a carriage return ends a line, as in files of the old Mac OS.
     """
 
     codec: str
@@ -53,16 +53,16 @@ class Decoding:
 
     @property
     def is_plain(self) -> bool:
-        """Whether what is read is UTF-8 as it stands."""
+        """True if the bytes are UTF-8 that needs no conversion."""
         return self.codec == UTF8 and not self.returns
 
 
 def decoding_of(name: Path | str, head: bytes, data: DataConfig, *, option: str = SET) -> Decoding:
-    """Decide how a text is decoded, by its first bytes.
+    """Choose the decoding of a text by its first bytes.
 
-    option: how the user names an encoding, in advice.
+    option: the command's option for an encoding, for the advice in errors.
 
-    Raises: DataError: it is a document of another format, or UTF-16 or UTF-32 without a mark.
+    Raises: DataError for a document of another format, and for UTF-16 or UTF-32 without a mark.
     """
     codec, mark = marked(head)
     if not codec:
@@ -75,12 +75,12 @@ def decoding_of(name: Path | str, head: bytes, data: DataConfig, *, option: str 
 
 
 def with_order(encoding: str) -> str:
-    """Return the codec for a text in an encoding without a byte order mark."""
+    """Return the codec of an encoding for a text without a byte order mark."""
     return WITHOUT_MARK.get(encoding, encoding)
 
 
 def encoding_remark(name: Path | str, head: bytes, data: DataConfig, advice: str) -> str:
-    """Return a remark where a text is read in `data.encoding` and would be UTF-8, too; "" else."""
+    """Return a remark if a text read in `data.encoding` is valid UTF-8, too; "" otherwise."""
     if not data.encoding or head.isascii() or marked(head)[0]:
         return ""
     try:
@@ -88,15 +88,15 @@ def encoding_remark(name: Path | str, head: bytes, data: DataConfig, advice: str
     except UnicodeDecodeError:
         return ""
     if text.isascii():
-        return ""  # all but a character that is cut off, or is none
+        return ""  # nothing but ASCII and a truncated or invalid character
     codec = with_order(data.encoding)
     read = codecs.getincrementaldecoder(codec)("replace").decode(head)
     return f'{name} is valid UTF-8, "{excerpt(text)}", read as {codec}: "{excerpt(read)}"; {advice}'
 
 
 def marked(head: bytes) -> tuple[str, int]:
-    """Return the codec that a byte order mark stands for, and the size of the mark; "" and 0 for
-    none."""
+    """Return the codec that a byte order mark stands for and the size of the mark; "" and 0 if
+    there is none."""
     for mark, codec in BYTE_ORDER_MARKS:
         if head.startswith(mark):
             return codec, len(mark)
@@ -106,10 +106,11 @@ def marked(head: bytes) -> tuple[str, int]:
 def utf8_blocks(
     file: Path, data: DataConfig, advanced: Callable[[int], object] | None = None
 ) -> tuple[Iterator[bytes], bool]:
-    """Read a file, decompressed, in blocks of UTF-8; of unit "byte", as it is.
+    """Read a file, decompressed, in blocks of UTF-8; for unit "byte", without decoding.
 
-    Returns the blocks, and whether they are the bytes of the file itself or of what is compressed
-    in it. advanced: as of `blocks`.
+    advanced: as for `blocks`.
+
+    Returns: the blocks, and True if they are the (decompressed) bytes, not converted to UTF-8.
 
     Raises: DataError, also while the blocks are read.
     """
@@ -126,7 +127,7 @@ def utf8_blocks(
 def texts(
     name: Path | str, stream: Iterable[bytes], data: DataConfig, *, option: str
 ) -> Iterator[str]:
-    """Decode a text that comes in blocks, without its byte order mark. Arguments: `decoding_of`.
+    """Decode a stream of blocks, without the byte order mark. Arguments: as for `decoding_of`.
 
     Raises: DataError.
     """
@@ -149,7 +150,7 @@ def decode(name: Path | str, content: bytes) -> str:
 
 
 def _peeked(stream: Iterable[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """Return the beginning of a stream, as long as a mark, and all of the stream."""
+    """Return the first bytes of a stream, at least a mark's length, and the whole stream."""
     rest, held = iter(stream), b""
     for block in rest:
         held += block
@@ -159,8 +160,8 @@ def _peeked(stream: Iterable[bytes]) -> tuple[bytes, Iterator[bytes]]:
 
 
 def _encoded(parts: Iterable[str]) -> Iterator[bytes]:
-    """Encode a text in UTF-8, in blocks of the size in which a file is read: it is cut into the
-    same pieces as the same text in UTF-8, and is the same to all that reads it."""
+    """Encode a text in UTF-8, in blocks of the size in which files are read, so that it is cut into
+    the same pieces as a UTF-8 file of the same text."""
     held = bytearray()
     for part in parts:
         held += part.encode()
@@ -174,7 +175,7 @@ def _encoded(parts: Iterable[str]) -> Iterator[bytes]:
 def _texts(
     name: Path | str, stream: Iterable[bytes], decoding: Decoding, option: str
 ) -> Iterator[str]:
-    """Yield the text in blocks, none of them empty. Raises: DataError, naming the byte."""
+    """Yield the decoded text in blocks that are not empty. Raises: DataError, naming the byte."""
     decoder = codecs.getincrementaldecoder(decoding.codec)()
     position, mark, pending, block = decoding.mark, decoding.mark, b"", b""
     try:
@@ -195,17 +196,16 @@ def _texts(
 def not_in(
     codec: str, name: Path | str, place: int, content: bytes, at: int, option: str
 ) -> DataError:
-    """Make the error for a text that a codec cannot read, with the two that most probably can.
+    """Make the error for a text that a codec cannot decode; it suggests the two likeliest codecs.
 
-    place, at: where the first byte stands that it cannot, in the file and in `content`, which is a
-    part of it.
+    place, at: position of the first undecodable byte, in the file and in its part `content`.
     """
     what = f"{name} is not {'UTF-8' if codec == UTF8 else codec} at byte {place}"
     if codec == UTF8 and not content[:at].isascii():
         return DataError(
             what,
             "the text before is UTF-8, so these bytes are damaged or of another encoding: mend or "
-            "remove them, or learn bytes: --set data.unit=byte",
+            "remove them, or train on bytes: --set data.unit=byte",
         )
     back = (at - SHOWN_BEFORE - place % 4) if at > SHOWN_BEFORE + 4 else (at - place) % 4
     guesses = likeliest(content[min(back, at) :], without=codec)
@@ -219,7 +219,7 @@ def _advice(codec: str, option: str) -> str:
 
 
 def _refuse_wide(name: Path | str, head: bytes, option: str) -> None:
-    """Refuse a text of two or four bytes a character whose bytes would pass as UTF-8: letters with
+    """Refuse UTF-16 or UTF-32 without a mark whose bytes would pass as UTF-8: ASCII letters with
     control characters between them. Raises: DataError."""
     if not (codec := wide_codec(head)):
         return
@@ -231,7 +231,7 @@ def _refuse_wide(name: Path | str, head: bytes, option: str) -> None:
 
 
 def _ends_lines_with_returns(head: bytes, codec: str, data: DataConfig) -> bool:
-    """Return True where lines are told apart and carriage returns alone can be their ends."""
+    """Return True if lines matter to `data` and carriage returns alone end them."""
     if data.field or not (data.records == "lines" or "\n" in data.separator):
         return False
     text = codecs.getincrementaldecoder(codec)("ignore").decode(head[:LINE_ENDS_SEEN])
@@ -240,7 +240,7 @@ def _ends_lines_with_returns(head: bytes, codec: str, data: DataConfig) -> bool:
 
 
 def _refuse_document(file: Path, head: bytes) -> None:
-    """Refuse a file whose text is in another format. Raises: DataError, with the way to text."""
+    """Refuse a document of another format. Raises: DataError, with a way to extract its text."""
     document = document_of(file, head)
     if document and not document.is_readable:
         raise DataError(f"{file} is {document.what}, not a text", document.way_from(file))

@@ -1,4 +1,4 @@
-"""What is written beside the symbols of an encoded text: JSON, each file behind its SHA-256."""
+"""Metadata of an encoded text: JSON files, each preceded by its SHA-256."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -21,7 +21,7 @@ Kind = TypeVar("Kind")
 
 @dataclass(frozen=True)
 class Described:
-    """What corpus.json holds, which each start reads: the shards are without their symbols."""
+    """The content of corpus.json, which each start reads: `shards` lack their symbols."""
 
     fingerprint: str
     vocabulary: dict[str, Any]
@@ -31,7 +31,7 @@ class Described:
 
 @dataclass(frozen=True)
 class _ForGrowth:
-    """What chunks.json holds, which only a text that has grown reads. symbols: of each shard."""
+    """The content of chunks.json, which is read if a text has grown. symbols: of each shard."""
 
     symbols: list[str]
     counted: list[Counted]
@@ -41,8 +41,8 @@ _described, _for_growth = TypeAdapter(Described), TypeAdapter(_ForGrowth)
 
 
 def write(folder: Path, fingerprint: str, built: Built) -> None:
-    """Write what a text of several chunks needs once it has grown, and corpus.json, the last file
-    of an encoded text."""
+    """Write chunks.json, if there are several chunks, then corpus.json, the last file of an encoded
+    text."""
     if len(built.shards) > 1:
         symbols = [shard.symbols for shard in built.shards]
         _write(folder / FOR_GROWTH, _ForGrowth(symbols, built.counted))
@@ -53,14 +53,14 @@ def write(folder: Path, fingerprint: str, built: Built) -> None:
 
 
 def read(folder: Path) -> Described:
-    """Read what each start needs. Raises: OSError, ValueError: damaged."""
+    """Read corpus.json. Raises: OSError, ValueError if it is damaged."""
     return _read(folder / DESCRIBED, _described)
 
 
 def read_all(folder: Path) -> Built:
-    """Read what was built of a text of several chunks.
+    """Read both files of a text of several chunks.
 
-    Raises: OSError, ValueError, CheckpointError: damaged.
+    Raises: OSError, ValueError, CheckpointError if one is damaged.
     """
     described, more = read(folder), _read(folder / FOR_GROWTH, _for_growth)
     pairs = zip(described.shards, more.symbols, strict=True)
@@ -77,5 +77,5 @@ def _write(path: Path, value: Described | _ForGrowth) -> None:
 def _read(path: Path, kind: TypeAdapter[Kind]) -> Kind:
     try:
         return kind.validate_json(without_digest(read_regular(path)))
-    except ValueError as error:  # pydantic's own errors are such
+    except ValueError as error:  # pydantic's errors are subclasses
         raise ValueError(f"{path.name} cannot be read: {error}") from None

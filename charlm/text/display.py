@@ -1,4 +1,4 @@
-"""Text as people may be shown it: nothing in it steers a terminal."""
+"""Text made safe for display: without control characters that a terminal would obey."""
 
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -7,7 +7,7 @@ BIDIRECTIONAL = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u206
 
 
 def visible(text: str) -> str:
-    """Replace control characters by pictures or escapes, so that a terminal obeys none."""
+    """Replace control characters by their pictures or by escapes."""
     return "".join(map(_visible, text))
 
 
@@ -20,7 +20,7 @@ def _visible(character: str) -> str:
     if code == 0x7F:
         return "\u2421"
     if character in BIDIRECTIONAL or unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp"):
-        if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8
+        if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8
             return f"\\x{code - 0xDC00:02x}"
         return f"\\u{code:04x}"
     return character

@@ -1,4 +1,4 @@
-"""Files that hold a text, or none, in a format of their own: recognised, with the way to text."""
+"""Recognition of document formats, with advice on how to extract the text of each."""
 
 import re
 import shlex
@@ -8,7 +8,7 @@ from pathlib import Path
 SAVE_AS_TEXT = 'open it and save it as plain text (.txt, "UTF-8"), then name that file'
 UNPACK = "unpack it, then name the files or the folder that it held"
 NO_TEXT = "name a file of text; to learn its bytes: --set data.unit=byte"
-# What is written as HTML or XML into a zip file, taken out by what everybody with charlm has.
+# Extracts the text of HTML or XML files in a zip file with Python alone.
 UNZIP = (
     'python -c "import html, re, zipfile; z = zipfile.ZipFile({!r}); '
     "n = [n for n in z.namelist() if n.endswith({!r})]; "
@@ -20,10 +20,11 @@ STEERS_A_SHELL = re.compile(r"[\"$`!%\\]")
 
 @dataclass(frozen=True)
 class Document:
-    """A format. what: as in "is a PDF document". way: how its text is had; {} stands for the file.
+    """A document format. what: its name after "is", as in "a PDF document".
 
-    is_readable: whether it is text itself, and may be read as it is. members: how the files with
-    its text in it end, where it is a zip file. paragraph: what ends a paragraph in them.
+    way: advice on extracting its text; {} stands for the file. is_readable: True if the format is
+    text and can be read unchanged. members: for a zip file, the suffix of the members that hold the
+    text. paragraph: the end of a paragraph in them.
     """
 
     what: str
@@ -33,7 +34,7 @@ class Document:
     paragraph: str = ""
 
     def way_from(self, file: Path) -> str:
-        """Return how the text of a file is had."""
+        """Return advice on how to extract the text of a file."""
         way = self.way.format(shlex.quote(str(file)))
         if not self.members:
             return way
@@ -85,7 +86,7 @@ _NOTEBOOK = Document(
     is_readable=True,
 )
 
-# By the first bytes: where they stand, and what they are.
+# Recognised by bytes at an offset.
 _STARTS: tuple[tuple[int, bytes, Document], ...] = (
     (0, b"%PDF-", _PDF),
     (0, b"{\\rtf1", _RTF),
@@ -113,7 +114,7 @@ _STARTS: tuple[tuple[int, bytes, Document], ...] = (
     (0, b"\x7fELF", _PROGRAM),
     (0, b"MZ\x90\0", _PROGRAM),
 )
-# By what a zip file begins with, or by its name.
+# Zip files, recognised by their first member or by the file's name.
 _ZIPPED: tuple[tuple[bytes, str, Document], ...] = (
     (b"mimetypeapplication/epub+zip", ".epub", _EPUB),
     (b"mimetypeapplication/vnd.oasis.opendocument.text", ".odt", _WRITER),
@@ -126,13 +127,13 @@ _ZIPPED: tuple[tuple[bytes, str, Document], ...] = (
 _MARKUP = re.compile(rb"\s*(<!doctype html|<html[\s>])", re.IGNORECASE)
 _CELLS = re.compile(rb'\s*\{\s*"(cells|metadata|nbformat)"\s*:')
 PDF_BEGINS = 1024
-"""Bytes within which a PDF document may begin."""
+"""A PDF document's header is within its first 1024 bytes."""
 HEAD = 8192
-"""Bytes of a file that `document_of` looks at."""
+"""Bytes of a file that `document_of` needs."""
 
 
 def document_of(file: Path, head: bytes) -> Document | None:
-    """Recognise a format by the first bytes of a file, and by its name where they leave it open."""
+    """Recognise a format by a file's first bytes, or by its name if they are ambiguous."""
     head, suffix = head[:HEAD], file.suffix.lower()
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         fitting = (one for mark, own, one in _ZIPPED if mark in head or suffix == own)

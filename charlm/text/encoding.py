@@ -1,4 +1,4 @@
-"""What is done to a chunk, by itself: its symbols are counted, or encoded and written."""
+"""Work on one chunk: counting its symbols, or encoding them and writing a shard."""
 
 import hashlib
 from collections import Counter as Tally
@@ -32,8 +32,10 @@ FEW = 1 << 12
 
 @dataclass(frozen=True)
 class Counted:
-    """The symbols of a chunk's train split, in order of first appearance, and how often each is
-    there. source: a digest of all that this depends on."""
+    """The symbols of a chunk's train split, in order of first appearance, with their counts.
+
+    source: a digest of all that determines them.
+    """
 
     source: str
     symbols: str
@@ -42,17 +44,17 @@ class Counted:
 
 @dataclass(frozen=True)
 class Counting:
-    """Counts the symbols of chunks' train splits. kept: a folder for what was counted, or None."""
+    """A counter of the symbols of chunks' train splits. kept: a folder for counts, or None."""
 
     cutting: Cutting
     kept: Path | None
 
     def source(self, chunk: Chunk) -> str:
-        """Return a digest of all that the counts depend on."""
+        """Return a digest of all that determines the counts."""
         return hashlib.sha256(self.cutting.source(chunk).encode("utf-8")).hexdigest()
 
     def __call__(self, chunk: Chunk) -> Counted:
-        """Return what a chunk's train split has, counted now or by a start that was killed."""
+        """Return the counts of a chunk's train split; those of a killed start are reused."""
         path = self.kept / f"counted-{chunk.number:05}" if self.kept else None
         source = self.source(chunk)
         match files.kept(path) if path else None:
@@ -93,8 +95,8 @@ class Earlier:
 
 @dataclass(frozen=True)
 class ToEncode:
-    """A chunk to encode. earlier: its shard, should there be one. symbols: what is in it, where all
-    of it was counted."""
+    """A chunk to encode. earlier: its shard in an earlier text, if there is one. symbols: its
+    distinct symbols, if all of it was counted."""
 
     chunk: Chunk
     earlier: Earlier | None = None
@@ -103,9 +105,9 @@ class ToEncode:
 
 @dataclass(frozen=True)
 class Encoding:
-    """Encodes chunks and writes their shards to a folder.
+    """An encoder of chunks, which writes their shards to a folder.
 
-    kept: a folder for what is known of each shard, or None.
+    kept: a folder for each shard's metadata, or None.
     """
 
     cutting: Cutting
@@ -114,14 +116,14 @@ class Encoding:
     kept: Path | None
 
     def source(self, chunk: Chunk) -> str:
-        """Return a digest of all that a shard depends on, but for the vocabulary's order."""
+        """Return a digest of all that determines a shard, except the vocabulary's order."""
         vocabulary = self.vocabulary
         depends = f"{self.cutting.source(chunk)} {vocabulary.dtype} {vocabulary.end}"
         return hashlib.sha256(depends.encode("utf-8")).hexdigest()
 
     def __call__(self, task: ToEncode) -> Shard:
-        """Return the shard of a chunk: the one of a start that was killed, the one of an earlier
-        text if its symbols have their indices still, or a new one."""
+        """Return the shard of a chunk: that of a killed start, that of an earlier text if the
+        symbols still have the same indices, or a new one."""
         chunk, earlier = task.chunk, task.earlier
         path = self.kept / f"encoded-{chunk.number:05}" if self.kept else None
         source = self.source(chunk)
@@ -137,7 +139,7 @@ class Encoding:
         return shard
 
     def _take_over(self, number: int, earlier: Earlier) -> bool:
-        """Take an intact shard of an earlier text over as the shard of chunk `number`."""
+        """Link an earlier text's shard as that of chunk `number`; False if it is not intact."""
         return files.is_intact(earlier.folder, earlier.number, earlier.shard) and files.link(
             earlier.folder, earlier.number, self.folder, number
         )
@@ -177,13 +179,13 @@ class Encoding:
         )
 
     def _units(self, counted: str) -> str:
-        """Return the symbols of counted code points: decomposed, they are several each."""
+        """Return the symbols of counted code points; decomposed, each may yield several."""
         decomposed = is_decomposed(self.vocabulary.unit, self.vocabulary.normalize)
         return "".join(normalize("NFD", one) for one in counted) if decomposed else counted
 
 
 def _blocks(records: Sequence[Any]) -> list[Sequence[Any]]:
-    """Put records together that are encoded at a time."""
+    """Group records into batches that are encoded together."""
     blocks, start, size = [], 0, 0
     for number, record in enumerate(records, 1):
         size += len(record)
@@ -194,8 +196,10 @@ def _blocks(records: Sequence[Any]) -> list[Sequence[Any]]:
 
 
 class _Part:
-    """The part of a chunk that is in one split, encoded and counted. sees: whether it is to find
-    out which symbols there are."""
+    """The part of a chunk that is in one split, encoded and counted.
+
+    sees: True if its distinct symbols are not known and must be collected.
+    """
 
     def __init__(self, vocabulary: Vocabulary, *, sees: bool) -> None:
         self._vocabulary, self.size = vocabulary, TextSize(vocabulary)
@@ -205,7 +209,7 @@ class _Part:
         self._seen = np.zeros(len(vocabulary), np.bool_)
 
     def add(self, piece: str | bytes) -> None:
-        """Add a piece that may be normalised by itself."""
+        """Add a piece that can be normalised independently."""
         self.size.add(piece)
         self._take(self._vocabulary.encode(piece), piece)
 
@@ -214,7 +218,7 @@ class _Part:
         self._take(self._vocabulary.encode_records([""]), b"")
 
     def add_records(self, records: Sequence[Any], *, counts_ends: bool) -> None:
-        """Add records. counts_ends: whether the end of each is a character of the text."""
+        """Add records. counts_ends: True if the end of each is a character of the text."""
         self.size.add_records(records, counts_ends=counts_ends)
         text = joined(records) if isinstance(records[0], str) else b""
         self._take(self._vocabulary.encode_records(records), text)
@@ -231,7 +235,7 @@ class _Part:
             self.unknown.pop(chr(END_OF_RECORD), None)
 
     def _see(self, indices: Symbols) -> None:
-        """Remember which symbols there are."""
+        """Record the distinct symbols."""
         if indices.dtype != np.uint8:
             self._seen[indices] = True
             return
@@ -241,7 +245,7 @@ class _Part:
             self._seen[np.frombuffer(new, np.uint8)] = True
 
     def distinct(self) -> list[str]:
-        """List the symbols that are looked up in the vocabulary."""
+        """List the distinct symbols, as they are looked up in the vocabulary."""
         points = self._vocabulary.code_points
         known = [chr(points[at]) for at in np.flatnonzero(self._seen[: len(points)])]
         return [*known, *self.unknown] if self._sees else []

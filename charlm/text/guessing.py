@@ -1,4 +1,4 @@
-"""The codecs under which the bytes of a text, which are no UTF-8, are most probable."""
+"""Guesses of a text's encoding: the codecs under which its bytes are most probable."""
 
 import codecs
 import math
@@ -12,22 +12,22 @@ from functools import lru_cache
 from charlm.text.alphabets import ALPHABETS, Alphabet
 
 SAMPLE = 1 << 15
-"""Bytes that are looked at: some thousand characters, in a few hundredths of a second."""
+"""Bytes to judge by: some thousand characters, in a few hundredths of a second."""
 WIDE = ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
 CONTROLS = bytes({*range(0x20)} - {*b"\t\n\v\f\r\x1b"})
 SHORTEST = 16
 """Bytes by which such a codec is recognised."""
 SHOWN = 32
-"""Characters that are shown of a reading."""
+"""Characters of a decoded text that are shown."""
 NO_TEXT = 0.05
-"""Share of control and unassigned characters above which a reading is none of a text."""
+"""Share of control and unassigned characters above which decoded bytes are not a text."""
 
-# Bits that a character costs. What is beyond an alphabet costs as in a text of another language.
+# Bits of a character. Those outside the alphabet cost as much as in another language's text.
 ASCII_LETTER, ASCII_OTHER, OTHER_LETTER, OTHER, CONTROL, NO_CHARACTER = 4.5, 6.5, 13.5, 15, 30, 40
 PUNCTUATION, PUNCTUATION_BITS = "“”‘’„‚–—…«»·№°§ ", 7.0
 CAPITAL, JOINED, MIXED, RARER = 4.0, 4.0, 10.0, 4.0
-"""Bits for a capital; for two letters beyond ASCII side by side, where that is rare; for a word of
-two scripts; for a codec that is rarer than the one named before it."""
+"""Bits for a capital; for two adjacent letters beyond ASCII, where that is rare; for a word that
+mixes scripts; for each rank of a codec below the likeliest."""
 WHITESPACE = "\t\n\r\f"
 BEYOND = r"(?:[^\W\d_\0-\x7f]|[\u05b0-\u05c7\u0e31-\u0e4e])"
 PAIRS = re.compile(rf"(?={BEYOND}{BEYOND})")
@@ -36,7 +36,7 @@ MIXTURES = re.compile(rf"(?=[A-Za-z]{BEYOND}|{BEYOND}[A-Za-z])")
 
 @dataclass(frozen=True)
 class Guess:
-    """A reading of bytes by a codec. text: how they begin. bits: what they cost in all."""
+    """A decoding of a text's bytes. text: its beginning. bits: their total code length."""
 
     codec: str
     text: str
@@ -48,12 +48,12 @@ class Guess:
 
 
 def likeliest(content: bytes, *, without: str = "utf-8") -> list[Guess]:
-    """Rank codecs by the probability of a text's bytes, and return the best two that differ.
+    """Rank codecs by the probability of a text's bytes; return the best two that disagree.
 
-    without: the codec that cannot read the text.
+    without: the codec that cannot decode the text.
     """
     content = content[:SAMPLE]
-    best: dict[str, Guess] = {}  # by what they read: codecs that agree are one guess
+    best: dict[str, Guess] = {}  # by decoded text: codecs that agree are one guess
     names = [name for alphabet in ALPHABETS for name in alphabet.codecs]
     for name in dict.fromkeys([*names, *WIDE, "utf-8"]):
         if name == without:
@@ -65,9 +65,9 @@ def likeliest(content: bytes, *, without: str = "utf-8") -> list[Guess]:
 
 
 def wide_codec(content: bytes) -> str:
-    """Return the codec of two or four bytes a character that content without a byte order mark is
-    in, although it is valid UTF-8: about every second byte is a control character, and none is left
-    when it is read so. "" where there is none such."""
+    """Return the UTF-16 or UTF-32 codec of content without a byte order mark that is valid UTF-8,
+    too: about every second byte is a control character, and the decoded text has none. "" if the
+    content is not of this kind."""
     content = content[:SAMPLE]
     halves = content[0::2], content[1::2]
     are_controls = (len(half.translate(None, CONTROLS)) < len(half) / 5 for half in halves)
@@ -79,8 +79,7 @@ def wide_codec(content: bytes) -> str:
 
 
 def excerpt(text: str) -> str:
-    """Return a part of a text to be shown in a line: some words around its first character beyond
-    ASCII."""
+    """Return some words of a text around its first character beyond ASCII, to show on a line."""
     first = next((at for at, c in enumerate(text) if not c.isascii() and c != "\ufeff"), 0)
     begin = max(text.rfind("\n", 0, first), text.rfind(" ", 0, max(0, first - SHOWN // 2))) + 1
     shown = "".join(c if c.isprintable() else " " for c in text[begin : begin + 4 * SHOWN])
@@ -89,7 +88,7 @@ def excerpt(text: str) -> str:
 
 
 def _guess(content: bytes, name: str) -> Guess:
-    """Read a text by a codec. What the sample cuts at its end is left out."""
+    """Decode a text, without a character cut off at its end, and compute its code length."""
     text = codecs.getincrementaldecoder(name)("replace").decode(content)
     counts = Counter(text)
     bits = min(_bits(text, counts, one) + rarity for one, rarity in _alphabets_of(name))
@@ -99,13 +98,13 @@ def _guess(content: bytes, name: str) -> Guess:
 
 @lru_cache(maxsize=64)
 def _alphabets_of(name: str) -> list[tuple[Alphabet, float]]:
-    """Return the alphabets that a codec writes, each with the bits for how rarely it does so."""
+    """Return the alphabets that a codec encodes, each with extra bits if it rarely does."""
     narrow = [(one, RARER * one.codecs.index(name)) for one in ALPHABETS if name in one.codecs]
     return narrow or [(one, 0.0) for one in ALPHABETS]
 
 
 def _bits(text: str, counts: Mapping[str, int], alphabet: Alphabet) -> float:
-    """Return what a text costs in the language of an alphabet."""
+    """Return the code length of a text in the language of an alphabet, in bits."""
     costs = _costs(alphabet)
     bits = sum(number * (costs.get(c) or _beyond(c)) for c, number in counts.items())
     if alphabet.is_latin:
@@ -131,7 +130,7 @@ def _costs(alphabet: Alphabet) -> dict[str, float]:
 
 @lru_cache(maxsize=1 << 14)
 def _beyond(character: str) -> float:
-    """Return the bits of a character that is in no alphabet."""
+    """Return the bits of a character outside the alphabet."""
     if character.isascii():
         if character.isalpha() or character == " ":
             return ASCII_LETTER

@@ -1,4 +1,4 @@
-"""Recognize texts for which there is a better preset than `default`, by a sample of their content.
+"""Kinds of texts that have a better preset than `default`, recognised by a sample.
 
 The limits were chosen on 20 lists and 37 running texts; tests/test_kinds.py has a table of them.
 """
@@ -13,9 +13,9 @@ from typing import Literal
 from charlm.text.corpus import Corpus
 
 STRETCHES, STRETCH = 4, 50_000
-"""Number and symbols of the stretches that are read of a long text."""
+"""Number and length in symbols of the stretches that sample a long text."""
 FEWEST_ITEMS = 20
-"""A poem has fewer lines often, a list that is worth training on seldom."""
+"""Poems often have fewer lines, lists worth training on seldom."""
 FEWEST_OF_CODE = 3_000_000
 """Characters; the preset for code would read fewer more than three times, without dropout."""
 
@@ -36,8 +36,8 @@ PYTHON = re.compile(
 class Kind:
     """A kind of text, and the preset for it.
 
-    name: in a sentence. separator: what stands between the items of a list in one line; "" where
-    the items are lines, or there are none.
+    name: its name within a sentence. separator: between the items of a list in one line; "" if the
+    items are lines, or there are none.
     """
 
     name: Literal["a list", "a list of Korean lines", "Python code"]
@@ -66,7 +66,7 @@ def sample(corpus: Corpus) -> list[str]:
 
 
 def kind_of(corpus: Corpus) -> Kind | None:
-    """Return the kind of an encoded text; None where there is no better preset than `default`."""
+    """Return the kind of an encoded text; None if there is no better preset than `default`."""
     kind = recognize(sample(corpus))
     is_short = corpus.train.characters < FEWEST_OF_CODE
     return None if kind == CODE and is_short else kind
@@ -87,7 +87,7 @@ def recognize(stretches: Sequence[str]) -> Kind | None:
     is_korean = _share(filled, HANGUL.search) > 0.7
     size = median(map(len, filled))
     if is_korean and 0.1 < ended < 0.8 and _variation(filled) > 0.6:
-        return KOREAN  # reviews, comments: some end like sentences, and some do not
+        return KOREAN  # reviews, comments: only some end like sentences
     words = median(len(line.split()) for line in filled)
     is_single = words == 1 and ended < 0.2
     begins_low = _share(filled, lambda line: line[0].islower())
@@ -97,7 +97,7 @@ def recognize(stretches: Sequence[str]) -> Kind | None:
 
 
 def _is_python(lines: Sequence[str]) -> bool:
-    """Check for statements of Python, and against braces and semicolons of other languages."""
+    """Return True if lines have Python's statements, and no braces or semicolons."""
     bare = [line.strip() for line in lines]
     return (
         _share(bare, PYTHON.match) > 0.15
@@ -107,8 +107,8 @@ def _is_python(lines: Sequence[str]) -> bool:
 
 
 def _may_be_items(lines: Sequence[str]) -> bool:
-    """Check that lines could be items: short, unlike, and none of code, tables, logs, dialogues or
-    prose that is wrapped at a margin."""
+    """Return True if lines could be items: short, distinct, and not code, a table, a log, a
+    dialogue or prose wrapped at a margin."""
     sizes = sorted(map(len, lines))
     size = median(sizes)
     fullest = Counter(sizes).most_common(1)[0][1]
@@ -126,13 +126,13 @@ def _may_be_items(lines: Sequence[str]) -> bool:
 
 
 def _is_column(lines: Sequence[str], mark: str) -> bool:
-    """Check whether most lines have equally many of a mark: the columns of a table."""
+    """Return True if most lines have the same number of a mark, like a table's rows."""
     count, lines_with = Counter(line.count(mark) for line in lines).most_common(1)[0]
     return count > 0 and lines_with > 0.8 * len(lines)
 
 
 def _is_log(lines: Sequence[str]) -> bool:
-    """Check whether most lines begin with a time or number of the same form, and then say more."""
+    """Return True if most lines begin with a time or number of one form, followed by more."""
     forms = Counter(
         re.sub("[^0:./-]", "a", re.sub(r"\d+", "0", line))[:6]
         for line in lines
@@ -142,7 +142,7 @@ def _is_log(lines: Sequence[str]) -> bool:
 
 
 def _separator(text: str) -> str:
-    """Return what stands between the items of a list that is one line; "" for running text."""
+    """Return the separator of a list that is one line; "" for running text."""
     for separator in SEPARATORS:
         items = [item for item in text.strip().split(separator) if item]
         fewest, distinct = (100, 0.95) if separator == " " else (FEWEST_ITEMS, 0.7)
@@ -164,5 +164,5 @@ def _variation(lines: Sequence[str]) -> float:
 
 
 def _share(lines: Sequence[str], holds: Callable[[str], object]) -> float:
-    """Return the share of lines for which something holds."""
+    """Return the share of lines that satisfy a predicate."""
     return sum(bool(holds(line)) for line in lines) / len(lines)

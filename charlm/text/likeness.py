@@ -1,5 +1,5 @@
-"""Whether what is held out has the characters of what is trained on: a text is split by place, and
-its end may be in another language.
+"""Comparison of the held-out splits' characters with the train split's: a text is split by
+position, and its end may be in another language.
 """
 
 from collections.abc import Sequence
@@ -12,21 +12,21 @@ from charlm.text.corpus import Corpus
 from charlm.text.splits import Split
 
 LONGEST = 100_000
-"""Symbols of a stretch."""
+"""Symbols of a stretch, at most."""
 MOST, FEWEST, MOST_HELD_OUT = 16, 4, 5
-"""Stretches of the train split and of one that is held out: enough to know how much they differ by
-themselves, few enough to be read in a moment."""
+"""Numbers of stretches: of the train split, at most and at least, and of a held-out one, at most.
+They suffice to know the variation within a split, and are read in a moment."""
 LEAST, TIMES = 0.08, 2.5
-"""A split is unlike the train split from this distance on, and from so many times the usual one.
-Of 37 texts of one kind none comes to 2; English before German, code or Russian to 6 and more."""
+"""A split is unlike the train split from this distance on, and from this multiple of the usual one.
+Of 37 uniform texts none reaches 2; English before German, code or Russian reaches 6 and more."""
 
 
 @dataclass(frozen=True)
 class Unlike:
-    """A split whose characters are unlike all of the train split.
+    """A split whose characters are unlike those of the train split everywhere.
 
-    distance: of its stretches to the nearest of the train split, the median, as the share of
-    characters that would have to be others. usual: that between stretches of the train split.
+    distance: median total variation distance of its stretches to the nearest of the train split.
+    usual: that between stretches of the train split.
     """
 
     split: str
@@ -37,8 +37,9 @@ class Unlike:
 def unlike_splits(corpus: Corpus) -> list[Unlike]:
     """List the held-out splits that are unlike the train split.
 
-    Stretches of one length are compared, by the total variation distance between how often each
-    symbol is in them: chance moves both alike. Records are split by their content, not by place.
+    Stretches of one length are compared by the total variation distance of their symbol
+    frequencies, so that chance affects both alike. Records are split by content, not position:
+    none is listed.
     """
     unlike: list[Unlike] = []
     if corpus.vocabulary.has_end:
@@ -60,7 +61,7 @@ def unlike_splits(corpus: Corpus) -> list[Unlike]:
 
 
 def _stretches(corpus: Corpus, split: Split, size: int, count: int) -> list[NDArray[np.float64]]:
-    """Return the shares of symbols in evenly spaced stretches of a split. Shapes: [V] each."""
+    """Return the symbol frequencies of evenly spaced stretches of a split. Shapes: [V] each."""
     shares = []
     for start in np.linspace(split.start, split.stop - size, count).astype(int).tolist():
         symbols = np.asarray(corpus.symbols[start : start + size])

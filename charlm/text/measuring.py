@@ -1,4 +1,4 @@
-"""One pass over a file: its digest, its length, and the pieces that it may be read in."""
+"""Measurement of a file in one pass: its digest, length, and pieces that can be read separately."""
 
 import contextlib
 import hashlib
@@ -22,7 +22,7 @@ from charlm.text.decoding import utf8_blocks
 from charlm.text.separators import Separator
 
 PIECE = 8 << 20
-"""Bytes of a piece: large enough to be worth a process's while, small enough to hold several."""
+"""Bytes of a piece: large enough to occupy a process, small enough to hold several in memory."""
 LARGEST_MEMORY = 1 << 26
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -40,10 +40,10 @@ SAFE = re.compile(
 class Piece:
     """A part of a file that can be decoded, normalised and cut into records by itself.
 
-    start, stop: in bytes of what is in the file, decompressed and in UTF-8 (Parquet: numbers of row
-    groups). characters: of its text. digest: its SHA-256, in hexadecimal. last: whether the file
-    ends there. size: in bytes of what is read of it (Parquet: of its texts in UTF-8, a line's end
-    behind each). in_place: whether it can be read without what stands before it.
+    start, stop: in bytes of the file's content, decompressed and in UTF-8 (Parquet: numbers of row
+    groups). characters: of its text. digest: its SHA-256, in hexadecimal. last: True if the file
+    ends there. size: in bytes that are read (Parquet: of its texts in UTF-8, one per line).
+    in_place: True if it can be read without the bytes before it.
     """
 
     start: int
@@ -57,9 +57,11 @@ class Piece:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a pass over a file tells. digest: the SHA-256 of what is in it, in hexadecimal.
-    separators: how many separators of records it has. varied: whether one of them has other line
-    ends than `data.separator`."""
+    """The measurement of a file. digest: the SHA-256 of its content, in hexadecimal.
+
+    separators: number of separators of records. varied: True if one of them has other line ends
+    than `data.separator`.
+    """
 
     digest: str
     pieces: tuple[Piece, ...]
@@ -68,32 +70,32 @@ class Measured:
 
     @property
     def characters(self) -> int:
-        """How many characters its text has."""
+        """Number of characters of its text."""
         return sum(piece.characters for piece in self.pieces)
 
 
 RACY = 2_000_000_000
-"""Nanoseconds within which a file's time of change may not tell two changes apart."""
+"""Nanoseconds within which two changes of a file may leave the same time of change."""
 HAS_CHANGE_TIME = os.name == "posix"
-"""Whether a file's `st_ctime` is when its inode last changed: where it is not (on Windows it is the
-time of creation), nothing shows that another text has taken a file's place, and none is remembered.
+"""True if a file's `st_ctime` is the last change of its inode. On Windows it is the time of
+creation: nothing shows that another text has replaced a file, so measurements are not cached.
 """
 
 
 def measure(
     file: Path, data: DataConfig, *, keep: bool, advanced: Callable[[int], object] = lambda _: None
 ) -> Measured:
-    """Measure a file, and remember it in the cache by path, device, inode, size and both times of
-    change, as git's index does: `mv`, `cp -p`, rsync and tar give a file another's size and mtime.
+    """Measure a file. The result is cached by path, device, inode, size and both times of change,
+    as in git's index: `mv`, `cp -p`, rsync and tar can give a file another's size and mtime.
 
-    advanced: is told how many more bytes of the file itself, compressed or not, are done.
+    advanced: called with the number of bytes read since the last call, of the file as it is stored.
 
     Raises: DataError.
     """
     memory = _memory(file, data)
     try:
         found = _recalled(read_regular(memory, LARGEST_MEMORY))
-    except (OSError, ValueError, TypeError):  # none, or torn: measured again
+    except (OSError, ValueError, TypeError):  # missing or damaged: measure again
         pass
     else:
         advanced(file.stat().st_size)
@@ -104,25 +106,25 @@ def measure(
         found = _measure(file, data, advanced)
     if keep and _is_settled(file) and memory == _memory(file, data):
         body = json.dumps(astuple(found)).encode()
-        with contextlib.suppress(OSError):  # two processes may do so at once: either is right
+        with contextlib.suppress(OSError):  # two processes may write at once: either is right
             replace(writable(memory.parent) / memory.name, with_digest(body), private=True)
     return found
 
 
 def forget(file: Path, data: DataConfig) -> None:
-    """Forget what was measured: it is no longer true."""
+    """Remove an outdated measurement from the cache."""
     with contextlib.suppress(OSError):
         _memory(file, data).unlink()
 
 
 def _recalled(content: bytes) -> Measured:
-    """Read what is remembered. Raises: ValueError, TypeError: it is not what was written."""
+    """Parse a cached measurement. Raises: ValueError, TypeError if it is damaged."""
     digest, pieces, *rest = json.loads(without_digest(content))
     return Measured(digest, tuple(Piece(*piece) for piece in pieces), *rest)
 
 
 def _is_settled(file: Path) -> bool:
-    """Return True if a file is worth remembering, and would show another time once it changes."""
+    """Return True if a measurement is worth caching, and a later change would alter the times."""
     if not HAS_CHANGE_TIME:
         return False
     try:
@@ -133,7 +135,7 @@ def _is_settled(file: Path) -> bool:
 
 
 def _memory(file: Path, data: DataConfig) -> Path:
-    """Return where a file's measure is remembered, for as long as it stays as it is."""
+    """Return the cache's path of a file's measurement; it differs once the file has changed."""
     try:
         status = file.stat()
     except OSError as error:
@@ -153,7 +155,7 @@ def _memory(file: Path, data: DataConfig) -> Path:
 
 
 class _Pieces:
-    """Cuts a file that comes in blocks into pieces."""
+    """The pieces of a file that is read in blocks."""
 
     def __init__(self, file: Path, data: DataConfig, *, in_place: bool) -> None:
         self._file, self._data, self.borders = file, data, Borders(data)
@@ -177,7 +179,7 @@ class _Pieces:
         self._hasher.update(content)
         self._stop += len(content)
         if self._data.field:
-            self._held.append(content)  # its characters are known once it is parsed
+            self._held.append(content)  # its characters are counted once it is parsed
         else:
             self._characters += characters_in(content)
 
@@ -201,7 +203,7 @@ def _measure(file: Path, data: DataConfig, advanced: Callable[[int], object]) ->
     stream, is_plain = utf8_blocks(file, data, advanced)
     pieces = _Pieces(file, data, in_place=is_plain and not is_compressed(file))
     whole = hashlib.sha256()
-    with ThreadPoolExecutor(1) as beside:  # starts a thread only for what it is given
+    with ThreadPoolExecutor(1) as beside:  # starts its thread with the first task
         for number, block in enumerate(stream):
             # Both digests of the same bytes at once: two cores, and hashing holds no lock.
             if not number and len(block) < BLOCK:
@@ -232,7 +234,7 @@ def _measure_parquet(file: Path, data: DataConfig, advanced: Callable[[int], obj
 
 
 class Borders:
-    """Finds where a file may be cut. separators, varied: as of `Measured`."""
+    """The places where a file may be cut. separators, varied: as in `Measured`."""
 
     def __init__(self, data: DataConfig) -> None:
         self._find: Callable[[bytes], int] = _character_border
@@ -265,8 +267,8 @@ class Borders:
 
 
 def _character_border(block: bytes) -> int:
-    """Return where the last character begins that may go on in the next block; the end behind
-    ASCII; 0 where the last bytes begin no character."""
+    """Return where the last character begins, as it may continue in the next block; the block's end
+    if that is ASCII; 0 if no character begins in the last bytes."""
     if block[-1] < 0x80:
         return len(block)
     for back in range(1, min(4, len(block)) + 1):
@@ -276,7 +278,7 @@ def _character_border(block: bytes) -> int:
 
 
 def _safe_border(block: bytes) -> int:
-    """Return where the last character begins that never combines with the one before it."""
+    """Return the start of the last character that never combines with the one before it."""
     size = 4096
     while True:
         begin = max(0, len(block) - size)
@@ -294,19 +296,19 @@ def characters_in(block: bytes) -> int:
 
 
 def starts(block: bytes) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Tell which bytes begin a character in UTF-8."""
+    """Return a mask of the bytes that begin a character in UTF-8."""
     result: np.ndarray[Any, np.dtype[np.bool_]] = (np.frombuffer(block, np.uint8) & 0xC0) != 0x80
     return result
 
 
 class Reading:
-    """Tells how far the reading of files is."""
+    """Progress of reading files, in bytes."""
 
     def __init__(self, files: Iterable[Path], advanced: Callable[[int, int], object]) -> None:
         self._done, self._advanced = 0, advanced
         self._total = sum(file.stat().st_size for file in files)
 
     def read(self, size: int) -> None:
-        """Tell that so many more bytes have been read."""
+        """Report `size` more bytes as read."""
         self._done += size
         self._advanced(self._done, max(self._total, self._done))

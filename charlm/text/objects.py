@@ -1,4 +1,4 @@
-"""Texts that are a field of objects: `.jsonl`, one JSON object a line, and `.parquet`."""
+"""Texts in a field of objects: `.jsonl`, one JSON object per line, and `.parquet`."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ def refuse_others(file: Path) -> None:
 
 
 def texts_in(file: Path, data: DataConfig) -> Iterator[list[str]]:
-    """Yield the texts of a file's objects, some at a time. Raises: DataError."""
+    """Yield the texts of a file's objects, in batches. Raises: DataError."""
     refuse_others(file)
     if suffix_inside(file) == PARQUET:
         for number in range(row_groups(file)):
@@ -42,16 +42,16 @@ def texts_in(file: Path, data: DataConfig) -> Iterator[list[str]]:
 
 
 def as_lines(texts: Iterable[str]) -> str:
-    """Join texts into one, a line for each."""
+    """Join texts into one, with a line end after each."""
     return "".join(f"{text}\n" for text in texts)
 
 
 def from_json_lines(file: Path, content: bytes, data: DataConfig, start: int) -> list[str]:
-    """Return the texts in whole lines of a file, which begin at byte `start` of it.
+    """Return the texts of complete lines that begin at byte `start` of a file.
 
-    Blank lines hold none; halves of surrogate pairs, which are no characters, are replaced.
+    Blank lines are skipped; unpaired surrogates, which are not characters, are replaced.
 
-    Raises: DataError, naming the line, for one that is no JSON object with that field as text.
+    Raises: DataError, naming the line, for one that is not a JSON object with that field as text.
     """
     texts = []
     for number, line in enumerate(content.split(b"\n")):
@@ -70,7 +70,7 @@ def from_json_lines(file: Path, content: bytes, data: DataConfig, start: int) ->
 
 
 def _wrong(file: Path, data: DataConfig, number: int, start: int, what: str) -> DataError:
-    """Make the error for the line that is `number` lines behind byte `start`."""
+    """Make the error for the line that is `number` lines after byte `start`."""
     left = start
     for block in utf8_blocks(file, data)[0]:
         number += block[:left].count(b"\n")
@@ -83,7 +83,7 @@ def _wrong(file: Path, data: DataConfig, number: int, start: int, what: str) -> 
 
 
 def _whole(text: str) -> str:
-    """Replace halves of surrogate pairs, which JSON can hold and UTF-8 cannot."""
+    """Replace unpaired surrogates, which JSON can hold and UTF-8 cannot."""
     if text.isascii():
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
@@ -96,7 +96,7 @@ def row_groups(file: Path) -> int:
 
 
 def from_row_group(file: Path, number: int, data: DataConfig) -> list[str]:
-    """Return the texts of a row group. Raises: DataError: no such field, or not of text."""
+    """Return the texts of a row group. Raises: DataError if the field is missing or not text."""
     opened = _parquet(file)
     if data.field not in opened.schema_arrow.names:
         raise DataError(
@@ -137,5 +137,5 @@ def _parquet(file: Path) -> Any:
         ) from None
     try:
         return parquet.ParquetFile(file)
-    except (OSError, ValueError) as error:  # pyarrow's own errors are such
+    except (OSError, ValueError) as error:  # pyarrow's errors are subclasses
         raise DataError(f"{file} is not Parquet, or damaged: {error}", "get it again") from None

@@ -1,4 +1,4 @@
-"""Pieces of a text that may be normalised one by one."""
+"""Division of a text into pieces that can be normalised independently."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -7,10 +7,10 @@ from charlm.config.schema import DataConfig
 from charlm.text.vocabulary import Vocabulary
 
 # Characters that never combine with the one before them, so that a text may be cut there and
-# normalised in pieces. The common scripts' letters are enough: one of them is always near.
+# normalised in pieces. The common scripts' letters suffice: one of them is always near.
 SAFE_TO_CUT_BEFORE = re.compile("[\0-\x7f\u0400-\u0482\u3041-\u3096\u4e00-\u9fff\uac00-\ud7a3]")
 CHARACTERS = 1 << 20
-"""Characters that are normalised and encoded at a time, so that it takes little memory."""
+"""Characters that are normalised and encoded at a time, to limit memory."""
 
 
 def in_blocks(text: str | bytes) -> Iterator[str | bytes]:
@@ -21,7 +21,7 @@ def in_blocks(text: str | bytes) -> Iterator[str | bytes]:
 def normalizable(
     pieces: Iterable[str | bytes], data: DataConfig | Vocabulary
 ) -> Iterator[str | bytes]:
-    """Cut a text into pieces that may be normalised one by one."""
+    """Cut a text into pieces that can be normalised independently."""
     if data.unit == "byte" or (data.unit == "char" and data.normalize == "none"):
         yield from pieces
         return

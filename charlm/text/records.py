@@ -1,10 +1,10 @@
-"""Records: a text that is a list of texts, each with an end of its own and in one split as a whole.
+"""Records: a text as a list of texts, each with an end of its own and in one split as a whole.
 
 A record's split is decided by a hash of its content, in the normal form that it is read in:
-duplicates are never on both sides of a split, a sorted list is no problem, and what is added to a
-text moves no record to another split. There is one exception: `data.held_out_limit`, which a text
-above 10 GiB always has, limits the held-out splits to shares that get smaller as the text grows;
-records move from them to the train split then.
+duplicates share a split, sorted lists do no harm, and text that is added moves no record to another
+split. There is one exception: `data.held_out_limit`, which a text above 10 GiB always has, limits
+the held-out splits to shares that shrink as the text grows; records then move from them to the
+train split.
 """
 
 import hashlib
@@ -24,11 +24,11 @@ Record = str | bytes
 
 @dataclass(frozen=True)
 class Shares:
-    """Which hashes, as fractions of all, go to which split: up to `train` to the train split, from
-    there up to `validation` to the validation split, from `test` on to the test split, and what is
-    between to the train split, too (so that a limit moves records to the train split only).
+    """The splits' shares of the hashes, as fractions: up to `train` the train split, from there up
+    to `validation` the validation split, from `test` on the test split; those in between belong to
+    the train split, too (so that a limit moves records to the train split only).
 
-    form: the normal form of what is hashed; None: as it is.
+    form: the normal form in which records are hashed; None: unchanged.
     """
 
     train: float
@@ -38,7 +38,7 @@ class Shares:
 
     @classmethod
     def of(cls, data: DataConfig, characters: int, limit: int) -> "Shares":
-        """Return the shares of a configuration. limit: characters in each held-out split."""
+        """Return the shares of a configuration. limit: of characters in each held-out split."""
         train, validation, test = data.split
         most = limit / max(characters, 1)
         form: Literal["NFC", "NFD"] | None = None
@@ -47,8 +47,8 @@ class Shares:
         return cls(train, train + min(validation, most), 1.0 - min(test, most), form)
 
     def place(self, records: Iterable[Record]) -> tuple[list[Any], list[Any], list[Any]]:
-        """Return the records of each split; the train split's in the order of their hashes, those
-        of duplicates apart from each other."""
+        """Return the records of each split; those of the train split sorted by hash, duplicates
+        apart from each other."""
         train: list[tuple[bytes, Record]] = []
         validation: list[Record] = []
         test: list[Record] = []
@@ -79,7 +79,7 @@ def _digest(content: bytes) -> bytes:
 
 
 def records_in(given: Sequence[str] | str | bytes, data: DataConfig) -> list[Any]:
-    """Cut what is in a piece of a file into records."""
+    """Cut the content of a piece of a file into records."""
     if not isinstance(given, str | bytes):
         texts = list(given)
         return [text.encode() for text in texts] if data.unit == "byte" else texts
@@ -87,16 +87,16 @@ def records_in(given: Sequence[str] | str | bytes, data: DataConfig) -> list[Any
         return [given]
     parts = _separator(data).split(given)
     if not parts[-1]:
-        parts.pop()  # nothing has begun behind the last one
+        parts.pop()  # no record begins after the last separator
     return _without_returns(parts, data)
 
 
 def in_stream(pieces: Iterable[Record | Sequence[str]], data: DataConfig) -> Iterator[list[Any]]:
-    """Yield the records of a text that comes in pieces, or in lists of records, without empty ones,
-    some at a time. One record is held in memory, however long it is."""
+    """Yield batches of the records of a text that comes in pieces or in lists of records, without
+    empty ones. One record is held in memory, however long it is."""
     held: list[Any] = []
     separator = _separator(data)
-    tail: Any = None  # of what is held, the end, in which a separator may have begun
+    tail: Any = None  # the end of the held text, in which a separator may have begun
     for piece in pieces:
         if not isinstance(piece, str | bytes):
             yield list(filter(None, records_in(piece, data)))
@@ -118,20 +118,20 @@ def in_stream(pieces: Iterable[Record | Sequence[str]], data: DataConfig) -> Ite
 
 
 def _separator(data: DataConfig) -> Separator:
-    """Return what stands between records. Of lines, `_without_returns` takes the rest away."""
+    """Return the separator of records; for lines "\\n", see `_without_returns` for "\\r\\n"."""
     is_lines = data.records == "lines"
     return Separator("\n" if is_lines else data.separator, is_exact=is_lines)
 
 
 def _without_returns(parts: list[Any], data: DataConfig) -> list[Any]:
-    """Take the carriage return away that belongs to the end of a line."""
+    """Remove the carriage return at the end of each line."""
     if data.records != "lines":
         return parts
     return [part.removesuffix("\r" if isinstance(part, str) else b"\r") for part in parts]
 
 
 def no_separator(data: DataConfig) -> DataError:
-    """Make the error for a separator that is not in the text."""
+    """Make the error for a separator that does not occur in the text."""
     advice = "check data.separator, or take lines: --set data.records=lines"
     if "\\" in data.separator:
         advice = "to write a new line, quote it twice: --set 'data.separator=\"\\n%%\\n\"'"

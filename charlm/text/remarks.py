@@ -1,4 +1,4 @@
-"""Remarks on texts that are read as they are, where people may have meant something else."""
+"""Remarks on texts that may not be read as the user intended."""
 
 import codecs
 from collections.abc import Iterator, Sequence
@@ -11,21 +11,21 @@ from charlm.text.documents import document_of
 from charlm.text.separators import Separator
 
 FILES = 100
-"""Files of a text that are looked at: the first ones."""
+"""Number of files of a text that are inspected, from the first."""
 HEAD = 1 << 16
 OPENED = {UTF8: "utf-8-sig", "utf-16-le": "utf-16", "utf-16-be": "utf-16"}
-"""Codecs that take a byte order mark away."""
+"""Codecs that remove a byte order mark."""
 WITHOUT_RETURNS = (
     'python -c "t = open({!r}, encoding={!r}).read(); '
     "open('text.txt', 'w', encoding='utf-8', newline='\\n').write(t)\""
 )
-"""Opened as text, a file has one kind of line ends for Python."""
+"""Command that converts line ends: a file opened as text has "\\n" only."""
 
 
 def remarks(files: Sequence[Path], data: DataConfig) -> list[str]:
-    """List what people may want to know of a text, each remark of the first file that it is of.
+    """List the remarks on a text, each for the first file that it applies to.
 
-    Raises: DataError: a file cannot be read.
+    Raises: DataError if a file cannot be read.
     """
     if data.unit == "byte" or data.field:
         return []
@@ -38,7 +38,7 @@ def remarks(files: Sequence[Path], data: DataConfig) -> list[str]:
 
 
 def _remarks(file: Path, head: bytes, data: DataConfig) -> Iterator[tuple[str, str]]:
-    """Yield remarks on the beginning of a file, each with the kind that it is of."""
+    """Yield remarks on the beginning of a file, each after its kind."""
     if suffix_inside(file) == ".jsonl":
         yield (
             "objects",
@@ -65,9 +65,9 @@ def _remarks(file: Path, head: bytes, data: DataConfig) -> Iterator[tuple[str, s
 
 
 def _on_line_ends(file: Path, text: str, data: DataConfig, codec: str) -> str:
-    """Return a remark on line ends that cost symbols, or stay where nobody wants them; "" else.
+    """Return a remark on line ends with carriage returns, which the model would learn; "" if none.
 
-    codec: that Python opens the file with.
+    codec: with which Python opens the file.
     """
     anew = f"write the file anew: {WITHOUT_RETURNS.format(str(file), codec)}"
     separator = Separator(data.separator)

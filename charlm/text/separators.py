@@ -1,4 +1,4 @@
-"""Separators of records, whose line ends may be those of Windows."""
+"""Separators of records, which may match line ends of Windows."""
 
 import re
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from typing import Any
 class Separator:
     """A separator of records, to cut text or bytes at.
 
-    Each "\\n" in it matches "\\r\\n", too, if one of them is behind its first character: such a
-    separator was in no text of Windows. Others were, and match what they have always matched.
+    Each "\\n" in it matches "\\r\\n", too, if one of them follows another character: earlier
+    versions found no such separator in texts of Windows. All others match as in those versions.
 
-    is_exact: whether it matches its own characters only, in any case.
+    is_exact: True if it matches its own characters only, in any case.
     """
 
     text: str
@@ -21,7 +21,7 @@ class Separator:
 
     @cached_property
     def _parts(self) -> list[str]:
-        """What it consists of: line ends, and what is between them."""
+        """Its parts: line ends, and the characters between them."""
         if self.is_exact or not re.search(r"[^\r]\n", self.text):
             return [self.text]
         return re.split(r"(?<!\r)(\n)", self.text)
@@ -33,11 +33,11 @@ class Separator:
 
     @property
     def is_flexible(self) -> bool:
-        """Whether it matches other line ends than its own."""
+        """True if it matches other line ends than its own."""
         return len(self._parts) > 1
 
     def longest(self, like: str | bytes) -> int:
-        """Return the most characters, or bytes, that a match has."""
+        """Return the largest length of a match, in characters or bytes."""
         own = self.text if isinstance(like, str) else self.text.encode()
         return len(own) + self._parts.count("\n")
 
@@ -52,7 +52,7 @@ class Separator:
         return parts
 
     def is_varied(self, content: bytes) -> bool:
-        """Return True where a match in these bytes has other line ends than the separator."""
+        """Return True if a match in these bytes has other line ends than the separator."""
         if not self.is_flexible or b"\r\n" not in content:
             return False
         own = self.text.encode()

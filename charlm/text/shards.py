@@ -1,4 +1,4 @@
-"""Encoded symbols in files of a chunk's size, each with the digests of its parts."""
+"""Shards: files with the encoded symbols of one chunk, each with the digests of its parts."""
 
 import hashlib
 import json
@@ -26,9 +26,9 @@ class Shard:
     """The symbols of one chunk: those of its train split first, then validation, then test.
 
     source: a digest of the chunk and of how it was cut. digest: the SHA-256 of its parts' digests.
-    size: in bytes. counts: symbols of each split. totals: what `TextSize` counted of each split.
-    unknown: of each split, how often each symbol is one that the vocabulary lacks. symbols: which
-    there are, before they are looked up. empty: how many records were left out.
+    size: in bytes. counts: symbols of each split. totals: `TextSize.totals` of each split.
+    unknown: for each split, counts of the symbols that the vocabulary lacks. symbols: the distinct
+    ones, before they are looked up. empty: number of records left out.
     """
 
     source: str
@@ -41,7 +41,7 @@ class Shard:
     empty: int
 
     def with_symbols(self, symbols: str) -> "Shard":
-        """Return it with other symbols: `corpus.json` is read at each start, and has none."""
+        """Return a copy with other symbols: corpus.json, which each start reads, has none."""
         return replace(self, symbols=symbols)
 
 
@@ -49,17 +49,17 @@ _shard = TypeAdapter(Shard)
 
 
 def symbols_path(folder: Path, number: int) -> Path:
-    """Return where a shard's symbols are."""
+    """Return the path of a shard's symbols."""
     return folder / f"symbols-{number:05}.bin"
 
 
 def digests_path(folder: Path, number: int) -> Path:
-    """Return where the digests of a shard's parts are."""
+    """Return the path of the digests of a shard's parts."""
     return folder / f"symbols-{number:05}.sha256"
 
 
 def write_shard(folder: Path, number: int, parts: Sequence[Symbols]) -> tuple[str, int]:
-    """Write a shard and the digests of its parts; return the digest of these, and its bytes."""
+    """Write a shard and the digests of its parts; return the digest of those, and its size."""
     found, hasher, room, size = bytearray(), hashlib.sha256(), PART, 0
     path = symbols_path(folder, number)
     path.unlink(missing_ok=True)  # it may be a link to the shard of another text
@@ -85,14 +85,14 @@ def write_shard(folder: Path, number: int, parts: Sequence[Symbols]) -> tuple[st
 
 
 def sync(folder: Path, number: int) -> None:
-    """Wait until a shard is on the disk."""
+    """Flush a shard to disk."""
     for path in (symbols_path(folder, number), digests_path(folder, number)):
         with path.open("rb+") as file:
             os.fsync(file.fileno())
 
 
 def is_intact(folder: Path, number: int, shard: Shard) -> bool:
-    """Tell whether a shard and its digests are what was written, reading all of it."""
+    """Return True if a shard and its digests are intact, reading all of it."""
     try:
         digests = read_regular(digests_path(folder, number))
         if hashlib.sha256(digests).hexdigest() != shard.digest:
@@ -108,29 +108,29 @@ def is_intact(folder: Path, number: int, shard: Shard) -> bool:
 
 
 def link(folder: Path, number: int, into: Path, as_number: int) -> bool:
-    """Take a shard over from another text, without copying it; False where that cannot be."""
+    """Link a shard of another text, without a copy; return False if that is impossible."""
     try:
         for path in (symbols_path, digests_path):
             target = path(into, as_number)
             target.unlink(missing_ok=True)
             os.link(path(folder, number), target)
-            target.chmod(PRIVATE_FILE)  # an earlier version let others read it
+            target.chmod(PRIVATE_FILE)  # earlier versions let others read it
     except OSError:
         return False
     return True
 
 
 def keep(path: Path, value: Any) -> None:
-    """Keep what a chunk has come to, for a next start should this one be killed, and show that the
-    folder around is in use. What a crash of the machine leaves of it is found by its digest."""
+    """Save the result of a chunk, for the next start if this one is killed, and mark the folder
+    around it as in use. A file damaged by a crash of the machine is noticed by its digest."""
     path.unlink(missing_ok=True)
     with private_file(path) as out:
         out.write(with_digest(json.dumps(value, ensure_ascii=False).encode("utf-8")))
-    os.utime(path.parent.parent)  # by whose age it would be swept
+    os.utime(path.parent.parent)  # abandoned folders are removed by age
 
 
 def kept(path: Path) -> Any:
-    """Return what was kept; None where there is nothing, or something else."""
+    """Return a saved result; None if it is missing or damaged."""
     try:
         return json.loads(without_digest(read_regular(path)))
     except (OSError, ValueError):
@@ -142,7 +142,7 @@ def as_json(shard: Shard) -> Any:
 
 
 def from_json(value: Any) -> Shard | None:
-    """Read a shard; None where `value` is none."""
+    """Parse a shard; return None if `value` is not one."""
     try:
         return _shard.validate_python(value)
     except ValidationError:

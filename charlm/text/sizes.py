@@ -1,4 +1,4 @@
-"""How long a text is, so that models with other symbols are comparable on it."""
+"""The length of a text, in units that make models with different symbols comparable."""
 
 from collections.abc import Sequence
 
@@ -7,16 +7,16 @@ from charlm.text.vocabulary import END_OF_RECORD, Vocabulary, as_bytes, joined
 
 
 class TextSize:
-    """Counts characters and UTF-8 bytes as a text streams by: of the text, or of its form that
-    `decode` gives back, whichever has fewer of them in all. (Else a text in NFD would look easier
-    for being read as NFC.)"""
+    """Counts of a stream's characters and UTF-8 bytes: of the text, or of the form that `decode`
+    returns, whichever has fewer in all. (Otherwise a text in NFD would look easier read as NFC.)
+    """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
         self._source = self._normalized = (0, 0)
 
     def add(self, piece: str | bytes) -> None:
-        """Count a piece, which ends where normalising may be cut."""
+        """Count a piece that can be normalised independently."""
         size = as_given = _size(piece)
         if isinstance(piece, str) and not piece.isascii():
             size = _size(self._vocabulary.normalized(piece))
@@ -24,7 +24,7 @@ class TextSize:
         self._normalized = (self._normalized[0] + size[0], self._normalized[1] + size[1])
 
     def add_records(self, records: Sequence[str | bytes], *, counts_ends: bool) -> None:
-        """Count records. counts_ends: and one character for the end of each."""
+        """Count records. counts_ends: True counts one character for the end of each, too."""
         if isinstance(records[0], bytes):
             self.add(b"\n".join([*map(as_bytes, records), b""]))
         else:

@@ -1,6 +1,6 @@
-"""Where a text comes from: files, folders, stdin, the package, the standard library, an address.
+"""Sources of a text: files, folders, stdin, the package, the standard library, an address.
 
-`find` turns `data.path` into files in a fixed order; everything after it only reads files.
+`find` turns `data.path` into files in a fixed order; all other modules only read files.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ FOR_ADDRESSES = (
     "--data https://... --set data.sha256=..."
 )
 
-# Not the code that one reads: tests, generated tables, and packages that do not belong to Python.
+# Left out: tests, generated tables, and packages that are not part of Python.
 NOT_LIBRARY = {
     *("test", "tests", "idlelib", "lib2to3", "turtledemo", "site-packages", "dist-packages"),
     *("encodings", "pydoc_data", "__pycache__"),
@@ -42,7 +42,7 @@ NOT_LIBRARY = {
 def find(data: DataConfig, listed: Callable[[int], object] = lambda _: None) -> TextFiles:
     """Find the files of `data.path`, absolute and in a fixed order.
 
-    listed: called with the number of files seen so far, while folders are walked.
+    listed: called with the number of files seen so far.
 
     Raises: DataError for a path that is missing, holds no text, or cannot be fetched.
     """
@@ -63,7 +63,7 @@ def find(data: DataConfig, listed: Callable[[int], object] = lambda _: None) -> 
 
 
 def refuse_missing(data: DataConfig) -> None:
-    """Check that the files and folders of `data.path` are there; none is opened, stdin not read.
+    """Check that the files and folders of `data.path` exist, without opening them or stdin.
 
     Raises: DataError.
     """
@@ -77,7 +77,7 @@ def refuse_missing(data: DataConfig) -> None:
 
 
 def _named(data: DataConfig) -> list[str]:
-    """List what `data.path` names. Raises: DataError for nothing."""
+    """List the paths of `data.path`. Raises: DataError if there is none."""
     paths = [data.path] if isinstance(data.path, str) else data.path
     if not paths or not all(paths):
         raise DataError("no text to train on: data.path is empty", "pass --data PATH")
@@ -85,8 +85,8 @@ def _named(data: DataConfig) -> list[str]:
 
 
 def absolute(path: str) -> str:
-    """Make a path name the same text from every working directory and in every process: a stream,
-    which can be read once, becomes a file."""
+    """Return a path that names the same text from every working directory and in every process: a
+    stream, which can be read once only, becomes a file."""
     if streams.is_stream(path):
         return str(streams.keep(path))
     if not is_local(path):
@@ -98,19 +98,19 @@ def absolute(path: str) -> str:
 
 
 def is_address(path: str) -> bool:
-    """Return True for the address of a text elsewhere, whether it can be read or not."""
+    """Return True if a path is a URL, of any scheme."""
     return ADDRESS.match(path) is not None
 
 
 def is_local(path: str) -> bool:
-    """Tell whether a path of `data.path` is a file or folder of this machine, or stdin."""
+    """Return True if a path of `data.path` is a file or folder of this machine, or stdin."""
     is_elsewhere = path.startswith(BUILTIN) or is_address(path)
     return not is_elsewhere and path not in ("", STANDARD_LIBRARY)
 
 
 def standard_library() -> list[Path]:
-    """List the source files of the running Python's standard library, by hash of the name: an order
-    that is fixed, and has every kind of module in every split."""
+    """List the source files of the running Python's standard library, sorted by a hash of the name:
+    a fixed order that puts every kind of module into every split."""
     root = Path(sysconfig.get_path("stdlib"))
     found = [
         path
@@ -135,14 +135,14 @@ def _builtin(name: str) -> Path:
 
 
 def _is_folder(path: Path) -> bool:
-    """Tell whether a path is a folder. Raises: DataError for one that is no file either."""
+    """Return True if a path is a folder. Raises: DataError if it is not a file either."""
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(
             f"there is no file or folder {path}", "put the text there, or name another: --data PATH"
         ) from None
-    except (OSError, ValueError) as error:  # a name that is too long, or has a NUL in it
+    except (OSError, ValueError) as error:  # the name is too long or contains a NUL
         said = getattr(error, "strerror", None) or error
         raise DataError(f"cannot read {path}: {said}", "check the path given to --data") from None
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
@@ -151,7 +151,7 @@ def _is_folder(path: Path) -> bool:
 
 
 def _download(address: str, sha256: str) -> Path:
-    import urllib.error  # here, because it brings in ssl and http: 50 ms at every start
+    import urllib.error  # here, because it imports ssl and http: 50 ms at every start
     import urllib.request
 
     _refuse_unchecked(address, sha256)

@@ -1,4 +1,4 @@
-"""What a text is, and what it is cut into: train, validation and test."""
+"""Statistics of a text, and its splits: train, validation and test."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ SPLITS = ("train", "validation", "test")
 
 
 class EmptySplitError(DataError):
-    """A text too short for its splits: one of them would hold nothing."""
+    """A text too short for its splits: one of them would be empty."""
 
 
 class TooRareError(DataError):
@@ -25,8 +25,8 @@ class Split:
 
     start, stop: its symbols' positions. characters, bytes: its size in code points and UTF-8 bytes,
     of the source text or of the form it is normalised to, whichever is shorter; of records, their
-    own and one for the end of each, which is a line's end or a separator in the source (none where
-    a record is a file). unknown: how often each symbol in it is one that the vocabulary lacks.
+    own and one for the end of each, which is a line's end or a separator in the source (none if a
+    record is a file). unknown: counts of the symbols in it that the vocabulary lacks.
     """
 
     start: int
@@ -41,8 +41,8 @@ class Split:
 
 @dataclass(frozen=True)
 class TextStats:
-    """What one quick pass over the files tells. digest: of all their digests. found: the files, and
-    what was left out of folders."""
+    """Measurements of a text's files. digest: of all their digests. found: the files, with those
+    that were left out of folders."""
 
     files: tuple[Path, ...]
     measured: dict[Path, Measured]
@@ -52,12 +52,12 @@ class TextStats:
 
     @property
     def size(self) -> int:
-        """How many bytes it has."""
+        """Number of bytes."""
         return sum(piece.size for file in self.files for piece in self.measured[file].pieces)
 
     @property
     def is_huge(self) -> bool:
-        """Whether it is so large that its vocabulary is counted on a sample."""
+        """True if it is so large that its vocabulary is made from a sample."""
         return self.size > HUGE
 
 
@@ -65,7 +65,7 @@ HUGE = 10 << 30
 """Bytes above which a text's vocabulary is counted on a sample, and its held-out splits are limited
 to `HELD_OUT` characters each unless `data.held_out_limit` says otherwise."""
 HELD_OUT, SAMPLED = 10_000_000, 128
-"""SAMPLED: how many chunks of a huge text's train split are counted, evenly spaced: about 1 GB."""
+"""SAMPLED: number of chunks of a huge text's train split that are counted: about 1 GB."""
 
 
 def held_out_limit(data: DataConfig, text: TextStats) -> int:

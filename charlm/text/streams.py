@@ -1,6 +1,6 @@
-"""Texts that can be read once: standard input, FIFOs, files known by a number only.
+"""Texts that can be read only once: standard input, FIFOs, files named by a descriptor's number.
 
-What is in one is kept as a file of the cache, so that a resumed run finds it again.
+Their content is copied to a file in the cache, so that a resumed run finds it again.
 """
 
 import hashlib
@@ -20,12 +20,12 @@ NUMBERED = re.compile(r"/dev/(stdin$|fd/)|/proc/[^/]+/fd/")
 STDIN = "-"
 
 _kept: dict[tuple[int, int], Path] = {}
-"""Where this process has kept what it can read no second time, by device and inode."""
+"""This process's copies of streams, by device and inode."""
 
 
 def is_stream(path: str) -> bool:
-    """Return True for standard input, a FIFO such as a shell's <(...), or a file by the number that
-    it has in a process: another process finds something else there, or nothing."""
+    """Return True for standard input, a FIFO such as a shell's <(...), and a file named by a
+    process's descriptor, whose number means another file, or none, in other processes."""
     if path == STDIN:
         return True
     try:
@@ -36,12 +36,12 @@ def is_stream(path: str) -> bool:
 
 
 def is_numbered(path: str) -> bool:
-    """Return True for standard input, and for a file by the number that it has in a process."""
+    """Return True for standard input, and for a file named by a process's descriptor."""
     return path == STDIN or NUMBERED.match(path) is not None
 
 
 def keep(path: str) -> Path:
-    """Keep a stream as a file of the cache. Raises: DataError: it cannot be read, or is empty."""
+    """Copy a stream to the cache; return the file. Raises: DataError if unreadable or empty."""
     place = _place(path)
     if place in _kept and _kept[place].is_file():
         return _kept[place]
@@ -59,7 +59,7 @@ def keep(path: str) -> Path:
 
 
 def _place(path: str) -> tuple[int, int] | None:
-    """Return the device and inode of what can be read once; None for others."""
+    """Return the device and inode of a stream; None for a file that can be read again."""
     try:
         status = os.fstat(sys.stdin.fileno()) if path == STDIN else Path(path).stat()
     except (OSError, ValueError):

@@ -1,5 +1,5 @@
-"""Encoded symbols on disk, mapped into memory: each part is compared with its digest before it is
-first used, so that a start reads none of them and nothing damaged is ever used."""
+"""Encoded symbols on disk, mapped into memory: each part is compared with its digest before its
+first use, so that opening reads none of them and damage is always noticed."""
 
 import contextlib
 import hashlib
@@ -23,12 +23,12 @@ from charlm.text.shards import DIGEST_SIZE, PART, Shard, digests_path, symbols_p
 from charlm.text.vocabulary import Symbols
 
 UNFINISHED = ".encoding-"
-"""How the names of folders in the cache begin that are not, or no longer, encoded texts."""
+"""Prefix of folders in the cache that are incomplete or discarded encoded texts."""
 
 
 @dataclass
 class _Mapped:
-    """The symbols of a shard, the digests of its parts, and which of them have been compared."""
+    """The symbols of a shard, the digests of its parts, and a flag for each part compared."""
 
     symbols: Symbols
     digests: bytes
@@ -36,14 +36,14 @@ class _Mapped:
 
 
 class SymbolFile:
-    """The symbols of a folder. A slice is a `SymbolFile`, too, and reads nothing; what is taken by
-    number, by an array of numbers or as a whole (`numpy.asarray`) is checked first.
+    """The symbols of a folder. Slicing returns a `SymbolFile` and reads nothing; symbols read by
+    index, by an array of indices or as a whole (`numpy.asarray`) are checked first.
 
-    A shard's symbols belong to up to three splits, and a split's are in a row: the positions are
-    those of stretches of shards, one behind the other.
+    A shard holds symbols of up to three splits, and a split is contiguous: positions run through
+    stretches of shards, one after the other.
 
-    Raises: ValueError where a shard or its digests have another size; DataError, on taking symbols
-        from a damaged part. The folder is removed then, to be made again from the text.
+    Raises: ValueError if a shard or its digests have the wrong size; DataError on reading symbols
+        of a damaged part. The folder is then removed; it can be made again from the text.
     """
 
     def __init__(self, folder: Path, dtype: np.dtype[Any], shards: Sequence[Shard]) -> None:
@@ -119,12 +119,12 @@ class SymbolFile:
         return found
 
     def map_all(self) -> None:
-        """Map all shards at once: mapped files outlive their names."""
+        """Map all shards at once: mapped files stay readable after they are removed."""
         for number in np.unique(self._number).tolist():
             self._shard(number)
 
     def _stretch(self, position: int) -> int:
-        """Return the number of the stretch that a position is in."""
+        """Return the number of the stretch with a position."""
         return int(np.searchsorted(self._ends, position, "right"))
 
     def _take(self, stretch: int, positions: Symbols) -> Any:
@@ -138,7 +138,7 @@ class SymbolFile:
         return shard.symbols[places]
 
     def _whole(self, stretch: int) -> Symbols:
-        """Return what lies between the start and the stop in a stretch."""
+        """Return the symbols of a stretch within this slice."""
         number, shift = int(self._number[stretch]), self._begins[stretch] - self._offset[stretch]
         start = int(max(self._start, self._begins[stretch]) - shift)
         stop = int(min(self._stop, self._ends[stretch]) - shift)
@@ -152,7 +152,7 @@ class SymbolFile:
             return mapped
         try:
             digests = read_regular(digests_path(self._folder, number))
-            # As a plain array: to take elements of a `memmap` makes another, four times as slowly.
+            # A plain array: indexing a `memmap` makes another one, which is four times slower.
             symbols = np.asarray(np.memmap(symbols_path(self._folder, number), self.dtype, "r"))
         except (OSError, ValueError) as error:
             raise self._damaged(symbols_path(self._folder, number).name, str(error)) from None
@@ -180,7 +180,7 @@ class SymbolFile:
             shard.checked[part] = True
 
     def _damaged(self, name: str, how: str) -> DataError:
-        """Set the folder aside, and make the error that says so."""
+        """Remove the damaged folder, and make the error that reports it."""
         advice = "it is deleted, and is made again from the text"
         try:
             set_aside(self._folder)
@@ -193,14 +193,14 @@ class SymbolFile:
 
 
 class _Mark:
-    """Shows other processes that an encoded text is read, for as long as this object lives: a lock
-    that several may hold (on systems that have such locks)."""
+    """A shared lock on an encoded text, held while this object lives, so that other processes know
+    that it is being read (on systems with shared locks)."""
 
     def __init__(self, folder: Path) -> None:
         self._handle: int | None = None
         if sys.platform == "win32":
             return
-        with contextlib.suppress(OSError):  # it is about to be removed, or there are no locks
+        with contextlib.suppress(OSError):  # it is being removed, or there are no locks
             self._handle = os.open(symbols_path(folder, 0), os.O_RDONLY)
             fcntl.flock(self._handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
@@ -210,7 +210,7 @@ class _Mark:
 
 
 def in_use(folder: Path) -> bool:
-    """Return True where a process reads the encoded text in a folder."""
+    """Return True if a process reads the encoded text in a folder."""
     if sys.platform == "win32":
         return False
     try:
@@ -224,12 +224,12 @@ def in_use(folder: Path) -> bool:
 
 
 def set_aside(folder: Path) -> None:
-    """Take a damaged folder out of the way at once, then delete it. Raises: OSError."""
+    """Rename a damaged folder at once, then delete it. Raises: OSError."""
     aside = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder.parent))
-    with contextlib.suppress(FileNotFoundError):  # another process has done so
+    with contextlib.suppress(FileNotFoundError):  # another process has renamed it
         folder.rename(aside / folder.name)
     shutil.rmtree(aside, ignore_errors=True)
 
 
 SymbolSource = Symbols | SymbolFile
-"""Where symbols are read from: memory or a file."""
+"""A source of symbols: memory or a file."""

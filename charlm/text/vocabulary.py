@@ -1,7 +1,7 @@
 """The symbols a model reads and writes: characters, bytes or jamo, built from the train split only.
 
-A vocabulary that has seen validation and test hides what a model does not know. This one has a
-symbol for the unknown instead, and what fell under it is counted and reported.
+A vocabulary that includes validation and test hides the gaps of a model. This one has a symbol for
+unknown characters instead, and these are counted and reported.
 """
 
 import json
@@ -17,16 +17,16 @@ import numpy.typing as npt
 from charlm.errors import CheckpointError
 
 Symbols = npt.NDArray[Any]
-"""Encoded text: one unsigned integer a symbol, of the smallest type that holds the vocabulary."""
+"""Encoded text: one unsigned integer per symbol, of the smallest type that fits the vocabulary."""
 
 Codes = npt.NDArray[np.uint32]
 """Code points, one uint32 each."""
 
 CODE_POINTS, SURROGATES = 0x110000, 0x800
 END_OF_RECORD = 0xD800
-"""What stands for the end of a record among code points: half of a surrogate pair is in no text."""
+"""Stands for the end of a record among code points: no text contains a surrogate."""
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-"""How the unknown symbol reads when it is decoded."""
+"""The unknown symbol, decoded."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class Vocabulary:
     """Symbols and their indices.
 
     unit: "char" (code points), "jamo" (code points of the NFD form) or "byte" (all 256 bytes).
-    normalize: the form of the text that `decode` returns: as it came ("none"), NFC or NFD. For
-        jamo, "none" counts as NFC, because decomposing forgets which form the source had.
+    normalize: the form of the text that `decode` returns: unchanged ("none"), NFC or NFD. For
+        jamo, "none" means NFC, because decomposing loses the form of the source.
     code_points: the symbols by index, in order of first appearance; for bytes, 0 to 255.
-    has_unknown: whether one more index, behind them, stands for every other code point.
-    has_end: whether one more index, the very last, stands for the end of a record.
+    has_unknown: True if one more index, after them, stands for every other code point.
+    has_end: True if one more index, the very last, stands for the end of a record.
     """
 
     unit: Literal["char", "byte", "jamo"]
@@ -66,7 +66,7 @@ class Vocabulary:
         return np.min_scalar_type(max(len(self) - 1, 0))
 
     def normalized(self, text: str) -> str:
-        """Return the text that `decode(encode(text))` gives back where every symbol is known."""
+        """Return the result of `decode(encode(text))` for a text of known symbols."""
         form = "nfc" if self.unit == "jamo" and self.normalize == "none" else self.normalize
         if form == "none":
             return text
@@ -74,15 +74,15 @@ class Vocabulary:
 
     @property
     def outside(self) -> int:
-        """How many code points there are beyond the vocabulary: UTF-8 encodes 1,112,064."""
+        """Number of code points outside the vocabulary: UTF-8 encodes 1,112,064."""
         return CODE_POINTS - SURROGATES - len(self.code_points)
 
     def encode(self, text: str | bytes) -> Symbols:
         """Return the indices of a text's symbols.
 
-        Bytes are taken as they are (unit "byte" only). What the vocabulary does not know becomes
-        the unknown symbol; without one it is left out, and `unknown_in` names it. No text holds
-        the end of a record: `encode_records` puts it there.
+        Bytes are taken unchanged (unit "byte" only). Code points outside the vocabulary become the
+        unknown symbol; without one they are left out, and `unknown_in` counts them. No text holds
+        the end of a record: `encode_records` adds it.
         """
         if self.unit == "byte":
             return np.frombuffer(as_bytes(text), np.uint8).astype(self.dtype, copy=False)
@@ -92,7 +92,7 @@ class Vocabulary:
         return self._indices(unit_codes(text, self.unit, self.normalize))
 
     def _encode_ascii(self, content: bytes) -> Symbols:
-        """Encode ASCII, which is the same in every normal form: several times as quickly."""
+        """Encode ASCII, which is the same in every normal form: several times faster."""
         table = self._table[:128]
         missing = b"" if self.has_unknown else bytes(np.flatnonzero(table < 0).tolist())
         if self.dtype == np.uint8:
@@ -102,7 +102,7 @@ class Vocabulary:
         return table.astype(self.dtype)[kept]
 
     def encode_records(self, records: Sequence[str | bytes]) -> Symbols:
-        """Return the indices of the records' symbols, the end of a record behind each."""
+        """Return the indices of the records' symbols, each followed by the end of a record."""
         assert self.end is not None
         if self.unit == "byte":
             each = [as_bytes(record) for record in records]
@@ -114,7 +114,7 @@ class Vocabulary:
         return self._indices(np.where(ends, 0, codes), ends)
 
     def _indices(self, codes: Codes, ends: npt.NDArray[np.bool_] | None = None) -> Symbols:
-        """Look code points up. ends: where the end of a record stands instead."""
+        """Look code points up. ends: mask of the positions that are the end of a record instead."""
         indices = self._table[codes]
         if ends is not None:
             assert self.end is not None
@@ -126,7 +126,7 @@ class Vocabulary:
     def decode(self, indices: Iterable[int]) -> str:
         """Return the text of symbols, in the vocabulary's normal form.
 
-        Bytes that are no UTF-8 become lone surrogates, which `encode` turns back into those bytes.
+        Bytes that are not UTF-8 become lone surrogates, which `encode` turns back into those bytes.
         """
         if self.unit == "byte":
             content = bytes(10 if index == self.end else index for index in indices)
@@ -134,7 +134,7 @@ class Vocabulary:
         return self.composed("".join(map(self.symbol, indices)))
 
     def composed(self, text: str) -> str:
-        """Put decoded symbols into the form that readers expect: jamo joined to syllables."""
+        """Return decoded symbols in the form that readers expect: jamo joined to syllables."""
         if self.unit == "jamo" and self.normalize != "nfd":
             return unicodedata.normalize("NFC", text)
         return text
@@ -157,12 +157,12 @@ class Vocabulary:
         return {chr(v): int(n) for v, n in zip(values, counts, strict=True)}
 
     def indices_of(self, symbols: str) -> Symbols:
-        """Return the index of each symbol as it is; -1 for what is left out."""
+        """Return the index of each symbol, without normalisation; -1 for those left out."""
         found: Symbols = self._table[codes_of(symbols)]
         return found
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the table out of what is handed to another process, which makes its own."""
+        """Omit the table on pickling: another process makes its own."""
         return {name: value for name, value in self.__dict__.items() if name != "_table"}
 
     @cached_property
@@ -180,7 +180,7 @@ class Vocabulary:
 
     @classmethod
     def from_json(cls, value: Any) -> "Vocabulary":
-        """Raises: CheckpointError where `value` is not what `to_json` writes."""
+        """Parse the result of `to_json`. Raises: CheckpointError for any other value."""
         try:
             unit, normalize, symbols = value["unit"], value["normalize"], value["symbols"]
             known = unit in ("char", "byte", "jamo") and normalize in ("none", "nfc", "nfd")
@@ -189,7 +189,7 @@ class Vocabulary:
                 raise ValueError
             if not all(map(_is_scalar, codes)) or type(value["unknown"]) not in (int, type(None)):
                 raise ValueError
-            end = value.get("end")  # vocabularies had none before there were records
+            end = value.get("end")  # missing in vocabularies from before there were records
             made = cls(unit, normalize, codes, value["unknown"] is not None, end is not None)
             if made.unknown != value["unknown"] or type(end) not in (int, type(None)):
                 raise ValueError
@@ -212,8 +212,8 @@ def _table_of(code_points: tuple[int, ...], unknown: int | None) -> npt.NDArray[
 
 
 def as_bytes(text: str | bytes) -> bytes:
-    """Encode a text in UTF-8, bytes that were none as they were; other halves of surrogate pairs,
-    which are no characters, as question marks."""
+    """Encode a text in UTF-8. Surrogates that stand for bytes become these bytes; other unpaired
+    surrogates become question marks."""
     if isinstance(text, bytes):
         return text
     try:
@@ -227,24 +227,24 @@ BYTES_IN_RECORDS = replace(BYTES, has_end=True)
 
 
 def _is_scalar(code: int) -> bool:
-    """Tell whether a code point may stand in a text: all but half of a surrogate pair."""
+    """Return True if a code point may occur in a text: all but surrogates."""
     return not 0xD800 <= code < 0xD800 + SURROGATES
 
 
 def unit_codes(text: str, unit: str, normalize: str) -> Codes:
-    """Return the code points of a text's symbols, in the form that unit and normalize ask for."""
+    """Return the code points of a text's symbols, in the form set by `unit` and `normalize`."""
     if is_decomposed(unit, normalize):
         return codes_of(unicodedata.normalize("NFD", text))
     return codes_of(unicodedata.normalize("NFC", text) if normalize == "nfc" else text)
 
 
 def is_decomposed(unit: str, normalize: str) -> bool:
-    """Tell whether a text's symbols are those of its NFD form."""
+    """Return True if a text's symbols are those of its NFD form."""
     return unit == "jamo" or normalize == "nfd"
 
 
 def joined(records: Iterable[str | bytes]) -> str:
-    """Join records into one text, `END_OF_RECORD` behind each; it combines with nothing."""
+    """Join records into one text, with `END_OF_RECORD`, which never combines, after each."""
     return chr(END_OF_RECORD).join([*map(str, records), ""])
 
 

@@ -1,4 +1,4 @@
-"""Folders walked for the files that are text; whatever is left out is named with the reason."""
+"""Search of folders for text files; every file left out is listed with the reason."""
 
 import errno
 import os
@@ -19,14 +19,14 @@ from charlm.text.guessing import wide_codec
 from charlm.text.objects import JSON_LINES, PARQUET
 
 HEAD = 8192
-"""Bytes by which a file is seen to be text."""
+"""Bytes by which a text file is recognised."""
 MOST_NAMED = 1000
-"""Files that are left out by name; further ones are counted."""
+"""Files left out that are listed by name; further ones are only counted."""
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A file or folder that is not read. path: below the folder that was named."""
+    """A file or folder that is not read. path: relative to the folder of `data.path`."""
 
     path: Path
     reason: str
@@ -34,7 +34,7 @@ class LeftOut:
 
 @dataclass
 class TextFiles:
-    """The files of a text, in order. left_out: the first that are not read, of left_out_count."""
+    """The files of a text, in order. left_out: the first of left_out_count that are not read."""
 
     files: list[Path] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
@@ -48,12 +48,12 @@ class TextFiles:
 
 
 class FolderReader:
-    """Adds the files of folders to those of a text: all that are walked first, before one is
-    opened.
+    """A reader that adds the files of folders to a text. All folders are walked before the first
+    file is opened.
 
     listed: called with the number of files seen so far.
 
-    Raises: DataError: a folder or file that cannot be read, or more files than `data.file_limit`.
+    Raises: DataError for an unreadable folder or file, and for more files than `data.file_limit`.
     """
 
     def __init__(self, data: DataConfig, text: TextFiles, listed: Callable[[int], object]) -> None:
@@ -62,7 +62,7 @@ class FolderReader:
         self._key = _by_numbers if data.order == "natural" else str
 
     def add(self, root: Path) -> None:
-        """Add the files of a folder and of those below it. Raises: DataError for none."""
+        """Add the files of a folder and its sub-folders. Raises: DataError if there are none."""
         before, before_left_out = len(self._text.files), len(self._text.left_out)
         for file in list(self._walk(root)):
             if reason := self._reason(file):
@@ -79,7 +79,7 @@ class FolderReader:
             )
 
     def _walk(self, root: Path) -> Iterator[Path]:
-        """Yield the regular files below a folder that may be text, in order: those of a folder
+        """Yield the regular files below a folder that may be text, in order: a folder's own files
         before those of its sub-folders."""
         places = _place(root), _place(cache_folder())
         waiting = [root]
@@ -105,7 +105,7 @@ class FolderReader:
             waiting += reversed(below)
 
     def _count(self, root: Path) -> None:
-        """Count a file. Raises: DataError: there are too many."""
+        """Count a file. Raises: DataError if there are too many."""
         self._seen += 1
         self._listed(self._seen)
         if self._seen > self._data.file_limit:
@@ -116,8 +116,7 @@ class FolderReader:
             )
 
     def _reason(self, file: Path) -> str:
-        """Return why a file of a folder is no part of the text, by what is in it, decompressed; ""
-        where it is one."""
+        """Return why a file's content, decompressed, is not part of the text; "" if it is."""
         if self._data.field:
             is_read = suffix_inside(file) in (JSON_LINES, PARQUET)
             return "" if is_read else "neither .jsonl nor .parquet"
@@ -136,14 +135,14 @@ class FolderReader:
         return f"{codec}, without a byte order mark" if codec else "binary"
 
     def _is_wide(self, head: bytes) -> bool:
-        """Return True for UTF-16 and UTF-32, whose letters have NUL bytes; earlier versions, which
-        read the files of a folder in the order of their names, left such files out."""
+        """Return True for UTF-16 and UTF-32, whose letters contain NUL bytes. Earlier versions,
+        which read a folder's files in the order of their names, left such files out."""
         codec = (marked(head)[0] or self._data.encoding).lower().replace("_", "-")
         return self._data.order == "natural" and codec.startswith(("utf-16", "utf-32", "utf16"))
 
 
 def _names(folder: Path) -> set[str]:
-    """Return the names in a folder. Raises: DataError: it cannot be read."""
+    """Return the names in a folder. Raises: DataError if it cannot be read."""
     try:
         return set(os.listdir(folder))  # noqa: PTH208 (names only, of millions)
     except OSError as error:
@@ -151,8 +150,8 @@ def _names(folder: Path) -> set[str]:
 
 
 def _cannot_read(error: OSError) -> DataError:
-    """Make the error for what stands in a folder and cannot be read: to leave it out would make
-    another text of it without a word."""
+    """Make the error for an unreadable entry of a folder: leaving it out would silently change the
+    text."""
     return DataError(
         f"cannot read {error.filename}: {error.strerror}",
         "check its permissions, or name the files and folders to be read, each with --data",
@@ -160,9 +159,9 @@ def _cannot_read(error: OSError) -> DataError:
 
 
 def _mode(path: Path) -> int:
-    """Return the mode of a file, followed where it is a link; 0 where it leads nowhere.
+    """Return the mode of a file, or of a link's target; 0 for a broken link.
 
-    Raises: DataError: it cannot be known.
+    Raises: DataError if it cannot be read.
     """
     try:
         return path.stat().st_mode
@@ -176,7 +175,7 @@ Place = tuple[int, int]
 
 
 def _reason_not_to_enter(path: Path, mode: int, root: Place, cache: Place) -> str:
-    """Return why what is no regular file is left out; "" for a folder that is to be walked."""
+    """Return why an entry other than a regular file is left out; "" for a folder to walk."""
     if path.name.startswith("."):
         return "hidden"
     if not stat.S_ISDIR(mode):
@@ -190,7 +189,7 @@ def _reason_not_to_enter(path: Path, mode: int, root: Place, cache: Place) -> st
 
 
 def _place(path: Path) -> Place:
-    """Return the device and inode of a folder; (-1, -1) where there is none."""
+    """Return the device and inode of a folder; (-1, -1) if it does not exist."""
     try:
         status = path.stat()
     except OSError:
@@ -199,7 +198,7 @@ def _place(path: Path) -> Place:
 
 
 def _by_numbers(name: str) -> tuple[list[int | str], str]:
-    """Return by what names are put in natural order: 1, 2, 10."""
+    """Return a sort key for the natural order of names: 1, 2, 10."""
     parts: list[int | str] = [*re.split(r"(\d+)", name)]
     parts[1::2] = [int(part) for part in parts[1::2]]
     return parts, name

@@ -1,4 +1,4 @@
-"""Work on a text's chunks: in processes beside this one where there is much of it."""
+"""Parallel work on a text's chunks, in worker processes if the text is large."""
 
 import contextlib
 import ctypes
@@ -18,20 +18,20 @@ from typing import Any, TypeVar
 from charlm.errors import DataError
 
 ENOUGH = 64 << 20
-"""Bytes of text for which processes are worth their start."""
+"""Bytes of text from which worker processes repay the time of their start."""
 
 MMAP_THRESHOLD, TRIM_THRESHOLD, KEPT = -3, -1, 1 << 25
-"""Options of glibc: freed memory up to so many bytes is kept, as the next chunk asks for it."""
+"""Options of glibc: freed memory up to KEPT bytes is retained for the next chunk."""
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
 class Worker:
-    """A process beside this one that carries out one task at a time.
+    """A worker process that carries out one task at a time.
 
-    It is reached through pipes alone: the named semaphores of a `ProcessPoolExecutor` outlive a
-    kill -9, and Python would then complain of them on the terminal.
+    It communicates through pipes only: the named semaphores of a `ProcessPoolExecutor` survive a
+    kill -9, and Python would then complain about them on the terminal.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Worker:
         theirs.close()
 
     def carry_out(self, work: Callable[[Task], Result], task: Task) -> Result:
-        """Return the result of a task. Raises: what `work` raises; DataError: it has ended."""
+        """Return the result of a task. Raises: as `work`; DataError if the process has ended."""
         with _refuse_lost():
             self._connection.send((work, task))
             result, error = self._connection.recv()
@@ -54,19 +54,19 @@ class Worker:
 
 @contextmanager
 def _refuse_lost() -> Iterator[None]:
-    """Raises: DataError where a process does not answer."""
+    """Convert the errors of a broken pipe. Raises: DataError if a process does not answer."""
     try:
         yield
     except (EOFError, ConnectionError):
         raise DataError(
             "a process that reads the text has ended before its time",
-            "see that there is memory left; a script of your own needs `if __name__ == "
-            '"__main__":` before what it does',
+            "check that enough memory is free; a script of your own needs `if __name__ == "
+            '"__main__":` around its commands',
         ) from None
 
 
 class Workers:
-    """Carries out tasks in order, in this process or in several beside it."""
+    """A pool that carries out tasks in order, in this process or in worker processes."""
 
     def __init__(self, processes: Sequence[Worker], threads: ThreadPoolExecutor | None) -> None:
         self._count, self._threads = len(processes), threads
@@ -75,9 +75,9 @@ class Workers:
             self._idle.put(process)
 
     def map(self, work: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
-        """Yield the result of each task, in order; few are held at a time.
+        """Yield the result of each task, in order, holding few at a time.
 
-        Raises: what `work` raises for the first task that fails; DataError: a process has ended.
+        Raises: as `work` for the first task that fails; DataError if a process has ended.
         """
         if self._threads is None:
             yield from map(work, tasks)
@@ -91,7 +91,7 @@ class Workers:
             yield under_way.popleft().result()
 
     def _carry_out(self, work: Callable[[Task], Result], task: Task) -> Result:
-        """Wait in a thread for one of the processes; there are as many of these as of those."""
+        """Carry a task out in a free process; there is one thread per process."""
         worker = self._idle.get()
         try:
             return worker.carry_out(work, task)
@@ -101,7 +101,7 @@ class Workers:
 
 @contextmanager
 def workers(size: int) -> Iterator[Workers]:
-    """Start as many processes as there are cores for a text of so many bytes, or none."""
+    """Start one process per core for a text of `size` bytes; none if it is small."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if size < ENOUGH or not count or count < 2:
         yield Workers([], None)
@@ -114,7 +114,7 @@ def workers(size: int) -> Iterator[Workers]:
         yield Workers(processes, threads)
     finally:
         threads.shutdown(wait=False, cancel_futures=True)
-        for worker in processes:  # they have nothing to finish: what they have not sent is lost
+        for worker in processes:  # they have nothing to finish: unsent results are dropped
             worker.process.kill()
         threads.shutdown()
         for worker in processes:
@@ -123,12 +123,12 @@ def workers(size: int) -> Iterator[Workers]:
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """Keep Ctrl-C and the end of a terminal from processes that start inside, from the first moment
-    on: this process is the one to end them."""
+    """Block SIGINT and SIGHUP in processes started inside, from the first moment on: this process
+    ends them."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    resource_tracker.ensure_running()  # or the first start would run it, and let Ctrl-C through
+    resource_tracker.ensure_running()  # else the first start would run it, and let Ctrl-C through
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGHUP))
     try:
         yield
@@ -137,16 +137,15 @@ def _signals_held() -> Iterator[None]:
 
 
 def _work(tasks: Connection) -> None:
-    """Carry out tasks until there are no more. It ends with the process that started this one, even
-    where that is killed."""
+    """Carry out tasks until there are no more, or until the parent process ends or is killed."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    with contextlib.suppress(OSError, AttributeError):  # other systems have no such option
+    with contextlib.suppress(OSError, AttributeError):  # other systems lack these options
         libc = ctypes.CDLL(None)
         for option in (MMAP_THRESHOLD, TRIM_THRESHOLD):
             libc.mallopt(option, KEPT)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    with contextlib.suppress(EOFError, OSError):  # no more, or the process that started this one
-        while True:  # has gone
+    with contextlib.suppress(EOFError, OSError):  # no more tasks, or the parent has ended
+        while True:
             tasks.send(_answer(*tasks.recv()))
 
 

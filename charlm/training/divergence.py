@@ -1,4 +1,4 @@
-"""What is left of a run that has diverged: its last good checkpoint."""
+"""Recovery of a run that has diverged: its last good checkpoint."""
 
 import logging
 import math
@@ -16,16 +16,16 @@ log = logging.getLogger(__name__)
 
 
 def spoilt(weights: Mapping[str, Tensor]) -> str:
-    """Name the first of the weights that has values which are no finite numbers; "" for none."""
+    """Return the name of the first weight with values that are not finite; "" if none."""
     return next((name for name, w in weights.items() if not checkpoint.is_finite(w)), "")
 
 
 def rewind_to_good(run: RunDirectory, fresh: Callable[[], Learner]) -> bool:
-    """Make the newest checkpoint that a step can be taken from the latest of its run; tell whether
-    there is one.
+    """Rewind a run to its newest checkpoint from which a step succeeds; return True if there is
+    one.
 
-    Weights may have grown out of bounds, though finite, before a loss tells so: such a checkpoint
-    could only diverge again. fresh: returns a learner of the run.
+    Weights may have grown out of bounds, though finite, before the loss shows it: such a checkpoint
+    would diverge again. fresh: returns a new learner of the run.
     """
     for folder in run.newest_first():
         try:
@@ -36,14 +36,14 @@ def rewind_to_good(run: RunDirectory, fresh: Callable[[], Learner]) -> bool:
                 return True
         except (CheckpointError, ValueError):
             continue
-        except (CharlmError, RuntimeError, MemoryError):  # no room for a second model, say
+        except (CharlmError, RuntimeError, MemoryError):  # such as no memory for a second model
             return False
         log.warning(f"no step can be taken from {folder} any more")
     return False
 
 
 def _goes_on(saved: checkpoint.Checkpoint, learner: Learner) -> bool:
-    """Tell whether loss and gradient of the next step are finite."""
+    """Return True if loss and gradient of the next step are finite."""
     learner.load(saved.step, 0, saved.weights, saved.training())
     learner.loss_sum.zero_()
     norm = learner.take_step()
@@ -51,7 +51,7 @@ def _goes_on(saved: checkpoint.Checkpoint, learner: Learner) -> bool:
 
 
 def advice(run: RunDirectory, *, good: bool) -> str:
-    """Advise what to do once a run has diverged. good: whether its latest checkpoint is."""
+    """Return advice for a run that has diverged. good: True if its latest checkpoint is good."""
     lower = "--set train.learning_rate=RATE with a lower RATE"
     if run.has_checkpoints() and not good:
         return f"begin another run with a lower train.learning_rate; {run.path} has what was saved"

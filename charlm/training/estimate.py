@@ -1,4 +1,4 @@
-"""What a run would cost, measured on a few real steps."""
+"""Estimate of a run's time and memory, measured on a few real steps."""
 
 import math
 import statistics
@@ -12,16 +12,16 @@ from charlm.text.corpus import Corpus
 from charlm.training.trainer import Trainer
 
 WARM_UP, TRIALS = 3, 5
-"""Steps that are not counted, and steps that are, at least."""
+"""Steps before the measurement, and least number of measured steps."""
 ENOUGH = 1.0
-"""Seconds of steps, at least: a few milliseconds may fall into a busy moment."""
+"""Least seconds of steps: a few milliseconds might fall into a busy moment."""
 
 
 def estimate(config: Config, corpus: Corpus) -> dict[str, Any]:
-    """Return size, speed and time of a run, measured with what it would be computed by: kernels
-    that are not compiled yet are compiled for this, and not kept. Nothing is written.
+    """Return size, speed and time of a run, measured with its own backend: kernels that are not
+    compiled yet are compiled for this call only. Nothing is written.
 
-    Units: seconds of training; passes over the train split; characters of it a second.
+    Units: seconds of training; passes over the train split; characters of it per second.
 
     Raises: as `Trainer`.
     """

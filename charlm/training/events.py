@@ -1,4 +1,4 @@
-"""What a trainer reports while it works. Whoever iterates over it decides what to show."""
+"""Events that a trainer yields while it trains; the caller decides which to show."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +9,8 @@ from typing import Any
 class Trained:
     """Some steps were taken.
 
-    Units: loss in nats a symbol, the mean since the last such event; seconds of training so far,
-    evaluation left out; characters of source text read so far.
+    Units: loss in nats per symbol, the mean since the last such event; seconds of training so far,
+    without evaluation; characters of source text read so far.
     """
 
     step: int
@@ -37,7 +37,7 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Sampled:
-    """The evaluated model has written a text. Units: loss in nats a symbol; else as `Trained`."""
+    """A sample of the evaluated model. Units: loss in nats per symbol; otherwise as `Trained`."""
 
     step: int
     characters: int
@@ -49,10 +49,10 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Stalled:
-    """Evaluations have found no new best for a while. Comes once for each best.
+    """Several evaluations in a row were not a new best; yielded once per best.
 
-    evaluations: how many in a row. best_step: where the best was. overfits: whether the training
-    loss has fallen since, so that the model is learning the text by heart.
+    evaluations: their number. best_step: step of the best. overfits: True if the training loss has
+    fallen since, so that the model is memorising the text.
     """
 
     step: int
@@ -71,7 +71,7 @@ class Saved:
 
 @dataclass(frozen=True)
 class Finished:
-    """The run has ended; `summary` is what `train --json` prints."""
+    """The run has ended; `summary` is the output of `train --json`."""
 
     summary: dict[str, Any]
 

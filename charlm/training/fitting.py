@@ -1,6 +1,6 @@
-"""Values of presets, fitted to a text that is too short for them.
+"""Adaptation of a preset's values to a text that is too short for them.
 
-Presets are made for texts of 50 KB and more. What the user has set is never changed.
+Presets are made for texts of 50 KB and more. Values set by the user are never changed.
 """
 
 import math
@@ -16,14 +16,14 @@ ORIGIN = "fitted to the text"
 KEYS = {"data.split", "data.minimum_count", "train.batch_size", "train.sequence_length"}
 
 FEWEST_HELD_OUT = 10
-"""Characters of a split that is held out; fewer say nothing of a model."""
+"""Least characters of a held-out split; fewer do not measure a model."""
 MOST_UNKNOWN = 0.05
-"""Share of the train split that `data.minimum_count` may make unknown: of a Korean poem of 300
-characters, 2 makes a third unknown."""
+"""Largest share of the train split that `data.minimum_count` may make unknown: in a Korean poem of
+300 characters, 2 makes a third unknown."""
 WINDOWS = 16
-"""Windows of a lane, at least, while there is more than one lane: a lane of few windows learns
-mostly from the zero state. Parts of tinyshakespeare in windows of 32, bits per character on a
-fifth held out (mean of three parts):
+"""Least windows per lane, if there is more than one lane: a lane of few windows learns mostly from
+the zero state. Parts of tinyshakespeare in windows of 32, bits per character on a fifth held out
+(mean of three parts):
 
     lanes               16      8     3-4      1
     1,000 characters  4.466  3.912  3.906  3.748
@@ -34,7 +34,7 @@ fifth held out (mean of three parts):
 
 @dataclass(frozen=True)
 class Fitted:
-    """Layers whose values the text can fill, and the encoded text. note: what was changed; ""."""
+    """A configuration fitted to its encoded text. note: describes the changes; "" if none."""
 
     layers: ConfigLayers
     corpus: Corpus
@@ -42,11 +42,11 @@ class Fitted:
 
 
 def fit(layers: ConfigLayers, text: TextStats, *, keep: bool, processes: int = 1) -> Fitted:
-    """Encode a text with values that it can fill: where a preset's are too large, smaller ones.
+    """Encode a text, lowering those values of the preset that are too large for it.
 
-    keep: see `corpus.prepare`. processes: that share the lanes.
+    keep: as for `corpus.prepare`. processes: number of processes that share the lanes.
 
-    Raises: DataError where a value that the user has set is too large.
+    Raises: DataError if a value that the user has set is too large.
     """
     notes: list[str] = []
     while True:
@@ -59,7 +59,7 @@ def fit(layers: ConfigLayers, text: TextStats, *, keep: bool, processes: int = 1
             encoded, error = None, refused
         holds_out = data.split[0] < 1 and "data.split" in free
         counts = data.minimum_count > 1 and "data.minimum_count" in free
-        is_limited = "data.held_out_limit" in resolved.chosen  # so few are what the user wants
+        is_limited = "data.held_out_limit" in resolved.chosen  # the user wants few held out
         holds_too_little = not is_limited and _holds_too_little(encoded)
         if holds_out and (isinstance(error, EmptySplitError) or holds_too_little):
             layers = layers.with_layer(_layer({"data": {"split": [1.0, 0.0, 0.0]}}))
@@ -81,7 +81,7 @@ def fit(layers: ConfigLayers, text: TextStats, *, keep: bool, processes: int = 1
         layers = layers.with_layer(_layer({"train": values}))
         notes.insert(0, _lanes_note(fitted, train))
     if not notes or math.prod((*fitted, train.accumulate)) >= len(encoded.train):
-        return Fitted(layers, encoded)  # as it was, or refused for what the user has set
+        return Fitted(layers, encoded)  # unchanged, or refused because of the user's values
     said = "; ".join(notes)
     note = f"fitted to {text.characters:,} characters: {said} (configuration {layers.name})"
     return Fitted(layers, encoded, note)
@@ -92,7 +92,7 @@ def _layer(values: Table) -> ConfigSource:
 
 
 def _lanes_note(fitted: tuple[int, int], train: TrainConfig) -> str:
-    """Describe the lanes and windows, and those of the preset, as far as they differ."""
+    """Describe the lanes and windows that differ from the preset's."""
     (lanes, window), plural = fitted, "s" * (fitted[0] > 1)
     if window == train.sequence_length:
         return f"{lanes} lane{plural}, not {train.batch_size}"
@@ -103,7 +103,7 @@ def _lanes_note(fitted: tuple[int, int], train: TrainConfig) -> str:
 
 
 def _holds_too_little(encoded: Corpus | None) -> bool:
-    """Check whether a split that is held out is so short that it says nothing."""
+    """Return True if a held-out split is too short to measure a model."""
     if encoded is None:
         return False
     held_out = [split for name, split in encoded.splits.items() if name != "train" and len(split)]
@@ -111,7 +111,7 @@ def _holds_too_little(encoded: Corpus | None) -> bool:
 
 
 def _knows_too_little(encoded: Corpus | None) -> bool:
-    """Check whether too many characters of the train split are outside of the vocabulary."""
+    """Return True if too many characters of the train split are outside the vocabulary."""
     if encoded is None:
         return False
     unknown = sum(encoded.train.unknown.values())
@@ -127,11 +127,11 @@ def fitted_lanes(
     """
     lanes, window, targets = train.batch_size, train.sequence_length, symbols - 1
     if targets < 1:
-        return lanes, window  # refused by what reads the lanes
+        return lanes, window  # `BatchStream` refuses them
     if "train.batch_size" in free:
         most = targets // (WINDOWS * window * train.accumulate)
         lanes = min(lanes, max(1, most // processes) * processes)
     lane = targets // (lanes * train.accumulate)
     if "train.sequence_length" in free and 1 <= lane < WINDOWS * window:
-        window = lane // -(-lane // window)  # equal windows, so that nearly all of a lane is read
+        window = lane // -(-lane // window)  # equal windows, which cover nearly all of a lane
     return lanes, window

@@ -1,4 +1,4 @@
-"""How much memory a model takes to train, told before it is made."""
+"""Estimate of the memory that training takes, before the model is made."""
 
 import logging
 
@@ -12,22 +12,22 @@ from charlm.wording import byte_size
 log = logging.getLogger(__name__)
 
 COPIES = 5
-"""Of every weight: itself, its gradient, two moments, and room to draw it or to pack it."""
+"""Copies of a weight: itself, its gradient, two moments, and a buffer to draw or pack it."""
 SAVED = 4
-"""Values that a unit keeps of every symbol of a window until the way back, at least."""
+"""Least values saved per unit and symbol of a window for the backward pass."""
 LARGE = 50_000_000
-"""Parameters of a model whose making takes long enough to be announced."""
+"""Parameters from which drawing the weights takes long enough to be announced."""
 
 
 def bytes_needed(config: Config, vocabulary_size: int, lanes: int) -> int:
-    """Estimate, from below, the bytes that training holds at once.
+    """Return a lower bound of the bytes that training holds at once.
 
-    lanes: how many are computed at once.
+    lanes: number of lanes computed at once.
     """
-    with torch.device("meta"):  # nothing is allocated for it
+    with torch.device("meta"):  # allocates nothing
         parameters = CharModel(config.model, vocabulary_size).parameter_count()
     model, train = config.model, config.train
-    copies = COPIES + (train.weight_average > 0) + (lanes < train.lanes)  # or a sum of gradients
+    copies = COPIES + (train.weight_average > 0) + (lanes < train.lanes)  # a sum of gradients
     units = lanes * train.sequence_length * model.hidden_size * model.num_layers
     return 4 * (copies * parameters + SAVED * units)
 
@@ -35,9 +35,9 @@ def bytes_needed(config: Config, vocabulary_size: int, lanes: int) -> int:
 def refuse_too_large(
     config: Config, vocabulary_size: int, device: torch.device, lanes: int, processes: int = 1
 ) -> None:
-    """Refuse a model that does not fit in the memory that is free.
+    """Refuse a model that does not fit in the free memory.
 
-    lanes: how many are computed at once. processes: how many do so on this machine.
+    lanes: number of lanes computed at once. processes: number of processes on this machine.
 
     Raises: UsageError.
     """
@@ -58,6 +58,6 @@ def refuse_too_large(
 
 
 def _free_on_gpu(device: torch.device) -> int:
-    """Return the bytes that a GPU has left, with what torch holds there for later."""
+    """Return a GPU's free bytes, with those that torch has reserved and does not use."""
     held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return torch.cuda.mem_get_info(device)[0] + held

@@ -11,13 +11,13 @@ from charlm.errors import UsageError
 from charlm.models.recurrent import States
 
 Merge = Callable[[Sequence[Tensor]], Tensor]
-"""Makes one tensor of those of a rank's groups of lanes."""
+"""Merges the tensors of a rank's groups of lanes into one."""
 
 
 def groups_of(config: TrainConfig, ranks: Ranks) -> list[range]:
-    """Return which lanes are this rank's, of every group of `batch_size` that a step learns from.
+    """Return this rank's lanes in every group of `batch_size` lanes of a step.
 
-    Raises: UsageError where the ranks cannot have equally many.
+    Raises: UsageError if the ranks cannot have equal shares.
     """
     size, share = config.batch_size, ranks.share(config.batch_size)
     if size % ranks.size:
@@ -30,7 +30,7 @@ def groups_of(config: TrainConfig, ranks: Ranks) -> list[range]:
 
 
 def all_lanes(config: TrainConfig) -> Merge:
-    """Return what gives the shape and type of all lanes' tensor, but no values."""
+    """Return a merge that yields meta tensors: shape and dtype of all lanes, no data."""
     return lambda groups: torch.empty(
         (config.lanes, *groups[0].shape[1:]), dtype=groups[0].dtype, device="meta"
     )
@@ -45,7 +45,7 @@ def merged(groups: Sequence[States], merge: Merge) -> States:
 
 
 def parted(states: States, groups: Sequence[range], device: torch.device) -> list[States]:
-    """Take the states of groups of lanes from those of all lanes."""
+    """Split the states of all lanes into those of groups of lanes."""
     return [
         [tuple(part[lanes.start : lanes.stop].to(device) for part in state) for state in states]
         for lanes in groups
@@ -62,7 +62,7 @@ def named(prefix: str, states: States) -> dict[str, Tensor]:
 
 
 def from_named(prefix: str, tensors: dict[str, Tensor], like: States) -> States:
-    """Return the states that `named` has named."""
+    """Return the states from tensors named by `named`."""
     return [
         tuple(tensors[f"{prefix}.{layer}.{part}"] for part in range(len(state)))
         for layer, state in enumerate(like)

@@ -1,6 +1,6 @@
-"""One model learning: a step of truncated BPTT after another, and everything that decides the next.
+"""The learner: steps of truncated BPTT, and all state that determines the next step.
 
-Nothing here knows of files, evaluation or the clock. All randomness is derived from (seed, step).
+It knows nothing of files, evaluation or the clock. All randomness is derived from (seed, step).
 """
 
 import copy
@@ -32,9 +32,9 @@ Tensors = dict[str, Tensor]
 class Learner:
     """Model, optimizer, lanes and the states that are carried from window to window.
 
-    symbols: the train split. end: see `CharModel`. compiling: see `choose_backend`. teachers:
-    what is learned beside the text, with `train.teacher_weight`. ranks: the processes that learn
-    together; each takes its share of the lanes, and all call the same methods.
+    symbols: the train split. end: as for `CharModel`. compiling: as for `choose_backend`. teachers:
+    models to distil, with `train.teacher_weight`. ranks: the processes that train together; each
+    has its share of the lanes, and all call the same methods.
 
     Raises: UsageError (no such device or backend, lanes that cannot be shared), DataError (text too
         short).
@@ -58,7 +58,7 @@ class Learner:
             symbols, vocabulary_size, self.config.lanes, self.config.sequence_length
         )
         self.groups = groups_of(self.config, ranks)
-        """The lanes that are computed at once, each group with states of its own."""
+        """Groups of lanes that are computed at once, each with states of its own."""
         lanes = len(self.groups[0])
         refuse_too_large(config, vocabulary_size, self.device, lanes, ranks.neighbours)
         self.model = CharModel(config.model, vocabulary_size, end)
@@ -66,13 +66,13 @@ class Learner:
         self.model.to(self.device)
         averaged = self.config.weight_average > 0
         self.eval_model = copy.deepcopy(self.model) if averaged else self.model
-        """The model that is evaluated, sampled and scored: the average, where there is one."""
+        """The model that is evaluated, sampled and scored: the average, if there is one."""
         self.backend = choose_backend(
             self.model, self.config, self.device, self.precision, compiling=compiling
         )
         self._training = self.backend.training(self.model)
         self.evaluation = self.backend.evaluation(self.eval_model)
-        """Computes the evaluation model."""
+        """Computation of the evaluation model."""
         beta1, beta2 = self.config.adam_betas
         self.optimizer = AdamW(
             dict(self.model.named_parameters()),
@@ -80,12 +80,12 @@ class Learner:
             weight_decay=self.config.weight_decay,
         )
         self.states = [self.model.initial_states(len(lanes)) for lanes in self.groups]
-        """Of each group, carried from window to window."""
+        """States of each group, carried from window to window."""
         self._gradients = self._mean_gradients()
         self.step = 0
         self.loss_sum = torch.zeros((), device=self.device)
         self.loss_count = 0
-        """The losses since `pop_mean_loss`, in nats a symbol; on the device, so no step waits."""
+        """Losses since `pop_mean_loss`, in nats per symbol; on the device, so no step waits."""
 
     def take_step(self) -> Tensor:
         """Compute one window forward and backward, clip, update. Return the gradient's norm."""
@@ -105,7 +105,7 @@ class Learner:
         return norm
 
     def _mean_gradients(self) -> MeanGradients | None:
-        """Return what averages gradients, where there is more than one of each."""
+        """Return the average over groups and ranks; None if there is one of each."""
         if self.ranks.size == 1 and len(self.groups) == 1:
             return None
         reduce = torch.bfloat16 if self.config.reduce == "bfloat16" else torch.float32
@@ -113,13 +113,13 @@ class Learner:
         return MeanGradients(parameters, self.ranks, groups=len(self.groups), reduce=reduce)
 
     def _loss_and_gradients(self, seed: int) -> Tensor:
-        """Leave the gradients of the next window in the parameters; return the mean loss, of all
-        lanes both."""
+        """Store the gradients of the next window in the parameters and return the mean loss, both
+        over all lanes."""
         opening, means = self._opening_states(seed), []
         for number, (lanes, states) in enumerate(zip(self.groups, opening, strict=True)):
             window = self.batches.window(self._window(), lanes)
             inputs, targets = (to_device(w, self.device) for w in window)
-            soft = self._soft_targets(inputs, number)  # in float32, whatever it computes in
+            soft = self._soft_targets(inputs, number)  # in float32, in any precision of training
             if self._gradients is not None:
                 self._gradients.begin(number)
             with autocast(self.precision, self.device):
@@ -139,7 +139,7 @@ class Learner:
         return self.ranks.mean(torch.stack(means).mean())
 
     def _soft_targets(self, inputs: Tensor, group: int) -> SoftTargets | None:
-        """Return what the teachers predict after each symbol of a group's next window."""
+        """Return the teachers' predictions for a group's next window; None without teachers."""
         if self.teachers is None or not self.config.teacher_weight:
             return None
         if self._window() == 0 and group == 0:
@@ -155,23 +155,23 @@ class Learner:
         return self.loss_sum.item() / max(1, self.loss_count)
 
     def pop_mean_loss(self) -> float:
-        """Return the mean loss since the last call, and begin anew."""
+        """Return the mean loss since the last call, and reset it."""
         mean = self.mean_loss()
         self.loss_sum.zero_()
         self.loss_count = 0
         return mean
 
     def _window(self) -> int:
-        """Return the next window of the lanes."""
+        """Return the number of the lanes' next window."""
         return self.step % self.batches.windows
 
     def _opening_states(self, seed: int) -> list[States]:
-        """Return the states that each group's next window starts from: those carried over, and for
-        a few lanes the initial ones.
+        """Return the states at the start of each group's next window: those carried over, and for a
+        few lanes the initial ones.
 
         If initial states came at the start of the text only, a model might never recover from one:
         seen on tinyshakespeare, where 2 of 64 evaluation lanes that began at zero stayed at
-        7 nats a character to their end.
+        7 nats per character to their end.
         """
         if self._window() == 0:
             return [self.model.initial_states(len(lanes)) for lanes in self.groups]
@@ -185,14 +185,14 @@ class Learner:
         ]
 
     def _reset(self, states: States, draws: Tensor) -> States:
-        """Begin anew in the lanes whose draw is below the share of resets."""
+        """Reset the states of lanes whose draw is below `train.state_reset`."""
         anew = to_device(draws < self.config.state_reset, self.device)
         pairs = zip(self.model.layers(), states, strict=True)
         return [cell.begin_anew(state, anew) for cell, state in pairs]
 
     def state(self) -> dict[str, Tensor]:
-        """Return the tensors that a resumed run needs beside the evaluated weights and the step:
-        the same ones whatever the number of ranks, which call this together."""
+        """Return the tensors that a resumed run needs in addition to the evaluated weights and the
+        step. All ranks call this together; the result does not depend on their number."""
         return self._state(self.ranks.gather_lanes)
 
     def _state(self, merge: Merge) -> dict[str, Tensor]:
@@ -206,9 +206,9 @@ class Learner:
         return tensors
 
     def load(self, step: int, loss_count: int, weights: Tensors, tensors: Tensors) -> None:
-        """Take over what `state` returned after `step` steps, and the evaluated weights.
+        """Load the tensors that `state` returned after `step` steps, and the evaluated weights.
 
-        Raises: ValueError for tensors whose names, shapes or types are not those of this learner.
+        Raises: ValueError if their names, shapes or types do not match this learner.
         """
         refuse_unlike(tensors, self._state(all_lanes(self.config)))
         refuse_unlike(weights, self.eval_model.state_dict())
@@ -250,8 +250,8 @@ def learner_of(
 
 
 def learner_alone(config: Config, corpus: Corpus, ranks: Ranks) -> Learner:
-    """Return a learner that computes all ranks' lanes in one process and in the memory of one rank:
-    the same lanes, so the same tensors. Raises: as `learner_of`."""
+    """Return a learner that computes all ranks' lanes in one process with the memory of one rank;
+    its tensors are those of all ranks. Raises: as `learner_of`."""
     train = config.train
     shared = {
         "batch_size": train.batch_size // ranks.size,
@@ -261,7 +261,7 @@ def learner_alone(config: Config, corpus: Corpus, ranks: Ranks) -> Learner:
 
 
 def refuse_unlike(found: Tensors, expected: Tensors) -> None:
-    """Compare the names, shapes and types of tensors. Raises: ValueError for the first other."""
+    """Compare the names, shapes and types of tensors. Raises: ValueError for a difference."""
     for name in sorted({*found, *expected}):
         there, wanted = found.get(name), expected.get(name)
         if there is None or wanted is None:
@@ -280,6 +280,6 @@ def _below(prefix: str, tensors: Tensors) -> Tensors:
 
 
 def derived_seed(seed: int, step: int) -> int:
-    """Derive the seed for the randomness of one step, so that nothing random need be saved."""
+    """Derive the seed for the randomness of one step, so that no generator need be saved."""
     digest = hashlib.sha256(f"{seed}/{step}".encode()).digest()
-    return int.from_bytes(digest[:6], "big") << 8  # room for a seed of every layer
+    return int.from_bytes(digest[:6], "big") << 8  # leaves room for a seed per layer

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class AdamW:
-    """Updates named parameters by Adam with decoupled weight decay of matrices, never of biases.
+    """Adam over named parameters, with decoupled weight decay of matrices, never of biases.
 
         m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
         w = w - lr * decay * w - lr * (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + 1e-8)
@@ -50,7 +50,7 @@ class AdamW:
         norm = nn.utils.get_total_norm(gradients, foreach=True)
         scale = (norm / clip_norm).clamp(min=1.0) if clip_norm else None
         if scale is not None and norm.device.type not in ("cpu", "cuda"):
-            torch._foreach_div_(gradients, scale)  # elsewhere the kernel may not heed grad_scale
+            torch._foreach_div_(gradients, scale)  # other devices may ignore grad_scale
             scale = None  # here it divides as it reads: clipping takes no pass of its own
         self.count += 1
         for names, decay in self._groups:
@@ -82,7 +82,7 @@ class AdamW:
         return {**moments, "count": self.count}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Take over what `state` returned. Raises: KeyError for a tensor that is missing."""
+        """Load the tensors of `state`. Raises: KeyError for a tensor that is missing."""
         for name, value in self.state().items():
             value.copy_(state[name])
 

@@ -1,6 +1,6 @@
-"""Resolve a request to train as far as that goes before the text is read: configuration, runs.
+"""The part of a request to train that needs no text: configuration and runs.
 
-Importing this imports no torch, so that a mistake is answered in a moment.
+Importing this does not import torch, so that mistakes are reported quickly.
 """
 
 import logging
@@ -32,16 +32,16 @@ log = logging.getLogger(__name__)
 LONGEST_NAME = 60
 SHAPE = sorted(key.removeprefix("model.") for key in marked(Mark.SHAPE))
 TAKEN_OVER = {"data.unit", "data.normalize", *marked(Mark.SHAPE)}
-"""Keys that a model has from the run that it starts from."""
+"""Keys that a model takes over from its start run."""
 
 
 def choose_layers(
     source: str | None, changes: Sequence[str] = (), flags: Mapping[str, Any] | None = None
 ) -> ConfigLayers:
-    """Read what `charlm train SOURCE` names: a preset, a `.toml` file, or a text or folder.
+    """Read the SOURCE of `charlm train`: a preset, a `.toml` file, or a text or folder.
 
-    source: None is `hello`, or `default` where `flags` give a text. A preset wins over a file of
-        the same name. changes, flags: see `loading.load`.
+    source: None means `hello`, or `default` if `flags` contain a text. A preset takes precedence
+        over a file of the same name. changes, flags: as for `loading.load`.
 
     Raises: ConfigError, UsageError (two texts).
     """
@@ -77,7 +77,7 @@ def name_text(
 
 
 def run_name(layers: ConfigLayers) -> str:
-    """Name a run after its text or, where that comes from elsewhere, after its configuration."""
+    """Return a name for a run: that of its text, or of its configuration if it is not local."""
     path = layers.resolve().config.data.path
     first = path if isinstance(path, str) else path[0] if path else ""
     if streams.is_numbered(first):
@@ -89,8 +89,8 @@ def run_name(layers: ConfigLayers) -> str:
 
 
 def with_absolute_paths(layers: ConfigLayers) -> ConfigLayers:
-    """Make every path that the user has given absolute, so that it is found from anywhere; a run's
-    own ones are, or are left as a stranger has written them."""
+    """Make every path given by the user absolute; those of a run are absolute, or are left
+    unchanged if another user wrote them."""
     resolved = layers.resolve()
     path = resolved.config.data.path
     if named.is_users("data.path", resolved.origins):
@@ -114,21 +114,20 @@ def _with_absolute_runs(layers: ConfigLayers) -> ConfigLayers:
 
 
 def remember_names(layers: ConfigLayers | None) -> None:
-    """Remember what the user has named to train on, if anything."""
+    """Remember the texts and runs that the user has named, if any."""
     if layers is not None:
         resolved = with_absolute_paths(layers).resolve()
         named.remember(resolved.config, resolved.origins)
 
 
 def with_shape(layers: ConfigLayers) -> ConfigLayers:
-    """Give the model the shape of the run that it starts from, if there is one."""
+    """Add a layer with the shape of the start run, if there is one."""
     start = layers.resolve().config.train.start_from
     return layers.with_layer(_shape_layer(start)) if start else layers
 
 
 def _shape_layer(run: str) -> ConfigSource:
-    """Return, as a layer of the configuration, what a model that begins with a run's weights must
-    have in common with it."""
+    """Return a configuration layer with the values that a model must share with its start run."""
     _, config = read_state(find_checkpoint(Path(run)))
     data = {"unit": config.data.unit, "normalize": config.data.normalize}
     values = {"data": data, "model": shape_of(config.model)}
@@ -136,14 +135,14 @@ def _shape_layer(run: str) -> ConfigSource:
 
 
 def shape_of(config: ModelConfig) -> dict[str, object]:
-    """Return the keys of [model] that two models with the same weights have in common."""
+    """Return the keys of [model] that two models with the same weights share, with values."""
     return {key: getattr(config, key) for key in SHAPE}
 
 
 def changed(own: Config, changes: Sequence[str], flags: Mapping[str, Any] | None) -> Config:
-    """Return the configuration of a run with changes, and remember what they name.
+    """Return the configuration of a run with changes, and remember the texts that they name.
 
-    Raises: UsageError unless `RESUMABLE`.
+    Raises: UsageError for a key that is not `RESUMABLE`.
     """
     resolved = with_absolute_paths(loading.on_top_of(to_toml(own), changes, flags)).resolve()
     _refuse_unresumable(resolved.config, own)
@@ -163,11 +162,11 @@ def _refuse_unresumable(config: Config, own: Config) -> None:
 def find_run(
     path: Path | None, name: str, begins: ConfigLayers | None
 ) -> tuple[RunDirectory, Path | None] | None:
-    """Find the run to resume, and the checkpoint if `path` is one; None where there is none yet
-    and one can be begun.
+    """Find the run to resume, and the checkpoint if `path` is one; return None if there is no run
+    yet and `begins` allows one to begin.
 
     path: None takes the latest run, of those called `name` if that is given. begins: the
-        configuration of a run to begin; None refuses that.
+        configuration of a new run; None requires an existing one.
 
     Raises: UsageError.
     """
@@ -181,10 +180,10 @@ def find_run(
 
 
 def refuse_new(layers: ConfigLayers) -> None:
-    """Check all of a new run that is known before its text is read.
+    """Check everything about a new run that is known before its text is read.
 
-    Raises: ConfigError, DataError (a text that is not there), UsageError and CheckpointError (a run
-        to learn from).
+    Raises: ConfigError, DataError (missing text), UsageError and CheckpointError (unusable start
+        run or teacher).
     """
     layers.resolve_every_size()
     config = layers.resolve().config
@@ -194,7 +193,7 @@ def refuse_new(layers: ConfigLayers) -> None:
 
 
 def refuse_unusable_runs(config: TrainConfig) -> None:
-    """Check the runs that a new one learns from. Raises: UsageError, CheckpointError."""
+    """Check the start run and the teachers of a new run. Raises: UsageError, CheckpointError."""
     for run in filter(None, [config.start_from, *config.teachers]):
         read_state(find_checkpoint(Path(run)))
 
@@ -202,10 +201,10 @@ def refuse_unusable_runs(config: TrainConfig) -> None:
 def refuse_resumed(
     run: RunDirectory, folder: Path | None, changes: Sequence[str], flags: Mapping[str, Any]
 ) -> None:
-    """Check the changes to a run that is resumed, without reading stdin.
+    """Check the changes to a resumed run, without reading stdin.
 
-    folder: of its checkpoint, where one is named. Where the latest is damaged, nothing is checked:
-        an older one may be resumed.
+    folder: of its checkpoint, if one is named. If the latest is damaged, nothing is checked,
+        because an older one may be resumed.
 
     Raises: as `changed`.
     """

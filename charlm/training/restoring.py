@@ -1,4 +1,4 @@
-"""A learner put back to where a checkpoint has it."""
+"""Restoring a learner from a checkpoint."""
 
 from charlm.errors import CheckpointError, DataError
 from charlm.runs.checkpoint import Checkpoint
@@ -11,11 +11,11 @@ from charlm.training.teachers import refuse_other
 def restore(
     learner: Learner, corpus: Corpus, checkpoint: Checkpoint, path: object
 ) -> TrainingState:
-    """Load a checkpoint into a learner of a text; return how far training has come.
+    """Load a checkpoint into a learner; return the state of the training.
 
     path: of the text, for messages.
 
-    Raises: DataError where the text is another one; CheckpointError where tensors do not fit.
+    Raises: DataError if the text is a different one; CheckpointError if tensors do not fit.
     """
     state = checkpoint.state
     if state.corpus != corpus.fingerprint:

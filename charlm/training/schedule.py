@@ -7,7 +7,7 @@ from charlm.config.schema import TrainConfig
 JUMP = 1.2
 """Factor by which the rate may rise without a warning when a run is resumed."""
 LOW = 0.05
-"""The least share of the peak at which it is worth while to go on."""
+"""Least share of the peak rate at which it is worthwhile to continue."""
 
 
 def learning_rate(
@@ -38,12 +38,12 @@ def rate_at(step: int, train: TrainConfig) -> float:
 
 
 def describe_jump(step: int, before: TrainConfig, after: TrainConfig) -> str:
-    """Describe how the rate rises where a run goes on at `step` with another schedule, and the keys
-    that keep it low; "" where the schedule is the same, or the rate rises by less than `JUMP`."""
+    """Describe the rise of the rate in a run continued at `step` with another schedule, and the
+    keys that keep it low; "" if the schedule is the same, or the rate rises by less than `JUMP`."""
     if not 0 < step < after.steps or _schedule(before) == _schedule(after):
         return ""
     reached, highest = rate_at(step - 1, before), _highest(step, after)
-    low = max(reached, LOW * before.learning_rate)  # a cosine may have ended at nothing
+    low = max(reached, LOW * before.learning_rate)  # a cosine may have ended near 0
     if highest <= JUMP * max(low, _highest(step, before)):
         return ""
     keys = (f"learning_rate={low:.2g}", "final_learning_rate=1", "warmup_steps=0")

@@ -1,4 +1,4 @@
-"""Runs from their beginning: a configuration, or a stopped run, made into a trainer."""
+"""Setup of training: a trainer from a configuration or from a stopped run."""
 
 import contextlib
 import logging
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class ResolvedRun:
     """A configuration resolved against its text. name: of the text, else of the preset. text: its
-    files, where they were read now."""
+    files, unless it came from the cache."""
 
     name: str
     config: Config
@@ -54,8 +54,8 @@ def resolve_run(
 ) -> ResolvedRun:
     """Find and encode the text, and resolve the rules that depend on its length.
 
-    keep: False writes nothing, not even to the cache. processes: that train together. reports:
-        whether a preset that is fitted to a short text is logged.
+    keep: False writes nothing, not even to the cache. processes: number of them that train
+        together. reports: True logs that a preset was fitted to a short text.
 
     Raises: ConfigError, DataError.
     """
@@ -103,9 +103,9 @@ def new_trainer(config: Config, encoded: Corpus, ranks: Ranks = ALONE) -> Traine
 
 @dataclass(frozen=True)
 class Resumed:
-    """A stopped run that goes on. step: where. folder: of its checkpoint, where there is one.
+    """A resumed run. step: of the checkpoint. folder: of the checkpoint, if there is one.
 
-    differences: what is not as it was, so that the result may differ in its last bits.
+    differences: changes of environment, because of which the result may differ in its last bits.
     """
 
     trainer: Trainer
@@ -126,13 +126,13 @@ def resume(
     begins: ConfigLayers | None = None,
     ranks: Ranks = ALONE,
 ) -> Resumed:
-    """Return the trainer of a stopped run, exactly where its latest checkpoint (or `path`'s) is;
-    a run that was stopped before its first checkpoint begins anew.
+    """Return the trainer of a stopped run, restored from its latest checkpoint or from `path`; a
+    run that was stopped before its first checkpoint begins again.
 
-    prepare: is called with the configuration before anything is computed. path: None takes the
+    prepare: called with the configuration before anything is computed. path: None takes the
         latest run, of those called `name` if that is given. changes, flags: as for
-        `loading.load`; values that are the run's own are no change, others must be `RESUMABLE`.
-        begins: what to train where there is no run yet; None refuses that.
+        `loading.load`; values that differ from the run's own must be `RESUMABLE`.
+        begins: the configuration of a new run if there is none yet; None refuses that.
 
     Raises: UsageError, ConfigError, DataError (the text has changed), CheckpointError.
     """
@@ -150,7 +150,7 @@ def resume(
         config = changed(saved.config, changes, flags)
         CharModel.from_weights(
             config.model, len(saved.vocabulary), saved.weights, saved.vocabulary.end
-        )  # or is refused
+        )  # raises an error for weights that do not fit
         if jump := describe_jump(saved.step, saved.config.train, config.train):
             log.warning(f"{jump} --run {_shown(saved.folder)}")
         prepare(config)
@@ -170,7 +170,7 @@ def resume(
 
 
 def _latest(run: RunDirectory) -> Path:
-    """Return the latest checkpoint; where it is damaged, the newest intact one, with a warning."""
+    """Return the latest checkpoint; if it is damaged, the newest intact one, with a warning."""
     latest = run.find("latest")
     if intact(latest):
         return latest
@@ -178,7 +178,7 @@ def _latest(run: RunDirectory) -> Path:
     try:
         return run.newest_intact()
     except CheckpointError:
-        return latest  # reading it says what is wrong
+        return latest  # reading it raises the error
 
 
 def _begin_with(
@@ -199,8 +199,8 @@ def _begin_anew(
     begins: ConfigLayers | None,
     ranks: Ranks,
 ) -> Resumed:
-    """Begin a run that has no checkpoint yet in its own folder, by its own configuration if it has
-    come to one."""
+    """Begin a run without a checkpoint again in its own folder, with its own configuration if it
+    has written one."""
     try:
         own = begun_config(run)
     except CheckpointError:
@@ -218,9 +218,9 @@ def _begin_anew(
 
 
 def text_to_begin_with(config: Config) -> Corpus:
-    """Return the text of a run that begins by its own configuration.
+    """Return the text of a run that begins with its own configuration.
 
-    Raises: NoConsentError where the user has not named what it is to open.
+    Raises: NoConsentError if the user has not named the text, start run or teachers.
     """
     named.require_start(config)
     named.require_teachers(config)
@@ -228,13 +228,13 @@ def text_to_begin_with(config: Config) -> Corpus:
 
 
 def _shown(folder: Path) -> str:
-    """Return a path as it may be pasted into a shell, from the working directory if it is below."""
+    """Return a path quoted for a shell, relative if it is below the working directory."""
     here = Path.cwd()
     return shlex.quote(str(folder.relative_to(here) if folder.is_relative_to(here) else folder))
 
 
 def unlike_run(layers: ConfigLayers, resumed: Resumed) -> list[str]:
-    """List the keys in which a configuration differs from the run that was resumed."""
+    """List the keys in which a configuration differs from the resumed run."""
     characters = sum(split.characters for split in resumed.trainer.corpus.splits.values())
     resolved = with_absolute_paths(layers).resolve(characters)
     differing = differing_keys(resolved.config, resumed.config)

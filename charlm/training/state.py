@@ -1,4 +1,4 @@
-"""Where a training run stands: part of every checkpoint."""
+"""State of a training run: part of every checkpoint."""
 
 import json
 from dataclasses import dataclass
@@ -11,9 +11,10 @@ from charlm.evaluation.tally import Score
 from charlm.training.events import Stalled
 
 SMOOTHING = 0.15
-"""Of the training loss: the smoothed one lags about as far behind as validation does."""
+"""Weight of the newest training loss in the smoothed one, which lags about as much as validation.
+"""
 STALLED_AFTER = 3
-"""Evaluations without a new best that are reported; fewer are noise."""
+"""Evaluations without a new best after which a stall is reported; fewer are noise."""
 
 
 Count = Annotated[int, Field(ge=0, le=10**12)]
@@ -21,12 +22,12 @@ Best = Annotated[
     dict[Literal["step", "loss", "bits_per_character"], int | float],
     Field(min_length=3),
 ]
-"""The evaluation that was best."""
+"""The best evaluation."""
 
 
 @dataclass
 class TrainingState:
-    """What a run has behind it, beside the tensors. Units: seconds of training; losses in nats."""
+    """Progress of a run, without tensors. Units: seconds of training; losses in nats."""
 
     __pydantic_config__ = ConfigDict(strict=True, allow_inf_nan=False, extra="forbid")
 
@@ -35,29 +36,29 @@ class TrainingState:
     loss_count: Count = 0
     """Steps since the last log."""
     recent_loss: float | None = None
-    """The losses of the logs so far, smoothed."""
+    """Smoothed training loss."""
     evaluated_at: Count = 0
     best: Best | None = None
     evaluations: Count = 0
     since_best: Count = 0
-    """Evaluations in a row that found no new best."""
+    """Evaluations since the best one."""
     recent_loss_at_best: float | None = None
 
     @classmethod
     def from_json(cls, value: Any) -> "TrainingState":
-        """Read what `asdict` made of one. Raises: ValueError for anything else."""
+        """Parse the result of `asdict`. Raises: ValueError for anything else."""
         try:
             return TypeAdapter(cls).validate_json(json.dumps(value))
         except ValidationError as error:
             raise ValueError(sentence(error)) from None
 
     def record_loss(self, loss: float) -> None:
-        """Take a logged training loss into the smoothed one."""
+        """Update the smoothed training loss with a logged one."""
         before = self.recent_loss
         self.recent_loss = loss if before is None else before + SMOOTHING * (loss - before)
 
     def record_evaluation(self, score: Score) -> bool:
-        """Count an evaluation; tell whether it is the best so far."""
+        """Record an evaluation; return True if it is the best so far."""
         self.evaluated_at, self.evaluations = self.step, self.evaluations + 1
         if self.best is not None and score.loss >= self.best["loss"]:
             self.since_best += 1
@@ -71,7 +72,7 @@ class TrainingState:
         return True
 
     def stalled(self) -> Stalled | None:
-        """Return the report that is due once evaluations have found no new best for a while."""
+        """Return the report of a stall if one is due, else None."""
         if self.since_best != STALLED_AFTER or self.best is None:
             return None
         then, now = self.recent_loss_at_best, self.recent_loss

@@ -1,4 +1,4 @@
-"""Trained runs whose predictions a model learns beside the text: knowledge distillation.
+"""Teachers: trained runs whose predictions a model learns by knowledge distillation.
 
 Symbols: T time, B lanes, V vocabulary size.
 """
@@ -22,9 +22,9 @@ Tensors = dict[str, Tensor]
 
 
 class Teachers:
-    """Reads what the learner reads, and predicts by the mean of the runs' probabilities.
+    """An ensemble of runs that predicts the mean of their probabilities on the learner's windows.
 
-    digests: the SHA-256 of each one's weights. groups: the lanes that are read at once.
+    digests: the SHA-256 of each run's weights. groups: of lanes, as in `Learner`.
     """
 
     def __init__(
@@ -33,18 +33,18 @@ class Teachers:
         self._computations = [computation_of(model) for model in models]
         self._groups, self.digests = groups, list(digests)
         self._states: list[list[States]] = []
-        """Of every teacher, group by group."""
+        """States of every teacher, group by group."""
         self.start_over()
 
     def start_over(self) -> None:
-        """Go back to the initial states, as the lanes begin anew."""
+        """Reset all states, for a new pass over the text."""
         self._states = [
             [one.model.initial_states(len(lanes)) for lanes in self._groups]
             for one in self._computations
         ]
 
     def probabilities(self, symbols: Tensor, group: int = 0) -> Tensor:
-        """Read a window of a group of lanes; return p of every symbol after each.
+        """Read a window of a group of lanes; return p of every next symbol.
 
         Shapes: [T, B] -> [T, B, V].
         """
@@ -57,14 +57,14 @@ class Teachers:
         return mean.div_(len(self._computations))
 
     def state(self, merge: Merge) -> Tensors:
-        """Return the tensors that a resumed run needs, those of all lanes merged."""
+        """Return the tensors that a resumed run needs, merged over all lanes."""
         tensors: Tensors = {}
         for number, groups in enumerate(self._states):
             tensors |= named(str(number), merged(groups, merge))
         return tensors
 
     def load(self, tensors: Tensors) -> None:
-        """Take over what `state` returned."""
+        """Load the tensors of `state`."""
         for number, groups in enumerate(self._states):
             device = groups[0][0][0].device
             states = from_named(str(number), tensors, groups[0])
@@ -74,12 +74,12 @@ class Teachers:
 def read(
     runs: Sequence[str], corpus: Corpus, groups: Sequence[range], device: torch.device
 ) -> Teachers | None:
-    """Read the best checkpoints of runs, or the ones that are named; None for no runs.
+    """Read the best checkpoints of runs, or named ones; return None for no runs.
 
-    groups: as of `Teachers`.
+    groups: as for `Teachers`.
 
-    Raises: UsageError where one has learned from another text, or from other parts of this one: it
-        might know what this run is judged by; as `checkpoint.read`.
+    Raises: UsageError if one was trained on another text, or split differently, so that it might
+        know the held-out text; as `checkpoint.read`.
     """
     models, digests, vocabulary = [], [], corpus.vocabulary
     for run in runs:
@@ -103,7 +103,7 @@ def read(
 
 
 def refuse_other(teachers: Teachers | None, digests: object) -> None:
-    """Check on resuming that the teachers are those of before. Raises: DataError."""
+    """Check on resuming that the teachers are unchanged. Raises: DataError."""
     own = teachers.digests if teachers else []
     if own != (digests or []):
         raise DataError(

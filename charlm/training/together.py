@@ -1,6 +1,6 @@
-"""A run that several processes begin or resume together: their leader first, the others after it.
+"""Beginning and resuming a run with several processes: the leader first, then the others.
 
-The run's folder is the leader's; to resume, all of them read it.
+The leader creates the run's folder; to resume, all of them read it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,16 +29,16 @@ Prepare = Callable[[Config], object]
 def begin(
     layers: ConfigLayers, path: Path | None, prepare: Prepare, ranks: Ranks
 ) -> tuple[ResolvedRun, Trainer, RunDirectory]:
-    """Return a run resolved, its trainer at step 0, and its new directory, locked by the leader.
+    """Return a resolved run, its trainer at step 0, and its new directory, locked by the leader.
 
-    Raises: as `setup.resolve_run` and `setup.begin`; UsageError where the ranks differ.
+    Raises: as `setup.resolve_run` and `setup.begin`; UsageError if the ranks differ.
     """
     resolved = ranks.in_turn(lambda: setup.resolve_run(layers, processes=ranks.size))
     ranks.refuse_differences(_facts(resolved.config, resolved.corpus))
     prepare(resolved.config)
     trainer = ranks.in_turn(lambda: setup.new_trainer(resolved.config, resolved.corpus, ranks))
     _refuse_other_environments(trainer, ranks)
-    begun = setup.create_directory(resolved, path) if ranks.leads else None  # errors leave none
+    begun = setup.create_directory(resolved, path) if ranks.leads else None  # after all checks
     return resolved, trainer, _directory(begun, ranks)
 
 
@@ -61,9 +61,9 @@ def resume(
     begins: ConfigLayers | None,
     ranks: Ranks,
 ) -> Resumed:
-    """Return the trainer of a stopped run. Arguments and errors: as of `setup.resume`.
+    """Return the trainer of a stopped run. Arguments and errors: as for `setup.resume`.
 
-    Raises: UsageError where the ranks differ, or one does not see the run.
+    Raises: UsageError if the ranks differ, or one cannot read the run.
     """
     resumed, folder = None, ""
     if ranks.leads:
@@ -73,7 +73,7 @@ def resume(
     folder = ranks.from_first(folder)
     run = _directory(resumed.run if resumed else None, ranks)
     if resumed is None:
-        remember_names(begins)  # the leader has done so, maybe on another machine
+        remember_names(begins)  # the leader has done this, perhaps on another machine
         resumed = _follow(run, folder, changes, flags, prepare, ranks)
     ranks.refuse_differences(_facts(resumed.config, resumed.trainer.corpus))
     _refuse_other_environments(resumed.trainer, ranks)
@@ -88,7 +88,7 @@ def _follow(
     prepare: Prepare,
     ranks: Ranks,
 ) -> Resumed:
-    """Read what the leader has resumed. folder: of its checkpoint, "" where the run begins."""
+    """Resume the leader's run. folder: of its checkpoint, "" if the run begins."""
     if not run.path.is_dir():
         raise UsageError(
             f"rank {ranks.rank} does not see the run {run.path} of rank 0",
@@ -111,7 +111,7 @@ def _follow(
 
 
 def _facts(config: Config, encoded: Corpus) -> dict[str, Any]:
-    """List what has to be alike on all ranks."""
+    """Return the facts that must be equal on all ranks."""
     keys = {
         f"{section}.{key}": value
         for section in SECTIONS

@@ -1,7 +1,7 @@
 """The trainer: truncated BPTT over lanes; evaluates, saves, resumes. Yields events, prints nothing.
 
-Everything that decides the next step is in a checkpoint or derived from (seed, step), so a run
-that is stopped and resumed ends with the same bits as one that was not.
+Everything that determines the next step is in a checkpoint or derived from (seed, step), so a run
+that is stopped and resumed ends with the same bits as an uninterrupted one.
 """
 
 import math
@@ -36,16 +36,16 @@ from charlm.version import __version__
 
 LN2 = math.log(2)
 CHECKS_PER_EVALUATION = 10
-"""Once the training loss is at the target, evaluations come so much oftener than eval_every."""
+"""Evaluations per `eval_every` steps once the training loss has reached the target."""
 
 
 class Trainer:
-    """Trains one model on one corpus.
+    """The training of one model on one corpus.
 
-    Iterate over `train(run)`; `stop()` ends it after the step under way, with a checkpoint.
+    Iterate over `train(run)`; `stop()` ends it after the current step, with a checkpoint.
 
-    compiling: see `choose_backend`. ranks: the processes that train together; all iterate, and
-    come to the same events; only their leader writes.
+    compiling: as for `choose_backend`. ranks: the processes that train together; all iterate and
+    yield the same events; only their leader writes.
 
     Raises: as `learner_of`.
     """
@@ -65,7 +65,7 @@ class Trainer:
         self._stop_asked = False
 
     def stop(self) -> None:
-        """Ask `train` to end after the step under way (safe in a signal handler)."""
+        """Request that `train` end after the current step (safe in a signal handler)."""
         self._stop_asked = True
 
     # ---- the loop --------------------------------------------------------------------------------
@@ -73,8 +73,8 @@ class Trainer:
     def train(self, run: RunDirectory) -> Iterator[Event]:
         """Train until the steps, the time, the target, the patience or a call of `stop` end it.
 
-        Raises: DivergedError where loss or gradient is no longer finite (the checkpoints stay);
-            DataError for a damaged text; CharlmError where a checkpoint cannot be written.
+        Raises: DivergedError if loss or gradient is no longer finite (the checkpoints stay);
+            DataError for a damaged text; CharlmError if a checkpoint cannot be written.
         """
         try:
             yield from self._train(run)
@@ -93,7 +93,7 @@ class Trainer:
             stopped_by = self._reason_to_stop()
             log_due = progress.step % config.log_every == 0
             checkpoint_due = progress.step % config.checkpoint_every == 0
-            # One on schedule is made even when asked to stop: a resumed run cannot make it up.
+            # A scheduled one is done even on a stop: a resumed run could not catch up on it.
             evaluation_due = self._evaluation_due() or stopped_by not in ("", "signal")
             if log_due or checkpoint_due or evaluation_due or stopped_by:  # it waits only now
                 self._refuse_divergence(norm)
@@ -123,8 +123,8 @@ class Trainer:
         return DivergedError(what, "lower train.learning_rate")
 
     def _reason_to_stop(self) -> str:
-        """Return what ends training now, "" for nothing. All ranks are told the same: the leader's
-        clock counts, and a wish to stop that any of them has."""
+        """Return the reason to stop now, "" if none. All ranks agree: they use the leader's clock,
+        and a request to stop on any rank counts."""
         config, progress = self.config.train, self.progress
         stop, progress.seconds = self.ranks.agree(self._stop_asked, progress.seconds)
         best, target = progress.best, config.target_bits_per_character
@@ -148,7 +148,7 @@ class Trainer:
         interval = max(1, config.eval_every // CHECKS_PER_EVALUATION)
         return progress.step - progress.evaluated_at >= interval
 
-    # ---- what happens between steps --------------------------------------------------------------
+    # ---- between steps ---------------------------------------------------------------------------
 
     def _trained(self, run: RunDirectory, norm: Tensor) -> Trained:
         loss = self.learner.pop_mean_loss()
@@ -175,7 +175,7 @@ class Trainer:
             )[1]
 
     def _evaluate(self, run: RunDirectory) -> Iterator[Event]:
-        """Score the held-out split; then, where they are due, report a stall and draw a sample."""
+        """Score the held-out split; then, if they are due, report a stall and draw a sample."""
         progress, config = self.progress, self.config.train
         began = time.perf_counter()
         score = self.score(self.corpus.evaluated)
@@ -200,7 +200,7 @@ class Trainer:
             yield self._sample(run)
 
     def _sample(self, run: RunDirectory) -> Sampled:
-        """Draw a sample from the evaluated model; nothing that training reads is touched."""
+        """Draw a sample from the evaluated model, without effect on the training."""
         config, vocabulary = self.config, self.corpus.vocabulary
         options = config.sample.model_copy(update={"length": config.train.sample_length})
         seed = derived_seed(config.train.seed, self.progress.step)
@@ -222,7 +222,7 @@ class Trainer:
             run.append_metrics({"kind": kind, **row})
 
     def _position(self) -> dict[str, Any]:
-        """Return how far training has come, as every event says it."""
+        """Return the position in the training, in the keys common to all events."""
         seconds = round(self.progress.seconds, 3)
         return {"step": self.progress.step, "characters": self._characters(), "seconds": seconds}
 
@@ -232,11 +232,11 @@ class Trainer:
         return round(symbols * self.characters_per_symbol)
 
     def _bits(self, loss: float) -> float:
-        """Convert nats a symbol to bits a character of the train split."""
+        """Convert nats per symbol to bits per character of the train split."""
         return loss / LN2 / self.characters_per_symbol
 
     def summary(self, run: RunDirectory, stopped_by: str) -> dict[str, Any]:
-        """Return what `train --json` prints."""
+        """Return the output of `train --json`."""
         seconds, model = self.progress.seconds, self.learner.model
         return {
             "run": str(run.path),
@@ -255,7 +255,7 @@ class Trainer:
         }
 
     def environment(self) -> dict[str, Any]:
-        """Return where and how the model is computed."""
+        """Return the device, backend and precision of the computation."""
         return {
             "device": str(self.learner.device),
             "precision": str(self.learner.precision).removeprefix("torch."),
@@ -294,7 +294,7 @@ class Trainer:
         )
 
     def resume(self, checkpoint: Checkpoint) -> list[str]:
-        """Continue from a checkpoint. Return what differs now, so that bits may differ too.
+        """Continue from a checkpoint; return the changes of environment, which may change bits.
 
         Raises: as `restore`.
         """

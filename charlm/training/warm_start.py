@@ -1,4 +1,4 @@
-"""A model that begins with the weights of another run, symbol by symbol."""
+"""Initialisation of a model with the weights of another run, symbol by symbol."""
 
 import logging
 from pathlib import Path
@@ -19,18 +19,18 @@ log = logging.getLogger(__name__)
 
 
 def read(run: str) -> Checkpoint:
-    """Read the best checkpoint of a run, or the one that is named. Raises: as `checkpoint.read`."""
+    """Read the best checkpoint of a run, or a named one. Raises: as `checkpoint.read`."""
     return checkpoint.read(find_checkpoint(Path(run)))
 
 
 @torch.no_grad()
 def start_from(learner: Learner, config: Config, vocabulary: Vocabulary) -> None:
-    """Give a learner at step 0 the weights of the run `config.train.start_from`.
+    """Load the weights of the run `config.train.start_from` into a learner at step 0.
 
-    What belongs to a symbol goes to the same symbol of `vocabulary`. A symbol that the run does not
-    know keeps the weights that were drawn for it, with the least bias of all known ones.
+    Weights of a symbol are assigned to the same symbol of `vocabulary`. A symbol that the run does
+    not know keeps its random weights, with the least bias of all known ones.
 
-    Raises: UsageError where the two models differ in shape; as `checkpoint.read`.
+    Raises: UsageError if the two models differ in shape; as `checkpoint.read`.
     """
     saved = read(config.train.start_from)
     own, theirs = shape_of(config.model), shape_of(saved.config.model)
@@ -61,8 +61,8 @@ def start_from(learner: Learner, config: Config, vocabulary: Vocabulary) -> None
 
 
 def _rows(theirs: Vocabulary, own: Vocabulary) -> Tensor:
-    """Find each symbol of `own` in `theirs`; -1 where it is not. The end of a record begins as
-    that of a line, where they have no other. Shapes: [len(own)]."""
+    """Return the index in `theirs` of each symbol of `own`; -1 if it is missing. The end of a
+    record counts as the end of a line if `theirs` has none. Shapes: [len(own)]."""
     at = {code: index for index, code in enumerate(theirs.code_points)}
     rows = [at.get(code, -1) for code in own.code_points]
     if own.has_unknown:
@@ -73,7 +73,7 @@ def _rows(theirs: Vocabulary, own: Vocabulary) -> Tensor:
 
 
 def _place(tensor: Tensor, given: Tensor, rows: Tensor, dimension: int) -> None:
-    """Put what `rows` names of `given` where it belongs in `tensor`, along a dimension."""
+    """Copy the slices `rows` of `given` into `tensor`, along a dimension; skip rows of -1."""
     known = rows >= 0
     into = known.nonzero().squeeze(1).to(tensor.device)
     tensor.index_copy_(dimension, into, given.index_select(dimension, rows[known].to(given.device)))

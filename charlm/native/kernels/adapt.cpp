@@ -1,4 +1,4 @@
-// What Python calls to adapt a model to a text, in plain C.
+// C interface for Python: adapting a model to a text.
 #include "adapt.h"
 
 #define VISIBLE __attribute__((visibility("default")))

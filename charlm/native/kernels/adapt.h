@@ -1,5 +1,5 @@
-// One text read window by window, and learned from after each: dynamic evaluation, all in place. The
-// weights are kept as they are and packed; everything is float32 and of one lane.
+// Dynamic evaluation: one text is read window by window, with an update in place after each. The
+// weights are stored plain and packed; everything is float32 and of one lane.
 #pragma once
 #include <cmath>
 #include <vector>
@@ -8,7 +8,7 @@
 #include "loss.h"
 #include "pack.h"
 
-// A matrix, or a vector as one row, and how it learns from its gradient g; whole vectors of columns:
+// A matrix, or a vector as one row, with the update from its gradient g; whole vectors of columns:
 //     w -= share * steps * g;  w += pulls * (trained - w)
 struct Learned {
     float *weights;
@@ -19,15 +19,15 @@ struct Learned {
 struct AdaptingLayer {
     LayerArgs window;                            // T: that of the window being read
     Learned weight_ih, weight_hh, bias, bias_n;  // no rows: there is none (bias_n: GRU_AFTER has one)
-    float *packed_below;                         // W_ih for dz W; null where nothing below learns
+    float *packed_below;                         // W_ih for dz W; null if nothing below is learned
 };
 
 struct Adapter {
     int64_t layers, end, threads;         // end: of a record, or -1
     AdaptingLayer *layer;
-    Learned embedding, head, head_bias;   // embedding: all vectors; without steps it stays as it is
+    Learned embedding, head, head_bias;   // embedding: all vectors; constant without steps
     float *head_forward, *head_backward;  // the head, packed
-    float *vectors, *d_vectors;           // [T, E]; d_vectors and d_embedding where it learns
+    float *vectors, *d_vectors;           // [T, E]; d_vectors and d_embedding if it is learned
     float *d_embedding;                   // as the embedding
     float *logits;                        // [T, columns], afterwards their gradient
     uint8_t *resets;                      // [T]
@@ -111,7 +111,7 @@ static std::vector<float> column_sums(const float *rows, int64_t stride, int64_t
     return sums;
 }
 
-// Where the gradients of a layer's products stand in a row of `d_projected`; see gru_after_backward.
+// Positions of the gradients of a layer's products in a row of `d_projected`; see gru_after_backward.
 struct Gradients {
     const float *rows, *below;  // below: those of W_ih x
     int64_t stride, count;      // count: G * H
@@ -161,7 +161,7 @@ static void pack_all(const Adapter &a) {
     pack_adapted_head(a);
 }
 
-// What a layer shows in the window that it has read, [T, H].
+// A layer's outputs over the window, [T, H].
 INLINE float *shown(const LayerArgs &w) { return w.resets ? (float *)w.outputs : (float *)w.h + w.H; }
 
 static void read_forward(Adapter &a, const int64_t *symbols, int T) {
@@ -227,7 +227,7 @@ static void learn_from_window(const Adapter &a, int T) {
     const int64_t embedded = a.embedding.rows * a.embedding.columns;
     if (a.embedding.steps) squares += inner_product(a.d_embedding, a.d_embedding, embedded);
 
-    // Too long for float32 to tell how long: nothing is learned from it.
+    // The norm overflows float32: the update is skipped.
     const double length = std::sqrt(squares);
     const float share = length <= a.longest ? 1.0f : std::isfinite(length) ? float(a.longest / length) : 0.0f;
     if (!share) return;
@@ -236,7 +236,7 @@ static void learn_from_window(const Adapter &a, int T) {
     if (a.embedding.steps) learn_dense(a.embedding, a.d_embedding, share);
 }
 
-// losses [T]: -ln p of the targets. logits [T, columns], as they were before it learned.
+// losses [T]: -ln p of the targets. logits [T, columns], before the update.
 static void adapt(Adapter &a, const int64_t *symbols, const int64_t *targets, int64_t T, float *losses,
                   float *logits) {
     read_forward(a, symbols, int(T));

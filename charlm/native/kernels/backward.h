@@ -1,10 +1,10 @@
-// A window backward, by hand. At every step: the gradient of h from the output and from the step
-// after it (a product with W_hh), then through the gates.
+// Backward pass over a window, by hand. At every step: the gradient of h from the output and from the
+// step after it (a product with W_hh), then through the gates.
 #pragma once
 #include "cells.h"
 
-// With 16 registers a function of its own: beside all that its caller holds, the addresses of its rows
-// left the registers.
+// With 16 registers a function of its own: inlined in its caller, the addresses of its rows did not
+// fit in the registers.
 template <class S, int M, int N>
 __attribute__((noinline)) void multiply_apart(vec (&sums)[M][N], const S *rows, int64_t stride,
                                               const S *group, int K) {
@@ -15,9 +15,9 @@ __attribute__((noinline)) void multiply_apart(vec (&sums)[M][N], const S *rows, 
 }
 
 // f(first unit, lane, d): d = the gradient of h at t, for tiles of lanes and of vectors of units. It
-// comes from the output, from what was carried element-wise (`direct`), and from the product with
-// `rows` (both null after the last step), unless the step after it began anew. Meanwhile
-// `prefetch_inputs` fetches what f reads, which was written long ago and is in no cache.
+// comes from the output, from the element-wise carried part (`direct`), and from the product with
+// `rows` (both null after the last step), unless the lane was reset before the next step. Meanwhile
+// `prefetch_inputs` fetches the inputs of f, which were written long ago and are in no cache.
 template <class S, class P, class F>
 INLINE void gradient_of_h(const Layer<S> &l, int t, int b0, int b1, const float *direct, const S *rows,
                           int64_t stride, int K, const S *packed, bool output, P prefetch_inputs, F f) {
@@ -125,7 +125,7 @@ template <class S> void gru_after_backward(const LayerArgs &w, int b0, int b1) {
     }
 }
 
-// The packed weights hold those of r and z, then the candidate's.
+// The packed weights are those of r and z, then the candidate's.
 template <class S> void gru_before_backward(const LayerArgs &w, int b0, int b1) {
     Layer<S> l(w, 3);
     const S *candidate = l.backward_weights + int64_t(2) * l.H * l.H;

@@ -1,4 +1,4 @@
-// What forward.h and backward.h share: the kinds of cells, a layer's arguments, tiles.
+// Common parts of forward.h and backward.h: the kinds of cells, a layer's arguments, tiles.
 // A call computes the lanes b0 to b1 of a window.
 //
 // T time, B lanes, H hidden size (a multiple of WIDTH), G gate blocks.
@@ -13,8 +13,8 @@ enum Kind { RNN_TANH, RNN_RELU, LSTM, GRU_AFTER, GRU_BEFORE };
 // columns; see pack.h. No gates: no such product.
 struct Part { int64_t first, gates, side; };
 
-// What there is to know of a kind. name: as charlm/cells call the variant. saved_blocks: blocks of H
-// values that a step keeps for the backward pass, beside h and c. parts: the products of a step.
+// Properties of a kind. name: the variant in charlm/cells. saved_blocks: blocks of H values that a
+// step saves for the backward pass, in addition to h and c. parts: the products of a step.
 struct CellKind { const char *name; int64_t gates, saved_blocks; Part parts[2]; };
 
 constexpr int LSTM_GATES = GROUP;  // in a group of columns: all four, or two (i and f, then g and o)
@@ -27,11 +27,11 @@ constexpr CellKind CELL_KINDS[] = {  // in the order of Kind
     {"gru_before", 3, 3, {{0, 2, 1}, {2, 1, GROUP}}},
 };
 
-// A window of one layer, as charlm/native/interface.py fills it in. Arrays are contiguous; S is float
-// or bfloat16.
+// A window of one layer, filled in by charlm/native/interface.py. Arrays are contiguous; S is float or
+// bfloat16.
 struct LayerArgs {
     int64_t kind, T, B, H, threads;
-    const float *table;       // [V, G*H] and symbols [T, B]: what the input gives to each gate ...
+    const float *table;       // [V, G*H] and symbols [T, B]: the input's share of each gate ...
     const int64_t *symbols;
     const void *below;        // ... or the input itself, [T, B, I] of S
     const void *below_weights;  // with W_ih, packed like W_hh,
@@ -44,12 +44,12 @@ struct LayerArgs {
     float *state;             // [B, H] in float32: before the window, then after it
     float *c;                 // [B, H] of LSTM: before the window, then after it
     float *c_before;          // [T, H / WIDTH, B, WIDTH]: c before every step, as for `gates`
-    void *gates;              // [T, H / WIDTH, B, G', WIDTH] of S: what backward needs; may be null
+    void *gates;              // [T, H / WIDTH, B, G', WIDTH] of S: saved for backward; may be null
     void *reset_h;                // [T, B, H] of S: r * h of GRU_BEFORE
     float *scratch;           // [B, H], of GRU_BEFORE
-    const uint8_t *resets;    // [T, B]: 1 where a lane begins anew, from zero, before the step; or null
-    void *outputs;            // [T, B, H] of S, where there are resets: what every step shows, of
-                              // which h has zeros where the next step begins anew
+    const uint8_t *resets;    // [T, B]: 1 where a lane is reset to zero before the step; or null
+    void *outputs;            // [T, B, H] of S, with resets only: the output of every step; in h it
+                              // is replaced by zeros where the next step resets
     // backward
     const void *d_output;     // [T, B, H] of S
     float *d_state;           // [B, H] of GRU: element-wise gradient carried to h[t-1]; uninitialised on entry
@@ -65,7 +65,7 @@ template <int MAX, class F> INLINE void with_constant(int n, F f) {
     }
 }
 
-// [begin, end) in tiles of M rows, what is left in smaller ones: f(first, constant size).
+// [begin, end) in tiles of M rows, the rest in smaller ones: f(first, constant size).
 template <int M, class F> INLINE void in_tiles(int begin, int end, F f) {
     for (; begin + M <= end; begin += M) f(begin, std::integral_constant<int, M>{});
     if constexpr (M > 1) in_tiles<(M > 4 ? 4 : M / 2)>(begin, end, f);
@@ -75,8 +75,8 @@ template <int M, class F> INLINE void in_tiles(int begin, int end, F f) {
 template <int N>
 constexpr int ROWS = REGISTERS < 32 ? (N > 3 ? 2 : N > 2 ? 4 : 6) : (N > 3 ? 4 : 8);
 
-// Vectors of columns, group by group: f(first, constant number). Where there are registers for two
-// groups, because there are but one or two rows, two of them: one alone would wait for its sums.
+// Vectors of columns, group by group: f(first, constant number). If the registers hold two groups,
+// because there are only one or two rows, two of them: one alone would wait for its sums.
 template <class F> INLINE void in_groups(int64_t vectors, int64_t rows, F f) {
     int64_t v = 0;
     if constexpr (2 * GROUP <= 4)
@@ -108,11 +108,11 @@ template <class S> struct Layer {
 
     int64_t at(int t, int b) const { return (int64_t(t) * B + b) * H; }
 
-    // Whether a lane begins anew before step t.
+    // True if a lane is reset before step t.
     INLINE_MEMBER bool begins(int t, int b) const { return w.resets && w.resets[int64_t(t) * B + b]; }
 
-    // To be called before step t, and once after the last: keeps what the step before it has shown,
-    // then zeroes h where a lane begins anew. (c is needed on the way back, and stays.)
+    // Called before step t, and once after the last: stores the output of the step before, then sets
+    // h to zero where a lane is reset. (c is needed by the backward pass, and stays.)
     void begin_step(int t, int b0, int b1) const {
         if (!w.resets) return;
         for (int b = b0; b < b1; b++) {
@@ -124,13 +124,12 @@ template <class S> struct Layer {
             }
         }
     }
-    // What step t has shown.
+    // The output of step t.
     INLINE_MEMBER const S *shown(int t, int b) const {
         return w.resets ? (const S *)w.outputs + at(t, b) : h + at(t + 1, b);
     }
 
-    // What the input gives to gate g of the units from u on; the bias alone where `add_below`
-    // brings the rest.
+    // The input's share of gate g of the units from u on; only the bias if `add_below` adds the rest.
     INLINE_MEMBER vec input(int t, int b, int g, int u) const {
         if (w.below) return load(w.below_bias + g * H + u);
         return load(w.table + w.symbols[int64_t(t) * B + b] * G * H + g * H + u);
@@ -179,7 +178,7 @@ template <class S> struct Layer {
     INLINE_MEMBER float *c_before(int t, int b, int u) const {
         return w.c_before + ((int64_t(t) * (H / WIDTH) + u / WIDTH) * B + b) * WIDTH;
     }
-    // What backward needs of a vector of units, its `count` parts side by side.
+    // The values saved for the backward pass of a vector of units, its `count` parts contiguous.
     INLINE_MEMBER S *gate(int t, int b, int g, int count, int u) const {
         return gates + ((int64_t(t) * (H / WIDTH) + u / WIDTH) * B + b) * count * WIDTH + g * WIDTH;
     }

@@ -1,5 +1,5 @@
-// A window forward: the equations of charlm/cells, gate blocks in the same order. Lanes do not touch
-// each other, so every thread computes its own from the first symbol to the last and none waits.
+// Forward pass over a window: the equations of charlm/cells, gate blocks in the same order. Lanes are
+// independent, so every thread computes its own from the first symbol to the last, without waiting.
 #pragma once
 #include "cells.h"
 
@@ -101,7 +101,7 @@ template <class S> void gru_after_forward(const LayerArgs &w, int b0, int b1) {
     l.begin_step(l.T, b0, b1);
 }
 
-// The packed weights hold r and z of a vector of units side by side, then the candidate's.
+// The packed weights are r and z of each vector of units, adjacent, then the candidate's.
 template <class S> void gru_before_forward(const LayerArgs &w, int b0, int b1) {
     Layer<S> l(w, 3);
     const int vectors = l.H / WIDTH;

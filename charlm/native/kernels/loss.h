@@ -1,4 +1,4 @@
-// The head and its loss in one: logits of a few rows at a time, -ln softmax at the targets, gradient.
+// The head and its loss, fused: logits of a few rows at a time, -ln softmax at the targets, gradient.
 #pragma once
 #include <cmath>
 #include <vector>
@@ -24,7 +24,7 @@ INLINE void head_product(const S *rows, int count, int64_t H, const S *head, con
     });
 }
 
-// One row of logits, whole vectors of them; returns -ln p of the target. What is left in the row:
+// One row of logits, whole vectors of them; returns -ln p of the target, and leaves in the row
 // e^(logit - top). gradient, if any: (softmax - one at the target) * scale.
 template <class S>
 static float row_loss(float *row, int64_t target, int64_t columns, float scale, S *gradient) {
@@ -49,8 +49,8 @@ static float row_loss(float *row, int64_t target, int64_t columns, float scale, 
     return top + std::log(sum) - wanted;
 }
 
-// losses [count]: -ln p of the targets. rows [count, H]; bias [columns], far below zero where the
-// vocabulary has ended; gradient [count, columns] of the mean loss, or null.
+// losses [count]: -ln p of the targets. rows [count, H]; bias [columns], far below zero past the end
+// of the vocabulary; gradient [count, columns] of the mean loss, or null.
 template <class S>
 void head_loss(const S *rows, int64_t count, int64_t H, const S *head, const float *bias,
                int64_t columns, const int64_t *targets, float *losses, S *gradient,

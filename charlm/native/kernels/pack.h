@@ -45,7 +45,7 @@ void pack_cell(int64_t kind, int64_t H, int64_t K, const float *w, S *to, int64_
         if (part.gates) pack_forward<S>(to, w, H, K, part, threads);
 }
 
-// As the backward pass of a cell reads W_hh, in GRU_BEFORE part by part; or, where `together`, as one
+// W_hh packed for the backward pass of a cell, in GRU_BEFORE part by part; or, if `together`, as one
 // matrix in its order.
 template <class S>
 void pack_cell_backward(int64_t kind, int64_t H, int64_t K, const float *w, S *to, bool together,

@@ -1,15 +1,15 @@
 // Products of a few rows with a packed matrix, their sums kept in registers.
 //
 // A packed matrix is cut into groups of N vectors of columns; within a group, its rows lie one after
-// another, as many at a time as one instruction of the processor takes:
+// another, as many at a time as one processor instruction multiplies:
 //
 //     float      [k][N][WIDTH]
 //     bfloat16   [k / 2][N][WIDTH][2]
 //     quantized  [k / 4][N][WIDTH][4], then the scales [N][WIDTH] and the offsets [N][WIDTH]
 //
 // Quantized rows are hidden states, -1 to 1, as bytes: 127 h + 128. A column w is rounded to
-// integers of -127 to 127 times its scale; the product is exact in integers, and the offset takes
-// away what the 128 added.
+// integers of -127 to 127 times its scale; the product is exact in integers, and the offset corrects
+// for the added 128.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -48,8 +48,8 @@ template <> struct Multiplier<bfloat16> {
 };
 #endif
 
-// Vectors of columns in a group, where a cell does not ask for others: as many as leave registers for
-// a tile of many rows, which a weight serves once it is loaded.
+// Vectors of columns in a group, unless a cell needs another number: as many as leave registers for a
+// tile of many rows, which share each loaded weight.
 constexpr int GROUP = REGISTERS < 32 ? 2 : 4;
 
 // sums[m][n] += row m . column n of a group. K: columns of the rows, a multiple of STEP. Row m begins

@@ -1,4 +1,4 @@
-// What Python calls to train, in plain C: compiled for TYPE float32 and for TYPE bfloat16.
+// C interface for Python: training. Compiled for TYPE float32 and for TYPE bfloat16.
 #include "backward.h"
 #include "forward.h"
 #include "loss.h"
@@ -22,7 +22,7 @@ template void gru_before_forward<S>(const LayerArgs &, int, int);
 
 extern "C" {
 
-// backward: null where no backward pass follows; packed as one matrix where `together`.
+// backward: null if no backward pass follows; packed as one matrix if `together`.
 void EXPORT(pack)(int64_t kind, int64_t H, int64_t K, const float *w, S *forward, S *backward,
                   int64_t together, int64_t threads) {
     pack_cell<S>(kind, H, K, w, forward, threads);

@@ -1,7 +1,7 @@
 // Vectors of the processor's width, conversions to and from storage, exp, sigmoid, tanh.
 //
-// GCC's and Clang's vector extensions carry all of it; intrinsics only where they do what the
-// language cannot say (bfloat16 products and conversions, fast reciprocals).
+// Written in GCC's and Clang's vector extensions; intrinsics only for operations that these lack
+// (bfloat16 products and conversions, fast reciprocals).
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -28,7 +28,7 @@ typedef int32_t ivec __attribute__((vector_size(4 * WIDTH)));
 #define INLINE_MEMBER inline __attribute__((always_inline))
 #define INLINE static inline __attribute__((always_inline))
 
-// Loops over the rows and columns of a tile must vanish, or the tile leaves the registers.
+// Loops over the rows and columns of a tile must be unrolled, or the tile does not fit in registers.
 #if defined(__clang__)
 #define UNROLL _Pragma("unroll")
 #else
@@ -63,7 +63,7 @@ INLINE vec load(const bfloat16 *p) {
 INLINE void store(bfloat16 *p, vec v) {
     _mm256_storeu_si256((__m256i *)p, (__m256i)_mm512_cvtneps_pbh((__m512)v));
 }
-// Non-temporal store, for what is not read again for long; p 32-byte aligned (64 for float, and for
+// Non-temporal store, for values that are read much later; p 32-byte aligned (64 for float, and for
 // two vectors).
 INLINE void stream_store(bfloat16 *p, vec v) {
     _mm256_stream_si256((__m256i *)p, (__m256i)_mm512_cvtneps_pbh((__m512)v));
@@ -114,7 +114,7 @@ INLINE vec load(const uint8_t *p) {
 #endif
 }
 
-// exp, sigmoid and tanh as exact as S deserves. NaN stays NaN.
+// exp, sigmoid and tanh to the precision of S. NaN stays NaN.
 template <class S> struct Functions {
     // 2^n * 2^f with n the nearest integer, and the Taylor polynomial of e^(f ln 2),
     // |f ln 2| < 0.347, of degree 6: relative error below 2e-7. Beyond +-87 the bound's value.

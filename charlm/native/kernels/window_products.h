@@ -1,4 +1,4 @@
-// Products over a whole window: the gradient of weights, and of what lies below a layer.
+// Products over a whole window: the gradients of weights, and of a layer's inputs.
 #pragma once
 #include <omp.h>
 #include "cells.h"

@@ -1,4 +1,4 @@
-// What Python calls to write text, in plain C.
+// C interface for Python: sampling.
 #include "pack.h"
 #include "write.h"
 
@@ -46,7 +46,7 @@ VISIBLE int64_t charlm_saved_blocks(int64_t kind) { return CELL_KINDS[kind].save
 VISIBLE int64_t charlm_layer_args_size() { return sizeof(LayerArgs); }
 VISIBLE int64_t charlm_writer_args_size() { return sizeof(Writer); }
 
-// Reads `size` bytes, a multiple of 512, `times` over, and does next to nothing with them.
+// Reads `size` bytes, a multiple of 512, `times` over, with almost no computation.
 VISIBLE int64_t charlm_read_bytes_float32(const float *bytes, int64_t size, int64_t times) {
     vec sums[8] = {};
     for (int64_t k = 0; k < times; k++)

@@ -1,23 +1,23 @@
-// One symbol after another for a few texts at once: read symbols, or write new ones.
+// Reading and sampling of a few texts at once, one symbol after another.
 #pragma once
 #include "forward.h"
 #include "loss.h"
 
-// A model as it writes. The states live in the windows of its layers; all on one thread.
+// A model for sampling. The states are in the windows of its layers; all on one thread.
 struct Writer {
     int64_t layers, texts, hidden, vocabulary;
-    LayerArgs *layer_args;         // one a layer, T = 1: `table` in the first, `below` in the others
+    LayerArgs *layer_args;         // one per layer, T = 1: `table` in the first, `below` in the others
     const void *head;         // [vocabulary, H] packed, its columns padded to whole vectors
     const float *head_bias;   // padded likewise
     float *logits;            // [texts, vocabulary padded]
     double temperature, top_p, min_p, repetition_penalty;
     int64_t top_k, unknown;   // unknown: a symbol that is never written, or -1
-    int64_t end;              // of a record: a text begins anew, from zero, with it; or -1
+    int64_t end;              // of a record: the states are reset to zero before it; or -1
     int64_t *written;         // [texts, past + count]: symbols before, then those of a call; or null
     int64_t past, window, stretch;  // columns filled; symbols looked at; symbols of a repetition
 };
 
-// What the choice of a symbol computes in.
+// Scratch memory for the choice of a symbol.
 struct Scratch {
     std::vector<double> p;
     std::vector<int64_t> order;
@@ -37,7 +37,7 @@ template <class S> void advance(const Writer &writer, const int64_t *symbols) {
         for (int64_t b = 0; b < texts; b++) {
             if (symbols[b] != writer.end) continue;
             for (int64_t u = b * H; u < (b + 1) * H; u += WIDTH) {
-                store((S *)w.h + u, vec{});  // which is no zero byte in int8
+                store((S *)w.h + u, vec{});  // in int8 zero is not a zero byte
                 store(w.state + u, vec{});
                 if (w.c) store(w.c + u, vec{});
             }
@@ -51,7 +51,7 @@ template <class S> void advance(const Writer &writer, const int64_t *symbols) {
 }
 
 // The logits with the repetition penalty on the symbols that would repeat the last `stretch - 1` of
-// `count` written ones; `repeating` in charlm/sampling/repetition.py says the same in torch.
+// `count` written ones; the same as `repeating` in charlm/sampling/repetition.py.
 static const float *penalized(const Writer &writer, const float *logits, const int64_t *written,
                               int64_t count, Scratch &scratch) {
     const int64_t V = writer.vocabulary, known = writer.stretch - 1;
@@ -70,7 +70,7 @@ static const float *penalized(const Writer &writer, const float *logits, const i
 }
 
 // The symbol where the cumulative distribution of `logits` passes `uniform`; `choose` in
-// charlm/sampling/filters.py says the same in torch.
+// charlm/sampling/filters.py is the same in torch.
 static int64_t chosen(const Writer &writer, const float *logits, double uniform, Scratch &scratch) {
     const int64_t V = writer.vocabulary;
     std::vector<double> &p = scratch.p;
@@ -131,12 +131,12 @@ static double surprisal(const Writer &writer, const float *logits, int64_t symbo
     return top + std::log(sum) - double(logits[symbol]);
 }
 
-// symbols: [count, texts]. The logits after the last one are left for `write`.
+// symbols: [count, texts]. The logits after the last one remain for `write`.
 template <class S> void read_symbols(const Writer &writer, const int64_t *symbols, int64_t count) {
     for (int64_t i = 0; i < count; i++) advance<S>(writer, symbols + i * writer.texts);
 }
 
-// Chooses from the logits that are there, then reads what it chose, `count` times.
+// Chooses a symbol from the current logits, then reads it, `count` times.
 // uniforms, symbols, nats: [count, texts].
 template <class S>
 void write_symbols(const Writer &writer, const double *uniforms, int64_t count, int64_t *symbols,

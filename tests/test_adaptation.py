@@ -27,7 +27,7 @@ def folder(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, kernels_folder: Path
 ) -> Path:
     folder = tmp_path_factory.mktemp("adaptation")
-    (folder / "words.txt").write_text(words(2500), encoding="utf-8")
+    (folder / "words.txt").write_text(words(500), encoding="utf-8")
     (folder / "other.txt").write_text("the lazy fox; a lazy fox; " * 60, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -181,16 +181,17 @@ def test_reading_that_is_interrupted_leaves_the_model_as_it_had_learned(folder: 
 def test_sample_learns_from_its_prompt(
     capsys: pytest.CaptureFixture[str], folder: Path, more: list[str]
 ) -> None:
-    prompt = 4 * (folder / "other.txt").read_text(encoding="utf-8")
+    prompt = (folder / "other.txt").read_text(encoding="utf-8")[:1040]
     written = []
     for adapt in ([], ["--adapt"], ["--adapt"]):
-        arguments = ["sample", "one", "--prompt", prompt, "--length", "100", "--seed", "1"]
-        assert run([*arguments, "--temperature", "0.5", "--json", *adapt, *more]) == 0
+        arguments = ["sample", "one", "--prompt", prompt, "--length", "60", "--num", "20"]
+        arguments += ["--seed", "1", "--temperature", "0.5", "--json"]
+        assert run([*arguments, *adapt, *more]) == 0
         written.append(json.loads(capsys.readouterr().out))
     assert [one["adapted"] for one in written] == [False, True, True]
     assert written[1] == written[2]
-    foxes = [one["samples"][0]["text"].count("fox") for one in written]
-    assert foxes[1] > foxes[0]
+    foxes = [sum(s["text"].count("fox") for s in one["samples"]) for one in written]
+    assert foxes[1] > foxes[0] + 5
 
 
 def test_model_that_was_loaded_stays_as_it_was(folder: Path) -> None:

@@ -517,7 +517,7 @@ def test_compare_on_other_terms(shell: Shell, match: str) -> None:
 
 
 def test_compare_searches_rates_and_dropouts_when_asked(shell: Shell) -> None:
-    result = compare(shell, "rnn", "lstm", "--tune", "--json")
+    result = compare(shell, "rnn", "lstm", "--tune", "--seeds", 1, "--json")
     assert result.code == 0, result.err
     found = json.loads(result.out)
     assert len(found["tuning"]) >= 2 * 6

@@ -23,6 +23,7 @@ from charlm.config import loading
 from charlm.config.schema import to_toml
 from charlm.errors import DataError
 from charlm.files import cache_folder
+from charlm.inspect import truncation
 from charlm.runs.manifest import MANIFEST, STATE
 from charlm.training import setup
 
@@ -45,6 +46,8 @@ COMMANDS = {
     "resume": ["train", "--resume", "--run", "RUN", "-q"],
     "resume-longer": ["train", "--resume", "--run", "RUN", "-q", "--set", "train.steps=14"],
 }
+SPLIT = "data.split=[0.5,0.4,0.1]"
+"""Enough to look into, and little to adapt to."""
 SHOWN_WITHOUT_TEXT = {"overview", "gates"}
 
 
@@ -62,9 +65,9 @@ def strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     """Return what makes a stranger's run that names something as its text."""
     text = tmp_path / "stranger" / "words.txt"
     text.parent.mkdir()
-    text.write_text(words(4500), encoding="utf-8")
+    text.write_text(words(1000), encoding="utf-8")
     monkeypatch.setenv("CHARLM_CACHE", str(tmp_path / "cache of the stranger"))
-    trainer, run = setup.begin(tiny_plan(text), tmp_path / "stranger" / "run")
+    trainer, run = setup.begin(tiny_plan(text, SPLIT), tmp_path / "stranger" / "run")
     for _ in trainer.train(run):
         pass
     run.unlock()
@@ -237,7 +240,7 @@ def test_a_text_in_the_cache_does_not_fit_a_forged_vocabulary(
     strangers: Callable[..., Path], secret: Path, command: Command
 ) -> None:
     run = strangers(str(secret))
-    mine = tiny_plan(secret)
+    mine = tiny_plan(secret, SPLIT)
     for folder in run.glob("checkpoints/step-*"):
         state = json.loads((folder / STATE).read_text())
         state["vocabulary"]["symbols"] = state["vocabulary"]["symbols"][::-1]
@@ -366,8 +369,14 @@ MOVED = {name: given for name, given in COMMANDS.items() if not name.startswith(
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_text_that_was_moved_is_read_from_there(
-    strangers: Callable[..., Path], tmp_path: Path, command: Command, name: str
+    strangers: Callable[..., Path],
+    tmp_path: Path,
+    command: Command,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(truncation, "STRETCH", 64)
+    monkeypatch.setattr(truncation, "CHARACTERS", 20_000)
     text = tmp_path / "stranger" / "words.txt"
     strangers(str(text))
     text.rename(tmp_path / "moved.txt")

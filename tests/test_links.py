@@ -12,13 +12,14 @@ from charlm import outputs
 
 FILES = ["config.toml", "metrics.jsonl", "summary.json", "vocabulary.json"]
 STEP = "checkpoints/step-00000012"
-ENTRIES = [
-    *(*FILES, ".lock", "checkpoints", "checkpoints/latest", "checkpoints/best", STEP),
-    *(f"{STEP}/{name}" for name in ("state.json", "manifest.json", "model.safetensors")),
-    *("checkpoints/step-00000006", "ngram", "ngram/manifest.json", "ngram/counts.safetensors"),
-    *("inspect", "inspect/overview.html", "inspect/learning-curve.png"),
+STEP_FILES = [f"{STEP}/{name}" for name in ("state.json", "manifest.json", "model.safetensors")]
+ALL_FILES = [
+    *(*FILES, "checkpoints/latest", "checkpoints/best", *STEP_FILES),
+    *("ngram/manifest.json", "ngram/counts.safetensors"),
+    *("inspect/overview.html", "inspect/learning-curve.png"),
 ]
-"""What a run has, as charlm writes it."""
+"""What a run has, as charlm writes it; and these folders, and `.lock`."""
+FOLDERS = ["checkpoints", STEP, "inspect", "ngram"]
 TEMPORARY = [
     *(f".{name}.writing" for name in FILES),
     *("checkpoints/.latest.writing", "checkpoints/.best.writing", "checkpoints/.writing-x"),
@@ -73,11 +74,12 @@ def replace_by_link(entry: Path, target: str) -> None:
     """Put a link in an entry's place: to its own content, moved elsewhere, or to something else."""
     elsewhere = entry.parents[[p.name for p in entry.parents].index("RUN")].parent / "elsewhere"
     if target == "its own content":
+        moved = elsewhere / f"moved-{len(list(elsewhere.iterdir()))}"
         if entry.exists():
-            entry.rename(elsewhere / "moved")
+            entry.rename(moved)
         else:
-            (elsewhere / "moved").mkdir()
-        entry.symlink_to(elsewhere / "moved")
+            moved.mkdir()
+        entry.symlink_to(moved)
         return
     if entry.is_dir():
         shutil.rmtree(entry)
@@ -89,23 +91,49 @@ def replace_by_link(entry: Path, target: str) -> None:
 @pytest.mark.parametrize(
     ("name", "target"),
     [
-        *((name, "its own content") for name in [*ENTRIES, *TEMPORARY]),
-        *((name, "precious.txt") for name in [*FILES, ".lock", *TEMPORARY]),
-        *((name, "nowhere") for name in ["inspect", "ngram", "checkpoints", STEP, *TEMPORARY]),
-        *((name, "a folder") for name in ("inspect", "ngram", "checkpoints", STEP, ".writing-x")),
+        *((name, "its own content") for name in [".lock", *FOLDERS, "checkpoints/step-00000006"]),
+        (".lock", "precious.txt"),
+        *((name, "nowhere") for name in FOLDERS),
+        *((name, "a folder") for name in [*FOLDERS, ".writing-x"]),
     ],
 )
 def test_nothing_is_written_through_a_link_in_a_run(
     stranger: Path, command: Command, name: str, target: str
 ) -> None:
     replace_by_link(stranger / name, target)
+    assert set(codes_of_all_commands(stranger, command)) <= {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize(
+    ("names", "target"),
+    [
+        (ALL_FILES, "its own content"),
+        (TEMPORARY, "its own content"),
+        (FILES, "precious.txt"),
+        (TEMPORARY, "precious.txt"),
+        (TEMPORARY, "nowhere"),
+    ],
+    ids=lambda given: given if isinstance(given, str) else f"{len(given)} names",
+)
+def test_nothing_is_written_through_links_that_keep_no_command_from_its_end(
+    stranger: Path, command: Command, names: list[str], target: str
+) -> None:
+    """All links at once: since every command comes to its end, none hides what another would do."""
+    for name in names:
+        replace_by_link(stranger / name, target)
+    assert not any(codes_of_all_commands(stranger, command))
+
+
+def codes_of_all_commands(stranger: Path, command: Command) -> list[int]:
+    """Carry out all commands; check that nothing elsewhere is changed; return their exit codes."""
     elsewhere = stranger.parent / "elsewhere"
-    before = content(elsewhere)
+    before, codes = content(elsewhere), []
     for arguments in COMMANDS:
         done = command(*arguments)
         assert content(elsewhere) == before, arguments
         assert "Traceback" not in done.stderr
-        assert done.returncode in (0, 1, 2, 3)
+        codes.append(done.returncode)
+    return codes
 
 
 @pytest.mark.parametrize(

@@ -336,8 +336,9 @@ def test_a_view_compiles_nothing(
 
 
 def test_a_dry_run_measures_the_kernels_that_training_would_compile_and_keeps_none(
-    kernels: Kernels, tmp_path: Path, text_file: Path
+    kernels: Kernels, tmp_path: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    compiler(tmp_path, 'exec g++ "$@" -O0', monkeypatch)  # in a tenth of the time
     cache = tmp_path / "empty"
     sizes = ("--set", "model.hidden_size=40", "--set", "train.threads=1")
     command = (sys.executable, "-m", "charlm", "train", str(text_file), "--dry-run", "--json")
@@ -465,11 +466,13 @@ def test_kernels_that_compute_wrongly_are_not_used(
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="there is no g++ here")
+@pytest.mark.parametrize("optimized", ["-Og", pytest.param("-O2", marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("unit", build.UNITS, ids=lambda unit: " ".join(unit))
-def test_kernels_compile_without_a_warning(unit: tuple[str, ...]) -> None:
+def test_kernels_compile_without_a_warning(unit: tuple[str, ...], optimized: str) -> None:
     source, *defined = unit
     warnings = ["-Wall", "-Wextra", "-Wshadow", "-Wvla"]
-    command = ["g++", *build.FLAGS, *warnings, *defined, "-c", str(build.SOURCE / source)]
+    flags = [*build.FLAGS, optimized, *warnings, *defined]  # the last level counts
+    command = ["g++", *flags, "-c", str(build.SOURCE / source)]
     done = subprocess.run([*command, "-o", os.devnull], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     own = [line for line in done.stderr.splitlines() if "warning" in line and "/gcc/" not in line]

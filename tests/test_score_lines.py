@@ -16,7 +16,7 @@ KINDS = {
     "jamo": ["data.unit=jamo"],
     "records": ["data.records=lines", "data.split=[0.8,0.2,0]"],
     "without a symbol for the unknown": ["data.unknown=false", "data.minimum_count=1"],
-    "rare characters": ["data.minimum_count=400"],
+    "rare characters": ["data.minimum_count=40"],
 }
 WAYS = {
     "stateful": [],
@@ -31,7 +31,7 @@ def test_lines_add_up_to_the_score(
     kind: str, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("words.txt").write_text(words(1500), encoding="utf-8")
+    Path("words.txt").write_text(words(150), encoding="utf-8")
     Path("other.txt").write_text(TEXT, encoding="utf-8")
     settings = [part for change in (*TINY, *KINDS[kind]) for part in ("--set", change)]
     assert command("train", "words.txt", "--run", "mine", "-q", *settings).returncode == 0

@@ -15,11 +15,11 @@ from forks import Forks
 from charlm.runs import checkpoint
 from charlm.runs.directory import RunDirectory
 
-STEPS = 400
+STEPS = {5: 150, 100: 400}
+"""By the number of kills."""
 # Checkpoints all the time, so that there are many to be killed in.
 CHANGES = [
     *TINY,
-    f"train.steps={STEPS}",
     "train.checkpoint_every=3",
     "train.eval_every=50",
     "train.patience=0",
@@ -46,9 +46,9 @@ def forks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Forks:
     return forks
 
 
-def final_tensors(path: Path) -> dict[str, torch.Tensor]:
+def final_tensors(path: Path, steps: int) -> dict[str, torch.Tensor]:
     saved = checkpoint.read(RunDirectory(path).find("latest"))
-    assert saved.step == STEPS
+    assert saved.step == steps
     return {**{f"model.{k}": v for k, v in saved.weights.items()}, **saved.training()}
 
 
@@ -68,10 +68,12 @@ def test_run_killed_again_and_again_ends_with_the_same_bits(
 ) -> None:
     if cell == "gru" and not kernel_types:
         pytest.skip("no kernels can be built here")
-    folder, rng = forks.folder, random.Random(cell)
-    command = ["train", "--data", "words.txt", *options(*CHANGES, *CELLS[cell]), "--quiet"]
-    assert forks.run(*command, "--run", "whole") == 0, forks.said()
-    run, done, in_save, again = folder / "killed", 0, 0, [*command, "--run", "killed", "--resume"]
+    rng, folder = random.Random(cell), forks.folder
+    whole, run = (folder / f"{cell}-{kills}-{name}" for name in ("whole", "killed"))
+    steps, changes = STEPS[kills], [*CHANGES, *CELLS[cell], f"train.steps={STEPS[kills]}"]
+    command = ["train", "--data", "words.txt", *options(*changes), "--quiet"]
+    assert forks.run(*command, "--run", whole.name) == 0, forks.said()
+    done, in_save, again = 0, 0, [*command, "--run", run.name, "--resume"]
     while done < kills:
         process = forks.start(*again)
         time.sleep(rng.uniform(0, 0.3))
@@ -83,13 +85,13 @@ def test_run_killed_again_and_again_ends_with_the_same_bits(
         assert code in (0, -signal.SIGKILL), forks.said()
         done += code != 0
         if code == 0:  # so fast that it came to its end: the same once more, from its beginning
-            expected, found = final_tensors(folder / "whole"), final_tensors(run)
+            expected, found = (final_tensors(path, steps) for path in (whole, run))
             assert all(torch.equal(value, found[name]) for name, value in expected.items())
-            run = folder / f"killed-{done}"
+            run = folder / f"{cell}-{kills}-killed-{done}"
             again = [*command, "--run", run.name, "--resume"]
     assert forks.run(*again) == 0, forks.said()
     assert in_save >= kills // 2
-    expected, found = final_tensors(folder / "whole"), final_tensors(run)
+    expected, found = (final_tensors(path, steps) for path in (whole, run))
     assert expected.keys() == found.keys()
     for name, value in expected.items():
         assert torch.equal(value, found[name]), name
@@ -102,23 +104,26 @@ def test_run_killed_again_and_again_ends_with_the_same_bits(
 def test_comparison_killed_again_and_again_ends_with_the_same_numbers(
     forks: Forks, kills: int
 ) -> None:
-    changes = [*TINY, "data.split=[0.7,0.2,0.1]", "train.steps=300", "train.checkpoint_every=10"]
+    changes = [*TINY, "data.split=[0.7,0.2,0.1]", "train.checkpoint_every=10"]
+    changes += [f"train.steps={300 if kills > 2 else 100}"]
     command = ["compare", "rnn", "gru", "--match", "hidden"]
     command += ["--tune", "--seeds", "2"] if kills > 2 else ["--seeds", "1"]
     command += [*options(*changes), "--data", "words.txt", "--quiet"]
-    assert forks.run(*command, "--out", "whole") == 0, forks.said()
-    rng, done, number = random.Random(0), 0, 0
+    assert forks.run(*command, "--out", f"whole-{kills}") == 0, forks.said()
+    rng, done, number, longest = random.Random(0), 0, 0, 4 if kills > 2 else 2
     while done < kills:
-        process = forks.start(*command, "--out", f"killed-{number}")
-        time.sleep(rng.uniform(0.2, 4))
+        process = forks.start(*command, "--out", f"compared-{kills}-{number}")
+        time.sleep(rng.uniform(0.2, longest))
         code = forks.kill(process)
         assert code in (0, -signal.SIGKILL), forks.said()
         done += code != 0
         number += code == 0
-    assert forks.run(*command, "--out", f"killed-{number}") == 0, forks.said()
-    whole = json.loads((forks.folder / "whole" / "compare.json").read_bytes())["rows"]
+    assert forks.run(*command, "--out", f"compared-{kills}-{number}") == 0, forks.said()
+    whole = json.loads((forks.folder / f"whole-{kills}" / "compare.json").read_bytes())["rows"]
     for at in range(number + 1):
-        found = json.loads((forks.folder / f"killed-{at}" / "compare.json").read_bytes())["rows"]
+        found = json.loads((forks.folder / f"compared-{kills}-{at}" / "compare.json").read_bytes())[
+            "rows"
+        ]
         for was, now in zip(whole, found, strict=True):
             for key in ("learning_rate", "bits_per_character", "test_bits_per_character"):
                 assert was[key] == now[key]

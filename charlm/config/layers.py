@@ -7,7 +7,7 @@ key). A preset or file may hold `[[size]]` rows, rules that pick values by the l
     max_characters = 300_000           # the first row that admits the text applies
     model = { hidden_size = 128 }
 
-They belong to the layer that they stand in, so a higher layer overrides them.
+They belong to the layer that contains them, so a higher layer overrides them.
 """
 
 import contextlib
@@ -24,14 +24,14 @@ from charlm.config.schema import SECTIONS, Config, SizeRule, Table
 from charlm.errors import ConfigError
 
 RENAMED = {("train", "engine"): ("train", "backend")}
-"""Keys of earlier versions, so that their runs and files are still read."""
+"""Keys of earlier versions with their present names, so that old runs and files are still read."""
 
 
 @dataclass(frozen=True)
 class ConfigSource:
-    """Values from one source, and what to call that source in a message.
+    """Values from one source, with the source's name for messages.
 
-    is_preset: whether charlm chose the values, not the user.
+    is_preset: True if charlm chose the values, not the user.
     """
 
     origin: str
@@ -40,7 +40,7 @@ class ConfigSource:
     is_preset: bool = False
 
     def place(self, section: str, key: str) -> str:
-        """Find where `section.key` stands: `file:line`, or just the source's name."""
+        """Return the place of `section.key`: `file:line`, or only the source's name."""
         current = ""
         for number, line in enumerate(self.text.splitlines(), start=1):
             if header := re.match(r"\s*\[+\s*([\w.]+)\s*\]+", line):
@@ -94,7 +94,7 @@ class ConfigLayers:
         return Resolved(config, {key: layer.origin for key, layer in found.items()}, chosen)
 
     def resolve_every_size(self) -> None:
-        """Check the configuration for every length of text at which another `[[size]]` row applies.
+        """Check the configuration for every length of text at which the `[[size]]` row changes.
 
         Raises: as `resolve`.
         """
@@ -107,7 +107,7 @@ class ConfigLayers:
             self.resolve(characters)
 
     def with_value(self, section: str, key: str, value: Any) -> "ConfigLayers":
-        """Return the layers with a value replaced where it was set last, its origin unchanged."""
+        """Return the layers with a value replaced in the highest layer that sets it."""
         layers = list(self.layers)
         for at in reversed(range(len(layers))):
             table = layers[at].values.get(section)
@@ -118,11 +118,11 @@ class ConfigLayers:
         return replace(self, layers=tuple(layers))
 
     def below_changes(self, layer: ConfigSource) -> "ConfigLayers":
-        """Return the layers with another one, below `--set` and the flags."""
+        """Return the layers with one more, below `--set` and the flags."""
         return replace(self, layers=(*self.layers[:-2], layer, *self.layers[-2:]))
 
     def fitted(self, origin: str, values: Table) -> "ConfigLayers":
-        """Return the layers with values on top that take the place of a preset's."""
+        """Return the layers with values on top that replace those of a preset."""
         layer = ConfigSource(origin, values, is_preset=True)
         return replace(self, layers=(*self.layers, layer))
 
@@ -149,7 +149,7 @@ class ConfigLayers:
 
 
 def _leave_out_of_bytes(merged: Table, found: dict[str, ConfigSource]) -> None:
-    """Leave out what a preset says of characters where the user has chosen bytes."""
+    """Remove a preset's keys for characters if the user has chosen bytes."""
     data, unit = merged.get("data", {}), found.get("data.unit")
     if unit is None or unit.is_preset or data["unit"] != "byte":
         return
@@ -168,7 +168,7 @@ def settings_layer(origin: str, settings: Sequence[str]) -> ConfigSource:
 
 
 def _setting(setting: str) -> tuple[str, str, Any]:
-    """Read `train.steps=100` as section, key and a value typed by the schema."""
+    """Parse `train.steps=100` into section, key and a value typed by the schema."""
     dotted, equals, raw = setting.partition("=")
     section, _, key = dotted.strip().partition(".")
     if not (equals and section and key):
@@ -221,7 +221,7 @@ def _size_rules(layer: ConfigSource, rows: Any) -> list[SizeRule]:
 
 
 def _config_error(error: ValidationError, found: Mapping[str, ConfigSource]) -> ConfigError:
-    """Put all errors into one, a line each, with the place of the key."""
+    """Combine all errors into one, with a line for each that has the place of the key."""
 
     def place(section: str, key: str) -> str:
         source = found.get(f"{section}.{key}" if key else section) or found.get(f"{section}.")

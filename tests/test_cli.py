@@ -79,7 +79,7 @@ def test_train_with_nothing_else_teaches_hello_and_names_the_next_command(tmp_pa
     done = charlm("train", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    table = [line.split() for line in lines[lines.index("what the model predicts") + 1 :]]
+    table = [line.split() for line in lines[lines.index("predictions of the model") + 1 :]]
     assert table[0] == ["input", "target", "p(h)", "p(e)", "p(l)", "p(o)"]
     assert [tuple(row[:2]) for row in table[1:5]] == [
         ("h", "e"),

@@ -1,1 +1,1 @@
-"""The configuration: its schema, and where values come from."""
+"""The configuration: its schema, and the sources of its values."""

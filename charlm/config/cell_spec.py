@@ -1,4 +1,4 @@
-"""Cells as users write them: a name, and settings of its own behind a colon."""
+"""Specifications of cells by the user: a name and, after a colon, settings for it."""
 
 import itertools
 import re
@@ -12,7 +12,7 @@ from charlm.errors import UsageError
 from charlm.wording import suggestion
 
 COMMA = re.compile(r",(?![^\[]*\])")
-"""Between settings, not inside of a list."""
+"""A comma between settings, not inside a list."""
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,16 @@ class CellSpec:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The dotted keys that are set."""
+        """Dotted keys of the settings."""
         return tuple(setting.partition("=")[0] for setting in self.settings)
 
 
 def parse_cell(label: str) -> CellSpec:
-    """Read a cell such as "lstm" or "gru:reset_gate=before,bias=false".
+    """Parse a cell such as "lstm" or "gru:reset_gate=before,bias=false".
 
-    A key without a section is one of [model]. What the values mean is left to the schema.
+    A key without a section belongs to [model]. Values are validated later, by the schema.
 
-    Raises: UsageError for a cell that there is none of, or a setting that is not key=value.
+    Raises: UsageError for an unknown cell, or a setting that is not key=value.
     """
     cell, colon, listed = label.partition(":")
     if cell not in CELLS:
@@ -48,7 +48,7 @@ def parse_cell(label: str) -> CellSpec:
 
 
 def _setting(label: str, setting: str) -> str:
-    """Read one setting of a cell, as "section.key=value". Raises: UsageError."""
+    """Parse one setting of a cell into "section.key=value". Raises: UsageError."""
     key, equals, value = setting.partition("=")
     if key and equals and value:
         return f"{key if '.' in key else f'model.{key}'}={value}"
@@ -68,8 +68,8 @@ def foreign_options(cell: str) -> list[str]:
 
 
 def variants() -> Iterator[tuple[str, dict[str, Any]]]:
-    """List every cell with every combination of its options that are choices: the cell's name, and
-    the options that are not at their default."""
+    """Yield every cell with every combination of its enumerated options: the cell's name, and the
+    options that are not at their default."""
     for name, cell in CELLS.items():
         fields = {key: ModelConfig.model_fields[key] for key in cell.options}
         choices = {

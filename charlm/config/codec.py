@@ -1,4 +1,4 @@
-"""The codecs of Python that a text may be in."""
+"""Python's codecs for the encoding of a text."""
 
 import codecs
 
@@ -9,18 +9,18 @@ KNOWN = (
     *("latin-1", "iso8859-2", "koi8-r", "cp949", "euc-kr", "gb18030", "big5", "shift_jis"),
     *("euc_jp", "utf-16", "utf-16-le", "utf-16-be", "utf-32"),
 )
-"""Those that texts are found in most often: named where another is not known."""
+"""The most common encodings of texts, listed in the error for an unknown one."""
 NOT_FOR_FILES = {
     *("idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "utf-7"),
     *("unicode-escape", "raw-unicode-escape", "charmap", "mbcs", "oem"),
 }
-"""Codecs of names and of Python's own, whose result may be no text, or another on each machine."""
+"""Codecs of domain names and of Python's own, which do not decode text or depend on the machine."""
 
 
 def codec_named(name: str) -> str:
-    """Return Python's own name of a codec, so that two names for the same are equal; "" for UTF-8.
+    """Return Python's canonical name of a codec; "" for UTF-8.
 
-    Raises: ValueError: there is none of that name, or it is not for the text of files.
+    Raises: ValueError if there is none of that name, or it is not for the text of files.
     """
     try:
         codec = codecs.lookup(name).name

@@ -1,4 +1,4 @@
-"""The names of devices, as `--device` and `train.device` take them."""
+"""The names of devices for `--device` and `train.device`."""
 
 import re
 
@@ -9,11 +9,11 @@ NAMES = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
 
 
 def is_device(name: str) -> bool:
-    """Return whether a name is that of a device, here or on another machine."""
+    """Return True if a name is valid for a device, on this or another machine."""
     return NAMES.fullmatch(name) is not None
 
 
 def refuse_unknown_device(name: str) -> None:
-    """Check that a device may be called so. Raises: UsageError."""
+    """Check the name of a device. Raises: UsageError."""
     if not is_device(name):
         raise UsageError(f"there is no device {name!r}", f"name {DEVICES}")

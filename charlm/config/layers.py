@@ -7,7 +7,7 @@ key). A preset or file may hold `[[size]]` rows, rules that pick values by the l
     max_characters = 300_000           # the first row that admits the text applies
     model = { hidden_size = 128 }
 
-They belong to the layer that they stand in, so a higher layer overrides them.
+They belong to the layer that contains them, so a higher layer overrides them.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from charlm.config.schema import SECTIONS, Config, SizeRule, Table
 from charlm.errors import ConfigError
 
 RENAMED = {("train", "engine"): ("train", "backend")}
-"""Keys of earlier versions, so that their runs and files are still read."""
+"""Keys of earlier versions with their present names, so that old runs and files are still read."""
 
 
 class Rank(IntEnum):
@@ -55,7 +55,7 @@ class ConfigSource:
         return self.rank in (Rank.PRESET, Rank.FITTED)
 
     def place(self, section: str, key: str) -> str:
-        """Find where `section.key` stands: `file:line`, or just the source's name."""
+        """Return the place of `section.key`: `file:line`, or only the source's name."""
         current = ""
         for number, line in enumerate(self.text.splitlines(), start=1):
             if header := re.match(r"\s*\[+\s*([\w.]+)\s*\]+", line):
@@ -109,7 +109,7 @@ class ConfigLayers:
         return Resolved(config, {key: layer.origin for key, layer in found.items()}, chosen)
 
     def resolve_every_size(self) -> None:
-        """Check the configuration for every length of text at which another `[[size]]` row applies.
+        """Check the configuration for every length of text at which the `[[size]]` row changes.
 
         Raises: as `resolve`.
         """
@@ -122,7 +122,7 @@ class ConfigLayers:
             self.resolve(characters)
 
     def with_value(self, section: str, key: str, value: Any) -> "ConfigLayers":
-        """Return the layers with a value replaced where it was set last, its origin unchanged."""
+        """Return the layers with a value replaced in the highest layer that sets it."""
         layers = list(self.layers)
         for at in reversed(range(len(layers))):
             table = layers[at].values.get(section)
@@ -153,7 +153,7 @@ class ConfigLayers:
 
 
 def _leave_out_of_bytes(merged: Table, found: dict[str, ConfigSource]) -> None:
-    """Leave out what a preset says of characters where the user has chosen bytes."""
+    """Remove a preset's keys for characters if the user has chosen bytes."""
     data, unit = merged.get("data", {}), found.get("data.unit")
     if unit is None or unit.is_preset or data["unit"] != "byte":
         return
@@ -178,7 +178,7 @@ def settings_layer(
 
 
 def _setting(setting: str) -> tuple[str, str, Any]:
-    """Read `train.steps=100` as section, key and a value typed by the schema."""
+    """Parse `train.steps=100` into section, key and a value typed by the schema."""
     dotted, equals, raw = setting.partition("=")
     section, _, key = dotted.strip().partition(".")
     if not (equals and section and key):
@@ -231,7 +231,7 @@ def _size_rules(layer: ConfigSource, rows: Any) -> list[SizeRule]:
 
 
 def _config_error(error: ValidationError, found: Mapping[str, ConfigSource]) -> ConfigError:
-    """Put all errors into one, a line each, with the place of the key."""
+    """Combine all errors into one, with a line for each that has the place of the key."""
 
     def place(section: str, key: str) -> str:
         source = found.get(f"{section}.{key}" if key else section) or found.get(f"{section}.")

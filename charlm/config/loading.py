@@ -1,4 +1,4 @@
-"""Where a configuration comes from: presets, TOML files, a run, `--set` and flags."""
+"""Sources of a configuration: presets, TOML files, a run, `--set` and flags."""
 
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from charlm.files import read_regular, shipped
 from charlm.wording import suggestion
 
 MAX_FILE_BYTES = 1_000_000
-"""A configuration larger than this is not a configuration."""
+"""Largest configuration file."""
 
 RUN = "the run's config.toml"
 EARLIER = {
@@ -23,7 +23,7 @@ EARLIER = {
     ("data", "order"): "name",
     ("data", "file_limit"): 10**9,
 }
-"""What versions did whose configurations lack a key; today's default is another."""
+"""Values of earlier versions for keys that their configurations lack and whose default differs."""
 
 
 def preset_folder() -> Path:
@@ -36,7 +36,7 @@ def presets() -> list[str]:
 
 
 def preset_text(name: str) -> str:
-    """Return the commented TOML of a preset. Raises: ConfigError for a name that is none."""
+    """Return the commented TOML of a preset. Raises: ConfigError for an unknown name."""
     if name not in presets():
         near = suggestion(name, presets())
         raise ConfigError(
@@ -54,7 +54,7 @@ def load(
     `flags` holds typed values for dotted keys, of command-line options that stand for a key.
     A file may name the preset it builds on: `preset = "shakespeare"` above its first section.
 
-    Raises: ConfigError: no such preset or file, no TOML, a setting not `section.key=value`.
+    Raises: ConfigError (no such preset or file, invalid TOML, a setting not `section.key=value`).
     """
     if source.endswith(".toml"):
         path = Path(source)
@@ -75,7 +75,7 @@ def load(
 def on_top_of(
     text: str, settings: Sequence[str] = (), flags: Mapping[str, Any] | None = None
 ) -> ConfigLayers:
-    """Read a run's own configuration (as `to_toml` wrote it), with changes on top."""
+    """Read a run's own configuration (written by `to_toml`), with changes on top."""
     return ConfigLayers(RUN, (_written(text, RUN), *_changes(settings, flags)))
 
 
@@ -93,14 +93,14 @@ def _changes(
 
 
 def from_toml(text: str, origin: str) -> Config:
-    """Read a resolved configuration, as `to_toml` wrote it."""
+    """Read a resolved configuration, written by `to_toml`."""
     return ConfigLayers(origin, (_written(text, origin),)).resolve().config
 
 
 def with_options(own: SampleConfig, options: Mapping[str, Any]) -> SampleConfig:
-    """Return how a run samples, with options in place of its own values.
+    """Return a run's configuration of sampling, overridden by options.
 
-    Raises: UsageError for an option that there is none of, or a value that it cannot have.
+    Raises: UsageError for an unknown option or an invalid value.
     """
     try:
         return SampleConfig.model_validate({**own.model_dump(), **options})
@@ -111,7 +111,7 @@ def with_options(own: SampleConfig, options: Mapping[str, Any]) -> SampleConfig:
 
 
 def _written(text: str, origin: str) -> ConfigSource:
-    """Read what `to_toml` of this version or an earlier one wrote."""
+    """Read a configuration written by `to_toml` of this version or an earlier one."""
     values = _parse(text, origin)
     for (section, key), before in EARLIER.items():
         if isinstance(table := values.get(section), dict):
@@ -147,5 +147,5 @@ def _parse(text: str, origin: str) -> Table:
         raise ConfigError(
             f"{origin}: nested too deeply", "sections here are one level deep"
         ) from None
-    except ValueError as error:  # tomllib lets int()'s own refusal of endless digits through
+    except ValueError as error:  # tomllib passes on int()'s error for too many digits
         raise ConfigError(f"{origin}: {error}", "use a smaller number") from None

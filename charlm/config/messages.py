@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, in words: the one place that reads pydantic's errors."""
+"""Messages for errors of a configuration: the only module that reads pydantic's errors."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +22,7 @@ SYNONYMS = {
     **dict.fromkeys(("engine",), "train.backend"),
     **dict.fromkeys(("grad_clip", "clip"), "train.clip_norm"),
 }
-"""What other programs call a key, and what it is called here."""
+"""Names of keys in other programs, with charlm's key."""
 
 
 LONGEST_VALUE = 100
@@ -35,15 +35,15 @@ KINDS = {
     "dict_type": "a table",
     "model_type": "a table",
 }
-"""What a value should be, by the first letters of the type of pydantic's error."""
+"""Descriptions of valid values, by the first letters of the type of pydantic's error."""
 
 
 def sentences(
     error: ValidationError, place: Callable[[str, str], str] = lambda *_: ""
 ) -> list[str]:
-    """Return all errors, a sentence each: key, the value seen and what it may be.
+    """Return a sentence for each error: key, the value seen and the valid values.
 
-    place: what stands before the sentence about a section and key, such as "file:3: ".
+    place: returns the prefix of the sentence about a section and key, such as "file:3: ".
     """
     lines = []
     for item in error.errors():
@@ -76,7 +76,7 @@ def _sentence(section: str, key: str, item: Any) -> str:
 
 
 def _promise(item: Any) -> str:
-    """Say what a value should be, in words that assume no knowledge of pydantic or Python."""
+    """Describe the valid values, in words that assume no knowledge of pydantic or Python."""
     for start, words in KINDS.items():
         if item["type"].startswith(start):
             return f"should be {words}"
@@ -89,7 +89,7 @@ def _promise(item: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    """Format a value that was refused, whatever it is."""
+    """Format an invalid value of any type."""
     try:
         shown = repr(value)
     except (ValueError, RecursionError):  # Python prints no integer of over 4,300 digits
@@ -108,6 +108,6 @@ def _unknown(section: str, key: str) -> str:
 
 
 def key_called(name: str) -> str:
-    """Return the dotted key that a bare name means, here or in other programs; "" for none."""
+    """Return the dotted key for a bare name, charlm's or another program's; "" if unknown."""
     dotted = [f"{section}.{key}" for section, kind in SECTIONS.items() for key in kind.model_fields]
     return next((k for k in dotted if k.endswith(f".{name}")), SYNONYMS.get(name, ""))

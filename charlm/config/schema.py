@@ -1,7 +1,7 @@
 """The schema of the configuration: every key, its type, its bounds, its default.
 
-Strict: unknown keys, values of another type, `nan` and `inf` are refused. How the values come
-together from presets, files and `--set` is in `loading.py`.
+Strict: unknown keys, values of another type, `nan` and `inf` are refused. `loading.py` combines the
+values of presets, files and `--set`.
 """
 
 import re
@@ -31,7 +31,7 @@ def between(low: float, high: float) -> Any:
 
 
 def meeting(condition: Callable[[str], bool], promise: str) -> Any:
-    """Annotate a text that must meet a condition. promise: how "the value should ..." ends."""
+    """Annotate a text that must meet a condition. promise: the error's words after "should"."""
 
     def check(value: str) -> str:
         if not condition(value):
@@ -42,12 +42,12 @@ def meeting(condition: Callable[[str], bool], promise: str) -> Any:
 
 
 def is_sha256(text: str) -> bool:
-    """Return whether a text is a SHA-256 in hexadecimal digits, or none."""
+    """Return True if a text is a SHA-256 in hexadecimal digits, or empty."""
     return re.fullmatch("([0-9a-f]{64})?", text) is not None
 
 
 class Mark(Enum):
-    """What else is true of a key; stands in its annotation."""
+    """A property of a key, as part of its annotation."""
 
     RESUMABLE = "may change when a run is resumed; other keys would make the saved tensors wrong"
     PER_CELL = "may differ between the cells of a comparison; other keys are the same for all"
@@ -60,7 +60,7 @@ Fraction = Annotated[float, between(0, 1)]
 
 
 class DataConfig(Section):
-    """[data]: which text, and how it is cut into symbols and splits."""
+    """[data]: the text, and its division into symbols and splits."""
 
     path: Annotated[str | list[str], RESUMABLE] = ""
     """Files, folders, `builtin:NAME`, `python:standard-library` or an `https://` address."""
@@ -69,29 +69,29 @@ class DataConfig(Section):
     """The order of a folder's files: "natural" reads the numbers in names by value (1, 2, 10),
     "name" letter by letter (1, 10, 2), and without those in UTF-16, as earlier versions did."""
     file_limit: Annotated[int, between(1, 10**9), RESUMABLE] = 100_000
-    """The most files that folders may hold; more are refused before one is opened."""
+    """Most files in folders; more are refused before one is opened."""
     encoding: Annotated[str, Field(max_length=40)] = ""
-    """A codec of Python's, such as "cp1251", that the files are in where no byte order mark says
-    otherwise; "": UTF-8."""
+    """Encoding of files without a byte order mark, one of Python's codecs such as "cp1251"; "":
+    UTF-8."""
     unit: Literal["char", "byte", "jamo"] = "char"
     normalize: Literal["none", "nfc", "nfd"] = "none"
     split: list[Fraction] = Field(default=[0.9, 0.05, 0.05], min_length=3, max_length=3)
     held_out_limit: Annotated[int, between(0, 10**12)] = 0
-    """At most so many characters in the validation and in the test split; 0: no limit, but
-    10,000,000 in a text above 10 GiB. Records it limits to shares of about that size: they get
-    smaller as the text grows, and records move from these splits to the train split."""
+    """Most characters in the validation and in the test split; 0: no limit, but 10,000,000 in a
+    text above 10 GiB. Records are limited to shares of about that size: these shrink as the text
+    grows, and records move from the held-out splits to the train split."""
     minimum_count: Annotated[int, between(1, 10**9)] = 1
     unknown: bool = True
-    """Whether the vocabulary has a symbol for what it does not know."""
+    """True adds a symbol for unknown characters to the vocabulary."""
     records: Literal["none", "files", "lines", "separator"] = "none"
-    """What is a record, a text of its own: nothing (one running text), a file, a line, or what
-    stands between separators. Each ends with a symbol of its own, which counts as the one character
-    that a line's end or a separator is; behind a file there is none to count. A record's content
-    decides its split; the order of the train split's is mixed."""
+    """Division into records, which are texts of their own: "none" (one running text), by file, by
+    line, or by separator. Each record ends with a special symbol, which counts as the one character
+    of a line's end or a separator; after a file it does not count. A record's content decides its
+    split; those of the train split are shuffled."""
     separator: str = ""
-    """What stands between records, with records "separator"; taken away with them."""
+    """The text between records, with records "separator"; it is not part of any record."""
     field: str = ""
-    """Which field of the objects in `.jsonl` or the rows in `.parquet` is the text; "": the files
+    """The field with the text in the objects of `.jsonl` or the rows of `.parquet`; "": the files
     are text themselves. Each is a record with records "lines", a line with records "none"."""
 
     @field_validator("encoding")
@@ -102,7 +102,7 @@ class DataConfig(Section):
     @model_validator(mode="after")
     def _check_records(self) -> Self:
         if self.records == "separator" and not self.separator:
-            raise ValueError('records "separator" needs data.separator, what stands between them')
+            raise ValueError('records "separator" needs data.separator, the text between them')
         if self.records != "separator" and self.separator:
             raise ValueError('a separator needs data.records = "separator"')
         if self.field and self.records not in ("none", "lines"):
@@ -143,10 +143,10 @@ class ModelConfig(Section):
         "orthogonal"
     )
     input_scale: Annotated[float, between(0, 100), PER_CELL] = 2.0
-    """The standard deviation of the input's share of every gate, W_ih x, before training, whatever
-    the size of the embedding; 0: as `initialization` has it, which otherwise is about W_hh alone.
-    An LSTM whose input starts small learns slowly. (Upper layers begin with less: what they read
-    is taken to have variance 1. A cell without weights for its input alone does not heed it.)"""
+    """The standard deviation of the input's share of every gate, W_ih x, before training, for any
+    size of the embedding; 0: by `initialization`, which otherwise applies to W_hh alone. An LSTM
+    whose input starts small learns slowly. (Upper layers begin with less: their input is assumed to
+    have variance 1. A cell without separate weights for its input ignores it.)"""
     forget_bias: Annotated[float, between(-10, 10), PER_CELL] = 1.0
 
     @field_validator("cell")
@@ -172,17 +172,17 @@ class TrainConfig(Section):
     """[train]: truncated backpropagation through time with AdamW."""
 
     batch_size: Annotated[int, between(1, 65_536)] = 32
-    """Lanes that are computed at once, by all processes together."""
+    """Lanes computed at once, by all processes together."""
     accumulate: Annotated[int, between(1, 65_536)] = 1
-    """Groups of batch_size lanes whose gradients are averaged before an update: as so many times
-    the lanes, in the memory of one group."""
+    """Groups of batch_size lanes whose gradients are averaged before an update: equivalent to a
+    batch of all their lanes, in the memory of one group."""
     sequence_length: Annotated[int, between(1, 65_536)] = 64
     steps: Annotated[int, between(1, 10**9), RESUMABLE] = 2000
     seconds: Annotated[float, between(0, 10**8), RESUMABLE] = 0.0
     """A budget of training time, evaluation not counted; 0: none."""
     learning_rate: Annotated[float, Field(gt=0, le=10), RESUMABLE, PER_CELL] = 5e-3
     final_learning_rate: Annotated[Fraction, RESUMABLE, PER_CELL] = 0.0
-    """What the cosine ends at, as a fraction of learning_rate."""
+    """End of the cosine, as a fraction of learning_rate."""
     warmup_steps: Annotated[int, between(0, 10**9), RESUMABLE, PER_CELL] = 100
     adam_betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], PER_CELL] = Field(
         default=[0.9, 0.99], min_length=2, max_length=2
@@ -193,48 +193,48 @@ class TrainConfig(Section):
     weight_average: Annotated[float, Field(ge=0, lt=1), PER_CELL] = 0.0
     """Decay of the running average of the weights that is evaluated and sampled; 0: none."""
     state_reset: Annotated[Fraction, PER_CELL] = 0.05
-    """The share of windows that a lane starts from the zero state, so that a cold start is learned,
-    too."""
+    """The share of windows that a lane starts from the zero state, so that the model learns cold
+    starts, too."""
     seed: Annotated[int, between(0, 2**32 - 1)] = 0
     start_from: str = ""
-    """A run whose best weights training starts from, or a checkpoint of one; "": drawn anew."""
+    """A run whose best weights initialise the model, or a checkpoint of one; "": random weights."""
     teachers: list[str] = []
-    """Runs on the same text, or checkpoints of such, whose predictions are learned beside it."""
+    """Runs on the same text, or their checkpoints, whose predictions are learned in addition."""
     teacher_weight: Fraction = 0.5
-    """The share of the loss that is theirs; the rest is the text's."""
+    """The teachers' share of the loss; the rest is the text's."""
     eval_every: Annotated[int, between(1, 10**9), RESUMABLE] = 250
     checkpoint_every: Annotated[int, between(1, 10**9), RESUMABLE] = 250
     log_every: Annotated[int, between(1, 10**6), RESUMABLE] = 10
     sample_every: Annotated[int, between(0, 10**6), RESUMABLE] = 1
-    """A sample is drawn at every so many evaluations; 0: none. Training does not depend on it."""
+    """Evaluations between samples; 0: no samples. Training does not depend on it."""
     sample_length: Annotated[int, between(1, 10**6), RESUMABLE] = 200
     precision: Annotated[Literal["auto", "float32", "bfloat16"], PER_CELL] = "auto"
     backend: Annotated[Literal["auto", "native", "torch"], RESUMABLE] = "auto"
-    """What computes the cells: on a CPU charlm's own kernels or torch; on an NVIDIA GPU torch, with
-    "auto" as a CUDA graph."""
+    """Implementation of the cells: on a CPU charlm's own kernels or torch; on an NVIDIA GPU torch,
+    with "auto" as a CUDA graph."""
     device: Annotated[str, meeting(is_device, f"be {DEVICES}"), RESUMABLE] = "auto"
     reduce: Annotated[Literal["float32", "bfloat16"], RESUMABLE] = "float32"
-    """The type in which several processes add up their gradients; bfloat16 sends half as much."""
+    """The type in which several processes sum their gradients; bfloat16 sends half as much."""
     threads: Annotated[int, between(0, 1024), RESUMABLE] = 0
-    """0: as many as torch chooses."""
+    """0: torch's default."""
     target_bits_per_character: Annotated[float, between(0, 64), RESUMABLE] = 0.0
     """Stop once the validation is at or below it; 0: no target."""
     patience: Annotated[int, between(0, 10**6), RESUMABLE] = 0
-    """Stop once so many evaluations in a row have found no new best; 0: never."""
+    """Stop after this number of evaluations in a row without a new best; 0: never."""
 
     @property
     def lanes(self) -> int:
-        """Count the lanes that an update learns from."""
+        """Number of lanes of an update."""
         return self.batch_size * self.accumulate
 
 
 REPETITION_LENGTH, REPETITION_WINDOW = 6, 1000
-"""Symbols of a stretch whose repetition is penalized; the last symbols of a text that it is looked
-for in."""
+"""Length in symbols of a stretch whose repetition is penalized; number of last symbols of a text in
+which it is searched."""
 
 
 class SampleConfig(Section):
-    """[sample]: what `charlm sample` does unless told otherwise."""
+    """[sample]: defaults of `charlm sample`."""
 
     length: Annotated[int, between(1, 10**9), RESUMABLE] = 1000
     temperature: Annotated[float, between(0, 100), RESUMABLE] = 0.8
@@ -266,7 +266,7 @@ SECTIONS: dict[str, type[Section]] = {
 
 
 def marked(mark: Mark) -> set[str]:
-    """List the dotted keys that bear a mark."""
+    """List the dotted keys with a mark."""
     return {
         f"{section}.{key}"
         for section, kind in SECTIONS.items()
@@ -295,7 +295,7 @@ class SizeRule(Section):
 
 
 def to_toml(config: Config) -> str:
-    """Format every value of the configuration as TOML that `from_toml` reads back equal."""
+    """Format every value of the configuration as TOML, from which `from_toml` restores it."""
     lines: list[str] = []
     for section in SECTIONS:
         lines.append(f"[{section}]")

@@ -1,4 +1,4 @@
-"""Studies of papers: the terms of several comparisons, and what was published."""
+"""Studies of papers: the terms of several comparisons, and the published figures."""
 
 import itertools
 import tomllib
@@ -27,13 +27,12 @@ class Published(Section):
 
 
 class Study(Section):
-    """What `charlm compare --paper NAME` compares: the cells, at every number of parameters and
-    every combination of the values that vary.
+    """The study of `charlm compare --paper NAME`: the cells, at every number of parameters and
+    every combination of the varied values.
 
-    finding: what the paper says. config: the preset with the other terms. settings: values in place
-    of the preset's, vary: lists of values, both by dotted key. memorize: bits of random text for
-    each parameter, where the question is how much of it is learned by heart; 0 where it is how well
-    new text is predicted.
+    finding: the paper's result. config: the preset with the other terms. settings: values in place
+    of the preset's, vary: lists of values, both by dotted key. memorize: bits of random text per
+    parameter, in a study of memorization; 0 in a study of prediction.
     """
 
     title: Text
@@ -51,27 +50,27 @@ class Study(Section):
 
 @dataclass(frozen=True)
 class Group:
-    """One comparison of a study. values: what varies, by dotted key."""
+    """One comparison of a study. values: the varied values, by dotted key."""
 
     parameters: int
     values: Values
 
     @property
     def name(self) -> str:
-        """Return what it is called, as in "50,000 parameters, num_layers 2"."""
+        """Its name, as in "50,000 parameters, num_layers 2"."""
         parts = [f"{self.parameters:,} parameters"]
         parts += [f"{key.rpartition('.')[2]} {value}" for key, value in self.values.items()]
         return ", ".join(parts)
 
     @property
     def folder(self) -> str:
-        """Return its name as part of a path."""
+        """Its name as part of a path."""
         parts = [str(self.parameters)]
         parts += [f"{key.rpartition('.')[2]}={value}" for key, value in self.values.items()]
         return "-".join(parts).replace("/", "_")
 
     def changes(self, study: Study) -> list[str]:
-        """List what is set on top of the study's configuration."""
+        """List the settings on top of the study's configuration."""
         return [f"{key}={value}" for key, value in {**study.settings, **self.values}.items()]
 
 
@@ -94,7 +93,7 @@ def studies() -> list[str]:
 
 
 def read_study(name: str) -> Study:
-    """Read a study. Raises: ConfigError for a name that is none."""
+    """Read a study. Raises: ConfigError for an unknown name."""
     if name not in studies():
         raise ConfigError(
             f"no study is called {name!r}{suggestion(name, studies())}",

@@ -1,1 +1,1 @@
-"""Read-only looks into a trained model."""
+"""Read-only analyses of a trained model."""

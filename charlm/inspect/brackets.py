@@ -1,4 +1,4 @@
-"""Do brackets and quotes get closed, however far back they were opened?"""
+"""Predictions of closing brackets and quotes, by the distance of the opening one."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,15 +10,15 @@ from charlm.inspect.excerpt import Excerpt
 from charlm.inspect.features import CLOSING, OPENING
 
 BINS = (1, 4, 8, 16, 32, 64, 128, 10**9)
-"""Distances from a closing symbol to its opening one fall in between."""
+"""Bounds of the bins of distances from a closing symbol to its opening one."""
 LEAST = 5
-"""A bin with fewer pairs says nothing."""
+"""Least pairs in a bin."""
 PAIRS = {**dict(zip(CLOSING, OPENING, strict=True)), '"': '"', "\u201d": "\u201c"}
 
 
 @dataclass(frozen=True)
 class Closing:
-    """Places where a pair closes, in order. distance: symbols since it was opened."""
+    """Positions where pairs close, in order. distances: symbols since they were opened."""
 
     places: NDArray[np.int64]
     distances: NDArray[np.int64]
@@ -26,8 +26,8 @@ class Closing:
 
 @dataclass(frozen=True)
 class ByDistance:
-    """Pairs that were opened `least` to `most` symbols ago. model, ngram: the share of them that
-    each closes: the symbol that it finds most probable is the closing one."""
+    """Pairs that were opened `least` to `most` symbols ago. model, ngram: the share of pairs whose
+    closing symbol each finds most probable."""
 
     least: int
     most: int
@@ -37,9 +37,9 @@ class ByDistance:
 
 
 def closings(characters: list[str]) -> Closing:
-    """Find where brackets and double quotes close in a text, and how far back they opened.
+    """Find the positions where brackets and double quotes close in a text, and their distances.
 
-    A quote that is not closed within its paragraph was none.
+    A quote that is not closed within its paragraph does not count.
     """
     opened: dict[str, list[int]] = {}
     places, distances, before = [], [], ""
@@ -59,9 +59,9 @@ def closings(characters: list[str]) -> Closing:
 def by_distance(
     found: Closing, excerpt: Excerpt, model: NDArray[np.int64], ngram: NDArray[np.int64]
 ) -> list[ByDistance]:
-    """Return how many pairs are closed, by distance.
+    """Return the shares of closed pairs, by distance.
 
-    model, ngram: the symbol that each finds most probable, at each of the closing places.
+    model, ngram: the symbol that each finds most probable, at each closing position.
     """
     wanted = np.asarray(excerpt.source[excerpt.start + found.places]).astype(np.int64)
     rows = []

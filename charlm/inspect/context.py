@@ -1,6 +1,6 @@
-"""Measure how much of the past a model uses, and what of it: order, or only presence.
+"""The use of context by a model: how much of it, and its order or only its symbols.
 
-Symbols: N places, K lengths of context.
+Symbols: N positions, K lengths of context.
 """
 
 from dataclasses import dataclass
@@ -21,16 +21,16 @@ LENGTHS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 FAR = 256
 """Symbols of context in the test of order and presence."""
 PLACES = 256
-"""Places of the text that are predicted, the same ones for every length."""
+"""Positions of the text that are predicted, the same ones for every length."""
 AT_ONCE = 64
 
 
 @dataclass(frozen=True)
 class ContextUse:
-    """Surprisals in nats at the same places by what the model was given. Shapes: [K, N] each.
+    """Surprisals in nats at the same positions with different contexts. Shapes: [K, N] each.
 
-    near: the last k symbols and nothing before. shuffled: those, and before them the rest of
-    `FAR` symbols in a random order. replaced: the rest is text from elsewhere.
+    near: only the last k symbols. shuffled: these, and before them the rest of `FAR` symbols in a
+    random order. replaced: the rest is other text.
     """
 
     lengths: list[int]
@@ -41,9 +41,9 @@ class ContextUse:
 
 
 def context_use(model: CharModel, excerpt: Excerpt, train: np.ndarray) -> ContextUse:
-    """Measure what is lost when a model sees less of the past, or sees it in disorder.
+    """Measure a model's surprisal with less context, or with shuffled or replaced context.
 
-    train: symbols to replace the far context with. Raises: DataError for a short text.
+    train: symbols that replace the far context. Raises: DataError for a short text.
     """
     least = LENGTHS[5] + 1
     if len(excerpt) <= least:
@@ -76,7 +76,7 @@ def context_use(model: CharModel, excerpt: Excerpt, train: np.ndarray) -> Contex
 def _surprisals(computation: Computation, rows: np.ndarray) -> Reals:
     """Return -ln p of the last symbol of each column, read from the initial state.
 
-    With nothing before it a symbol is predicted from the initial state itself.
+    Without context a symbol is predicted from the initial state itself.
 
     Shapes: rows [k + 1, N]; the result [N].
     """

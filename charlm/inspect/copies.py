@@ -1,10 +1,10 @@
-"""What a text shares with the text a model was trained on, symbol for symbol.
+"""Spans that a text shares with a model's training text, symbol by symbol.
 
-Every piece of `SEED` symbols of the shorter text is looked up in the longer one by its hash; what
-is found is compared, and extended to both sides: 10 MB of train take about a second. (A suffix
-array of it, by numpy, took ten times as long, and has to be made before the first question.)
+Every piece of `SEED` symbols of the shorter text is looked up in the longer one by its hash;
+matches are compared and extended to both sides: 10 MB of train take about a second. (A suffix array
+of it, by numpy, took ten times as long, and must be made before the first query.)
 
-Symbols: N symbols of train, M of the text that is looked at.
+Symbols: N symbols of train, M of the other text.
 """
 
 from collections.abc import Sequence
@@ -17,21 +17,21 @@ from charlm.text.symbols import SymbolSource
 from charlm.text.vocabulary import Symbols
 
 SEED = 12
-"""Symbols that a shared span has at least. Shorter ones are the language's own."""
+"""Least symbols of a shared span: shorter ones are common in any text of the language."""
 BASE = np.uint64(0x9E3779B97F4A7C15)
-"""Multiplies the hash; odd, so that no symbol is lost. What is found by it is compared."""
+"""Multiplier of the hash; odd, so that no symbol is lost. Matches are compared afterwards."""
 AT_ONCE = 1 << 22
 LONG = 50
-"""Symbols: a shared span as long is more than a common phrase."""
+"""Symbols from which a shared span is more than a common phrase."""
 LISTED = 10
-"""Spans that are told one by one."""
+"""Spans that are listed."""
 COMMONEST = 200
-"""Places of a seed in train that are looked at, the first ones: a row of spaces has thousands."""
+"""Most positions of a seed in train, from the first: a row of spaces has thousands."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """A piece of a text that stands in train, too. start, length: in the text; place: in train."""
+    """A piece of a text that is also in train. start, length: in the text; place: in train."""
 
     start: int
     length: int
@@ -40,14 +40,14 @@ class Span:
 
 @dataclass(frozen=True)
 class Copied:
-    """A text, a string a symbol, and the spans of it that stand in train, longest first."""
+    """A text, with a string per symbol, and its spans that are in train, longest first."""
 
     label: str
     characters: Sequence[str]
     spans: Sequence[Span]
 
     def share(self, least: int = SEED) -> float:
-        """Return the share of the text that lies in shared spans of at least so many symbols."""
+        """Return the share of the text in shared spans of at least `least` symbols."""
         long = [span for span in self.spans if span.length >= least]
         return share_copied(long, len(self.characters))
 
@@ -57,9 +57,9 @@ class Copied:
 
 
 def shared_spans(text: Symbols, train: SymbolSource) -> list[Span]:
-    """Return the spans of a text that stand in train, at least `SEED` symbols each, longest first.
+    """Return the spans of a text that are in train, at least `SEED` symbols each, longest first.
 
-    None of them lies within another; where a span stands in train more than once, a place of it.
+    None of them lies within another. If a span occurs more than once, one position is returned.
     """
     own = text.astype(np.uint64)
     if len(own) < SEED:
@@ -79,7 +79,7 @@ def shared_spans(text: Symbols, train: SymbolSource) -> list[Span]:
 
 
 def share_copied(spans: list[Span], size: int) -> float:
-    """Return the share of a text's symbols that lie in one of its shared spans."""
+    """Return the share of a text's symbols in its shared spans."""
     copied = np.zeros(max(size, 1), np.bool_)
     for span in spans:
         copied[span.start : span.start + span.length] = True
@@ -87,7 +87,7 @@ def share_copied(spans: list[Span], size: int) -> float:
 
 
 def apart(spans: list[Span], most: int) -> list[Span]:
-    """Return the longest spans that do not overlap, so many at most."""
+    """Return the longest spans that do not overlap, at most `most` of them."""
     chosen: list[Span] = []
     for span in spans:
         end = span.start + span.length
@@ -99,7 +99,7 @@ def apart(spans: list[Span], most: int) -> list[Span]:
 
 
 def copies_data(found: Copied) -> dict[str, object]:
-    """Return what `--json` prints of the spans that a text shares with train."""
+    """Return the shared spans of a text for the output of `--json`."""
     return {
         "characters": len(found.characters),
         "longest": found.spans[0].length if found.spans else 0,
@@ -120,7 +120,7 @@ def copies_data(found: Copied) -> dict[str, object]:
 def _first_places(
     hits: NDArray[np.int64], places: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Keep the first `COMMONEST` places of each seed."""
+    """Keep the first `COMMONEST` positions of each seed."""
     order = np.argsort(hits, kind="stable")
     hits, places = hits[order], places[order]
     begins = np.searchsorted(hits, hits)
@@ -131,9 +131,9 @@ def _first_places(
 def _occurrences(
     table: NDArray[np.uint64], train: SymbolSource
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Find where train has a hash of the table; return their numbers in it, and the places."""
+    """Find the table's hashes in train; return their numbers in the table, and the positions."""
     hits, places = [], []
-    possible = np.zeros(1 << 20, np.bool_)  # by the highest 20 bits: rules out nearly all at once
+    possible = np.zeros(1 << 20, np.bool_)  # by the highest 20 bits: excludes nearly all at once
     possible[table >> np.uint64(44)] = True
     for begin in range(0, max(0, len(train) - SEED + 1), AT_ONCE):
         piece = np.asarray(train[begin : begin + AT_ONCE + SEED - 1]).astype(np.uint64)
@@ -166,8 +166,7 @@ def _maximal(
     starts: NDArray[np.int64],
     places: NDArray[np.int64],
 ) -> list[Span]:
-    """Join seeds that continue each other, compare and extend them, and drop what lies within
-    another span."""
+    """Join seeds that continue each other, compare and extend them; drop spans within others."""
     order = np.lexsort((starts, places - starts))
     starts, places = starts[order], places[order]
     fresh = np.ones(len(starts), np.bool_)
@@ -187,7 +186,7 @@ def _maximal(
 
 
 def _extended(text: NDArray[np.uint64], train: SymbolSource, start: int, place: int) -> Span:
-    """Return the longest span around a pair of places. Its length is 0 where they differ."""
+    """Return the longest span around a pair of positions. Its length is 0 if they differ."""
     right = _common(text, train, start, place, 1)
     left = _common(text, train, start - 1, place - 1, -1) if right else 0
     return Span(start - left, left + right, place - left)
@@ -196,7 +195,7 @@ def _extended(text: NDArray[np.uint64], train: SymbolSource, start: int, place: 
 def _common(
     text: NDArray[np.uint64], train: SymbolSource, start: int, place: int, direction: int
 ) -> int:
-    """Count the symbols that are alike from two places on, in one direction."""
+    """Count the equal symbols from two positions on, in one direction."""
     room = min(len(text) - start, len(train) - place) if direction > 0 else min(start, place) + 1
     done, size = 0, 64
     while done < room:

@@ -1,4 +1,4 @@
-"""The text that a trained model is looked at with: its run's validation split."""
+"""Text for the analysis of a trained model: its run's validation split."""
 
 from dataclasses import dataclass
 
@@ -16,8 +16,8 @@ from charlm.text.vocabulary import Symbols, Vocabulary
 class Excerpt:
     """A stretch of a run's own text that it was not trained on.
 
-    start, stop: where it is in `source`. `source` is the whole text, so that a model may read what
-    stands before.
+    start, stop: positions in `source`, which is the whole text, so that a model can read the
+    context.
     """
 
     vocabulary: Vocabulary
@@ -29,7 +29,7 @@ class Excerpt:
         return self.stop - self.start
 
     def head(self, most: int) -> "Excerpt":
-        """Return its first symbols, at most so many."""
+        """Return its first `most` symbols, or all."""
         return Excerpt(self.vocabulary, self.source, self.start, min(self.stop, self.start + most))
 
     def symbols(self) -> Symbols:
@@ -42,22 +42,22 @@ class Excerpt:
 
 
 def characters(vocabulary: Vocabulary, symbols: Symbols) -> list[str]:
-    """Return symbols as strings, one each."""
+    """Return one string per symbol."""
     table = [vocabulary.symbol(index) for index in range(len(vocabulary))]
     return [table[index] for index in symbols.tolist()]
 
 
 def own_text(checkpoint: Checkpoint) -> Corpus:
-    """Read a run's text anew. Raises: DataError where it is not there or has changed."""
+    """Read a run's text again. Raises: DataError if it is missing or has changed."""
     return corpus_of(checkpoint)
 
 
 def validation(corpus: Corpus, least: int) -> Excerpt:
-    """Return the validation split. Raises: DataError where it has fewer than `least` symbols."""
+    """Return the validation split. Raises: DataError if it has fewer than `least` symbols."""
     split = corpus.splits["validation"]
     if len(split) < least:
         raise DataError(
-            f"the validation split has {len(split):,} symbols; this looks at {least:,} at least",
+            f"the validation split has {len(split):,} symbols, at least {least:,} are needed",
             "train on a longer text, or with a larger validation split (data.split)",
         )
     return Excerpt(corpus.vocabulary, corpus.symbols, split.start, split.stop)

@@ -1,6 +1,6 @@
-"""What can be said of each place of a text: the questions that units are asked.
+"""Features of the characters of a text, for comparison with units.
 
-Every feature is a number for each character, known from the text up to and with that character.
+Every feature is a number per character, determined by the text up to and including it.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,11 +12,11 @@ Reals = NDArray[np.float32]
 
 OPENING, CLOSING = "([{", ")]}"
 LONGEST_LINE = 80
-"""Past this a place counts as at the end of a long line."""
+"""Characters after which a position counts as the end of a long line."""
 
 
 def features(characters: list[str]) -> dict[str, Reals]:
-    """Compute every feature at each place of a text. Shapes: [N] each."""
+    """Compute every feature at each position of a text. Shapes: [N] each."""
     return {name: np.array(list(f(characters)), np.float32) for name, f in ALL.items()}
 
 
@@ -50,7 +50,8 @@ def _in_brackets(text: list[str]) -> Iterable[float]:
 
 
 def _in_quotes(text: list[str]) -> Iterable[float]:
-    """A quotation ends at its mark, or with the paragraph: an apostrophe opens none in a word."""
+    """Mark quotations, which end at their mark or with the paragraph; an apostrophe within a word
+    opens none."""
     mark, before = "", "\n"
     for at, character in enumerate(text):
         if mark and (character == mark or (character == "\n" == before)):

@@ -1,4 +1,4 @@
-"""Gates and states of a model while it reads: how far open, how often stuck, how to order them.
+"""Gates and states of a model while it reads: their values, their saturation, their order.
 
 Symbols: T time, H hidden size.
 """
@@ -21,12 +21,12 @@ SHUT, OPEN = 0.1, 0.9
 """A sigmoid gate below or above is saturated to the left or right.
 Source: Karpathy, Johnson and Fei-Fei 2015, section 4.2."""
 LANES, STEPS = 32, 128
-"""Size the text that saturation is measured on, behind a warm-up as long."""
+"""Size of the text that saturation is measured on, after a warm-up of the same length."""
 
 
 @dataclass(frozen=True)
 class Saturation:
-    """The shares of the time that each unit's gate spends shut and open. Shapes: [H] each."""
+    """The shares of the time in which each unit's gate is shut and open. Shapes: [H] each."""
 
     layer: int
     gate: str
@@ -37,7 +37,7 @@ class Saturation:
 def gates_of(model: CharModel, vocabulary: Vocabulary, text: str) -> Trace:
     """Return every gate and state of each layer over a text, read from the initial state.
 
-    Raises: UsageError for an empty text, or one that is too long.
+    Raises: UsageError for an empty or too long text.
     """
     symbols = known_symbols(vocabulary, text)
     return trace(model, symbols, characters(vocabulary, symbols))
@@ -46,8 +46,7 @@ def gates_of(model: CharModel, vocabulary: Vocabulary, text: str) -> Trace:
 def known_symbols(vocabulary: Vocabulary, text: str) -> Symbols:
     """Return the symbols of a text to be drawn.
 
-    Raises: UsageError for an empty one, one that is too long, or characters that the model has no
-        symbol for.
+    Raises: UsageError for an empty or too long text, or characters without a symbol.
     """
     refuse_length(text)
     if not vocabulary.has_unknown and (unknown := vocabulary.unknown_in(text)):
@@ -56,10 +55,8 @@ def known_symbols(vocabulary: Vocabulary, text: str) -> Symbols:
 
 
 def saturation(model: CharModel, excerpt: Excerpt) -> list[Saturation]:
-    """Measure how much of the time the sigmoid gates are shut and open, reading validation text.
-
-    An empty list for a cell without such gates.
-    """
+    """Measure the shares of the time in which the sigmoid gates are shut and open, on validation
+    text; return an empty list for a cell without such gates."""
     gates = [sigmoid_gates(cell_letters) for cell_letters in map(gate_letters, model.layers())]
     if not any(gates):
         return []
@@ -84,12 +81,12 @@ def saturation(model: CharModel, excerpt: Excerpt) -> list[Saturation]:
 
 
 def sigmoid_gates(cell_letters: tuple[str, ...]) -> list[str]:
-    """Name the gates that open and shut: all but the candidates, which are tanh."""
+    """Return the names of the sigmoid gates: all but the candidates, which are tanh."""
     return [letter for letter in cell_letters if letter in ("i", "f", "o", "r", "z")]
 
 
 def lanes_of(source: SymbolSource, start: int, stop: int, lanes: int, steps: int) -> torch.Tensor:
-    """Take stretches spread evenly over a text. Shapes: [T, B], int64."""
+    """Return stretches spread evenly over a text. Shapes: [T, B], int64."""
     steps = min(steps, stop - start)
     begins = np.linspace(start, stop - steps, lanes).astype(np.int64)
     places = begins + np.arange(steps)[:, None]
@@ -97,10 +94,10 @@ def lanes_of(source: SymbolSource, start: int, stop: int, lanes: int, steps: int
 
 
 def ordered(values: Reals) -> np.ndarray:
-    """Return an order of units in which those that behave alike stand together.
+    """Return an order of units in which similar ones are adjacent.
 
-    By the angle of each unit in the plane of the two strongest patterns over time, so that units
-    of opposite sign are half a turn apart. Shapes: values [T, H]; the order [H].
+    They are sorted by their angle in the plane of the two strongest patterns over time, so that
+    units of opposite sign are half a turn apart. Shapes: values [T, H]; the order [H].
     """
     centred = values.astype(np.float64) - values.mean(0)
     if min(centred.shape) < 2:
@@ -110,7 +107,7 @@ def ordered(values: Reals) -> np.ndarray:
     angles = np.arctan2(plane[1], plane[0])
     turn = np.sort(angles)
     gaps = np.diff(turn, append=turn[0] + 2 * np.pi)
-    cut = turn[(int(gaps.argmax()) + 1) % len(turn)]  # begin behind the widest gap
+    cut = turn[(int(gaps.argmax()) + 1) % len(turn)]  # begin after the widest gap
     return np.argsort((angles - cut) % (2 * np.pi), kind="stable")
 
 

@@ -1,4 +1,4 @@
-"""Measure how much gradient reaches back through time.
+"""Gradients through time: their norms by lag.
 
 Symbols: T time, B lanes, H hidden size.
 """
@@ -31,12 +31,12 @@ class ByLag:
     norms: NDArray[np.float64]
 
     def means(self) -> list[float]:
-        """Return the mean over the places, by lag."""
+        """Return the mean over the positions, by lag."""
         found: list[float] = self.norms.mean(1).tolist()
         return found
 
     def summary(self) -> dict[str, list[float] | list[list[float]]]:
-        """Return the median and both quartiles over the places, by lag."""
+        """Return the median and both quartiles over the positions, by lag."""
         low, median, high = np.quantile(self.norms, QUARTILES, axis=1)
         return {"median": median.tolist(), "quartiles": [low.tolist(), high.tolist()]}
 
@@ -50,15 +50,15 @@ def gradient_by_lag(
     lags: int = LAGS,
     lanes: int = LANES,
 ) -> dict[str, ByLag]:
-    """Measure how much the loss at t depends on the state k steps before: |d loss_t / d h_{t-k}|.
+    """Measure the dependence of the loss at t on the state k steps before: |d loss_t / d h_{t-k}|.
 
-    Up to `lanes` places t are spread evenly over `symbols[start:stop]`; the model has read the text
-    before each of them. By the equations, in the model's own precision, so it holds for every cell
-    alike.
+    Up to `lanes` positions t are spread evenly over `symbols[start:stop]`; the model has read the
+    text before each of them. The equations are used, in the model's own precision, so that every
+    cell can be measured.
 
-    Returns, by part of the state ("h"; "c" for an LSTM), the norms for k = 0, 1, ... `lags`.
+    Returns: by part of the state ("h"; "c" for an LSTM), the norms for k = 0, 1, ... `lags`.
 
-    Raises: DataError where no place in the stretch has `lags` + 1 symbols before it.
+    Raises: DataError if no position in the stretch has `lags` + 1 symbols before it.
     """
     first = max(start, lags + 1)  # the first target with all its lags before it
     if stop <= first:
@@ -71,7 +71,7 @@ def gradient_by_lag(
     steps = lags + 1
 
     def read(begin: int, end: int) -> Tensor:
-        """Take the symbols from `begin` to `end` places before the targets, [T, B]."""
+        """Return the symbols from `begin` to `end` positions before the targets, [T, B]."""
         places = targets - np.arange(begin, end, -1)[:, None]
         return torch.from_numpy(symbols[places.clip(0)].astype(np.int64)).to(device)
 
@@ -83,7 +83,7 @@ def gradient_by_lag(
         trail = unrolled(model, given, model.vectors(given), states)
         logits = model.head(trail[-1][-1][0])
         goal = torch.from_numpy(symbols[targets].astype(np.int64)).to(device)
-        loss = F.cross_entropy(logits, goal, reduction="sum")  # the lanes do not touch each other
+        loss = F.cross_entropy(logits, goal, reduction="sum")  # the lanes are independent
         result = {}
         for part, name in enumerate(model.layers()[0].state_parts):
             wanted = [state[part] for states in reversed(trail) for state in states]
@@ -93,7 +93,7 @@ def gradient_by_lag(
 
 
 def warmed_up(model: CharModel, symbols: Tensor) -> States:
-    """Return the states after some text, cut from the graph. Shapes: symbols [T, B]."""
+    """Return the states after some text, detached from the graph. Shapes: symbols [T, B]."""
     with torch.no_grad():
         _, states = model(symbols, model.initial_states(symbols.shape[1]))
     return [tuple(part.detach() for part in state) for state in states]

@@ -1,6 +1,6 @@
-"""Which earlier characters drove a prediction.
+"""Influence of earlier characters on a prediction.
 
-Symbols: N places of a text, E what a cell reads of a symbol.
+Symbols: N positions of a text, E size of a symbol's vector.
 """
 
 import numpy as np
@@ -14,17 +14,17 @@ from charlm.models.recurrent import CharModel
 from charlm.text.symbols import SymbolSource
 
 LONGEST = 400
-"""Symbols: every place is asked about every other before it."""
+"""Symbols of a text, at most: the cost grows with its square."""
 AT_ONCE = 50
-"""Places that are asked at a time, a lane each."""
+"""Positions computed at a time, each in a lane."""
 
 
 def influence(model: CharModel, symbols: SymbolSource) -> NDArray[np.float64]:
-    """Return how much symbol s drove the prediction of the symbol at t: the gradient of
-    ln p(symbol t) by the vector of symbol s, times that vector.
+    """Return the influence of symbol s on the prediction of the symbol at t: the gradient of
+    ln p(symbol t) with respect to the vector of symbol s, times that vector.
 
-    The text is read from the initial state. Positive: it made the symbol that came more likely.
-    (To the first order: what the loss would lose if the vector shrank.)
+    The text is read from the initial state. A positive value made the actual symbol more likely.
+    (To first order: the change of the loss if the vector shrank.)
 
     Shapes: [N, N], row t, column s; 0 for s >= t.
 

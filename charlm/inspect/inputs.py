@@ -1,6 +1,6 @@
-"""Check and read what a user gives to `charlm inspect`: a text to draw, or labelled lines.
+"""Inputs of `charlm inspect`: a text to draw, or labelled lines.
 
-Importing this imports no torch, so that a mistake is answered in a moment.
+Importing this does not import torch, so that mistakes are reported quickly.
 """
 
 from collections import Counter
@@ -12,9 +12,9 @@ from charlm.text.compressed import cannot_read
 from charlm.text.decoding import decode
 
 LONGEST = 2_000
-"""Symbols: more would be less than a pixel each."""
+"""Symbols of a drawn text, at most: more would be less than a pixel each."""
 MOST, LEAST = 20_000, 40
-"""Labelled lines that are read at most, and that it takes."""
+"""Largest and least number of labelled lines."""
 
 
 def refuse_length(text: str, most: int = LONGEST) -> None:
@@ -31,7 +31,7 @@ def refuse_length(text: str, most: int = LONGEST) -> None:
 def read_labelled(path: Path) -> list[tuple[str, str]]:
     """Read lines of a label, a tab and a text.
 
-    Raises: DataError: a line without a tab, other than two labels, too few lines.
+    Raises: DataError for a line without a tab, too few lines, or not exactly two labels.
     """
     try:
         with open_to_read(path) as file:

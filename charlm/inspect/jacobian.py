@@ -1,4 +1,4 @@
-"""What a symbol does to the state: the recurrent Jacobian, d state_t / d state_{t-1}, taken apart.
+"""The recurrent Jacobian, d state_t / d state_{t-1}, and its singular values.
 
 Symbols: S the size of a layer's state, all its parts together.
 """
@@ -16,17 +16,17 @@ from charlm.models.recurrent import CharModel
 from charlm.text.symbols import SymbolSource
 
 PLACES = 16
-"""Places of a text that are looked at."""
+"""Positions of a text at which it is computed."""
 
 
 def singular_values(
     model: CharModel, symbols: SymbolSource, start: int, stop: int
 ) -> list[NDArray[np.float64]]:
-    """Return the singular values of each layer's recurrent Jacobian at places spread evenly over a
-    text, which the model has read up to there.
+    """Return the singular values of each layer's recurrent Jacobian at positions spread evenly over
+    a text, which the model has read up to there.
 
-    What lies in a direction whose value is below 1 is forgotten; above 1 it grows. The state is all
-    its parts, of an LSTM h and c together.
+    A component of the state in a direction with a value below 1 shrinks; above 1 it grows. The
+    state comprises all its parts, of an LSTM h and c.
 
     Shapes: [places, S] each, largest first.
 
@@ -55,7 +55,7 @@ def singular_values(
 def jacobian(cell: Cell, x: Tensor, state: State) -> Tensor:
     """Return d state_t / d state_{t-1} of a cell at one symbol.
 
-    Lane i of a batch of S copies answers for row i, so that one backward pass gives all rows.
+    Lane i of a batch of S copies gives row i, so that one backward pass computes all rows.
 
     Shapes: x [1, I]; state of one lane; the result [S, S].
     """

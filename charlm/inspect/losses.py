@@ -1,6 +1,6 @@
-"""What the remaining loss is made of: each character's surprisal goes to the first cause that fits.
+"""Decomposition of the loss by causes: each character's surprisal goes to the first that applies.
 
-The causes stand in an order, and an oracle removes one after the other.
+The causes are ordered, as if an oracle removed one after the other.
 Source: Karpathy, Johnson and Fei-Fei 2015, section 4.4.
 """
 
@@ -14,17 +14,16 @@ from numpy.typing import NDArray
 Reals = NDArray[np.float64]
 
 RARE = 5
-"""A word that train holds fewer times is rare."""
+"""Occurrences in train below which a word is rare."""
 SURE = 0.5
-"""The n-gram model remembers what it gives at least this probability, and the model less."""
+"""Least probability for "remembered" by the n-gram model, if the model's is lower."""
 REPEATED, BACK = 6, 1_000
-"""A character that the text itself has shown after the same so many characters, at most so far
-back."""
+"""A character is repeated if it followed the same `REPEATED` characters, at most `BACK` before."""
 
 
 @dataclass(frozen=True)
 class Cause:
-    """A kind of character. share: of all nats. characters: of all characters. bits: each costs."""
+    """A cause of loss. share: of all nats. characters: of all characters. bits: per character."""
 
     name: str
     share: float
@@ -35,7 +34,7 @@ class Cause:
 def decompose(
     characters: Sequence[str], nats: Reals, ngram_nats: Reals, known_words: Counter[str]
 ) -> list[Cause]:
-    """Divide the loss of a text among its causes, in the order in which they are asked.
+    """Divide the loss of a text among its causes, in their order.
 
     nats, ngram_nats: of each character by the model and by the n-gram model of its train split.
     known_words: of train. Shapes: [N] each. The shares add up to 1.
@@ -53,7 +52,7 @@ def decompose(
 
 
 def words_of(characters: Sequence[str]) -> list[tuple[int, int]]:
-    """Return where each word begins and ends: letters, and apostrophes between them."""
+    """Return the begin and end of each word: letters, and apostrophes between them."""
     spans, begin = [], None
     for at, character in enumerate([*characters, " "]):
         inside = character.isalpha() or (character == "'" and begin is not None)
@@ -68,7 +67,7 @@ def words_of(characters: Sequence[str]) -> list[tuple[int, int]]:
 def _kinds(
     characters: Sequence[str], nats: Reals, ngram_nats: Reals, known: Counter[str]
 ) -> tuple[list[str], NDArray[np.int64]]:
-    """Return the names of the causes and, for each character, the first one that fits."""
+    """Return the names of the causes and, for each character, the first one that applies."""
     size = len(characters)
     first, rare, name = (np.zeros(size, np.bool_) for _ in range(3))
     word = np.zeros(size, np.bool_)
@@ -82,8 +81,8 @@ def _kinds(
         name[begin:end] = spelt[:1].isupper() and not spelt.isupper() and not starts
     shifted = np.array(["\n", *characters[:-1]])
     tests = {
-        "what the n-gram model remembers": (ngram_nats < -np.log(SURE)) & (nats > ngram_nats),
-        "what the text has just said": _repeated(characters),
+        "remembered by the n-gram model": (ngram_nats < -np.log(SURE)) & (nats > ngram_nats),
+        "repeated within the text": _repeated(characters),
         "the first character of a line": shifted == "\n",
         "names": name,
         "rare words": rare,
@@ -98,7 +97,7 @@ def _kinds(
 
 
 def _repeated(characters: Sequence[str]) -> NDArray[np.bool_]:
-    """Tell which characters followed the same `REPEATED` ones at their last occurrence nearby."""
+    """Return a mask of characters that followed the same `REPEATED` ones at the last occurrence."""
     text, seen = "".join(c[:1] or " " for c in characters), dict[str, int]()
     result = np.zeros(len(text), np.bool_)
     for at in range(REPEATED, len(text)):

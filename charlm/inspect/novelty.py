@@ -1,4 +1,4 @@
-"""Records that a model has written: which of them does its training text hold?"""
+"""Novelty of sampled records: a lookup in the records of the training text."""
 
 import hashlib
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ from charlm.text.symbols import SymbolSource
 from charlm.text.vocabulary import Symbols, Vocabulary
 
 AT_ONCE = 1 << 22
-"""Symbols that are read at a time."""
+"""Symbols read at a time."""
 DIGEST = np.dtype("<u8")
 
 
 @dataclass(frozen=True)
 class KnownRecords:
-    """The different records of a text, as a sorted hash of 8 bytes each: 80 MB for ten million.
-    (That a new record has the hash of one of them has a chance of one in a million million.)"""
+    """The distinct records of a text, as sorted hashes of 8 bytes each: 80 MB for ten million.
+    (The chance that a new record has the hash of one of them is about one in 10^12.)"""
 
     vocabulary: Vocabulary
     hashes: NDArray[np.uint64]
@@ -42,8 +42,7 @@ class KnownRecords:
         return len(self.hashes)
 
     def lacks(self, indices: Sequence[int]) -> bool:
-        """Tell whether these symbols are a record, with its end, that is none of the text's; what
-        has not ended is none yet."""
+        """Return True if `indices` is a complete record that the text does not contain."""
         if not indices or indices[-1] != self.vocabulary.end:
             return False
         symbols: Symbols = np.array(indices[:-1], self.vocabulary.dtype)

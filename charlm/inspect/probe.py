@@ -1,4 +1,4 @@
-"""What a label can be read from: a linear probe on the states of a model that never saw one.
+"""A linear probe: prediction of a label from the states of a model not trained on labels.
 
 Symbols: N lines, U units.
 """
@@ -16,17 +16,18 @@ from charlm.text.vocabulary import Vocabulary
 Reals = NDArray[np.float64]
 
 LANES, LONGEST = 128, 400
-"""Lines read side by side, and symbols of each; of a longer line, the last ones."""
+"""Lines read in parallel, and symbols of each; of a longer line, the last ones."""
 RIDGE = 10.0
 """Added to the diagonal of the correlations of N standardised units."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Tells how well a label is read from the state behind the last symbol of held-out lines.
+    """Accuracy of a label predicted from the state after the last symbol, on held-out lines.
 
-    labels: the two of them. majority: the share of the commoner one. accuracy: of the linear probe.
-    layer, state, unit: the single best unit, chosen on the other half; unit_accuracy: its own.
+    labels: the two labels. majority: the share of the more frequent one. accuracy: of the linear
+    probe. layer, state, unit: the single best unit, chosen on the other half; unit_accuracy: its
+    accuracy.
     """
 
     labels: tuple[str, str]
@@ -40,7 +41,7 @@ class Probe:
 
 
 def probe(model: CharModel, vocabulary: Vocabulary, labelled: list[tuple[str, str]]) -> Probe:
-    """Fit a linear probe on half of the lines, and judge it on the other half.
+    """Fit a linear probe on half of the lines, and evaluate it on the other half.
 
     The label is one of two. Ridge regression on the standardised state, all parts of all layers.
 
@@ -73,10 +74,10 @@ def probe(model: CharModel, vocabulary: Vocabulary, labelled: list[tuple[str, st
 
 
 def _threshold(values: Reals, truth: NDArray[np.bool_]) -> float:
-    """Return the value above which to say yes, so that most are right."""
+    """Return the threshold with the highest accuracy; larger values mean True."""
     order = np.argsort(values)
     ranked, right = values[order], truth[order]
-    below = np.concatenate([[0], np.cumsum(~right)])  # right to say no, of the lowest so many
+    below = np.concatenate([[0], np.cumsum(~right)])  # correct negatives among the lowest values
     above = right.sum() - np.concatenate([[0], np.cumsum(right)])
     edges = np.concatenate([[-np.inf], (ranked[1:] + ranked[:-1]) / 2, [np.inf]])
     return float(edges[int((below + above).argmax())])
@@ -85,10 +86,10 @@ def _threshold(values: Reals, truth: NDArray[np.bool_]) -> float:
 def final_states(
     model: CharModel, vocabulary: Vocabulary, texts: list[str]
 ) -> tuple[Reals, list[tuple[int, str, int]]]:
-    """Return the state behind the last symbol of each text, read from the initial state, and which
-    unit each column is: layer, part of the state, number. Shapes: [N, U]."""
+    """Return the state after the last symbol of each text, read from the initial state, and the
+    unit of each column: layer, part of the state, number. Shapes: [N, U]."""
     encoded = [vocabulary.encode(text)[-LONGEST:] for text in texts]
-    order = np.argsort([len(one) for one in encoded], kind="stable")  # alike lengths side by side
+    order = np.argsort([len(one) for one in encoded], kind="stable")  # similar lengths together
     rows: dict[int, Reals] = {}
     names: list[tuple[int, str, int]] = []
     device = model.head.weight.device

@@ -1,16 +1,16 @@
-"""The lecture's example of a vanishing or exploding gradient: a recurrence of one number."""
+"""The lecture's example of a vanishing or exploding gradient: a scalar recurrence."""
 
 import numpy as np
 
 SEQUENCES, SPREAD = 200, 0.3
-"""Sequences of noise that are read, and its standard deviation."""
+"""Number of noise sequences, and the standard deviation of the noise."""
 
 
 def toy(factors: list[float], lags: int) -> dict[str, list[list[float]]]:
     """Compute the lecture's scalar example, h_t = tanh(a x_t + b h_{t-1} + c), with a = 1, c = 0.
 
-    Returns "powers", b^k, and "gradient", |d h_t / d h_{t-k}| while x is normal noise: the median
-    over 200 sequences of it. A list for each b, k = 0, 1, ... `lags`.
+    Returns: "powers", b^k, and "gradient", |d h_t / d h_{t-k}| if x is normal noise: the median
+    over 200 sequences. Each is a list per b, for k = 0, 1, ... `lags`.
 
     Source: the lecture's example of vanishing and exploding gradients.
     """

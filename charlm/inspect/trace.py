@@ -1,4 +1,4 @@
-"""What happens inside a model while it reads: every gate and every state, by the equations.
+"""Traces of a model while it reads: every gate and every state, by the equations.
 
 Symbols: T time, B lanes, V vocabulary size, H hidden size.
 """
@@ -24,17 +24,17 @@ Reals = NDArray[np.float32]
 class Trace:
     """Arrays by layer and name, over a text.
 
-    characters: the text, a string a symbol. layers: what was seen in each layer, first layer
-    first, by the letter of the equations.
+    characters: the text, one string per symbol. layers: the values in each layer, from the first,
+    by the letter of the equations.
 
-    Shapes: [T, H] each (a part of a state that is no vector: [T, ...]).
+    Shapes: [T, H] each (a part of a state that is not a vector: [T, ...]).
     """
 
     characters: list[str]
     layers: list[dict[str, Reals]]
 
     def only(self, wanted: Sequence[str]) -> "Trace":
-        """Return the trace of some names alone."""
+        """Return the trace with only some names."""
         return Trace(
             self.characters, [{k: v for k, v in one.items() if k in wanted} for one in self.layers]
         )
@@ -42,7 +42,7 @@ class Trace:
 
 @dataclass(frozen=True)
 class Table:
-    """Values by row and column. rows, columns: what each of them stands for."""
+    """Values by row and column. rows, columns: their labels."""
 
     rows: list[str]
     columns: list[str]
@@ -50,19 +50,19 @@ class Table:
 
 
 def gate_letters(cell: Cell) -> tuple[str, ...]:
-    """Name a cell's gates as the equations do; none where it says nothing of gates."""
+    """Return the letters of a cell's gates in the equations; none for a cell without gates."""
     return cell.letters if isinstance(cell, GatedCell) else ()
 
 
 def letters(cell: Cell) -> tuple[str, ...]:
-    """Name all that a trace holds of a cell: gates, then parts of the state, none twice."""
+    """Return the distinct names in the trace of a cell: gates, then parts of the state."""
     return tuple(dict.fromkeys([*gate_letters(cell), *cell.state_parts]))
 
 
 def look(cell: Cell, x: Tensor, state: State) -> tuple[dict[str, Tensor], State]:
     """Return every gate's value at one symbol, by letter, with the state after it.
 
-    Shapes: x [B, I]; the state as `Cell.initial_state`.
+    Shapes: x [B, I]; the state as from `Cell.initial_state`.
     """
     seen: dict[str, Tensor] = {}
     if isinstance(cell, GatedCell):
@@ -77,10 +77,10 @@ def look(cell: Cell, x: Tensor, state: State) -> tuple[dict[str, Tensor], State]
 
 @torch.inference_mode()
 def walk(model: CharModel, symbols: Tensor, states: States) -> Iterator[list[dict[str, Tensor]]]:
-    """Read symbols by the equations; yield what is seen in each layer after each of them.
+    """Read symbols by the equations; after each, yield the gates and states of every layer.
 
-    `states` is brought up to date on the way. Shapes: symbols [T, B] (int64), on the model's
-    device; what is seen: [B, H] each.
+    `states` is updated in place. Shapes: symbols [T, B] (int64), on the model's device; gates and
+    states: [B, H] each.
     """
     pairs = zip(symbols, model.vectors(symbols), strict=True)
     for read, x in track(pairs, "reading", len(symbols)):
@@ -117,7 +117,7 @@ def stacked(values: Sequence[Tensor]) -> Reals:
 
 
 def as_lists(layers: Sequence[Mapping[str, Reals]]) -> list[dict[str, list[list[float]]]]:
-    """Return arrays by layer as JSON holds them, four digits behind the point."""
+    """Return arrays by layer as lists for JSON, rounded to four decimals."""
     return [
         {name: np.round(value.astype(np.float64), 4).tolist() for name, value in layer.items()}
         for layer in layers

@@ -1,6 +1,6 @@
-"""What truncated backpropagation through time leaves out, and what it costs in training.
+"""The error of truncated backpropagation through time, and its cost in training.
 
-Symbols: T steps that the gradient goes back, N symbols of a stretch, B stretches.
+Symbols: T steps of backpropagation, N symbols of a stretch, B stretches.
 """
 
 import time
@@ -24,11 +24,11 @@ from charlm.text.corpus import Corpus
 from charlm.training.learner import learner_of
 
 STRETCH = 512
-"""Symbols over which the full gradient goes back."""
+"""Symbols of backpropagation for the full gradient."""
 ROUNDS, LANES = 4, 8
-"""Gradients that are compared, and the stretches that each is the mean over."""
+"""Number of gradients compared, and of stretches averaged in each."""
 WINDOWS = (8, 32, 128)
-"""Values of T that are trained with."""
+"""Values of T in training."""
 CHARACTERS, LANES_TRAINED = 500_000, 16
 """Characters and lanes of training at equal characters; at equal updates every T takes as many
 steps as the longest then does."""
@@ -37,9 +37,9 @@ WIDTH = 96
 
 @dataclass(frozen=True)
 class TruncationError:
-    """Tells how far the gradient cut after T steps is from the full one, the mean over the rounds.
+    """Difference between the gradient truncated after T steps and the full one, the mean of rounds.
 
-    cosine: of the angle between them. norm: of the truncated one, in units of the full one's.
+    cosine: of the angle between them. norm: of the truncated one, relative to the full one's.
     """
 
     steps: int
@@ -49,7 +49,7 @@ class TruncationError:
 
 @dataclass(frozen=True)
 class TrainedAt:
-    """A small model trained with windows of T. loss: on validation, in nats a symbol."""
+    """A small model trained with windows of T. loss: on validation, in nats per symbol."""
 
     steps: int
     updates: int
@@ -62,7 +62,7 @@ def truncation_errors(model: CharModel, excerpt: Excerpt) -> list[TruncationErro
     """Compare truncated gradients with the full one over stretches of real text.
 
     Both are of the same loss, that of all N symbols; the truncated one is the sum over windows of
-    T, each from the state that the last one ended with. Raises: DataError for a short text.
+    T, each from the final state of the last one. Raises: DataError for a short text.
     """
     needed = WARM_UP + STRETCH + 1
     if len(excerpt) < needed:
@@ -103,8 +103,8 @@ def truncation_errors(model: CharModel, excerpt: Excerpt) -> list[TruncationErro
 
 
 def trained_at(config: Config, corpus: Corpus) -> Iterator[tuple[str, TrainedAt]]:
-    """Train small models of a run's cell with windows of different T, all else alike; yield what
-    is alike ("updates" or "characters") and the outcome.
+    """Train small models of a run's cell with windows of different T, all else equal; yield the
+    quantity that is equal ("updates" or "characters") and the result.
 
     The text, its order and the cell are the run's; the width and the length of training are small.
     """

@@ -1,6 +1,6 @@
-"""Units that mean something: which of them follows which property of the text.
+"""Interpretable units: the unit that follows each feature of the text best.
 
-Symbols: N places, U units, F features.
+Symbols: N positions, U units, F features.
 """
 
 from dataclasses import dataclass
@@ -15,18 +15,18 @@ from charlm.inspect.trace import Reals, walk
 from charlm.models.recurrent import CharModel
 
 LANES, STEPS, WARM_UP = 32, 1_024, 128
-"""Lanes side by side, the symbols each reads, and those before them that do not count."""
+"""Lanes, symbols of each, and symbols of warm-up, which are not counted."""
 LEAST = 100
-"""Symbols of validation text, at least."""
+"""Least symbols of validation text."""
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A unit and the property that it follows.
+    """A unit and the feature that it follows.
 
     state: the part of the state, such as "h" or "c". score: the correlation on one half of the
-    places, where the unit was chosen. held_out: on the other half. low, high: the 5th and 95th
-    percentile of its memory, which can be held: of an LSTM c, else h.
+    positions, on which the unit was chosen. held_out: on the other half. low, high: the 5th and
+    95th percentile of its memory, which can be clamped: c in an LSTM, else h.
     """
 
     layer: int
@@ -41,10 +41,10 @@ class Unit:
 
 @dataclass(frozen=True)
 class Read:
-    """The values of all units over a text that is taken from several places, one behind the other.
+    """The values of all units over a text made of pieces from several places.
 
-    Shapes: values [N, U]; labels: (layer, state, unit) each. place_length: characters from each
-    place.
+    Shapes: values [N, U]; labels: (layer, state, unit) each. place_length: characters of each
+    piece.
     """
 
     characters: list[str]
@@ -54,10 +54,10 @@ class Read:
 
 
 def read_units(model: CharModel, excerpt: Excerpt) -> tuple[list[Read], dict[str, Reals]]:
-    """Read two halves of validation text; return what all units did in each, and the features of
-    both, one half behind the other."""
+    """Read two halves of validation text; return the values of all units in each, and the features
+    of both, concatenated."""
     lanes = max(2, min(LANES, len(excerpt) // (2 * WARM_UP)))
-    steps = min(WARM_UP + STEPS, len(excerpt) // lanes)  # apart, so that one half is held out
+    steps = min(WARM_UP + STEPS, len(excerpt) // lanes)  # disjoint, so that one half is held out
     given = lanes_of(excerpt.source, excerpt.start, excerpt.stop, lanes, steps)
     warm_up = min(WARM_UP, len(given) // 2)
     kept: list[Reals] = []
@@ -79,7 +79,7 @@ def read_units(model: CharModel, excerpt: Excerpt) -> tuple[list[Read], dict[str
     table = [excerpt.vocabulary.symbol(index) for index in range(len(excerpt.vocabulary))]
     texts = [[table[i] for i in given[:, lane].tolist()] for lane in range(lanes)]
     found: dict[str, list[Reals]] = {}
-    for text in texts:  # a feature may look at what stands before the places that count
+    for text in texts:  # features may depend on the text of the warm-up
         for name, own in features(text).items():
             found.setdefault(name, []).append(own[warm_up:])
     half = lanes // 2
@@ -96,8 +96,8 @@ def read_units(model: CharModel, excerpt: Excerpt) -> tuple[list[Read], dict[str
 
 
 def best_units(halves: list[Read], asked: dict[str, Reals]) -> list[Unit]:
-    """Return the unit that follows each feature best, by the size of the correlation that is left
-    on the held-out half, best first."""
+    """Return the unit that follows each feature best, sorted by the absolute correlation on the
+    held-out half, best first."""
     first, second = halves
     cut = len(first.characters)
     chosen: list[Unit] = []
@@ -125,12 +125,12 @@ def best_units(halves: list[Read], asked: dict[str, Reals]) -> list[Unit]:
 
 
 def _has_c(read: Read, layer: int) -> bool:
-    """Tell whether the memory of a layer is its c."""
+    """Return True if the memory of a layer is its c."""
     return (layer, "c", 0) in read.labels
 
 
 def correlations(values: Reals, wanted: Reals) -> NDArray[np.float64]:
-    """Return Pearson's correlation of every unit with every feature; 0 where one never moves.
+    """Return Pearson's correlation of every unit with every feature; 0 if one is constant.
 
     Shapes: [N, U] and [N, F] -> [U, F].
     """

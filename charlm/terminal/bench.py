@@ -1,14 +1,14 @@
-"""The speeds of `charlm bench` on the terminal."""
+"""Table of the speeds of `charlm bench` on the terminal."""
 
 from charlm.compare.benchmark import Row
 from charlm.terminal.console import out, print_result
 
 WRITE = (("float32", 7), ("bfloat16", 8), ("int8", 7))
-"""The precisions that are written in, and the widths of their columns."""
+"""The precisions of sampling, and the widths of their columns."""
 
 
 def heading(environment: dict[str, object], batch_size: int, length: int) -> None:
-    """Print what was measured on, and the names of the columns."""
+    """Print the environment of the measurement, and the names of the columns."""
     print_result(
         f"{environment['processor']}, {environment['threads']} threads, "
         f"torch {environment['torch']}; {batch_size} lanes of {length} symbols; "
@@ -29,7 +29,7 @@ def heading(environment: dict[str, object], batch_size: int, length: int) -> Non
 
 
 def line(row: Row) -> None:
-    """Print one cell at one shape."""
+    """Print the row of one cell at one shape."""
     native, by_torch = row.train.get("native"), row.train["torch"]
     ratio = f"{native / by_torch:.1f}x" if native else "-"
     write = " ".join(_count(row.write.get(name), width) for name, width in WRITE)

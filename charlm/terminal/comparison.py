@@ -1,4 +1,4 @@
-"""A comparison on the terminal: progress of the whole plan, then its tables."""
+"""Output of a comparison on the terminal: progress of the whole plan, then its tables."""
 
 import sys
 import time
@@ -19,7 +19,7 @@ LONGEST_NAME = 8
 
 
 class ComparisonProgress:
-    """Shows the events of a comparison. Use as a context manager around the loop."""
+    """Display of a comparison's events. Use it as a context manager around the loop."""
 
     def __init__(self, *, quiet: bool) -> None:
         self.quiet = quiet
@@ -34,7 +34,7 @@ class ComparisonProgress:
             self._bar.close()
 
     def show(self, event: Stage | RunnerEvent) -> None:
-        """Show what an event tells."""
+        """Show an event."""
         match event:
             case Stage():
                 self._line(event.doing, "heading")
@@ -104,14 +104,14 @@ def conclude(result: dict[str, Any]) -> None:
         if name != row["cell"]:
             print_result(f"{name} is {row['cell']}")
     print_result(
-        "to weakest: training until the mean was where the weakest ends; /s: characters a second; "
-        "peak: of the process"
+        "to weakest: training until the mean reached the final one of the weakest; "
+        "/s: characters per second; peak: of the process"
     )
     print_result(_baselines(result))
     for sentence in result["curves"]["sentences"]:
         print_result(sentence)
     print_result("")
-    print_result("what the lecture claims, judged from these runs")
+    print_result("the lecture's claims, judged from these runs")
     for claim in result["claims"]:
         _claim(claim)
     for note in result["notes"]:
@@ -121,7 +121,7 @@ def conclude(result: dict[str, Any]) -> None:
 
 
 def _print_rows(result: dict[str, Any]) -> None:
-    """Print the table of the cells; in two parts where it is wider than the screen."""
+    """Print the table of the cells; in two parts if it is wider than the terminal."""
     best = min(result["rows"], key=lambda row: float(row["bits_per_character"]["mean"]))
     heading = ("cell", *COLUMNS)
     rows = [(name, *_cells(row)) for name, row in zip(_names(result), result["rows"], strict=True)]
@@ -144,7 +144,7 @@ def _print_rows(result: dict[str, Any]) -> None:
 
 COLUMNS = ("width", "params", "bits/char", "to weakest", "train/s", "write/s", "peak")
 SPLIT = 4
-"""Where the table is cut in two: what was learned, and what it cost."""
+"""Column at which the table is cut in two: scores and costs."""
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
@@ -161,7 +161,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 
 def _names(result: dict[str, Any]) -> list[str]:
-    """Return the cells' labels where they are short enough for the table, else numbered names."""
+    """Return the cells' labels if they are short enough for the table, else numbered names."""
     labels = [row["cell"] for row in result["rows"]]
     return [
         label if len(label) <= LONGEST_NAME else f"{label.partition(':')[0]} ({number})"

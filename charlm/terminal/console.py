@@ -1,6 +1,6 @@
-"""What all commands print with: talk on stderr, the product of a command on stdout.
+"""Printing of all commands: messages on stderr, the result of a command on stdout.
 
-Text from a model or a file never goes through rich's markup, and on a terminal its control
+Text from a model or a file is never interpreted as rich's markup, and on a terminal its control
 characters are made visible.
 """
 
@@ -20,9 +20,9 @@ from rich.theme import Theme
 from charlm.text.display import visible
 
 LONGEST_MESSAGE, MOST_DETAILS = 800, 8
-"""What a message shows; the rest of a name or value of any length says nothing more."""
+"""Characters of a message and number of details that are shown."""
 UNPRINTABLE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What JSON leaves as it is, but a terminal should not see or UTF-8 cannot hold."""
+"""Characters that JSON does not escape, but a terminal might obey or UTF-8 cannot hold."""
 
 
 STYLES = Theme(
@@ -39,11 +39,11 @@ STYLES = Theme(
         "error": "bold red",
     }
 )
-"""All styles that a command prints in, by what they say."""
+"""All styles of the commands, by meaning."""
 
 
 class PlainConsole(Console):
-    """Leaves a reader that has gone, such as `head`, to the one place that handles it."""
+    """A console that passes on a broken pipe, for example by `head`, to its only handler."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
@@ -54,35 +54,35 @@ out = PlainConsole(highlight=False, soft_wrap=True, theme=STYLES)
 
 
 def print_status(message: str, style: str = "") -> None:
-    """Print one line of talk, never read as markup."""
+    """Print one line to stderr, never interpreted as markup."""
     with _bars_set_aside():
         talk.print(Text(one_line(message), style=style))
 
 
 def print_next(*words: object, after: str = "") -> None:
-    """Print the command to try next, as talk. after: what follows it, in words."""
+    """Print the command to try next, to stderr. after: text after the command."""
     print_status(f"next: {shlex.join(map(str, words))}{after}", "next")
 
 
 def print_page(path: object) -> None:
-    """Print, as talk, that a page is to be opened next."""
+    """Print, to stderr, the suggestion to open a page next."""
     print_status(f"next: open {path} in a browser", "next")
 
 
 def print_result(message: str, style: str = "") -> None:
-    """Print one line of a command's product, never read as markup."""
+    """Print one line of a command's result, never interpreted as markup."""
     with _bars_set_aside():
         out.print(Text(one_line(message), style=style))
 
 
 def _bars_set_aside() -> contextlib.AbstractContextManager[object]:
     """Clear progress bars while a `with` block prints, and draw them again after it."""
-    tqdm = sys.modules.get("tqdm")  # where it was never imported there is no bar
+    tqdm = sys.modules.get("tqdm")  # there is no bar if it was never imported
     return tqdm.tqdm.external_write_mode(file=sys.stderr) if tqdm else contextlib.nullcontext()
 
 
 def one_line(message: str) -> str:
-    """Make a message visible as one line of bearable length: a name in it may hold anything."""
+    """Return a message as one line of limited length: names in it may contain any characters."""
     if len(message) > LONGEST_MESSAGE:
         message = f"{message[:LONGEST_MESSAGE]}... ({len(message):,} characters)"
     return _on_one_line(message)
@@ -93,7 +93,7 @@ def _on_one_line(message: str) -> str:
 
 
 def print_question(about: str, names: Sequence[str], question: str) -> None:
-    """Print a question on names, each in full on a line of its own."""
+    """Print a question about names, each in full on a line of its own."""
     print_status(about)
     for name in names:
         talk.print(Text(f"  {_on_one_line(name)}"))
@@ -101,12 +101,12 @@ def print_question(about: str, names: Sequence[str], question: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print a command's product as one line of JSON."""
+    """Print a command's result as one line of JSON."""
     print(as_json(value))
 
 
 def as_json(value: Any) -> str:
-    """Format JSON with the letters of every script as they are."""
+    """Format JSON without escaping the letters of any script."""
     text = json.dumps(value, ensure_ascii=False)
     return UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
@@ -118,7 +118,7 @@ def print_columns(
     right: Collection[int] = (),
     styles: Sequence[str] = (),
 ) -> None:
-    """Print a table as long as it needs to be: nothing in it is cut, whatever the width.
+    """Print a table without truncating its cells, on a terminal of any width.
 
     rows: of cells; a `Text` is printed in its own style. right: columns aligned to the right.
     styles: of the rows.
@@ -141,7 +141,7 @@ def _cell(cell: str | Text) -> Text:
 
 
 def error(what: str, advice: str, details: Sequence[str] = ()) -> None:
-    """Print what went wrong, a line for each of its details, and what to do."""
+    """Print an error, its details on a line each, and the advice."""
     print_status(f"error: {what}", "error")
     for detail in details[:MOST_DETAILS]:
         print_status(f"  {detail}", "error")
@@ -156,7 +156,7 @@ def warn(message: str) -> None:
 
 
 class _LogHandler(logging.Handler):
-    """Prints what the library reports; a warning once, however often its text is read."""
+    """A log handler that prints the library's messages; each warning only once."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -172,9 +172,9 @@ class _LogHandler(logging.Handler):
 
 
 def show_log(*, quiet: bool, warns: bool = True) -> None:
-    """Print what the library reports while it works; when quiet, warnings only.
+    """Print the library's log messages; if quiet, only warnings.
 
-    warns: False prints no warnings either, where another process prints the same.
+    warns: False suppresses warnings, too, because another process prints the same.
     """
     log = logging.getLogger("charlm")
     log.handlers = [_LogHandler()]
@@ -191,7 +191,7 @@ def duration(seconds: float) -> str:
 
 
 def _encodable(text: str) -> str:
-    """Return a text that stdout can take: halves of surrogate pairs are no characters."""
+    """Return a text that stdout can encode, without unpaired surrogates."""
     try:
         text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -200,7 +200,8 @@ def _encodable(text: str) -> str:
 
 
 class Writer:
-    """Writes model text to stdout: control characters visible on a terminal, as it is in a pipe."""
+    """A writer of model text to stdout: with visible control characters on a terminal, unchanged in
+    a pipe."""
 
     def __init__(self) -> None:
         self._terminal = sys.stdout.isatty()
@@ -217,12 +218,12 @@ class Writer:
         self._last = text[-1]
 
     def write_mark(self, text: str) -> None:
-        """Write a remark that is no part of the text: on a terminal only."""
+        """Write a remark that is not part of the text, on a terminal only."""
         if self._terminal:
             self.write(text)
 
     def end_line(self) -> None:
-        """Begin a new line unless one has just begun."""
+        """Begin a new line unless the output is at the start of one."""
         if self._last != "\n":
             sys.stdout.write("\n")
             self._last = "\n"

@@ -1,4 +1,4 @@
-"""The progress of long work that the library reports, on a terminal or in a log."""
+"""Display of the library's progress reports, on a terminal or in a log."""
 
 import sys
 import time
@@ -15,8 +15,8 @@ MOMENT = 1.0
 
 
 class TaskProgress:
-    """Shows each task that the library reports: a bar on a terminal once it takes longer than a
-    moment, a plain line now and then elsewhere. Use as a context manager around the work."""
+    """Display of each task: a bar on a terminal once it takes longer than `MOMENT`, a plain line
+    now and then elsewhere. Use it as a context manager around the work."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
@@ -46,7 +46,7 @@ class TaskProgress:
         if share is None:
             self._count(task, now)
             return
-        if task != self._task or share < self._share:  # another task, or the same one anew
+        if task != self._task or share < self._share:  # another task, or the same one again
             self._close()
             self._task, self._began, self._last_line = task, now, now
             self._start = share
@@ -61,7 +61,7 @@ class TaskProgress:
             print_status(f"{task}: {100 * share:.0f} % · {duration(left)} left")
 
     def _count(self, status: str, now: float) -> None:
-        """Show a count that has no end yet."""
+        """Show a count whose total is unknown."""
         if not sys.stderr.isatty():
             if now - self._last_line > SECONDS_BETWEEN_LINES:
                 self._last_line = now
@@ -75,7 +75,7 @@ class TaskProgress:
             if now - self._began < MOMENT:
                 return
             self._bar = bar(1.0, self._start, "{desc} · {remaining} left")
-            self._bar.start_t -= now - self._began  # the rate is that since the task began
+            self._bar.start_t -= now - self._began  # so that the rate is from the task's start
             self._bar.set_description_str(self._task, refresh=False)
         self._bar.update(self._share - self._bar.n)
 

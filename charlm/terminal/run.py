@@ -1,4 +1,4 @@
-"""A training run on the terminal: what it is, and how it ended."""
+"""Output of a training run on the terminal: its description and its result."""
 
 import json
 import shlex
@@ -27,13 +27,13 @@ from charlm.wording import byte_size
 MANY_PASSES = 50
 MOST_LEFT_OUT = 5
 ENOUGH_FILES = 40
-"""Files that leave none of the splits empty when they are split by file, but by bad luck."""
+"""Number of files from which a split by file almost never leaves a split empty."""
 
 
 def describe(corpus: Corpus, text: TextStats | None = None) -> None:
-    """Print what the text is, and what of it the vocabulary does not know.
+    """Print the size of the text, its vocabulary and its unknown characters.
 
-    text: its files, printed where a folder or several files were named.
+    text: its files, printed if a folder or several files were named.
     """
     vocabulary = corpus.vocabulary
     if text and (len(text.files) > 1 or text.found.left_out_count):
@@ -57,19 +57,22 @@ def describe(corpus: Corpus, text: TextStats | None = None) -> None:
 
 
 def _warn_of_unlike(unlike: Sequence[Unlike], records: str) -> None:
-    """Warn of splits with other characters than the train split. records: what to split by."""
+    """Warn of splits whose characters differ from the train split's.
+
+    records: the suggested value of `data.records`.
+    """
     most = max(unlike, key=lambda one: one.distance)
     names = " and ".join(one.split for one in unlike)
     warn(
-        f"the characters of {names} are unlike those of train: {most.distance:.0%} of them would "
-        f"have to be others, {most.usual:.0%} is usual within this text. A text is split by place; "
+        f"the characters of {names} are unlike those of train: {most.distance:.0%} of them differ, "
+        f"{most.usual:.0%} is usual within this text. A text is split by position; "
         f"if its end is in another language, split it by {records}: "
         f"--set data.records={records}"
     )
 
 
 def _files(text: TextStats) -> str:
-    """Describe the files that were read, and the first of those that were not."""
+    """Describe the files that were read, and the first ones left out."""
     count, found = len(text.files), text.found
     line = f"{count:,} file{'s' if count != 1 else ''}, {byte_size(text.size)}"
     if not found.left_out_count:
@@ -80,8 +83,10 @@ def _files(text: TextStats) -> str:
 
 
 def files_as_json(text: TextStats) -> dict[str, Any]:
-    """Return the files that were read, and those that were not, as `train --dry-run --json` prints
-    them. Units: bytes of what is in the files, decompressed."""
+    """Return the files that were read and those left out, for `train --dry-run --json`.
+
+    Units: bytes of the files' content, decompressed.
+    """
     found = text.found
     named = [{"path": str(one.path), "reason": one.reason} for one in found.left_out]
     return {
@@ -93,7 +98,7 @@ def files_as_json(text: TextStats) -> dict[str, Any]:
 
 
 def introduce(config: Config, parameters: int, environment: dict[str, Any], path: Path) -> None:
-    """Say what is about to be trained, on what, and where the run is kept."""
+    """Print the model, its computation and the folder of the run."""
     model = config.model
     sizes = f"{model.num_layers} x {model.hidden_size}"
     print_status(
@@ -103,7 +108,7 @@ def introduce(config: Config, parameters: int, environment: dict[str, Any], path
 
 
 def _computation(environment: dict[str, Any]) -> str:
-    """Name what computes a model, and how."""
+    """Describe the device, precision and backend of a computation."""
     if environment["device"] != "cpu":
         return f"{environment['device']} in {environment['precision']}"
     threads = environment["threads"]
@@ -112,7 +117,7 @@ def _computation(environment: dict[str, Any]) -> str:
 
 
 def suggested(kind: Kind, paths: Sequence[str], settings: Sequence[str]) -> str:
-    """Return the command that trains the same texts with the preset for their kind."""
+    """Return the command that trains on the same texts with the preset for their kind."""
     data = [part for path in paths for part in ("--data", path)]
     if kind.separator:
         separator = kind.separator if kind.separator != "\t" else json.dumps("\t")
@@ -122,7 +127,7 @@ def suggested(kind: Kind, paths: Sequence[str], settings: Sequence[str]) -> str:
 
 
 def suggest(kind: Kind, command: str) -> None:
-    """Say what the text looks like, and how to use the preset for it."""
+    """Print the kind of the text, and the command with the preset for it."""
     one = "item" if kind.separator else "line"
     purpose = f"to take each {one} as a text of its own"
     if kind == CODE:
@@ -131,7 +136,7 @@ def suggest(kind: Kind, command: str) -> None:
 
 
 def conclude(summary: dict[str, Any], prompt: str) -> None:
-    """Say what came out of a run, and the command to try next."""
+    """Print the result of a run, and the command to try next."""
     endings = {
         "steps": "all steps taken",
         "time": "time is up",
@@ -158,7 +163,7 @@ def conclude(summary: dict[str, Any], prompt: str) -> None:
 def predictions_table(
     inputs: Iterable[str], targets: Iterable[str], symbols: list[str], rows: list[list[float]]
 ) -> None:
-    """Print each input character, its target and the prediction, as the lecture draws it."""
+    """Print each input character, its target and the prediction, as in the lecture's figure."""
     heading = ["input", "target", *(f"p({symbol})" for symbol in symbols)]
     cells: list[list[str | Text]] = [
         [
@@ -172,12 +177,12 @@ def predictions_table(
         for given, target, row in zip(inputs, targets, rows, strict=True)
     ]
     print_result("")
-    print_result("what the model predicts", "heading")
+    print_result("predictions of the model", "heading")
     print_columns(heading, cells, right=range(2, len(heading)))
 
 
 def settings_table(config: Config, origins: dict[str, str]) -> None:
-    """Print every key, its value and where it came from."""
+    """Print every key, its value and its origin."""
     rows, styles = [], []
     for section in SECTIONS:
         for key, value in getattr(config, section).model_dump().items():
@@ -188,7 +193,10 @@ def settings_table(config: Config, origins: dict[str, str]) -> None:
 
 
 def estimated(estimate: dict[str, Any], patience: int) -> None:
-    """Say what a run would cost, and what to expect of that many passes. patience: of the run."""
+    """Print the estimated time and memory of a run, and a note on many passes.
+
+    patience: `train.patience`.
+    """
     passes = estimate["passes"]
     print_result(
         f"{estimate['parameters']:,} parameters; {estimate['characters_per_second']:,.0f} "

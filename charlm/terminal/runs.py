@@ -1,4 +1,4 @@
-"""The runs of a folder on the terminal."""
+"""Table of the runs of a folder on the terminal."""
 
 import time
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ def is_empty(run: ListedRun) -> bool:
 
 
 def table(runs: Sequence[ListedRun]) -> None:
-    """Print a line a run, newest first."""
+    """Print one line per run, newest first."""
     rows = [
         (
             run.run,
@@ -36,7 +36,7 @@ def table(runs: Sequence[ListedRun]) -> None:
 
 
 def suggest(runs: Sequence[ListedRun]) -> None:
-    """Print what may be done next with the newest run."""
+    """Print a command to try next with the newest run."""
     if not runs:
         print_next("charlm", "train", "my.txt")
     elif not runs[0].has_checkpoint or runs[0].state in ("running", "damaged"):

@@ -1,4 +1,4 @@
-"""What is told of written texts beside the texts."""
+"""Remarks on sampled texts."""
 
 from collections.abc import Sequence
 
@@ -7,14 +7,14 @@ from charlm.terminal.console import print_status
 
 
 def novelty(new: int, num: int, known: int) -> None:
-    """Print how many of the records written are none of the text's, whatever its splits."""
+    """Print the number of sampled records that no split of the text contains."""
     print_status(
         f"{new:,} of {num:,} new: not one of the {known:,} different records of the text", "aside"
     )
 
 
 def circles(running: int, num: int) -> None:
-    """Print a line of advice where texts run in circles."""
+    """Print advice if texts run in circles."""
     if running:
         subject = "the text runs" if num == 1 else f"{running:,} of {num:,} texts run"
         print_status(
@@ -23,7 +23,7 @@ def circles(running: int, num: int) -> None:
 
 
 def copies(found: Sequence[Copied]) -> None:
-    """Print what each text shares with train: the share of it, and its longest spans."""
+    """Print each text's overlap with train: the share of it, and its longest spans."""
     for one in found:
         if not one.spans:
             print_status(f"{one.label} shares no {SEED} characters with train")

@@ -1,4 +1,4 @@
-"""A scored text on the terminal."""
+"""Output of a scored text on the terminal."""
 
 import math
 import sys
@@ -24,8 +24,8 @@ def scored(
     powers: Mapping[str, float],
     paces: Mapping[str, Pace],
 ) -> None:
-    """Print how well a text is predicted, by which protocol, by what mixture, if it is one, which
-    models adapted and how fast, and what the unknown cost."""
+    """Print the score of a text, the protocol, the powers of a mixture, the paces of adapted models
+    and the cost of unknown characters."""
     protocol = f"windows of {window}" if window else "stateful"
     print_result(
         f"{score.bits_per_character:.4f} bits per character, {score.bits_per_byte:.4f} per byte"
@@ -51,10 +51,10 @@ def scored(
 
 
 class SurprisalLines:
-    """Prints a line a symbol: its surprisal in bits, a tab, the symbol as a JSON string.
+    """Printer of one line per symbol: its surprisal in bits, a tab, the symbol as a JSON string.
 
-    The line of an unknown character includes what it costs to say which one it is, so that the
-    lines add up to the score.
+    The line of an unknown character includes the cost of identifying it, so that the lines add up
+    to the score.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -79,9 +79,9 @@ def left_out_lines(vocabulary: Vocabulary, score: Score) -> None:
 
 
 class ScoringProgress:
-    """Shows how much of a text has been scored. Use as a context manager around the work.
+    """Progress of scoring. Use it as a context manager around the work.
 
-    total: the symbols there are, as far as known.
+    total: the number of symbols, or an upper bound; None if unknown.
     """
 
     def __init__(self, total: int | None) -> None:
@@ -97,7 +97,7 @@ class ScoringProgress:
             self._bar.close()
 
     def advanced(self, symbols: int) -> None:
-        """Count symbols that have been scored; say so once it takes longer than a moment."""
+        """Add scored symbols; show the progress once it takes longer than a moment."""
         self._done += symbols
         now = time.monotonic()
         if self._bar is None and self._total and now - self._began > 1 and sys.stderr.isatty():

@@ -1,4 +1,4 @@
-"""The outcome of a study on the terminal."""
+"""Output of a study on the terminal."""
 
 import math
 from typing import Any
@@ -8,7 +8,7 @@ from charlm.terminal.console import print_columns, print_result
 
 
 def conclude(result: dict[str, Any]) -> None:
-    """Print what came out beside what was published."""
+    """Print the results and the published figures."""
     print_result(result["title"], "heading")
     print_result(f"the paper says: {result['finding']}")
     print_result("")

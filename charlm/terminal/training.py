@@ -1,4 +1,4 @@
-"""The progress of a training run: a bar on a terminal, a plain line now and then elsewhere."""
+"""Progress of a training run: a bar on a terminal, a plain line now and then elsewhere."""
 
 import sys
 import time
@@ -35,7 +35,7 @@ def bar(
 
 
 class TrainingProgress:
-    """Shows the events of one training run. Use as a context manager around the loop."""
+    """Display of a training run's events. Use it as a context manager around the loop."""
 
     def __init__(self, config: TrainConfig, *, start: int, quiet: bool) -> None:
         self.config, self.quiet = config, quiet
@@ -50,7 +50,7 @@ class TrainingProgress:
             self._bar.close()
 
     def show(self, event: Event) -> None:
-        """Show what an event tells, where there is something to show."""
+        """Show an event; some kinds are ignored."""
         match event:
             case Trained():
                 self._trained(event)

@@ -1,10 +1,10 @@
-"""A view of a model on the terminal: what was found, then its tables."""
+"""Output of a view of a model on the terminal: its findings, then its tables."""
 
 from charlm.reports.view import Command, Equation, Section, Table, View
 from charlm.terminal.console import print_columns, print_result, print_status
 
 LONGEST = 40
-"""Rows of a table that are printed; the page has them all."""
+"""Rows of a table that are printed; the page has all of them."""
 
 
 def show(view: View) -> None:
@@ -18,7 +18,7 @@ def show(view: View) -> None:
 
 
 def show_all(view: View) -> None:
-    """Print a view whole: every section with its verdict, tables, equations and words."""
+    """Print an entire view: every section with its verdict, tables, equations and text."""
     print_result(view.title, "heading")
     for line in (view.about, *view.sentences):
         print_result(line)

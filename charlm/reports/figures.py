@@ -1,4 +1,4 @@
-"""The figures of a comparison, each drawn from the result alone (`compare.json`)."""
+"""The figures of a comparison, drawn from its result only (`compare.json`)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ Result = dict[str, Any]
 
 
 def pictures(result: Result) -> list[Picture]:
-    """List all figures that a result holds the data for."""
+    """List all figures for which a result has the data."""
     finals = ", ".join(
         f"{row['cell']} at {row['bits_per_character']['mean']:.3f}" for row in result["rows"]
     )
@@ -78,7 +78,7 @@ def _gradient_picture(result: Result, key: str, when: str) -> Picture:
 
 
 def _first_by_the_clock(result: Result) -> str:
-    """Say which cell is ahead when the first of them has ended."""
+    """Return the sentence on the cell that is ahead when the first of them has ended."""
     curves = {
         cell: [run["curve"] for run in result["runs"] if run["cell"] == cell]
         for cell in _cells(result)
@@ -176,7 +176,7 @@ def _gradient(axes: Axes, result: Result, key: str) -> None:
 
 
 def _by_lag(result: Result, key: str, cell: str, part: str) -> Sequence[float]:
-    """Return the geometric mean over seeds."""
+    """Return the geometric mean over seeds of a gradient, by lag."""
     own = [run[key][part] for run in result["runs"] if run["cell"] == cell]
     means: list[float] = np.exp(np.log(np.maximum(own, 1e-300)).mean(0)).tolist()
     return means

@@ -89,7 +89,7 @@ def _train(
     if as_json and ranks.leads:
         console.print_json(finished.summary)
     elif not quiet:
-        with contextlib.suppress(OSError):  # summary.json has the same, if nobody reads it here
+        with contextlib.suppress(OSError):  # summary.json has the same, if stdout is closed
             _conclude(finished, trainer)
     return 128 + signalled if signalled else 0
 
@@ -164,7 +164,7 @@ def _resume(
         return resumed.trainer, resumed.run
     if given.names_config and (unlike := setup.unlike_run(given.layers, resumed)):
         console.warn(
-            f"the run goes on with its own configuration, which is not that of {given.source} in "
+            f"the run continues with its own configuration, which differs from {given.source} in "
             + ", ".join(unlike)
         )
     if resumed.differences:

@@ -42,8 +42,8 @@ def pictures(result: Result) -> list[Picture]:
             "Lower and further right is better. Bars: the standard deviation over seeds.",
             "Scatter chart: "
             + "; ".join(
-                f"{row['cell']} trains at {row['characters_per_second']:,.0f} characters a second "
-                f"and reaches {row['bits_per_character']['mean']:.3f} bits"
+                f"{row['cell']} trains at {row['characters_per_second']:,.0f} characters per "
+                f"second and reaches {row['bits_per_character']['mean']:.3f} bits"
                 for row in result["rows"]
             )
             + ".",
@@ -157,7 +157,7 @@ def _quality_against_speed(axes: Axes, ink: str, result: Result) -> None:
     axes.set_xlim(0, 1.25 * fastest)
     axes.margins(y=0.25)
     axes.xaxis.set_major_formatter(lambda value, _: short(value))
-    axes.set_xlabel("characters a second, training")
+    axes.set_xlabel("characters per second, training")
     axes.set_ylabel("bits per character")
 
 

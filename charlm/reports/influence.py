@@ -49,4 +49,6 @@ def title(drove: NDArray[np.float64]) -> str:
     half = 1 + int(np.searchsorted(running, 0.5))
     most = 1 + int(np.searchsorted(running, 0.9))
     last = "the last character" if half == 1 else f"the last {half} characters"
-    return f"Half of what drives a prediction comes from {last}, nine tenths from the last {most}"
+    return (
+        f"Half of the influence on a prediction comes from {last}, nine tenths from the last {most}"
+    )

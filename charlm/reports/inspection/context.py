@@ -71,7 +71,7 @@ def _said(name: str, use: ContextUse, unit: str) -> tuple[str, list[str]]:
     first = f"The longest context that was measured, {reach} {unit}s, still helps."
     if reach < use.lengths[-1]:
         title = f"{name} uses {used}; older ones are worth less than {USED} bits"
-        first = f"Given only {used} it is within {USED} bits of what {use.lengths[-1]:,} reach."
+        first = f"Given only {used} it is within {USED} bits of the score with {use.lengths[-1]:,}."
     disorder = (
         f"A random order of the context beyond the last {order} {unit}s costs less than "
         f"{USED} bits."

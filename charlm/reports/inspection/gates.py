@@ -82,7 +82,7 @@ def _title(name: str, found: Trace, saturated: Sequence[Saturation], reset_gate:
     if forget is None:
         return f"{name}: {found.layers[0]['h'].shape[1]} units over a text"
     kept = (forget.shut if reset_gate == "before" else forget.open).mean()
-    return f"{name}: in layer 0 a unit keeps what it holds {100 * kept:.0f} % of the time"
+    return f"{name}: in layer 0 a unit keeps its memory {100 * kept:.0f} % of the time"
 
 
 def _sentences(found: Trace, saturated: Sequence[Saturation]) -> list[str]:

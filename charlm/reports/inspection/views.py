@@ -182,7 +182,7 @@ class Inspection:
         return probe_view(self.name, probe(self.model, self.vocabulary, read_labelled(path)))
 
     def gradients(self) -> View:
-        """Show how far the gradient reaches back, and why."""
+        """Show the gradient through time, and the recurrent Jacobian."""
         own = self.held_out(LAGS + 2)
         place = own.source, own.start, own.stop
         trained = gradients.gradient_by_lag(self.model, *place, lags=LAGS)

@@ -20,6 +20,7 @@ SOURCES = sorted((ROOT / "charlm").rglob("*.py"))
 KERNELS = sorted((ROOT / "charlm" / "native" / "kernels").glob("*.*"))
 READMES = sorted([*(ROOT / "charlm").rglob("README.md"), ROOT / "README.md"])
 TEMPLATES = sorted((ROOT / "charlm" / "reports" / "templates").glob("*.*"))
+PRESETS = sorted((ROOT / "configs").rglob("*.toml"))
 WORDS = ROOT / "charlm" / "lecture" / "words" / "en.toml"
 
 NAMES_THE_THING = "name the thing: not 'Return what reads a text', but 'Return a reader'"
@@ -93,11 +94,14 @@ def visible(template: str) -> str:
 
 
 def pages() -> Iterator[Found]:
-    """Yield the pages that people read: README files, templates and the lecture's words."""
+    """Yield the pages for users: README files, templates, presets and the lecture's words."""
     for path in READMES:
         yield str(path.relative_to(ROOT)), re.sub(r"```.*?```", "", path.read_text(), flags=re.S)
     for path in TEMPLATES:
         yield str(path.relative_to(ROOT)), visible(path.read_text(encoding="utf-8"))
+    for path in PRESETS:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        yield str(path.relative_to(ROOT)), " ".join(line.partition("#")[2] for line in lines)
     for chapter, entries in tomllib.loads(WORDS.read_text(encoding="utf-8")).items():
         for name, value in entries.items():
             for text in [value] if isinstance(value, str) else value:

@@ -1,8 +1,8 @@
 """charlm: recurrent character-level language models, from one text file.
 
 `charlm.train("hello")` or `charlm.train(data="my.txt")` trains and returns a summary,
-`charlm.load(run)` gives a model that can `.sample()` and `.score()`; errors are `CharlmError`s.
-All are imported on first use, so that `import charlm` costs nothing.
+`charlm.load(run)` returns a model that can `.sample()` and `.score()`; errors are `CharlmError`s.
+All are imported on first use, so that `import charlm` is fast.
 """
 
 from typing import TYPE_CHECKING, Any

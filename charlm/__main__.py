@@ -1,4 +1,4 @@
-"""The entry point. Signals first, so that Ctrl-C while the rest is imported leaves no traceback."""
+"""The entry point. Handlers come first, so that Ctrl-C during the imports prints no traceback."""
 
 import os
 
@@ -8,7 +8,7 @@ from charlm.cli import signals, streams
 def main() -> None:
     signals.exit_on_signals()
     streams.secure()
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # to look for some takes 20 ms
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # searching for them takes 20 ms
     code = run()
     streams.discard_unwritten()
     signals.leave(code)

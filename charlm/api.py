@@ -1,11 +1,11 @@
-"""charlm from Python: `train` a model, `load` it, then sample and score.
+"""The Python API: `train` a model, `load` it, then sample and score.
 
 >>> summary = charlm.train("hello")                      # doctest: +SKIP
 >>> charlm.load(summary["run"]).sample("h", length=4)    # doctest: +SKIP
 'ello'
 
-Everything that goes wrong on purpose is raised as a `charlm.CharlmError`, whose `what` and `advice`
-are sentences for people.
+Expected errors are raised as a `charlm.CharlmError`, with `what` (the cause) and `advice` as
+sentences.
 """
 
 import os
@@ -62,12 +62,12 @@ class Loaded:
     ) -> str:
         """Write a text that continues `prompt`.
 
-        seed: the same seed gives the same text. stop: the text ends before this. best_of: of so
-            many candidates, return the most probable, see `sampling.best`. options: `length` (in
-            symbols), `temperature`, `top_k`, `top_p`, `min_p`, `repetition_penalty`; where left
-            out, those of the run.
+        seed: the same seed gives the same text. stop: the text ends before this. best_of: number of
+            candidates, of which the most probable is returned, see `sampling.best`. options:
+            `length` (in symbols), `temperature`, `top_k`, `top_p`, `min_p`, `repetition_penalty`;
+            the run's values are the defaults.
 
-        Raises: UsageError for an option that there is none of, or a value that it cannot have.
+        Raises: UsageError for an unknown option or an invalid value.
         """
         if best_of < 1:
             raise UsageError(f"best_of = {best_of} is no number of candidates", "1 is one text")
@@ -77,7 +77,7 @@ class Loaded:
     def stream(
         self, prompt: str = "", *, seed: int = 0, stop: str = "", **options: Any
     ) -> Iterator[str]:
-        """Write as `sample` does; yield the pieces of the text as they come."""
+        """Write like `sample`; yield the pieces of the text as they are written."""
         return iter(self.generation(prompt, seed=seed, stop=stop, **options))
 
     def generation(
@@ -92,7 +92,7 @@ class Loaded:
         make: Callable[[int], Engine] | None = None,
         **options: Any,
     ) -> Generation:
-        """Prepare `num` texts at once; iterating over the result writes them, into its `samples`.
+        """Prepare `num` texts; iterating over the result writes them into its `samples`.
 
         See `Generation` and `sample`.
         """
@@ -110,8 +110,8 @@ class Loaded:
         )
 
     def mixed_with(self, others: Sequence[PathLike]) -> "Mixed":
-        """Return this model and others, to predict together: runs, or "ngram" for the n-gram model
-        of this run's train split.
+        """Return a mixture of this model and others: runs, or "ngram" for the n-gram model of this
+        run's train split.
 
         Raises: UsageError (named twice, of another vocabulary), DataError, CheckpointError.
         """
@@ -128,24 +128,23 @@ class Loaded:
         return Mixed(self.checkpoint, self.vocabulary, models, ngram)
 
     def adaptive(self) -> AdaptiveReader:
-        """Return what reads a text and goes on learning from it, at a pace chosen on the run's
-        train split.
+        """Return a reader for dynamic evaluation, its learning rate tuned on the train split.
 
-        Raises: DataError where the run's text has changed.
+        Raises: DataError if the run's text has changed.
         """
         return adaptive_reader(self.model, train_split(self.checkpoint))
 
     def adapted_to(self, text: str) -> "Loaded":
-        """Return this model after it has learned from a text, as `adaptive` does.
+        """Return this model adapted to a text by the reader of `adaptive`.
 
-        Raises: UsageError for a text from which there is nothing to learn; as `adaptive`.
+        Raises: UsageError for a text of fewer than two symbols; as `adaptive`.
         """
         (model,) = adapted([self.model], self.checkpoint, self.vocabulary.encode(text))
         return replace(self, model=model)
 
     @property
     def name(self) -> str:
-        """The run, or the checkpoint that was copied out of one; from here, if it is below."""
+        """Path of the run, or of the copied checkpoint; relative if below the working directory."""
         folder, here = self.checkpoint.folder.absolute(), Path.cwd()
         path = folder.parent.parent if folder.parent.name == "checkpoints" else folder
         return str(path.relative_to(here) if path.is_relative_to(here) else path)
@@ -153,7 +152,7 @@ class Loaded:
     def states(self, text: str) -> Trace:
         """Return every part of the state of each layer over a text, read from the initial state.
 
-        Shapes: [T, H] each. Raises: UsageError for an empty text, or one that is too long.
+        Shapes: [T, H] each. Raises: UsageError for an empty or too long text.
         """
         return self._trace(text, [p for cell in self.model.layers() for p in cell.state_parts])
 
@@ -161,7 +160,7 @@ class Loaded:
         """Return the value of every gate over a text, by the letters of the equations: i, f, g, o
         of an LSTM; r, z, n of a GRU.
 
-        Shapes, Raises: as `states`; UsageError for a cell without gates.
+        Shapes, Raises: as for `states`; UsageError for a cell without gates.
         """
         letters = [letter for cell in self.model.layers() for letter in gate_letters(cell)]
         if set(letters) <= {"h"}:
@@ -174,7 +173,7 @@ class Loaded:
         return gates_of(self.model, self.vocabulary, text).only(letters)
 
     def logits(self, text: str) -> Table:
-        """Return the logits of what follows each symbol of a text, read from the initial state.
+        """Return the logits of the symbol after each one of a text, read from the initial state.
 
         Shapes: [T, V]; the columns are the symbols. Raises: as `states`.
         """
@@ -188,10 +187,10 @@ class Loaded:
         return Table(characters(self.vocabulary, symbols), every, found.squeeze(1).cpu().numpy())
 
     def gradients(self, text: str) -> Table:
-        """Return how much each symbol of a text drove the prediction of each later one: row t,
+        """Return the influence of each symbol of a text on the prediction of each later one: row t,
         column s. See `charlm.inspect.influence.influence`.
 
-        Shapes: [T, T]. Raises: UsageError for a text that is too short or long.
+        Shapes: [T, T]. Raises: UsageError for a too short or too long text.
         """
         symbols = known_symbols(self.vocabulary, text)
         read = characters(self.vocabulary, symbols)
@@ -202,21 +201,21 @@ class Loaded:
         return to_torch(self.model)
 
     def inspect(self) -> "Inspection":
-        """Return what looks into the model, a method a view, as `charlm inspect` does: a view has
-        `data`, and `pictures` whose `figure()` is one of matplotlib's.
+        """Return the analyses of `charlm inspect`, with a method for each view: a view has `data`,
+        and `pictures` whose `figure()` is one of matplotlib's.
 
         >>> loaded.inspect().gates("Once upon").pictures[0].figure()      # doctest: +SKIP
         """
-        from charlm.reports.inspection.views import Inspection  # here: it brings in matplotlib
+        from charlm.reports.inspection.views import Inspection  # here: it imports matplotlib
 
         return Inspection(Path(self.name).name, self.checkpoint, self.model, self.vocabulary)
 
     def score(self, text: str) -> Score:
-        """Return how well the model predicts a text, in float32, reading it statefully.
+        """Return the model's score on a text, in float32, read statefully.
 
-        Units: `loss` in nats a symbol; `bits_per_character`, `bits_per_byte` of the text.
+        Units: `loss` in nats per symbol; `bits_per_character`, `bits_per_byte` of the text.
 
-        Raises: DataError for a text without a symbol that the model knows.
+        Raises: DataError for a text without a known symbol.
         """
         return self.surprisals(text).score
 
@@ -241,8 +240,8 @@ def load(
     """Load the model of a run directory, of a checkpoint in one, or of the latest run in `runs/`.
 
     which: "best", "latest" or a step's number. device: "cpu", "cuda", "cuda:N", "mps" or "auto"; on
-        CUDA, cuDNN's TF32 is switched off in this process, so that float32 is float32. data: where
-        the run's text is, if it was moved, or if the run was made elsewhere.
+        CUDA, cuDNN's TF32 is switched off in this process, so that float32 is float32. data: paths
+        of the run's text, if it was moved or the run is a copy.
 
     Raises: UsageError (no such run or device), CheckpointError (damaged, foreign), DataError
         (`data` is another text).
@@ -265,13 +264,13 @@ def train(
     set: Sequence[str] = (),
     run: PathLike | None = None,
 ) -> dict[str, Any]:
-    """Train as `charlm train CONFIG --data ... --set ... --run RUN` does; return the summary.
+    """Train like `charlm train CONFIG --data ... --set ... --run RUN`; return the summary.
 
-    config: a preset's name, a `.toml` file, or a text or folder to train on; None is `hello`, or
-        `default` where `data` is given. data: files or folders. set: "section.key=value" each.
-        run: the run directory; None makes `runs/<text's or preset's name>-<n>`.
+    config: a preset's name, a `.toml` file, or a text or folder to train on; None means `hello`, or
+        `default` if `data` is given. data: files or folders. set: "section.key=value" each.
+        run: the run directory; None creates `runs/<text's or preset's name>-<n>`.
 
-    Returns: what `charlm train --json` prints: "run", "steps", "best" and so on.
+    Returns: the output of `charlm train --json`: "run", "steps", "best" and so on.
 
     Raises: ConfigError, DataError, UsageError, DivergedError.
     """

@@ -1,8 +1,8 @@
-"""The user's word for what a run names: texts and other runs, which may lie anywhere.
+"""The user's consent to open the texts and runs that a run names.
 
-A run from elsewhere can name an address to connect to, or any file of its reader's. So a name is
-opened only once the user has given it here: to train on it, or in answer to a question. A digest of
-each such name is kept in the cache.
+A foreign run can name a URL or any file of its reader. So a name is opened only once the user has
+given it on this machine: to train on it, or in answer to a question. A digest of each such name is
+stored in the cache.
 """
 
 import contextlib
@@ -16,22 +16,22 @@ from charlm.errors import DataError
 from charlm.files import cache_folder, private_file, writable
 
 FOLDER = "named"
-"""Of the cache. It holds the user's word, so whoever empties the cache spares it."""
+"""Folder in the cache with the user's consents, which `charlm cache --clear` does not remove."""
 MOST_LISTED = 3
-"""Names in a message."""
+"""Most names in a message."""
 
 Question = Callable[[str, Sequence[str]], bool]
-"""Asks the user whether the names that a run has for something ("text") may be opened."""
+"""Asks the user for consent to open names of a kind, such as "text"; returns the answer."""
 
 log = logging.getLogger(__name__)
 
 
 class NoConsentError(DataError):
-    """A run names what the user has not."""
+    """A run names a file that the user has not named."""
 
 
 def refuse(kind: str, names: Sequence[str]) -> bool:
-    """Answer for a user who cannot be asked."""
+    """Deny consent, because the user cannot be asked."""
     return False
 
 
@@ -40,7 +40,7 @@ _question: ContextVar[Question] = ContextVar("question", default=refuse)
 
 @contextlib.contextmanager
 def asking(question: Question) -> Iterator[None]:
-    """Ask the user by `question` during a `with` block."""
+    """Use `question` to ask the user during a `with` block."""
     before = _question.set(question)
     try:
         yield
@@ -49,17 +49,17 @@ def asking(question: Question) -> Iterator[None]:
 
 
 def remember(names: Sequence[str]) -> None:
-    """Remember names that the user has given. A cache that cannot be written is warned of."""
+    """Remember names given by the user; log a warning if the cache cannot be written."""
     for name in names:
         path = _path(name)
         if path.exists():
             continue
         try:
-            with contextlib.suppress(FileExistsError):  # another process has done so meanwhile
+            with contextlib.suppress(FileExistsError):  # another process has created it
                 private_file(writable(path.parent) / path.name).close()
         except (OSError, DataError) as error:
             said = error.what if isinstance(error, DataError) else error.strerror
-            log.warning(f"{said}: {name} has to be named again to be opened for its run")
+            log.warning(f"{said}: {name} must be named again to be opened for its run")
 
 
 def missing(names: Sequence[str]) -> list[str]:
@@ -68,9 +68,9 @@ def missing(names: Sequence[str]) -> list[str]:
 
 
 def require(names: Sequence[str], kind: str, advice: str) -> None:
-    """Check that the user has given the names that a run has for something, or ask.
+    """Check that the user has given the names in a run, or ask for consent.
 
-    kind: what they are, as in "text". advice: how to name it, as in "--data PATH".
+    kind: of the files, as in "text". advice: the option that names them, as in "--data PATH".
 
     Raises: NoConsentError.
     """

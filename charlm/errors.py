@@ -1,13 +1,13 @@
 """The errors that charlm raises on purpose, and the exit code of each.
 
     CharlmError          1   a failure while running
-    ├── ConfigError      2   a key, a value or a combination that cannot be
+    ├── ConfigError      2   an invalid key, value or combination
     ├── DataError        2   a text that cannot be read or used
     ├── UsageError       2   a command that cannot be carried out as given
-    ├── CheckpointError  3   damaged, incomplete or foreign
-    └── DivergedError    4   the loss is no longer a number
+    ├── CheckpointError  3   a damaged, incomplete or foreign checkpoint
+    └── DivergedError    4   a loss that is no longer finite
 
-Each says what happened, with the value seen, and what to do about it.
+Each has a message with the value seen, and advice.
 """
 
 import errno
@@ -15,9 +15,9 @@ from collections.abc import Sequence
 
 
 class CharlmError(Exception):
-    """What happened (`what`, with the value seen) and what to do (`advice`).
+    """An error with its cause (`what`, with the value seen) and its remedy (`advice`).
 
-    details: where it is several things, a line for each.
+    details: a line for each of several causes.
     """
 
     exit_code = 1
@@ -29,7 +29,7 @@ class CharlmError(Exception):
         self.details = tuple(details)
 
     def __reduce__(self) -> tuple[type, tuple[str, str, tuple[str, ...]]]:
-        """Let an error pass from a process to the one that started it."""
+        """Support pickling, so that an error can pass between processes."""
         return type(self), (self.what, self.advice, self.details)
 
 
@@ -57,7 +57,7 @@ CANNOT_BE_NAMED = {errno.ENAMETOOLONG, errno.ELOOP}
 
 
 def from_system(error: OSError) -> CharlmError:
-    """Make the error for what the system refused where nobody had an answer of their own."""
+    """Make the error for an error of the system that was not handled more specifically."""
     said = error.strerror or str(error)
     what = f"{error.filename}: {said}" if error.filename else said
     if error.errno in CANNOT_BE_NAMED:

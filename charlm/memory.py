@@ -1,4 +1,4 @@
-"""Memory: how much there is, and what is refused because it would need more."""
+"""Available memory, and the refusal of work that needs more."""
 
 from pathlib import Path
 
@@ -7,16 +7,17 @@ from charlm.wording import different_sizes
 
 
 def available() -> int | None:
-    """Return the bytes that a process can still get here; None where the system does not tell."""
+    """Return the bytes that a process can still allocate; None if the system does not report it."""
     found = [free for free in (_of_system(), _of_group()) if free is not None]
     return min(found) if found else None
 
 
 def refuse_more(needed: float, free: int | None, what: str, advice: str) -> None:
-    """Refuse what needs more memory than is free.
+    """Refuse work that needs more memory than is free.
 
-    needed, free: in bytes; None is unknown, and nothing is refused. Raises: UsageError, with both
-    figures.
+    needed, free: in bytes; None is unknown, and refuses nothing. what: names the work in the error.
+
+    Raises: UsageError, with both figures.
     """
     if free is not None and needed > free:
         most, there = different_sizes(needed, free)
@@ -24,7 +25,7 @@ def refuse_more(needed: float, free: int | None, what: str, advice: str) -> None
 
 
 def _of_system() -> int | None:
-    """Read what Linux takes for available; elsewhere unknown."""
+    """Return Linux's estimate of available bytes; None elsewhere."""
     try:
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):
@@ -35,7 +36,7 @@ def _of_system() -> int | None:
 
 
 def _of_group() -> int | None:
-    """Return what a container's limit leaves (control groups, version 2, then 1)."""
+    """Return the bytes left by a container's limit (control groups, version 2, then 1)."""
     for folder, limit, used in (
         ("/sys/fs/cgroup", "memory.max", "memory.current"),
         ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
@@ -49,7 +50,7 @@ def _of_group() -> int | None:
 
 
 def _reclaimable(group: Path) -> int:
-    """Return the bytes of cached files, which a group counts as used and gives up when asked."""
+    """Return the bytes of cached files, which a group counts as used but frees on demand."""
     try:
         pairs = (line.split() for line in (group / "memory.stat").read_text("ascii").splitlines())
         return sum(int(size) for name, size in pairs if name in ("inactive_file", "active_file"))

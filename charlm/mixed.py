@@ -1,4 +1,4 @@
-"""Trained models that predict and write together, as they are or as they go on learning."""
+"""Mixtures of trained models for scoring and sampling, static or adaptive."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -21,17 +21,17 @@ from charlm.sampling.mixture import MixtureEngine
 from charlm.text.vocabulary import Symbols, Vocabulary
 
 LEARNED_FROM = 100_000
-"""Symbols of the validation split from which the powers of a mixture that writes are learned."""
+"""Symbols of the validation split from which the powers for sampling are learned."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Mixed:
-    """A trained model and others, whose probabilities are multiplied.
+    """A mixture of trained models, whose probabilities are multiplied.
 
-    checkpoint: of the first. models: all of them, by the names of their runs. ngram: the n-gram
-    model, if it is one of them.
+    checkpoint: of the first. models: all networks, by the names of their runs. ngram: the n-gram
+    model, if it is one of the mixture.
     """
 
     checkpoint: Checkpoint
@@ -40,15 +40,17 @@ class Mixed:
     ngram: NGram | None
 
     def adaptive(self) -> dict[str, AdaptiveReader]:
-        """Return readers by name that go on learning, each at a pace chosen on the text of the
-        first run. Raises: DataError: see `train_split`."""
+        """Return readers for dynamic evaluation by name, each tuned on the first run's train split.
+
+        Raises: DataError: see `train_split`.
+        """
         train = train_split(self.checkpoint)
         return {name: adaptive_reader(model, train) for name, model in self.models.items()}
 
     def mixture(self, readers: Mapping[str, AdaptiveReader] | None = None) -> Mixture:
-        """Return what reads a text, by powers that are learned on the way, from equal ones on.
+        """Return a reader whose powers are equal at first and learned while it reads.
 
-        readers: of the networks, where they are to go on learning, too.
+        readers: adaptive readers of the networks; None for static networks.
         """
         networks: dict[str, Predictor] = {
             name: readers[name].distributions if readers else partial(log_distributions, model)
@@ -57,14 +59,14 @@ class Mixed:
         return Mixture(networks, len(self.vocabulary), self.ngram)
 
     def adapted_to(self, text: str) -> "Mixed":
-        """Return the mixture after its networks have learned from a text. Raises: `adapted`."""
+        """Return the mixture with its networks adapted to a text. Raises: as `adapted`."""
         models, symbols = list(self.models.values()), self.vocabulary.encode(text)
         learned = adapted(models, self.checkpoint, symbols)
         return replace(self, models=dict(zip(self.models, learned, strict=True)))
 
     def learned(self) -> Mixture:
-        """Return the mixture as it is after the run's validation split, or its beginning; as it is
-        at first, with a warning, where that cannot be had."""
+        """Return the mixture with powers learned on the beginning of the run's validation split;
+        with equal powers, and a warning, if the split is unavailable."""
         mixture = self.mixture()
         try:
             encoded = corpus_of(self.checkpoint)
@@ -77,15 +79,15 @@ class Mixed:
         return mixture
 
     def engine(self, powers: NDArray[np.float64], num: int, precision: str = "auto") -> Engine:
-        """Return what writes `num` texts. powers: as of `Mixture.powers`."""
+        """Return an engine for `num` texts. powers: as in `Mixture.powers`."""
         engines = [make_engine(model, num, precision) for model in self.models.values()]
         return MixtureEngine(engines, self.ngram, powers, num, len(self.vocabulary))
 
 
 def adapted(models: Sequence[CharModel], of: Checkpoint, text: Symbols) -> list[CharModel]:
-    """Return models after they have learned from a text, at a pace chosen on a run's train split.
+    """Return models adapted to a text, at a pace tuned on a run's train split.
 
-    Raises: UsageError where the text has no two symbols; DataError: see `train_split`.
+    Raises: UsageError if the text has fewer than two symbols; DataError: see `train_split`.
     """
     if len(text) < 2:
         raise UsageError(
@@ -101,6 +103,6 @@ def adapted(models: Sequence[CharModel], of: Checkpoint, text: Symbols) -> list[
 
 
 def train_split(of: Checkpoint) -> Symbols:
-    """Read a run's train split anew. Raises: DataError where its text has changed."""
+    """Read a run's train split again. Raises: DataError if its text has changed."""
     encoded = corpus_of(of)
     return np.asarray(encoded.symbols[encoded.train.start : encoded.train.stop])

@@ -1,4 +1,4 @@
-"""What a notebook shows by itself."""
+"""Results that a notebook displays."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,12 @@ from charlm.inspect.excerpt import characters
 from charlm.text.vocabulary import Vocabulary
 
 FULL = 8
-"""Bits, from which on a character has the full colour."""
+"""Bits from which on a character has the full colour."""
 
 
 @dataclass(frozen=True)
 class ShownScore(Scored):
-    """A scored text that a notebook shows coloured by surprisal."""
+    """A scored text that a notebook displays coloured by surprisal."""
 
     vocabulary: Vocabulary
 

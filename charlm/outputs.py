@@ -1,6 +1,6 @@
-"""What charlm writes, told from texts to learn from: by a folder's names, or by a mark in a file.
+"""Recognition of charlm's own output, by the names in a folder or by a mark in a file.
 
-It is never part of a text, so that a folder may hold what was made of it.
+Output is never part of a text, so that a folder of texts may also contain the runs made from them.
 """
 
 import contextlib
@@ -8,12 +8,12 @@ from collections.abc import Set
 from pathlib import Path
 
 MARKER = ".charlm-output"
-"""An empty file in a folder all of which charlm wrote, where its other names do not show that."""
+"""Empty file that marks a folder as written by charlm, if its other names do not show it."""
 PAGE_MARK = b'<meta name="generator" content="charlm">'
 PICTURE_MARK = b"Software\0charlm"
 CONFIG_MARK = "# charlm init"
 MARKED_WITHIN = 2048
-"""Bytes from a file's start within which a mark stands."""
+"""Bytes from a file's start that contain the mark."""
 
 A_RUN, A_COMPARISON = "a run of charlm", "a comparison of charlm"
 
@@ -21,17 +21,17 @@ BARELY_BEGUN = {
     *(".lock", "checkpoints", "config.toml", "metrics.jsonl", "vocabulary.json"),
     *(".config.toml.writing", ".vocabulary.json.writing", ".metrics.jsonl.writing"),
 }
-"""What a run may have before its first checkpoint."""
+"""Names that a run may have before its first checkpoint."""
 CHECKPOINT = {"manifest.json", "model.safetensors", "state.json"}
 COMPARISON_FOLDERS = {"figures", "longer", "measured", "runs", "tune"}
 COMPARISON = {".lock", "compare.json", "report.html", "timing.json", *COMPARISON_FOLDERS}
-"""What a comparison may have; earlier versions', too."""
+"""Names that a comparison may have, also of earlier versions."""
 
 
 def own_names(names: Set[str]) -> tuple[str, Set[str]]:
-    """Find what charlm wrote in a folder with these names; return what that is, and its names.
+    """Return the kind of charlm's output in a folder with these names, and the names of it.
 
-    All of a run is its own. A comparison may stand beside texts: only its names are.
+    In a run all names are charlm's. A comparison may be in a folder of texts: only its names are.
     """
     if MARKER in names:
         return "made by charlm", names
@@ -48,8 +48,8 @@ def own_names(names: Set[str]) -> tuple[str, Set[str]]:
 
 
 def is_marked(head: bytes) -> bool:
-    """Return True if the first bytes of a file say that charlm wrote it: a page, a picture, or a
-    configuration to start from."""
+    """Return True if the first bytes of a file have charlm's mark: a page, a picture, or a
+    configuration of `charlm init`."""
     start = head[:MARKED_WITHIN]
     if start.startswith(b"\x89PNG"):
         return PICTURE_MARK in start
@@ -57,6 +57,6 @@ def is_marked(head: bytes) -> bool:
 
 
 def mark(folder: Path) -> None:
-    """Mark a folder as written by charlm, all of it. Raises: OSError."""
+    """Mark an entire folder as written by charlm. Raises: OSError."""
     with contextlib.suppress(FileExistsError):
         (folder / MARKER).open("xb").close()

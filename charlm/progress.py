@@ -1,4 +1,4 @@
-"""Report how far long work is to whoever shows it; by default nobody does."""
+"""Progress reports of long work, for a callback; by default they are ignored."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
@@ -7,7 +7,7 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 Show = Callable[[str, float | None], object]
-"""Receives the task under way, and the share of it that is done, from 0 to 1; None: unknown."""
+"""Callback for the current task and the share of it that is done, from 0 to 1; None: unknown."""
 
 _show: ContextVar[Show] = ContextVar("show", default=lambda *_: None)
 
@@ -25,7 +25,7 @@ def shown_by(show: Show) -> Iterator[None]:
 @contextlib.contextmanager
 def within(task: str, start: float, stop: float, total: float) -> Iterator[None]:
     """Report the work inside a `with` block as the part of `task` from `start` to `stop` of
-    `total`, whatever its own reports call it."""
+    `total`, under any name in its own reports."""
     outer = _show.get()
     outer(task, start / total)
 
@@ -43,12 +43,12 @@ def report(task: str, done: float, total: float) -> None:
 
 
 def count_files(number: int) -> None:
-    """Report how many files have been found, where nobody knows how many there are."""
+    """Report the number of files found so far, of an unknown total."""
     _show.get()(f"{number:,} files found", None)
 
 
 def track(items: Iterable[Item], task: str, total: int) -> Iterator[Item]:
-    """Yield `total` items, and report how many have been dealt with."""
+    """Yield `total` items, and report the number of items processed."""
     for number, item in enumerate(items):
         report(task, number, total)
         yield item

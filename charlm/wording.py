@@ -1,13 +1,13 @@
-"""Wording that messages share: sizes in bytes, and what a mistyped name may mean."""
+"""Wording shared by messages: sizes in bytes, and suggestions for mistyped names."""
 
 import difflib
 from collections.abc import Iterable
 
 UNITS = ("B", "KB", "MB", "GB", "TB")
 NEAR = 0.66
-"""The likeness, by `difflib`, from which on a name is suggested: one letter of three may differ."""
+"""Least similarity, by `difflib`, of a suggested name: one letter of three may differ."""
 SHORTEST_START = 3
-"""Letters from which on the beginning of a name suggests it."""
+"""Least letters of a prefix that suggests a name."""
 
 
 def byte_size(count: float) -> str:
@@ -18,7 +18,7 @@ def byte_size(count: float) -> str:
 
 
 def different_sizes(first: float, second: float) -> tuple[str, str]:
-    """Format two numbers of bytes so that what is read differs where the numbers do."""
+    """Format two numbers of bytes so that different numbers look different."""
     shown = byte_size(first), byte_size(second)
     if shown[0] != shown[1] or first == second:
         return shown
@@ -42,7 +42,8 @@ def _power(count: float) -> int:
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """Return "; did you mean ...?" where a known name is like a word or begins with it, else ""."""
+    """Return "; did you mean ...?" if a known name is similar to a word or begins with it, else
+    ""."""
     word, names = word.lower(), list(known)
     near = difflib.get_close_matches(word, names, n=1, cutoff=NEAR)
     if len(word) >= SHORTEST_START:

@@ -398,7 +398,7 @@ def test_damaged_runs_are_named_with_what_to_do(
     with pytest.raises(CheckpointError) as error:
         carried_out(planned(text, CELLS), copy)
     assert str(run) in error.value.what
-    assert error.value.advice == f"delete {run}; that run is made anew"
+    assert error.value.advice == f"delete {run}; that run is then trained again"
     shutil.rmtree(run)
     result, _ = carried_out(planned(text, CELLS), copy)
     assert result["rows"][2]["cell"] == "gru"

@@ -192,7 +192,7 @@ def test_study_says_who_is_ahead_how_often_and_with_what() -> None:
     assert groups(STUDY)[1] == Group(10, {"model.num_layers": 2})
     assert groups(STUDY)[1].name == "10 parameters, num_layers 2"
     assert found()["sentences"] == [
-        "b predicts better on average than a, by 0.575 bits a character; it is ahead in 3 of 4 "
+        "b predicts better on average than a, by 0.575 bits per character; it is ahead in 3 of 4 "
         "comparisons.",
         "a is best with num_layers 2 (2.900) at 10 parameters; num_layers 1 (2.500) at 20 "
         "parameters.",

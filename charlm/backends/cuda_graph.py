@@ -73,7 +73,7 @@ class CudaGraph:
                 if all(map(_agree, self._outputs, expected)):
                     self._graph = graph
                     return self._outputs
-                reason = "it does not give what it recorded"
+                reason = "its results differ from the recorded ones"
         log.warning(f"training without a CUDA graph, more slowly: {reason}")
         self._refused, self._inputs, self._outputs = True, [], []
         return None

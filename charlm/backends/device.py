@@ -121,7 +121,7 @@ def peak_memory(on: torch.device) -> int:
         return torch.cuda.max_memory_allocated(on)
     if sys.platform == "win32":
         return 0  # unknown: Windows has no getrusage
-    if highest := _from_status("VmHWM"):  # getrusage also counts what the process was before exec
+    if highest := _from_status("VmHWM"):  # getrusage includes the process before exec
         return highest
     import resource
 

@@ -7,7 +7,7 @@ from charlm.errors import CharlmError
 
 
 class LostError(CharlmError):
-    """Another rank has died or does not answer; the launcher may restart all of them."""
+    """An error because another rank has died or does not answer; the launcher may restart all."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h; only the launcher sees it
 

@@ -1,4 +1,4 @@
-"""The command line of what tells about models: compare, inspect, lecture, runs, bench."""
+"""Declarations of the commands compare, inspect, lecture, runs, cache and bench."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -42,7 +42,7 @@ def compare(
     seeds: Seeds = None,
     tune: Annotated[
         bool,
-        typer.Option("--tune", help="First look for each cell's learning rate and dropout, alike."),
+        typer.Option("--tune", help="First search for each cell's learning rate and dropout."),
     ] = False,
     paper: Annotated[
         str,
@@ -58,7 +58,7 @@ def compare(
     threads: Threads = None,
     debug: Debug = False,
 ) -> None:
-    """Compare cells on equal terms: the lecture's claims as measurements, in a page to open."""
+    """Compare cells on equal terms: test the lecture's claims, and write a report."""
     from charlm.cli import checks
     from charlm.cli.arguments import CompareArguments
     from charlm.terminal import console
@@ -79,36 +79,34 @@ def compare(
         raise typer.Exit(128 + signalled)
 
 
-@app.command(short_help="Look into a trained model.")
+@app.command(short_help="Analyse a trained model.")
 def inspect(
     run: Run = None,
     gates: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help="Every gate and state over a text; - reads stdin."),
+        typer.Option(metavar="TEXT", help="Show every gate and state over a text; - reads stdin."),
     ] = None,
     units: Annotated[
-        bool, typer.Option("--units", help="Units that follow a property of the text.")
+        bool, typer.Option("--units", help="Find units that follow a property of the text.")
     ] = False,
     probe: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Read labels from its states: label, tab, text a line."),
+        typer.Option(
+            metavar="FILE", help="Probe its states for labels: lines of label, tab, text."
+        ),
     ] = None,
     gradients: Annotated[
-        bool, typer.Option("--gradients", help="How far the gradient reaches back, and why.")
+        bool, typer.Option("--gradients", help="Measure how far the gradient reaches back.")
     ] = False,
     context: Annotated[
-        bool, typer.Option("--context", help="How much of the past is used, and what of it.")
+        bool, typer.Option("--context", help="Measure how much context it uses.")
     ] = False,
-    errors: Annotated[
-        bool, typer.Option("--errors", help="What the remaining loss is made of.")
-    ] = False,
+    errors: Annotated[bool, typer.Option("--errors", help="Divide its loss by cause.")] = False,
     memorization: Annotated[
         bool,
-        typer.Option("--memorization", help="What its own text shares with its training text."),
+        typer.Option("--memorization", help="Find text copied from its training text."),
     ] = False,
-    bptt: Annotated[
-        bool, typer.Option("--bptt", help="Truncated against full backpropagation through time.")
-    ] = False,
+    bptt: Annotated[bool, typer.Option("--bptt", help="Compare truncated with full BPTT.")] = False,
     out: Annotated[
         Path | None, typer.Option(help="The directory.", show_default="inspect/ in the run")
     ] = None,
@@ -119,7 +117,7 @@ def inspect(
     threads: Threads = None,
     debug: Debug = False,
 ) -> None:
-    """Look into a trained model: what is in it and, for each option, a page of what it does."""
+    """Analyse a trained model: write a page about it and, for each option, a page of results."""
     from charlm.cli import checks
     from charlm.cli.arguments import InspectArguments
     from charlm.terminal import console
@@ -141,7 +139,7 @@ def inspect(
     )
 
 
-@app.command(short_help="Measure what the lecture claims, on a page.")
+@app.command(short_help="Measure the lecture's claims, on a page.")
 def lecture(
     data: Annotated[
         str, typer.Option(help="A text to train on.", show_default="Python's standard library")
@@ -153,7 +151,7 @@ def lecture(
     threads: Threads = None,
     debug: Debug = False,
 ) -> None:
-    """Measure every claim of the lecture notes on this machine: a page, in two to three minutes."""
+    """Measure every claim of the lecture notes on this machine, in two to three minutes."""
     from charlm.cli import checks
 
     checks.lecture(data, out)
@@ -164,7 +162,7 @@ def lecture(
 
 @app.command(short_help="List the runs of a folder.")
 def runs(
-    folder: Annotated[Path, typer.Argument(help="Where the runs are.")] = Path("runs"),
+    folder: Annotated[Path, typer.Argument(help="The folder of the runs.")] = Path("runs"),
     plot: Annotated[
         Path | None, typer.Option(help="Write their learning curves as one PNG.")
     ] = None,
@@ -189,7 +187,7 @@ def runs(
         command.runs(folder, plot, as_json=as_json)
 
 
-@app.command(short_help="Show or clear what charlm keeps on the disk.")
+@app.command(short_help="Show or clear the cache.")
 def cache(
     clear: Annotated[
         bool, typer.Option("--clear", help="Remove all that can be made or fetched again.")
@@ -197,15 +195,15 @@ def cache(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show what charlm keeps: encoded texts, downloads, kernels. Its folder is that of the variable
-    CHARLM_CACHE, else charlm in the user's cache folder. An encoded text that nothing opens for 90
-    days is removed when another one is made."""
+    """Show the size of the cache: encoded texts, downloads, kernels. Its folder is that of the
+    variable CHARLM_CACHE, else charlm in the user's cache folder. An encoded text that is not
+    opened for 90 days is removed when another one is made."""
     from charlm.cli import cache as command
 
     command.cache(clear=clear, as_json=as_json)
 
 
-@app.command(short_help="Measure what this machine reaches.")
+@app.command(short_help="Measure the speed of this machine.")
 def bench(
     cells: Annotated[
         list[str] | None,
@@ -222,7 +220,7 @@ def bench(
     threads: Threads = None,
     debug: Debug = False,
 ) -> None:
-    """Measure how fast this machine trains and writes, by the native kernels and by torch."""
+    """Measure this machine's speed of training and sampling, by the native kernels and by torch."""
     from charlm.cli import checks
 
     checks.bench(cells or [], shapes or [])

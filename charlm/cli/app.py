@@ -1,6 +1,6 @@
-"""The command line: parse, call, print. Nothing heavy is imported before a command runs.
+"""Declarations of the commands that train and use a model; `analysis` has the others.
 
-Here are the commands that make and use a model; those that tell about models are in `analysis`.
+Nothing heavy is imported before a command runs.
 """
 
 from pathlib import Path
@@ -80,7 +80,7 @@ def main(
         print(context.get_help())
 
 
-@app.command(short_help="Train a model on a text, or go on with a run.")
+@app.command(short_help="Train a model on a text, or resume a run.")
 def train(
     config: Annotated[
         str | None,
@@ -108,7 +108,7 @@ def train(
     threads: Threads = None,
     debug: Debug = False,
 ) -> None:
-    """Train a model on a text, or go on with a run: the same command with --resume added."""
+    """Train a model on a text, or resume a run: the same command with --resume added."""
     from charlm.cli import checks
     from charlm.cli.arguments import TrainArguments
     from charlm.terminal import console
@@ -160,7 +160,7 @@ def sample(
     threads: Threads = None,
     debug: Debug = False,
 ) -> None:
-    """Write text with a trained model (on the CPU unless told otherwise: it is fastest there)."""
+    """Write text with a trained model (by default on the CPU, where it is fastest)."""
     from charlm.cli import checks
     from charlm.terminal import console
 
@@ -207,10 +207,10 @@ def score(
     ] = 0,
     others: With = None,
     adapt: Annotated[
-        bool, typer.Option("--adapt", help="Go on learning from what has been read.")
+        bool, typer.Option("--adapt", help="Learn from the text while reading it.")
     ] = False,
     per_character: Annotated[
-        bool, typer.Option("--per-character", help="A line a symbol: its bits, a tab, the symbol.")
+        bool, typer.Option("--per-character", help="Print lines of bits, a tab and a symbol.")
     ] = False,
     html: Annotated[
         Path | None,
@@ -219,7 +219,7 @@ def score(
     encoding: Annotated[
         str | None,
         typer.Option(
-            metavar="CODEC", help="What FILE is in, as in cp1251; default: as the run's text was."
+            metavar="CODEC", help="Encoding of FILE, as in cp1251; default: that of the run's text."
         ),
     ] = None,
     which: Which = "best",
@@ -228,7 +228,7 @@ def score(
     threads: Threads = None,
     debug: Debug = False,
 ) -> None:
-    """Score how well a model predicts a text, in bits per character."""
+    """Score a model on a text, in bits per character."""
     from charlm.cli import checks
     from charlm.cli.arguments import ScoreArguments
     from charlm.terminal import console

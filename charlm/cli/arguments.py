@@ -1,4 +1,4 @@
-"""The arguments of the commands that have many. Importing this imports no torch."""
+"""The arguments of commands that have many. Importing this does not import torch."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -14,9 +14,9 @@ from charlm.text.streams import is_stream
 from charlm.training import request
 
 SEEDS = 5
-"""Runs of each cell, unless another number is given: fewer show too little of the spread."""
+"""Default number of runs of each cell: fewer show too little of the spread."""
 PAGES = "inspect"
-"""The folder in a run for what `charlm inspect` writes, unless another is given."""
+"""Default folder, within a run, of the pages of `charlm inspect`."""
 VIEWS = ("units", "gradients", "context", "errors", "memorization", "bptt")
 """Options of `charlm inspect` that take no value."""
 
@@ -31,28 +31,28 @@ class TrainArguments:
 
     @cached_property
     def layers(self) -> ConfigLayers:
-        """The configuration that was asked for."""
+        """The requested configuration."""
         return request.choose_layers(self.source, self.changes, self.flags)
 
     @property
     def all_flags(self) -> dict[str, Any]:
-        """The flags, with the text where it is the argument."""
+        """The flags, including the text if it is the argument."""
         return request.name_text(self.source, self.flags)[1]
 
     @property
     def begins(self) -> ConfigLayers | None:
-        """The run to begin where there is none to resume; None where nothing names one."""
+        """The run to begin if there is none to resume; None if the arguments name none."""
         named = self.source is not None or "data.path" in self.flags
         return self.layers if named else None
 
     @property
     def name(self) -> str:
-        """The name of the runs that may be resumed; "" for any."""
+        """The name of runs that may be resumed; "" for any."""
         return request.run_name(self.begins) if self.begins else ""
 
     @property
     def names_config(self) -> bool:
-        """Whether the argument is a preset or a `.toml` file."""
+        """True if the argument is a preset or a `.toml` file."""
         return request.name_text(self.source, self.flags)[0] == self.source
 
     def refuse_stdin(self) -> None:
@@ -66,7 +66,7 @@ class TrainArguments:
 
 @dataclass(frozen=True)
 class CompareArguments:
-    """The arguments of `charlm compare`; see `plan`. seeds: None where they were left out."""
+    """The arguments of `charlm compare`; see `plan`. seeds: None if left out."""
 
     cells: Sequence[str]
     config: str
@@ -96,8 +96,7 @@ class CompareArguments:
 
 @dataclass(frozen=True)
 class ScoreArguments:
-    """The text that `charlm score` reads, how, and what it writes. data: where the run's text is,
-    if it was moved."""
+    """The arguments of `charlm score`. data: path of the run's text, if it was moved."""
 
     file: str | None
     split: str | None
@@ -112,8 +111,8 @@ class ScoreArguments:
 
 @dataclass(frozen=True)
 class InspectArguments:
-    """The views that `charlm inspect` shows. gates: of a text, None for none; probe: of a file.
-    data: where the run's text is, if it was moved."""
+    """The arguments of `charlm inspect`. gates: a text, or None; probe: a file, or None. data: path
+    of the run's text, if it was moved."""
 
     gates: str | None
     probe: Path | None

@@ -19,7 +19,7 @@ def bench(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Measure, and print a line for every cell at every shape as it is known, or all as JSON."""
+    """Measure, and print a line for every cell at every shape at once, or all as JSON."""
     console.show_log(quiet=as_json)
     prepare_process(resolve_device("cpu"), threads or 0)
     rows: list[benchmark.Row] = []

@@ -7,7 +7,7 @@ from charlm.wording import byte_size
 
 
 def cache(*, clear: bool, as_json: bool) -> None:
-    """Print the bytes that charlm keeps by kind, or remove what can be made or fetched again."""
+    """Print the size of the cache by kind, or remove all that can be made or fetched again."""
     before = kept.sizes()
     in_use = kept.clear() if clear else []
     now = kept.sizes() if clear else before

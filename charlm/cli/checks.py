@@ -1,6 +1,6 @@
-"""Checks of a command line that need no torch, made before it is imported: that takes two seconds.
+"""Checks of a command line before torch is imported, which takes two seconds.
 
-Whatever the work checks later, too, is one function that both call.
+Checks that are repeated later are functions shared with the later code.
 """
 
 import contextlib
@@ -81,7 +81,7 @@ def sample(
 ) -> Path:
     """Check `charlm sample`; return the folder of the checkpoint.
 
-    options: of [sample]. data: where the run's text is, if it was moved.
+    options: of [sample]. data: paths of the run's text, if it was moved.
 
     Raises: UsageError, DataError, CheckpointError.
     """
@@ -104,8 +104,8 @@ def sample(
 def score(
     run: Path | None, which: str, given: ScoreArguments
 ) -> tuple[Path, ScoreArguments, DataConfig]:
-    """Check `charlm score`; return the folder of the checkpoint, the arguments with the text in its
-    place, and how that is read.
+    """Check `charlm score`; return the folder of the checkpoint, the arguments with the resolved
+    text, and the configuration for reading it.
 
     Raises: UsageError, DataError, CheckpointError.
     """
@@ -132,7 +132,8 @@ def score(
 
 
 def _with_encoding(data: DataConfig, file: str | None, encoding: str | None) -> DataConfig:
-    """Return how a text is read. Raises: UsageError: an encoding of nothing, or none."""
+    """Return the configuration for reading a text. Raises: UsageError for a useless or unknown
+    encoding."""
     if encoding is None:
         return data
     if file is None or data.unit == "byte":
@@ -147,9 +148,9 @@ def _with_encoding(data: DataConfig, file: str | None, encoding: str | None) -> 
 def _run_and_text(
     run: Path | None, file: str | None, split: str | None
 ) -> tuple[Path | None, str | None]:
-    """Return the run and the text that were meant. Raises: UsageError where that is not clear."""
+    """Return the run and the text from the arguments. Raises: UsageError if they are ambiguous."""
     if run is not None and file is None and split is None and not run.is_dir():
-        run, file = None, str(run)  # a single argument that is no run is the text
+        run, file = None, str(run)  # a single argument that is not a run is the text
     if run is not None and file is not None and run.is_file() and is_run(Path(file)):
         right = shlex.join(["charlm", "score", file, str(run)])
         raise UsageError(f"{run} is a text and {file} a run: the run comes first", right)
@@ -178,7 +179,7 @@ def compare(given: CompareArguments, out: Path | None, paper: str) -> None:
 
 
 def _refuse_other_terms(name: str, study: "Study", given: CompareArguments) -> None:
-    """Refuse what a study decides itself. Raises: UsageError."""
+    """Refuse arguments that a study sets itself. Raises: UsageError."""
     for there, what in (
         (given.cells, "CELL..."),
         (given.match != "parameters", "--match"),
@@ -198,7 +199,7 @@ def _refuse_other_terms(name: str, study: "Study", given: CompareArguments) -> N
         )
     if study.memorize and given.tune:
         raise UsageError(
-            f"--tune looks for what predicts new text, and --paper {name} asks what is remembered",
+            f"--tune is for predicting new text, and --paper {name} is about memorization",
             "leave --tune out; --set train.learning_rate=0.02 tries another rate for all",
         )
 
@@ -235,7 +236,7 @@ def bench(names: Sequence[str], shapes: Sequence[str]) -> None:
 
 
 def _refuse_missing(own: DataConfig, data: Sequence[str]) -> None:
-    """Check that a run's text is where the user says, if anywhere. Raises: DataError."""
+    """Check that the text named by the user, if any, exists. Raises: DataError."""
     if data:
         sources.refuse_missing(own.model_copy(update={"path": list(data)}))
 
@@ -248,7 +249,7 @@ def _refuse_partners(folder: Path, others: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Leave warnings to the work itself, which comes to the same places again."""
+    """Suppress warnings, which the command itself will log again."""
     log = logging.getLogger("charlm")
     before = log.level
     log.setLevel(logging.ERROR)

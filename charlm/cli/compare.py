@@ -20,10 +20,10 @@ from charlm.terminal.run import describe
 
 
 def compare(given: CompareArguments, out: Path | None, *, as_json: bool, quiet: bool) -> int:
-    """Carry a comparison out, or on; return the number of the signal that ended it."""
+    """Carry out or continue a comparison; return the number of the signal that ended it."""
     given = replace(given, seeds=SEEDS if given.seeds is None else given.seeds)
     planned = planned_comparison(given)
-    path = out or claim_path("compare")  # only now: what is refused leaves no folder behind
+    path = out or claim_path("compare")  # only now: refused arguments leave no folder
     result, signalled = carry_out(planned, path, given.command(), quiet=quiet)
     if result is None:
         tell_how_to_go_on(given.command(), path)
@@ -38,7 +38,7 @@ def compare(given: CompareArguments, out: Path | None, *, as_json: bool, quiet: 
 
 
 def planned_comparison(given: CompareArguments, budget: int = 0) -> Plan:
-    """Plan what was asked for. budget, Raises: see `plan`."""
+    """Plan the requested comparison. budget, Raises: see `plan`."""
     assert given.seeds is not None
     layers = loading.load(given.config, given.changes, given.flags)
     with TaskProgress():
@@ -53,7 +53,7 @@ def planned_comparison(given: CompareArguments, budget: int = 0) -> Plan:
 
 
 def tell_how_to_go_on(command: str, path: Path) -> None:
-    """Print the command that goes on with what was stopped in a folder."""
+    """Print the command that continues a stopped comparison."""
     console.print_status(f"stopped; to go on: {command} --out {shlex.quote(str(path))}", "next")
 
 
@@ -62,10 +62,10 @@ def carry_out(
 ) -> tuple[Result | None, int]:
     """Carry a comparison out in a folder, and write its result.
 
-    command: what repeats it. longer: see `Comparison`.
+    command: the command line that repeats it. longer: see `Comparison`.
 
-    Returns: the result, None where a signal ended the work before; and that signal's number, 0
-        where there was none.
+    Returns: the result, None if a signal ended the work; and the number of that signal, 0 if there
+        was none.
     """
     train = planned.entries[0].config.train
     prepare_process(resolve_device(train.device), train.threads)

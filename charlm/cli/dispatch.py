@@ -1,4 +1,4 @@
-"""From a command line to its exit code."""
+"""Execution of a command line, with its exit code."""
 
 import sys
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from charlm.cli.question import may_open
 from charlm.errors import UsageError
 
 MAY_BE_EMPTY = {"--prompt", "--stop", "--gates"}
-"""Options whose value is a text, not the name of something."""
+"""Options whose value is a text, not a name."""
 
 
 def run(arguments: list[str] | None = None) -> int:
@@ -29,7 +29,7 @@ def run(arguments: list[str] | None = None) -> int:
 
 
 def refuse_empty(words: Sequence[str]) -> None:
-    """Check that every value on a command line holds something. Raises: UsageError."""
+    """Check that no value on a command line is empty. Raises: UsageError."""
     if not any(word == "" or word.endswith("=") for word in words):
         return
     group = typer.main.get_command(app)

@@ -1,4 +1,4 @@
-"""Escapes in options that take text: most shells hand '\\n' over as a backslash and an n."""
+"""Escapes in options that take text: most shells pass '\\n' on as a backslash and an n."""
 
 import re
 
@@ -9,8 +9,8 @@ ESCAPES = {"\\n": "\n", "\\t": "\t", "\\\\": "\\"}
 
 
 def read_escapes(option: str, text: str, vocabulary: Vocabulary) -> str:
-    """Return an option's text with \\n, \\t and \\\\ read as escapes where the model knows no
-    backslash. Where it knows one, the text is left as it is. Either is said in one line."""
+    """Return an option's text with \\n, \\t and \\\\ read as escapes if the model knows no
+    backslash, else unchanged. Print a line on either case."""
     if vocabulary.unknown_in("\\"):
         unescaped = re.sub(r"\\[nt\\]", lambda escape: ESCAPES[escape[0]], text)
         if unescaped != text:

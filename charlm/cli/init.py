@@ -29,7 +29,7 @@ def init(preset: str, out: Path | None) -> None:
     except FileExistsError:
         raise UsageError(f"{out} exists", "give another --out, or remove it") from None
     except OSError as error:
-        if created:  # half of it is worse than none
+        if created:  # remove an incomplete file
             out.unlink(missing_ok=True)
         raise UsageError(f"cannot write {out}: {error.strerror}", "give another --out") from None
     if out.suffix == ".toml":

@@ -34,7 +34,7 @@ def inspect(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Measure, print and write a page for each view that is wanted; else of what the run is."""
+    """Measure, print and write a page for each requested view, or else the overview."""
     if threads:
         torch.set_num_threads(threads)
     typed = wanted.gates not in (None, "-")
@@ -53,7 +53,7 @@ def inspect(
     printed: dict[str, Any] = {}
     for key, make in _views(look, wanted, home):
         if key != "overview":
-            console.print_status(f"looking at {key}", "aside")
+            console.print_status(f"measuring {key}", "aside")
         with TaskProgress(), within(key, 0, 1, 1):
             view = make()
         command = _command(loaded.name, key, wanted)
@@ -76,7 +76,7 @@ def inspect(
 def _views(
     look: Inspection, wanted: InspectArguments, home: Path
 ) -> Iterator[tuple[str, Callable[[], View]]]:
-    """Yield the name of each view that is wanted and what makes it, in a fixed order."""
+    """Yield the name of each requested view and the function that makes it, in a fixed order."""
     if not wanted.words():
         config = to_toml(look.checkpoint.config)
         yield "overview", lambda: look.overview(home, config)

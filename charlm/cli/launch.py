@@ -3,9 +3,9 @@
 Several machines: `torchrun --nnodes ... --nproc-per-node N -m charlm -- train ...` on each of them.
 Without the `--`, torchrun takes `--run` for an abbreviation of an option of its own.
 
-The processes stand in sessions of their own, so that the terminal's Ctrl-C comes to the launcher
-alone. It passes every signal on as SIGTERM, which ends a Python that is not ready for signals yet
-without a word, and gives the exit code of the signal that it has had itself.
+The processes are in sessions of their own, so that the terminal's Ctrl-C reaches the launcher
+alone. It passes every signal on as SIGTERM, which silently ends a Python that has no handlers yet,
+and returns the exit code of the signal that it received itself.
 """
 
 import contextlib
@@ -34,27 +34,27 @@ from charlm.cli.options import Debugging
 from charlm.errors import CharlmError
 
 RESTARTS = 3
-"""Starts of all processes, at most, after the first one: each after one was lost."""
+"""Most restarts of all processes, each after one was lost."""
 SHUTDOWN = 5
-"""Seconds for processes to end that are asked a second time, or are left behind by a lost one."""
+"""Seconds for processes to end after a second signal, or after the loss of another process."""
 TALKATIVE = (
     "torch.distributed.elastic.agent.server.api",
     "torch.distributed.elastic.multiprocessing.api",
 )
-"""What of torch's launcher would print how it is built."""
+"""Loggers of torch.distributed.elastic to silence."""
 
 
 def launch(processes: int, given: TrainArguments, path: Path | None, options: Any) -> int:
-    """Train with several processes; return the exit code. options: as of `train.train`.
+    """Train with several processes; return the exit code. options: as for `train.train`.
 
-    Raises: CharlmError where they fail too often.
+    Raises: CharlmError if they fail too often.
     """
     for name in TALKATIVE:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // processes)))
-    if sys.platform == "linux":  # the machine's name may lead to an address that is not its own
+    if sys.platform == "linux":  # the host name may resolve to another machine's address
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # charlm says itself who is lost
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # charlm reports lost processes itself
     os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGQUIT"  # the others: `_Agent.stop`
     os.environ[rank.COMMAND] = _for_ranks(given, path, options)
     agent = _Agent(_processes(processes))
@@ -81,7 +81,7 @@ def _for_ranks(given: TrainArguments, path: Path | None, options: Any) -> str:
 
 
 def _processes(count: int) -> WorkerSpec:
-    """Return how torch is to start the processes of this one machine."""
+    """Return torch's specification of the processes of this machine."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -96,9 +96,9 @@ def _processes(count: int) -> WorkerSpec:
 
 
 class _Agent(LocalElasticAgent):
-    """torch's elastic agent: it starts all processes anew where one is lost.
+    """torch's elastic agent, which restarts all processes if one is lost.
 
-    It does not where one ends with an error, or where a signal has come. code: the exit code then.
+    It does not if one ends with an error, or after a signal. code: the exit code in these cases.
     """
 
     def __init__(self, processes: WorkerSpec) -> None:
@@ -108,7 +108,7 @@ class _Agent(LocalElasticAgent):
         self._asked: set[int] = set()
 
     def stop(self, number: int, frame: FrameType | None) -> None:
-        """Have all processes end after their step; a second Ctrl-C does not wait for it."""
+        """Make all processes end after their step; a second Ctrl-C does not wait for it."""
         self._signals.append(number)
         signals.hasten(number)
         if len(self._signals) > 1 and number == signal.SIGINT:
@@ -142,9 +142,9 @@ class _Agent(LocalElasticAgent):
 
 
 def _code_of_all(codes: list[int]) -> int:
-    """Return the exit code of processes that have ended by themselves; 0 where one was lost.
+    """Return the exit code of processes that have ended by themselves; 0 if one was lost.
 
-    codes: of those that failed, and of those that torch's agent has ended then, by SIGTERM.
+    codes: of those that failed, and of those that torch's agent then ended by SIGTERM.
     """
     errors = [code for code in codes if 0 < code < 128 and code != LostError.exit_code]
     lost = [code for code in codes if code == LostError.exit_code or code < 0]

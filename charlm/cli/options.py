@@ -10,7 +10,7 @@ from charlm.errors import UsageError
 
 
 class Debugging:
-    """Whether --debug was given, before or behind the command."""
+    """State of --debug, which may be before or after the command."""
 
     wanted = False
 
@@ -38,7 +38,7 @@ RunsText = Annotated[
     typer.Option(
         "--data",
         metavar="PATH",
-        help="Where the run's text is, if it was moved or the run was made elsewhere. Repeatable.",
+        help="Path of the run's text, if it was moved or the run is a copy. Repeatable.",
     ),
 ]
 Init = Annotated[
@@ -84,7 +84,7 @@ With = Annotated[
     ),
 ]
 CheckCopies = Annotated[
-    bool, typer.Option("--check-copies", help="Report what the text shares with the training text.")
+    bool, typer.Option("--check-copies", help="Report spans copied from the training text.")
 ]
 Clamps = Annotated[
     list[str] | None,
@@ -140,7 +140,7 @@ Precision = Annotated[
 ]
 Match = Annotated[
     Literal["parameters", "hidden", "time"],
-    typer.Option(help="What to equalise; hidden is the width."),
+    typer.Option(help="The quantity that is equal for all cells; hidden is the width."),
 ]
 Seeds = Annotated[
     int | None,
@@ -157,7 +157,7 @@ Which = Annotated[str, typer.Option("--checkpoint", help="best, latest or a step
 
 
 def refuse_no_file(path: Path | None, option: str) -> None:
-    """Check that a file can be written where one is asked for. Raises: UsageError."""
+    """Check that the file of an option can be written. Raises: UsageError."""
     if path is None:
         return
     if path.exists() and not path.is_file():
@@ -170,7 +170,7 @@ def refuse_no_file(path: Path | None, option: str) -> None:
 
 
 def refuse_no_folder(path: Path | None, option: str) -> None:
-    """Check that a folder is, or can be made, where one is asked for. Raises: UsageError."""
+    """Check that the folder of an option exists or can be created. Raises: UsageError."""
     for place in (path, *path.parents) if path is not None else ():
         if place.exists() and not place.is_dir():
             raise UsageError(f"{place} is a file, not a folder", f"name a folder: {option} DIR")
@@ -183,7 +183,7 @@ def flags(
     init: str | None = None,
     teachers: list[str] | None = None,
 ) -> dict[str, Any]:
-    """Return the options that stand for a key of the configuration, where they were given."""
+    """Return the values of options that stand for a key of the configuration, if given."""
     path = (data[0] if len(data) == 1 else data) if data else None
     found = {
         "data.path": path,

@@ -1,4 +1,4 @@
-"""Turn errors into messages and exit codes, for every command in one place."""
+"""Messages and exit codes of errors, for all commands."""
 
 import re
 import shlex
@@ -26,9 +26,9 @@ def exit_code_of(command: Callable[[], object]) -> int:
         return 2
     except (KeyboardInterrupt, typer.Abort):
         return 130
-    except SystemExit as error:  # of a signal; typer's own is 1, for a reader that has gone
+    except SystemExit as error:  # of a signal; typer's is 1, for a broken pipe
         return error.code if isinstance(error.code, int) and error.code > 128 else 0
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has ended
         return 0
     except OSError as error:
         if Debugging.wanted:
@@ -44,14 +44,14 @@ def exit_code_of(command: Callable[[], object]) -> int:
 
 
 def _advice(error: typer.TyperException) -> str:
-    """Say what to type instead of a command line that cannot be parsed."""
+    """Return advice on a command line that cannot be parsed."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "charlm"
     if name := getattr(error, "option_name", ""):
         from charlm.config.messages import key_called
 
         if command in ("charlm train", "charlm compare") and (key := key_called(_bare(name))):
-            counted = " (in steps: --dry-run tells how many passes over the text they are)"
+            counted = " (in steps: --dry-run shows the number of passes over the text)"
             return f"{command} ... --set {key}=VALUE" + (counted if "epoch" in name else "")
     extra = re.search(r"unexpected extra argument\(s\) \((.*)\)$", error.format_message(), re.S)
     if extra and command == "charlm sample":
@@ -60,12 +60,12 @@ def _advice(error: typer.TyperException) -> str:
 
 
 def _bare(option: str) -> str:
-    """Turn an option into the name of a key: --batch-size=3 into batch_size."""
+    """Turn an option into the name of a key, as --batch-size=3 into batch_size."""
     return option.lstrip("-").partition("=")[0].replace("-", "_")
 
 
 def unforeseen(error: Exception) -> CharlmError:
-    """Make the error for one that is no message for people."""
+    """Make the error for an unexpected exception."""
     said = str(error).partition("\n")[0]
     if isinstance(error, MemoryError) or "allocate memory" in said:
         return CharlmError(
@@ -76,7 +76,7 @@ def unforeseen(error: Exception) -> CharlmError:
 
 
 def report(error: CharlmError) -> None:
-    """Print what went wrong and what to do."""
+    """Print an error and its advice."""
     from charlm.terminal import console
 
     console.error(error.what, error.advice, error.details)

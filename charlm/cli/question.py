@@ -1,11 +1,11 @@
-"""The question at a terminal whether what a stranger's run names may be opened."""
+"""The question at a terminal for consent to open files named by a foreign run."""
 
 import sys
 from collections.abc import Sequence
 
 
 def may_open(kind: str, names: Sequence[str]) -> bool:
-    """Ask at a terminal, and return whether the answer is yes; False where there is no terminal.
+    """Ask at a terminal, and return True if the answer is yes; return False without a terminal.
 
     Every name is shown in full, with its control characters visible. See `charlm.consent`.
     """

@@ -1,6 +1,6 @@
-"""One of the processes of `charlm train --processes N`, as `launch` starts it.
+"""Program of one of the processes of `charlm train --processes N`, started by `launch`.
 
-It begins with its signals, before torch is imported; the command comes through the environment.
+It sets signal handlers before it imports torch; the command comes through the environment.
 """
 
 import ctypes
@@ -17,12 +17,12 @@ from typing import Any
 from charlm.cli import signals, streams
 
 COMMAND = "CHARLM_RANK"
-"""The variable with the command as JSON: the arguments of `train.train`, and what `launch` adds."""
+"""Variable with the command as JSON: the arguments of `train.train`, and additions of `launch`."""
 START = (
     f"import json, os, sys; sys.path[:] = json.loads(os.environ['{COMMAND}'])['path']; "
     "from charlm.cli import rank; rank.main()"
 )
-"""The program of a process: it imports what the launcher would."""
+"""The program of a process: it imports from the launcher's path."""
 SECONDS_BETWEEN_LOOKS = 0.5
 SIGNAL_AT_PARENTS_DEATH = 1
 """PR_SET_PDEATHSIG of Linux's prctl."""
@@ -36,7 +36,7 @@ def main() -> None:
     streams.secure()
     code = _train(command)
     streams.discard_unwritten()
-    for number in signals.heeded():  # all is done: an end at once loses nothing
+    for number in signals.heeded():  # all work is done, so a signal may end the process at once
         signal.signal(number, signal.SIG_DFL)
     signals.leave(code)
 
@@ -54,7 +54,7 @@ def _train(command: Mapping[str, Any]) -> int:
 
 
 def _end_with(launcher: int) -> None:
-    """End as by SIGTERM, with the step saved, once the launcher has gone, as by kill -9."""
+    """End as by SIGTERM, with the step saved, once the launcher has ended, as by kill -9."""
     if sys.platform == "linux":  # at once, before the loss of the launcher's store is an error
         ctypes.CDLL(None).prctl(SIGNAL_AT_PARENTS_DEATH, signal.SIGTERM)
 

@@ -1,4 +1,4 @@
-"""Records as `charlm sample` writes them: told apart from those of the training text."""
+"""Records of `charlm sample`: comparison with those of the training text."""
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -14,15 +14,17 @@ from charlm.sampling.generate import Generation, Sample
 from charlm.terminal import console
 
 READ_UNASKED = 5_000_000
-"""Symbols of a text that is read without --novel: about a second."""
+"""Most symbols of a text that is compared without --novel: about a second."""
 ROUNDS = 100
-"""Draws of so many texts as are wanted, until the search for new ones is given up."""
+"""Most draws, in units of the requested number, in the search for new records."""
 
 
 def known(loaded: Loaded, *, needed: bool) -> KnownRecords | None:
     """Return the records of a run's text, of all its splits; None for a model of running text, and
-    where they are not `needed` and cannot be had at once. Raises: DataError: needed, and not
-    there."""
+    if they are not `needed` and not quickly available.
+
+    Raises: DataError if they are needed and unavailable.
+    """
     if loaded.vocabulary.end is None:
         return None
     try:
@@ -31,7 +33,7 @@ def known(loaded: Loaded, *, needed: bool) -> KnownRecords | None:
     except DataError as error:
         if needed:
             raise
-        console.warn(f"which of the records are new is not told: {error.what}")
+        console.warn(f"new records are not marked: {error.what}")
         return None
     if len(corpus.symbols) > READ_UNASKED and not needed:
         return None
@@ -39,12 +41,12 @@ def known(loaded: Loaded, *, needed: bool) -> KnownRecords | None:
 
 
 class Novel:
-    """Draws records, again and again, until `num` have come that are new: whole, not empty, none
-    of the training text's, and no two alike. Iterate over it, once; they are in `samples` then.
+    """A search for `num` new records: complete, not empty, not in the training text, and distinct.
+    Iterate over it once; then they are in `samples`.
 
-    draw: makes a generation of a seed.
+    draw: makes a generation from a seed.
 
-    Raises: CharlmError where they do not come.
+    Raises: CharlmError if too few are found.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ from charlm.wording import byte_size
 
 
 def runs(folder: Path, plot: Path | None, *, as_json: bool) -> None:
-    """Print the runs of a folder, newest first; or write their curves as a picture."""
+    """Print the runs of a folder, newest first, or write their curves as a picture."""
     refuse_no_file(plot, "--plot")
     found = list_runs(folder)
     if plot is not None:
@@ -48,7 +48,7 @@ def runs(folder: Path, plot: Path | None, *, as_json: bool) -> None:
 
 
 def remove(folder: Path, unwanted: Sequence[Path], *, prune: bool, as_json: bool) -> None:
-    """Remove the runs and comparisons that are named, and those without a checkpoint if `prune`."""
+    """Remove the named runs and comparisons and, if `prune`, all runs without a checkpoint."""
     if prune:  # before any is removed
         refuse_no_folder(folder)
     removed = removal.remove(unwanted)

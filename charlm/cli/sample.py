@@ -29,7 +29,7 @@ from charlm.text.display import named
 from charlm.text.vocabulary import Vocabulary
 
 Written = Generation | records.Novel | BestOf
-"""What is iterated over once, and has its `samples` then."""
+"""A generator of texts, iterated over once, with all texts in `samples`."""
 
 
 def sample(
@@ -44,8 +44,8 @@ def sample(
     best_of: int,
     as_json: bool,
 ) -> None:
-    """Write text to stdout as it comes, or all samples as JSON. prompt: "-" is read from stdin.
-    options: of `Loaded.generation`. novel: draw until no text is a record of the run's own.
+    """Write text to stdout as it is generated, or all samples as JSON. prompt: "-" reads stdin.
+    options: of `Loaded.generation`. novel: True draws until no text is a record of the run's own.
     best_of: candidates for each text."""
     if prompt == "-":
         prompt = read_text("the prompt", as_bytes=loaded.vocabulary.unit == "byte")
@@ -92,7 +92,7 @@ def _readable_stop(stop: str, vocabulary: Vocabulary) -> str:
 
 @dataclass(frozen=True)
 class Writers:
-    """What writes: the model alone or with others, adapted to the prompt, with units held."""
+    """The writing models: one alone or with others, adapted to the prompt, with clamped units."""
 
     others: Sequence[str]
     adapt: bool
@@ -121,7 +121,7 @@ class Writers:
 def _print(
     generation: Written, prompt: str, known: KnownRecords | None, *, is_records: bool
 ) -> None:
-    """Print a text as it comes, or several once all are written."""
+    """Print a text as it is generated, or several once all are complete."""
     writer, num = console.Writer(), len(generation.samples)
     if num == 1:
         writer.write(prompt)
@@ -139,7 +139,7 @@ def _print(
         if is_list and new[number - 1]:
             writer.write_mark("  (new)")
         if is_list:
-            writer.write("\n")  # behind an empty one, too
+            writer.write("\n")  # after an empty one, too
         writer.end_line()
     writer.end_line()
     if known is not None:
@@ -149,7 +149,7 @@ def _print(
 def _mixing(
     loaded: Loaded, others: Sequence[str], adapted_to: str | None, precision: str
 ) -> tuple[Callable[[int], Engine], dict[str, float]]:
-    """Return what makes an engine of a model and others, and the power of each."""
+    """Return an engine factory of a mixture, and the mean power of each model."""
     mixed = loaded.mixed_with(others)
     learned = mixed.learned()
     if adapted_to is not None:
@@ -158,8 +158,8 @@ def _mixing(
 
 
 def _copies(loaded: Loaded, generation: Written) -> list[Copied]:
-    """Find what each text shares with the run's train split. Raises: DataError: it has changed."""
-    console.print_status("looking for what the train split holds, too")
+    """Find each text's copies of the run's train split. Raises: DataError if it has changed."""
+    console.print_status("searching the train split for copies")
     train = own_text(loaded.checkpoint)
     split = train.symbols[train.train.start : train.train.stop]
     found = []
@@ -178,7 +178,7 @@ def _report(
     precision: str,
     known: KnownRecords | None,
 ) -> dict[str, Any]:
-    """Write all samples, and return what `sample --json` prints."""
+    """Write all samples, and return the output of `sample --json`."""
     with TaskProgress():
         list(generation)
     kernels, precision = choose_precision(loaded.model, precision)

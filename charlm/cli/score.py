@@ -35,7 +35,7 @@ from charlm.text.streams import is_stream
 from charlm.text.vocabulary import Symbols, Vocabulary
 
 MOST_SHOWN = 1_000_000
-"""Symbols on the pages of a scored text; what stands behind them counts, too."""
+"""Most symbols on the pages of a scored text; the score includes all."""
 SPLITS = {"val": "validation", "validation": "validation", "test": "test", "train": "train"}
 
 
@@ -50,7 +50,7 @@ def score(
 ) -> None:
     """Score a file or a split of the run's own data.
 
-    given: as `checks.score` has checked it. data: how a file is read.
+    given: checked by `checks.score`. data: the configuration for reading a file.
     """
     if threads:
         torch.set_num_threads(threads)
@@ -88,7 +88,7 @@ def score(
 def _scored(
     loaded: api.Loaded, read: Reader, given: ScoreArguments, data: DataConfig, each: Segments
 ) -> Score:
-    """Score the file or the split, and show how far it is."""
+    """Score the file or the split, and show the progress."""
     file, split, window = given.file, given.split, given.window
     with terminal.ScoringProgress(size_of(file) if file else None) as progress:
         tell = progress.advanced
@@ -105,8 +105,8 @@ def _scored(
 
 @dataclass(frozen=True)
 class _Reading:
-    """What reads the text, as surprisals or as whole distributions; the mixture, if it is one; the
-    pace of each model that goes on learning, by name."""
+    """The reader of the text, for surprisals and for distributions; the mixture, if it is one; the
+    pace of each adapting model, by name."""
 
     read: Reader
     predict: Predictor
@@ -116,14 +116,14 @@ class _Reading:
 
 @dataclass
 class _Page:
-    """Collects what the page of a scored text shows: the first `MOST_SHOWN` symbols."""
+    """The data of the page of a scored text: the first `MOST_SHOWN` symbols."""
 
     alternatives: Alternatives
     _symbols: list[Symbols] = field(default_factory=list)
     _nats: list[Tensor] = field(default_factory=list)
 
     def keep(self, symbols: Symbols, nats: Tensor) -> None:
-        """Take a segment."""
+        """Add a segment."""
         left = MOST_SHOWN - sum(map(len, self._symbols))
         self._symbols.append(symbols[:left])
         self._nats.append(nats[:left])
@@ -131,7 +131,7 @@ class _Page:
     def write(
         self, vocabulary: Vocabulary, names: Sequence[str], result: dict[str, Any], path: Path
     ) -> None:
-        """Write the page of all that was taken, and pages that go on from it; name them."""
+        """Write the page of the added segments, and continuation pages; print their names."""
         from charlm.reports import surprisal as report  # here: jinja2 takes a moment
 
         symbols = np.concatenate(self._symbols)
@@ -143,7 +143,7 @@ class _Page:
 
 
 def _reading(loaded: api.Loaded, others: Sequence[str], *, adapt: bool) -> _Reading:
-    """Return what reads the text: the model alone or with others."""
+    """Return the reader of the text: the model alone or a mixture."""
     if adapt:
         console.print_status("choosing how fast to adapt, on the run's train split")
     if others:
@@ -159,6 +159,6 @@ def _reading(loaded: api.Loaded, others: Sequence[str], *, adapt: bool) -> _Read
 
 
 def _tell_all(listeners: Sequence[Segments], symbols: Symbols, nats: Tensor) -> None:
-    """Give a segment to all that listen."""
+    """Call all listeners with a segment."""
     for listener in listeners:
         listener(symbols, nats)

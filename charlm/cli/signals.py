@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a closed terminal: what is under way is finished and saved."""
+"""Handling of Ctrl-C, SIGTERM and a closed terminal: the current step is finished and saved."""
 
 import contextlib
 import os
@@ -10,24 +10,24 @@ from types import FrameType
 from typing import NoReturn
 
 STOPPING = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if os.name == "posix" else [])]
-"""Signals that end a command: from the keyboard, from the system, from a terminal that closes."""
+"""Signals that end a command: from the keyboard, from the system, from a closed terminal."""
 _exiting: list[int] = []
-"""The signal that this process is exiting for, once there is one."""
+"""The signal because of which this process is exiting, once there is one."""
 
 
 @contextmanager
 def stopping_on_signals(stop: Callable[[], None], *, insistent: bool = True) -> Iterator[list[int]]:
-    """Have a first signal of `STOPPING` call `stop`; yield the list of those received.
+    """Call `stop` on the first signal of `STOPPING`; yield the list of those received.
 
-    insistent: a second Ctrl-C does not wait for the step. One of several processes is told twice of
-        the same, by the terminal and by its launcher.
+    insistent: True makes a second Ctrl-C end without waiting for the step; False is for one of
+        several processes, which receives the same signal from the terminal and from its launcher.
     """
     received: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
         if (
             insistent and received and number == signal.SIGINT
-        ):  # asked twice: do not wait for the step
+        ):  # the second time: do not wait for the step
             hasten(number)
             raise KeyboardInterrupt
         received.append(number)
@@ -38,7 +38,7 @@ def stopping_on_signals(stop: Callable[[], None], *, insistent: bool = True) -> 
 
 
 def exit_on_signals() -> None:
-    """Have signals end this process while nothing needs saving yet, without a traceback."""
+    """Make signals end this process without a traceback, while nothing needs saving yet."""
     _exiting.clear()
     for number in heeded():
         signal.signal(number, _exit)
@@ -54,25 +54,25 @@ def leave(code: int) -> NoReturn:
 
 
 def hasten(number: int) -> None:
-    """Have `leave` exit at once, for a signal."""
+    """Make `leave` exit at once, because of a signal."""
     _exiting.append(number)
 
 
 def left_to_the_system() -> AbstractContextManager[None]:
-    """Have signals end this process at once inside, where it waits in a library, which runs no
-    handler of Python's before the wait is over."""
+    """Make signals end this process at once during a `with` block in which it waits in a library:
+    Python's handlers would run only after the wait."""
     return handled_by(signal.SIG_DFL)
 
 
 def heeded() -> list[int]:
-    """List the signals of `STOPPING` that whoever started this process has not had ignored."""
+    """List the signals of `STOPPING` that the parent process has not set to be ignored."""
     return [number for number in STOPPING if not _is_ignored(number)]
 
 
 def _exit(number: int, frame: FrameType | None) -> None:
-    """Exit, removing temporary files on the way; at once where a module is being imported, because
-    an exception there may be taken for a module that cannot be. While it exits, a second Ctrl-C
-    does not wait, and other signals change nothing."""
+    """Exit, removing temporary files; at once during an import, where the exception might be
+    mistaken for a failed import. Meanwhile a second Ctrl-C ends at once, and other signals are
+    ignored."""
     if _exiting and number != signal.SIGINT:
         return
     if _exiting:
@@ -87,7 +87,7 @@ def _exit(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def handled_by(handle: Callable[[int, FrameType | None], None] | signal.Handlers) -> Iterator[None]:
-    """Have signals of `STOPPING` handled inside."""
+    """Handle signals of `STOPPING` by `handle` during a `with` block."""
     before = {number: signal.signal(number, handle) for number in heeded()}
     try:
         yield
@@ -97,9 +97,9 @@ def handled_by(handle: Callable[[int, FrameType | None], None] | signal.Handlers
 
 
 def _is_ignored(number: int) -> bool:
-    """Tell whether whoever started this process wants a signal ignored, as nohup does SIGHUP.
+    """Return True if the parent process set a signal to be ignored, as nohup does with SIGHUP.
 
-    Not Ctrl-C: a shell has it ignored in whatever it starts in the background, and `kill -INT` is
-    still meant to stop that.
+    Ctrl-C is excepted: a shell sets it to be ignored in background processes, and `kill -INT`
+    should still stop them.
     """
     return number != signal.SIGINT and signal.getsignal(number) == signal.SIG_IGN

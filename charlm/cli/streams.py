@@ -1,4 +1,4 @@
-"""The three standard streams of a process, whatever state they were handed over in."""
+"""The three standard streams of a process, made safe in any inherited state."""
 
 import contextlib
 import errno
@@ -9,30 +9,31 @@ from typing import Any, TextIO, cast
 
 
 def secure() -> None:
-    """Make the standard streams safe to use: the talk on stderr may be lost without a word, the
-    product on stdout may not, and a closed one is never taken for the next file that is opened."""
+    """Make the standard streams safe to use: messages on stderr may be lost silently, the result on
+    stdout may not, and no file that is opened later gets the number of a closed stream."""
     for number, flags in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, flags)  # takes the lowest free number: this one
+            os.open(os.devnull, flags)  # gets the lowest free number: this one
     if sys.stdin is None:
         sys.stdin = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     if sys.stdout is None:
         sys.stdout = _Closed()
     elif isinstance(sys.stdout, io.TextIOWrapper):
-        if not sys.stdout.isatty():  # what is read by programs is UTF-8, whatever the locale
+        if not sys.stdout.isatty():  # output for programs is UTF-8 in any locale
             sys.stdout.reconfigure(encoding="utf-8")
         sys.stdout.reconfigure(errors="backslashreplace")
     sys.stderr = cast("TextIO", _Lossy(sys.stderr) if sys.stderr else _Nowhere())
 
 
 def read_text(what: str, *, as_bytes: bool = False) -> str:
-    """Read all of stdin as text, in UTF-8 or as its byte order mark says, without the mark.
+    """Read all of stdin as text, in UTF-8 or by its byte order mark, without the mark.
 
-    as_bytes: keep bytes that are no UTF-8, as lone surrogates.
+    as_bytes: True keeps bytes that are not UTF-8 as lone surrogates. what: names the text in
+        errors.
 
-    Raises: DataError for `what`, where they are not to be kept.
+    Raises: DataError for invalid bytes, unless they are kept.
     """
     from charlm.text.decoding import decode
 
@@ -41,7 +42,7 @@ def read_text(what: str, *, as_bytes: bool = False) -> str:
 
 
 def discard_unwritten() -> None:
-    """Flush stdout, and drop what it does not take, or the interpreter would try again."""
+    """Flush stdout, and drop output that fails, else the interpreter would try again."""
     try:
         sys.stdout.flush()
     except (OSError, ValueError):
@@ -52,22 +53,21 @@ def discard_unwritten() -> None:
 
 
 class _Closed(io.TextIOBase):
-    """A stdout that was closed before charlm began: writing to it fails as it would have."""
+    """A stdout that was closed before charlm began: writing to it fails."""
 
     def write(self, text: str) -> int:
         raise OSError(errno.EBADF, "standard output is closed")
 
 
 class _Nowhere(io.TextIOBase):
-    """A stderr that was closed before charlm began."""
+    """A stderr that was closed before charlm began: writing to it does nothing."""
 
     def write(self, text: str) -> int:
         return len(text)
 
 
 class _Lossy:
-    """A stderr whose reader may go away, or whose disk may be full: what it does not take is lost,
-    and nothing ends for it."""
+    """A stderr that ignores errors, such as a broken pipe or a full disk, and loses the output."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -1,4 +1,4 @@
-"""`charlm compare --paper`: the comparisons of a study, one after another, into one folder."""
+"""`charlm compare --paper`: the comparisons of a study, one after another, in one folder."""
 
 import tempfile
 from dataclasses import replace
@@ -26,12 +26,12 @@ RESULT = "study.json"
 def study(
     name: str, given: CompareArguments, out: Path | None, *, as_json: bool, quiet: bool
 ) -> int:
-    """Carry a study out, or on; return the number of the signal that ended it."""
+    """Carry out or continue a study; return the number of the signal that ended it."""
     found = read_study(name)
     seeds = found.seeds if given.seeds is None else given.seeds
     terms = replace(given, cells=found.cells, config=found.config, seeds=seeds)
     planned, command = groups(found), given.command(paper=name)
-    with tempfile.TemporaryDirectory() as nowhere:  # what is refused leaves no folder behind
+    with tempfile.TemporaryDirectory() as nowhere:  # refused arguments leave no folder
         _plan(terms, planned[0], found, Path(nowhere))
     path = out or claim_path(name)
     _mark_if_new(path)
@@ -67,7 +67,7 @@ def study(
 
 
 def _mark_if_new(path: Path) -> None:
-    """Mark the folder of a study that begins: a random text in it looks like any other text."""
+    """Mark the folder of a new study as written by charlm: it may contain a random text."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         if not any(path.iterdir()):
@@ -80,7 +80,7 @@ def _mark_if_new(path: Path) -> None:
 
 
 def _plan(terms: CompareArguments, group: Group, study: Study, folder: Path) -> Plan:
-    """Plan one comparison of a study; where it is about a random text, write that to the folder."""
+    """Plan one comparison of a study; write its random text, if any, to the folder."""
     changes, flags = [*group.changes(study), *terms.changes], {**terms.flags}
     if study.memorize:
         flags["data.path"] = str(write_random_text(folder, group.parameters, study.memorize))

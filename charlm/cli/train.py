@@ -31,14 +31,14 @@ from charlm.training.setup import ResolvedRun
 from charlm.training.trainer import Trainer
 
 SMALL_ENOUGH_TO_SHOW = 32
-"""Symbols of a text whose every prediction fits on the screen, as in the lecture's example."""
+"""Most symbols of a text whose predictions are printed, as in the lecture's example."""
 
 
 def train(
     given: TrainArguments, path: Path | None, *, resume: bool, as_json: bool, quiet: bool
 ) -> int:
-    """Begin a run or resume one, and train it, together with the processes that torch's launcher
-    has started beside this one, if it has; return the exit code."""
+    """Begin or resume a run and train it, together with the other processes of torch's launcher, if
+    any; return the exit code."""
     with signals.left_to_the_system() if joining.is_one_of_several() else contextlib.nullcontext():
         ranks = joining.join()
     if ranks.size > 1:
@@ -74,7 +74,7 @@ def _train(
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """Train a run on all ranks; return the exit code, of a signal that any of them has had."""
+    """Train a run on all ranks; return the exit code, that of a signal if any rank received one."""
     again = ranks.remembered_run()
     path, resume = (Path(again), True) if again else (path, resume)
     begin = _resume if resume else _begin
@@ -89,13 +89,13 @@ def _train(
     if as_json and ranks.leads:
         console.print_json(finished.summary)
     elif not quiet:
-        with contextlib.suppress(OSError):  # it is all in summary.json, should nobody read it here
+        with contextlib.suppress(OSError):  # summary.json has the same, if stdout is closed
             _conclude(finished, trainer)
     return 128 + signalled if signalled else 0
 
 
 def dry_run(given: TrainArguments, *, as_json: bool) -> None:
-    """Show what a run would be, and write nothing."""
+    """Show the configuration and cost of a run, and write nothing."""
     console.show_log(quiet=as_json)
     with TaskProgress(quiet=as_json):
         resolved = setup.resolve_run(given.layers, keep=False)
@@ -121,7 +121,7 @@ def dry_run(given: TrainArguments, *, as_json: bool) -> None:
 
 def _suggestion(given: TrainArguments, resolved: ResolvedRun) -> tuple[Kind | None, str]:
     """Return the kind of a text that has a better preset, and the command that uses it; None and ""
-    where there is none, or the user has chosen a preset or records."""
+    if there is none, or if the user has chosen a preset or records."""
     preset, flags = request.name_text(given.source, given.flags)
     chosen = {"data.records", "data.field"} & resolved.origins.keys()
     if preset != "default" or given.source == "default" or chosen:
@@ -164,7 +164,7 @@ def _resume(
         return resumed.trainer, resumed.run
     if given.names_config and (unlike := setup.unlike_run(given.layers, resumed)):
         console.warn(
-            f"the run goes on with its own configuration, which is not that of {given.source} in "
+            f"the run continues with its own configuration, which differs from {given.source} in "
             + ", ".join(unlike)
         )
     if resumed.differences:
@@ -177,7 +177,7 @@ def _resume(
 
 
 def _watch(trainer: Trainer, directory: RunDirectory, *, quiet: bool) -> tuple[Finished, int]:
-    """Run the loop; a first signal ends it after the step under way."""
+    """Run the loop; a first signal ends it after the current step."""
     start = trainer.progress.step
     with (
         signals.stopping_on_signals(trainer.stop, insistent=trainer.ranks.size == 1) as received,

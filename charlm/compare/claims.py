@@ -151,7 +151,7 @@ def _beats_rnn(findings: Findings, cell: str, terms: str) -> Claim:
         text,
         True if found.is_below_zero else False if found.is_above_zero else None,
         f"{_named(findings, cell)} {fmean(own):.3f}, "
-        f"{_named(findings, 'rnn')} {fmean(rnn):.3f} bits a character; "
+        f"{_named(findings, 'rnn')} {fmean(rnn):.3f} bits per character; "
         f"difference {_interval(found)}",
     )
 
@@ -170,7 +170,7 @@ def _gru_is_similar(findings: Findings, terms: str) -> Claim:
         text,
         holds,
         f"{_named(findings, 'gru')} {fmean(gru):.3f}, "
-        f"{_named(findings, 'lstm')} {fmean(lstm):.3f} bits a character: the GRU is "
+        f"{_named(findings, 'lstm')} {fmean(lstm):.3f} bits per character: the GRU is "
         f"{abs(share):.1f} % {'worse' if share > 0 else 'better'}; difference {_interval(found)}",
     )
 

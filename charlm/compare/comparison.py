@@ -38,14 +38,14 @@ BASELINES = TypeAdapter(Baselines)
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of the comparison has begun."""
+    """The beginning of a stage of the comparison."""
 
     doing: str
 
 
 @dataclass(frozen=True)
 class Compared:
-    """The comparison has ended."""
+    """The end of the comparison, with its result."""
 
     result: Result
 
@@ -204,7 +204,7 @@ class Comparison:
         return CharlmError(
             f"cannot write {error.filename or self.path}: {error.strerror}",
             f"make room, then run the same command again with --out {self.path}: "
-            "what is finished is reused",
+            "finished work is reused",
         )
 
     # ---- measurements, cached so that the same call shows the same numbers again -------------

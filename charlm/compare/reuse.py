@@ -71,7 +71,7 @@ EVALUATION_KEYS = ("step", "characters", "seconds", "loss", "bits_per_character"
 def _damaged(planned: PlannedRun, file: str, error: Exception) -> CheckpointError:
     return CheckpointError(
         f"{planned.path / file} is damaged: {error}",
-        f"delete {planned.path}; that run is made anew",
+        f"delete {planned.path}; that run is then trained again",
     )
 
 
@@ -102,7 +102,9 @@ def finished_state(planned: PlannedRun, corpus: Corpus) -> SavedState | None:
         state = checkpoint.read(directory.find("latest")).state
         best = checkpoint.read(directory.find("best")).step
     except CheckpointError as error:
-        raise CheckpointError(error.what, f"delete {planned.path}; that run is made anew") from None
+        raise CheckpointError(
+            error.what, f"delete {planned.path}; that run is then trained again"
+        ) from None
     if state.corpus != corpus.fingerprint:
         raise _refusal(planned, "it was trained on another text")
     if not (planned.path / "summary.json").is_file() or _was_stopped(planned):
@@ -110,7 +112,7 @@ def finished_state(planned: PlannedRun, corpus: Corpus) -> SavedState | None:
     told, progress = summary(planned), state.progress
     there = (state.step, progress["best"], progress["best"]["step"])
     if (told["steps"], told["best"], best) != there:
-        raise _damaged(planned, "summary.json", ValueError("it is not what the checkpoint says"))
+        raise _damaged(planned, "summary.json", ValueError("it does not match the checkpoint"))
     return state
 
 

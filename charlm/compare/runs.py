@@ -20,7 +20,7 @@ from charlm.training.trainer import Trainer
 
 @dataclass(frozen=True)
 class Begun:
-    """A run of the comparison begins, or was found finished (`reused`).
+    """The beginning of a run of the comparison, or one that was found finished (`reused`).
 
     number: from 1. step: at which it continues. differences: changes of environment since it was
     trained.
@@ -45,7 +45,7 @@ class Advanced:
 
 @dataclass(frozen=True)
 class Diverged:
-    """The current run has diverged, without a result."""
+    """A run that has diverged, without a result."""
 
     planned: PlannedRun
     error: DivergedError

@@ -74,7 +74,7 @@ def _between_cells(study: Study, found: Sequence[dict[str, Any]]) -> list[str]:
     """Describe for every two cells how often one is ahead, and by how much on average."""
     sentences, sign = [], -1 if study.memorize else 1
     verb = "remembers more on average" if study.memorize else "predicts better on average"
-    unit = "bits a parameter" if study.memorize else "bits a character"
+    unit = "bits per parameter" if study.memorize else "bits per character"
     for one, other in itertools.combinations(study.cells, 2):
         gaps = [sign * (_mean(group, other) - _mean(group, one)) for group in found]
         first, second = (one, other) if fmean(gaps) >= 0 else (other, one)

@@ -62,7 +62,7 @@ def verdict(
     shown = all(pair["shown"] for pair in pairs)
     sentences = [
         f"{best['cell']} {'predicts best' if shown else 'has the lowest mean'}: "
-        f"{_mean(best):.3f} bits a character."
+        f"{_mean(best):.3f} bits per character."
     ]
     sentences += [f"{pair['sentence']}." for pair in pairs]
     ngram = known.bits["validation"]["ngram"]
@@ -130,7 +130,7 @@ def _sentence(one: str, other: str, found: Interval, seeds: int) -> str:
         better, worse = (one, other) if found.is_below_zero else (other, one)
         low, high = sorted((abs(found.low), abs(found.high)))
         return (
-            f"{better} predicts better than {worse}, by {abs(found.mean):.3f} bits a character "
+            f"{better} predicts better than {worse}, by {abs(found.mean):.3f} bits per character "
             f"(95 %: {low:.3f} to {high:.3f})"
         )
     return (

@@ -51,7 +51,7 @@ class ConfigSource:
 
     @property
     def is_preset(self) -> bool:
-        """Whether charlm chose the values, not the user."""
+        """True if charlm chose the values, not the user."""
         return self.rank in (Rank.PRESET, Rank.FITTED)
 
     def place(self, section: str, key: str) -> str:

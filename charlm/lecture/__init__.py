@@ -1,1 +1,1 @@
-"""The lecture's claims, measured on the user's machine: models trained, chapters made of them."""
+"""Measurements of the lecture's claims on the user's machine, as chapters of a page."""

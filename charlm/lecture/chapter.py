@@ -1,4 +1,4 @@
-"""A chapter of the lecture: a claim or question, what was measured of it, and where to see more."""
+"""A chapter of the lecture: a claim or question, its measurement, and a command for more."""
 
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ LANGUAGES = ("en", "ko")
 
 
 class Words:
-    """The lecture's words in a language, by chapter and name."""
+    """The lecture's texts in a language, by chapter and name."""
 
     def __init__(self, language: str) -> None:
         source = files("charlm.lecture").joinpath("words", f"{language}.toml")
@@ -20,12 +20,12 @@ class Words:
         self.language = language
 
     def text(self, chapter: str, name: str, values: Mapping[str, Any] | None = None) -> str:
-        """Return a sentence, with values in it."""
+        """Return a sentence, filled in with values."""
         found: str = self._chapters[chapter][name]
         return found.format_map(values or {})
 
     def paragraphs(self, chapter: str, values: Mapping[str, Any]) -> list[str]:
-        """Return what a chapter says beneath its figures."""
+        """Return a chapter's paragraphs below its figures."""
         return [text.format_map(values) for text in self._chapters[chapter]["says"]]
 
     def everything(self) -> str:
@@ -39,9 +39,9 @@ class Words:
 
 @dataclass(frozen=True)
 class Chapter:
-    """What was measured. key: of its words. holds: whether the claim does; None for no claim.
+    """A chapter's result. key: of its texts. holds: True if the claim holds; None if it has none.
 
-    equation: lines. figures: shown before the words. values: stand in the words and in JSON. more:
+    equation: lines. figures: shown before the paragraphs. values: for the texts and for JSON. more:
     the command that shows more.
     """
 
@@ -62,7 +62,7 @@ class Chapter:
         return Section(words.text(self.key, "title", self.values), blocks, self.holds)
 
     def as_json(self, words: Words) -> dict[str, Any]:
-        """Return what `lecture --json` prints of it."""
+        """Return the chapter for the output of `lecture --json`."""
         return {
             "chapter": self.key,
             "title": words.text(self.key, "title", self.values),

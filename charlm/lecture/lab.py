@@ -1,4 +1,4 @@
-"""The models and texts of the lecture, made when a chapter first asks for them.
+"""The models and texts of the lecture, made on first use.
 
 Symbols: T time, B lanes.
 """
@@ -23,16 +23,17 @@ from charlm.training.setup import resolve_run
 
 CELLS = ("rnn", "lstm", "gru")
 WIDTH, STEPS, RATES = 96, 800, {"rnn": 0.004, "lstm": 0.012, "gru": 0.012}
-"""Units of the LSTM, which the others match in parameters; steps and rates: seconds each."""
+"""Units of the LSTM, which the others match in parameters; steps and learning rates, for a training
+of seconds."""
 SHORT = 250
-"""Steps of a model that shows one thing only."""
+"""Steps of a model that demonstrates a single effect."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A small trained model. bits: a character of the validation text. seconds: of training."""
+    """A small trained model. bits: per character of validation text. seconds: of training."""
 
     model: CharModel
     bits: float
@@ -41,7 +42,7 @@ class Trained:
 
 
 class Lab:
-    """Trains and keeps what the chapters measure.
+    """The trained models that the chapters measure.
 
     data: a text, or "" for the source of Python's standard library.
     """
@@ -51,7 +52,7 @@ class Lab:
 
     @property
     def name(self) -> str:
-        """The file that is read; "" for the standard library."""
+        """Name of the file; "" for the standard library."""
         return Path(self._data).name
 
     def config(self, *changes: str) -> Config:
@@ -100,12 +101,12 @@ class Lab:
 
     @cached_property
     def relu(self) -> Trained:
-        """An RNN with relu in the place of tanh, and less training."""
+        """An RNN with relu in place of tanh, and less training."""
         return self.train(self._short_rnn("relu"))
 
     @cached_property
     def tanh(self) -> Trained:
-        """The same with tanh."""
+        """The same RNN with tanh."""
         return self.train(self._short_rnn("tanh"))
 
     def _short_rnn(self, nonlinearity: str) -> Config:
@@ -178,7 +179,7 @@ class Lab:
 
 
 def excerpt_text(lab: Lab, size: int) -> str:
-    """Return a readable piece of the validation text that begins with a line."""
+    """Return a readable piece of the validation text from the start of a line."""
     text = "".join(lab.held_out.head(20 * size).characters())
     start = text.find("\n\n") + 2 if "\n\n" in text else 0
     return text[start : start + size]

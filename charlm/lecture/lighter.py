@@ -1,4 +1,4 @@
-"""Chapters on the GRU: both forms, its size, its speed, and whether it is as good."""
+"""Chapters on the GRU: both forms, its size, its speed, its accuracy."""
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ h(t) = (1 - z(t)) h(t-1) + z(t) n(t)"""
 
 
 def two_forms(lab: Lab, words: Words) -> Chapter:
-    """Compute both forms of the GRU, and the sum of what they keep and what they write."""
+    """Compute both forms of the GRU, and the sum of their kept and written shares."""
     generator = torch.Generator().manual_seed(0)
     rows, largest = [], 0.0
     for form in ("before", "after"):
@@ -94,7 +94,7 @@ def faster(lab: Lab, words: Words) -> Chapter:
 
 
 def as_good(lab: Lab, words: Words) -> Chapter:
-    """Compare what the three cells have learned with as many parameters."""
+    """Compare the three trained cells at equal numbers of parameters."""
     rows = [
         (
             cell,

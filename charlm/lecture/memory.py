@@ -15,7 +15,7 @@ from charlm.reports.picture import COLOURS, Picture, drawable, on_axes
 from charlm.reports.view import Table
 
 SHOWN = 80
-"""Characters of the text that gates are drawn over."""
+"""Characters of the text for which gates are drawn."""
 LSTM_EQUATION = """\
 i(t) = sigma(W_i [h(t-1), x(t)] + b_i)
 f(t) = sigma(W_f [h(t-1), x(t)] + b_f)
@@ -71,7 +71,7 @@ def gates(lab: Lab, words: Words) -> Chapter:
 
 
 def keep_or_erase(lab: Lab, words: Words) -> Chapter:
-    """Force the forget gate open and shut, and see what is left of a memory."""
+    """Force the forget gate open and shut, and measure the remaining memory."""
     rows, left = [], {}
     for name, forget in (("f = 1, i = 0", 40.0), ("f = 0, i = 0", -40.0)):
         cell = _forced(forget)
@@ -107,7 +107,7 @@ def _forced(forget: float) -> LSTM:
 
 
 def belt(lab: Lab, words: Words) -> Chapter:
-    """Compare how long the cell state and the hidden state stay like themselves."""
+    """Compare the autocorrelation of the cell state and of the hidden state."""
     own = lab.held_out.head(3_000)
     layer = trace(lab.trained["lstm"].model, own.symbols(), own.characters()).layers[0]
     lags = 40
@@ -136,7 +136,7 @@ def belt(lab: Lab, words: Words) -> Chapter:
 
 
 def _likeness(values: NDArray[np.float32], lags: int) -> list[float]:
-    """Return the mean over units of the correlation of a unit with itself some characters later."""
+    """Return the mean autocorrelation of the units, by lag in characters."""
     standard = (values - values.mean(0)) / (values.std(0) + 1e-9)
     found = [1.0]
     for lag in range(1, lags + 1):
@@ -145,7 +145,8 @@ def _likeness(values: NDArray[np.float32], lags: int) -> list[float]:
 
 
 def addition(lab: Lab, words: Words) -> Chapter:
-    """Carry a gradient back by addition through open gates, and by multiplication with a matrix."""
+    """Propagate a gradient back by addition through open gates, and by multiplication with a
+    matrix."""
     open_gates = _forced(40.0)
     lstm = _carried(open_gates)
     rows, carried = [], {}

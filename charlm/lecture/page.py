@@ -1,4 +1,4 @@
-"""The lecture: all chapters in the order of the notes, as one view."""
+"""The lecture's page: all chapters in the order of the notes, as one view."""
 
 import time
 from collections.abc import Callable, Iterator

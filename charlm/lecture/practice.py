@@ -20,12 +20,12 @@ from charlm.text.vocabulary import CODE_POINTS, SURROGATES
 
 L, N, H_IN, H_OUT, LAYERS = 7, 3, 5, 4, 2
 SMALL = 20_000
-"""Symbols of train: with more of them a program's text lacks next to nothing."""
+"""Symbols of train: a larger part of a program lacks almost no character."""
 SCHEMES = ("orthogonal", "xavier", "kaiming", "uniform")
 
 
 def parameters(lab: Lab, words: Words) -> Chapter:
-    """Name charlm's keys for the parameters of nn.LSTM."""
+    """List charlm's keys for the parameters of nn.LSTM."""
     names = (
         *("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout"),
         "bidirectional",
@@ -38,7 +38,7 @@ def parameters(lab: Lab, words: Words) -> Chapter:
 
 
 def shapes(lab: Lab, words: Words) -> Chapter:
-    """Print the shapes of live tensors of nn.LSTM, batched and not."""
+    """List the shapes of live tensors of nn.LSTM, batched and unbatched."""
     rows = []
     for directions in (1, 2):
         for batched in (False, True):
@@ -138,7 +138,7 @@ def early_steps(lab: Lab, words: Words) -> Chapter:
 
 
 def line_lengths(lab: Lab) -> np.ndarray:
-    """Return the lengths of lines of the text. Raises: DataError where there are too few."""
+    """Return the lengths of lines of the text. Raises: DataError if there are too few."""
     symbols = np.asarray(lab.corpus.symbols[lab.corpus.train.start :][:400_000])
     newline = lab.corpus.vocabulary.encode("\n")
     ends = np.flatnonzero(symbols == newline[0]) if newline.size else np.empty(0, np.int64)
@@ -180,7 +180,7 @@ def packing(lab: Lab, words: Words) -> Chapter:
 
 
 def vocabulary(lab: Lab, words: Words) -> Chapter:
-    """Count what a vocabulary of all splits would hide, if this piece of text were all there is."""
+    """Count the characters that a vocabulary of all splits would hide, for a small train split."""
     corpus = lab.corpus
     train = np.asarray(corpus.symbols[corpus.train.start :][:SMALL])
     held_out = lab.held_out.symbols()

@@ -46,7 +46,7 @@ def same_function(lab: Lab, words: Words) -> Chapter:
 
 
 def kinds(lab: Lab, words: Words) -> Chapter:
-    """Name what charlm does of the kinds of networks, and what it does not."""
+    """List the kinds of recurrent networks, and those that charlm implements."""
     names = ("one_to_one", "one_to_many", "many_to_one", "many_to_many", "each_step")
     rows = [tuple(words.text("kinds", name).split(" | ")) for name in names]
     heading = tuple(words.text("kinds", "heading").split(" | "))
@@ -92,7 +92,7 @@ def hello(lab: Lab, words: Words) -> Chapter:
 
 
 def _steps(model: CharModel, symbols: NDArray[np.int64]) -> tuple[NDArray[np.float64], ...]:
-    """Return what the hidden layer and the logits are after each symbol."""
+    """Return the hidden layer and the logits after each symbol."""
     given = torch.from_numpy(symbols).unsqueeze(1)
     hidden, _ = model.outputs(given, model.initial_states(1))
     logits = model.head(hidden)
@@ -246,6 +246,6 @@ def vanishing(lab: Lab, words: Words) -> Chapter:
 
 
 def _reach(median: NDArray[np.float64]) -> int:
-    """Return the first lag at which a hundredth is left, or one more than were looked at."""
+    """Return the first lag at which a hundredth is left, or one more than the number of lags."""
     below = np.flatnonzero(median < 0.01 * median[0])
     return int(below[0]) if below.size else len(median)

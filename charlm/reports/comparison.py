@@ -1,4 +1,4 @@
-"""The report of a comparison: one page that needs nothing else, and its figures as PNG."""
+"""The report of a comparison: one self-contained page, and its figures as PNG."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ PAGE, FIGURES = "report.html", "figures"
 
 
 def write(result: dict[str, Any], folder: Path) -> None:
-    """Write `report.html` and `figures/*.png`. Raises: CharlmError where they cannot be written."""
+    """Write `report.html` and `figures/*.png`. Raises: CharlmError if they cannot be written."""
     drawn = pictures(result)
     try:
         (folder / FIGURES).mkdir(exist_ok=True)
@@ -30,5 +30,5 @@ def write(result: dict[str, Any], folder: Path) -> None:
 
 
 def html(result: dict[str, Any], figures: list[Any]) -> str:
-    """Make the page. All text in it is escaped; only the figures are taken as they are."""
+    """Make the page. All text in it is escaped, except the figures' SVG."""
     return render("report.html.j2", result=result, figures=figures)

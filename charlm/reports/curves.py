@@ -11,7 +11,7 @@ LONGEST_NAME = 40
 
 
 def learning_curves(runs: Sequence[ListedRun]) -> bytes:
-    """Draw bits per character against characters read, a line a run, as a PNG.
+    """Draw bits per character against characters read, with a line per run, as a PNG.
 
     runs: each with at least one evaluation.
     """
@@ -42,7 +42,7 @@ def _draw(axes: Axes, runs: Sequence[ListedRun]) -> None:
 
 
 def _name(run: ListedRun) -> str:
-    """Return a run's name as a figure can show it, and short.
+    """Return a run's name, shortened and safe for a figure.
 
     A label that begins with an underscore would be left out of the legend.
     """

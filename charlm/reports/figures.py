@@ -1,4 +1,4 @@
-"""The figures of a comparison, each drawn from the result alone (`compare.json`)."""
+"""The figures of a comparison, drawn from its result only (`compare.json`)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ Result = dict[str, Any]
 
 
 def pictures(result: Result) -> list[Picture]:
-    """List all figures that a result holds the data for."""
+    """List all figures for which a result has the data."""
     finals = ", ".join(
         f"{row['cell']} at {row['bits_per_character']['mean']:.3f}" for row in result["rows"]
     )
@@ -42,8 +42,8 @@ def pictures(result: Result) -> list[Picture]:
             "Lower and further right is better. Bars: the standard deviation over seeds.",
             "Scatter chart: "
             + "; ".join(
-                f"{row['cell']} trains at {row['characters_per_second']:,.0f} characters a second "
-                f"and reaches {row['bits_per_character']['mean']:.3f} bits"
+                f"{row['cell']} trains at {row['characters_per_second']:,.0f} characters per "
+                f"second and reaches {row['bits_per_character']['mean']:.3f} bits"
                 for row in result["rows"]
             )
             + ".",
@@ -78,7 +78,7 @@ def _gradient_picture(result: Result, key: str, when: str) -> Picture:
 
 
 def _first_by_the_clock(result: Result) -> str:
-    """Say which cell is ahead when the first of them has ended."""
+    """Return the sentence on the cell that is ahead when the first of them has ended."""
     curves = {
         cell: [run["curve"] for run in result["runs"] if run["cell"] == cell]
         for cell in _cells(result)
@@ -157,7 +157,7 @@ def _quality_against_speed(axes: Axes, ink: str, result: Result) -> None:
     axes.set_xlim(0, 1.25 * fastest)
     axes.margins(y=0.25)
     axes.xaxis.set_major_formatter(lambda value, _: short(value))
-    axes.set_xlabel("characters a second, training")
+    axes.set_xlabel("characters per second, training")
     axes.set_ylabel("bits per character")
 
 
@@ -176,7 +176,7 @@ def _gradient(axes: Axes, result: Result, key: str) -> None:
 
 
 def _by_lag(result: Result, key: str, cell: str, part: str) -> Sequence[float]:
-    """Return the geometric mean over seeds."""
+    """Return the geometric mean over seeds of a gradient, by lag."""
     own = [run[key][part] for run in result["runs"] if run["cell"] == cell]
     means: list[float] = np.exp(np.log(np.maximum(own, 1e-300)).mean(0)).tolist()
     return means

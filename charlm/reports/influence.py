@@ -1,4 +1,4 @@
-"""The page of what drove each prediction: choose a character, and those before it are coloured."""
+"""The page of influences: choose a character, and those before it are coloured by influence."""
 
 import base64
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ PAGE = "influence.html"
 def write(name: str, characters: Sequence[str], drove: NDArray[np.float64], folder: Path) -> Path:
     """Write `influence.html`; return its path.
 
-    drove: how much symbol s drove the prediction of symbol t, row t, column s, [N, N].
+    drove: influence of symbol s on the prediction of symbol t, row t, column s, [N, N].
 
-    Raises: CharlmError where it cannot be written.
+    Raises: CharlmError if it cannot be written.
     """
     size = np.abs(drove)
     largest = size.max(1, keepdims=True)
@@ -40,7 +40,7 @@ def write(name: str, characters: Sequence[str], drove: NDArray[np.float64], fold
 
 
 def title(drove: NDArray[np.float64]) -> str:
-    """Say in a sentence how far back most of the influence comes from."""
+    """Return a sentence on the distance from which most of the influence comes."""
     count = len(drove)
     distance = np.subtract.outer(np.arange(count), np.arange(count))
     size = np.abs(drove)
@@ -49,4 +49,6 @@ def title(drove: NDArray[np.float64]) -> str:
     half = 1 + int(np.searchsorted(running, 0.5))
     most = 1 + int(np.searchsorted(running, 0.9))
     last = "the last character" if half == 1 else f"the last {half} characters"
-    return f"Half of what drives a prediction comes from {last}, nine tenths from the last {most}"
+    return (
+        f"Half of the influence on a prediction comes from {last}, nine tenths from the last {most}"
+    )

@@ -1,4 +1,4 @@
-"""Pages: templates filled in with everything escaped, and written whole or not at all."""
+"""Pages: templates filled in with everything escaped, and written atomically."""
 
 import base64
 import hashlib
@@ -17,7 +17,7 @@ from charlm.text.display import visible
 
 
 def render(template: str, **values: Any) -> str:
-    """Fill a template in. All text is escaped but for `Markup`."""
+    """Fill in a template. All text except `Markup` is escaped."""
     environment = Environment(
         loader=PackageLoader("charlm.reports"),
         autoescape=True,
@@ -32,15 +32,15 @@ def render(template: str, **values: Any) -> str:
 
 
 def script(name: str) -> tuple[Markup, str]:
-    """Return one of charlm's own scripts for a page, and the digest by which the page allows this
-    script and no other."""
+    """Return one of charlm's own scripts for a page, and the digest with which the page allows only
+    this script."""
     source = files("charlm.reports").joinpath("templates", name).read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
     return Markup(source), f"sha256-{digest}"  # noqa: S704 (our own)
 
 
 def write_page(path: Path, page: str) -> None:
-    """Write a page. Raises: CharlmError where it cannot be written."""
+    """Write a page. Raises: CharlmError if it cannot be written."""
     try:
         replace(path, page.encode("utf-8", "replace"))
     except OSError as error:

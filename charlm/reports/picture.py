@@ -1,4 +1,4 @@
-"""A figure: as SVG that takes the page's colours, and as PNG with its message in it.
+"""A figure: as SVG in the page's colours, and as PNG with its title.
 
 Lines differ in colour, style and marker, so that no reader depends on one of them.
 """
@@ -21,9 +21,9 @@ from matplotlib.ticker import NullFormatter
 from charlm.cells import CELLS
 
 SIZE = (4.6, 3.2)
-"""Inches: on a phone the letters stay as large as the text around them."""
+"""Size in inches: on a phone the letters are as large as the text around them."""
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b8649a", "#a07800", "#3c8fc4")
-"""Told apart by colour-blind readers, at a contrast of 3 or more on white and on black.
+"""Distinguishable for colour-blind readers, with a contrast of at least 3 on white and on black.
 Source: Okabe and Ito 2008, the last three a little darker."""
 OTHERS = "#595959"
 STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
@@ -37,8 +37,8 @@ PAGE_INK = "#012345"
 class Picture:
     """A figure, not yet drawn.
 
-    title: its message. alternative: what it shows, for those who cannot see it. draw: is given the
-    figure and the colour of its text.
+    title: its message. alternative: its description, for readers who cannot see it. draw: called
+    with the figure and the colour of its text.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Picture:
         target = io.BytesIO()
         figure = self.figure()
         figure.suptitle(self.title, fontsize=10.5, x=0.01, ha="left", fontweight="bold")
-        mark = {"Software": "charlm"}  # by which `outputs` knows it
+        mark = {"Software": "charlm"}  # recognised by `outputs`
         figure.savefig(target, format="png", dpi=200, facecolor="white", metadata=mark)
         return target.getvalue()
 
@@ -87,18 +87,18 @@ class Picture:
 
 
 def on_axes(draw: Callable[[Axes, str], None]) -> Callable[[Figure, str], None]:
-    """Return what draws a figure of a single diagram."""
+    """Return a function that draws a figure with a single diagram."""
     return lambda figure, ink: draw(figure.add_subplot(), ink)
 
 
 def colour_of(cell: str) -> str:
-    """Return the colour that belongs to a cell, whatever its settings, in every figure."""
+    """Return the colour of a cell, with any settings, in every figure."""
     known, name = list(CELLS), cell.partition(":")[0]
     return COLOURS[known.index(name) % len(COLOURS)] if name in known else OTHERS
 
 
 def style_of(cell: str, at: int) -> dict[str, Any]:
-    """Return how a line is drawn: its cell's colour, and the style and marker of its place."""
+    """Return the properties of a line: its cell's colour, and the style and marker of its index."""
     return {
         "color": colour_of(cell),
         "linestyle": STYLES[at % len(STYLES)],
@@ -116,7 +116,7 @@ def short(value: float) -> str:
 
 
 def _for_page(svg: str, name: str, title: str, alternative: str) -> str:
-    """Return the `<svg>` element alone, its ids unlike those of other figures, and described."""
+    """Return only the `<svg>` element, with a description and ids that are unique on the page."""
     body = svg[svg.index("<svg") :].replace(PAGE_INK, "currentColor")
     body = re.sub(r"<metadata>.*?</metadata>\s*", "", body, flags=re.DOTALL)
     body = re.sub(r'\bid="', f'id="{name}-', body)
@@ -128,7 +128,7 @@ def _for_page(svg: str, name: str, title: str, alternative: str) -> str:
 
 
 def drawable(text: str) -> str:
-    """Replace what the figures' font has no picture of."""
+    """Replace characters that are missing in the figures' font."""
     known = _font().get_charmap()
     return "".join(c if ord(c) in known else "\ufffd" for c in text)
 

@@ -1,4 +1,4 @@
-"""The page of a study: a table of all its comparisons, beside what was published."""
+"""The page of a study: a table of all its comparisons, with the published figures."""
 
 from pathlib import Path
 from typing import Any
@@ -9,5 +9,5 @@ PAGE = "study.html"
 
 
 def write(result: dict[str, Any], folder: Path) -> None:
-    """Write `study.html`. Raises: CharlmError where it cannot be written."""
+    """Write `study.html`. Raises: CharlmError if it cannot be written."""
     write_page(folder / PAGE, render("study.html.j2", result=result))

@@ -1,8 +1,8 @@
-"""The page of a scored text: every character coloured by what it cost, with what else was likely.
+"""The page of a scored text: every character coloured by its surprisal, with likely alternatives.
 
-A text of any length is a chain of pages of bearable size, each of which needs nothing else.
+A long text is a chain of self-contained pages of limited size.
 
-Symbols: N places, K alternatives.
+Symbols: N positions, K alternatives.
 """
 
 import base64
@@ -21,12 +21,13 @@ from charlm.text.vocabulary import Vocabulary
 PER_FILE = 50_000
 """Characters of a page's text: with five alternatives each, 1.8 MB."""
 STEPS_OF_BIT, STEPS_OF_CHANCE = 16, 10_000
-"""How finely a page holds surprisals (a byte, so up to 15.9 bits) and probabilities."""
+"""Resolution of a page's surprisals (a byte, so up to 15.9 bits) and probabilities."""
 
 
 @dataclass(frozen=True)
 class ScoredText:
-    """What is shown. result: what `score --json` prints, of the whole text. names: of the models.
+    """The data of the page. result: the output of `score --json`, for the whole text. names: of the
+    models.
 
     Shapes: symbols and bits [N]; alternatives and chances [N, K].
     """
@@ -41,9 +42,9 @@ class ScoredText:
 
 
 def write(scored: ScoredText, path: Path) -> list[Path]:
-    """Write the page, and further ones beside it where the text is long; return their paths.
+    """Write the page and, for a long text, further ones next to it; return their paths.
 
-    Raises: CharlmError where one cannot be written.
+    Raises: CharlmError if one cannot be written.
     """
     starts = range(0, max(1, len(scored.symbols)), PER_FILE)
     paths = [path, *(_numbered(path, at) for at in range(2, len(starts) + 1))]
@@ -70,7 +71,7 @@ def _numbered(path: Path, number: int) -> Path:
 
 
 def _title(scored: ScoredText) -> str:
-    """Say what the page shows, in a sentence."""
+    """Return the page's title: a sentence on the score."""
     falling = np.sort(scored.bits.astype(np.float64))[::-1]
     sums = np.cumsum(falling)
     half = 1 + int(np.searchsorted(sums, sums[-1] / 2))
@@ -80,7 +81,7 @@ def _title(scored: ScoredText) -> str:
 
 
 def _data(scored: ScoredText, part: slice) -> dict[str, Any]:
-    """Return what the page's script draws from: small integers, in base64."""
+    """Return the data for the page's script: small integers, in base64."""
     symbols, alternatives = scored.symbols[part].astype(np.uint32), scored.alternatives[part]
     table = np.unique(np.concatenate([symbols, alternatives.ravel()]))
     own = "u2" if len(table) <= 1 << 16 else "u4"

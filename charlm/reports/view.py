@@ -1,4 +1,4 @@
-"""A view of a model: what it found in a sentence, then figures, tables and coloured text.
+"""A view of a model: its finding in a sentence, then figures, tables and coloured text.
 
 The same view is a page, PNGs, lines on a terminal and JSON.
 """
@@ -19,12 +19,12 @@ from charlm.reports.picture import Picture
 from charlm.text.display import visible
 
 STRONGEST = 0.55
-"""Of a colour behind text: beyond it the text would be hard to read."""
+"""Largest opacity of a text's background: beyond it the text would be hard to read."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text. is_text: all columns are words, not only the first."""
+    """Rows of text. is_text: True if all columns are text, not only the first."""
 
     heading: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -34,7 +34,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Coloured:
-    """A text with a number behind each character: -1 is blue, 1 is orange. Shapes: values [N]."""
+    """A text with a background by number: -1 is blue, 1 is orange. Shapes: values [N]."""
 
     about: str
     characters: Sequence[str]
@@ -43,7 +43,7 @@ class Coloured:
 
 @dataclass(frozen=True)
 class Written:
-    """A piece of text as it is."""
+    """A piece of verbatim text."""
 
     about: str
     text: str
@@ -58,20 +58,20 @@ class Equation:
 
 @dataclass(frozen=True)
 class Command:
-    """A command line that shows more. about: what it is for."""
+    """A command line that shows more. about: its purpose."""
 
     about: str
     line: str
 
 
 Block = Picture | Table | Coloured | Written | Equation | Command | str
-"""What a section is made of; a string is a paragraph."""
+"""A block of a section; a string is a paragraph."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page under a title of its own. holds: whether what the title claims is true, if
-    it claims anything."""
+    """A part of a page with a title of its own. holds: True if the title's claim holds; None if it
+    is not a claim."""
 
     title: str
     blocks: Sequence[Block]
@@ -80,7 +80,7 @@ class Section:
 
 @dataclass(frozen=True)
 class View:
-    """What was found. name: of its files. title: its message. data: what `--json` prints of it."""
+    """A view. name: of its files. title: its message. data: for the output of `--json`."""
 
     name: str
     title: str
@@ -100,9 +100,9 @@ class View:
 
 
 def write(view: View, folder: Path, made_by: str, *, pngs: bool = True) -> Path:
-    """Write a view's page into a folder, its figures too where `pngs`; return the page.
+    """Write a view's page to a folder and, if `pngs`, its figures; return the page's path.
 
-    made_by: the command that makes it again. Raises: CharlmError where one cannot be written.
+    made_by: the command that makes it again. Raises: CharlmError if one cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -118,7 +118,7 @@ def write(view: View, folder: Path, made_by: str, *, pngs: bool = True) -> Path:
 
 
 def html(view: View, made_by: str, *, pngs: bool = True) -> str:
-    """Make the page. All text in it is escaped; only the figures are taken as they are."""
+    """Make the page. All text in it is escaped, except the figures' SVG."""
     sections = [
         (section, [_for_page(block) for block in section.blocks]) for section in view.sections
     ]
@@ -126,7 +126,7 @@ def html(view: View, made_by: str, *, pngs: bool = True) -> str:
 
 
 def _for_page(block: Block) -> tuple[str, Any]:
-    """Return a block with its kind, as the template takes it."""
+    """Return a block with its kind, for the template."""
     if isinstance(block, str):
         return "paragraph", block
     if isinstance(block, Picture):
@@ -137,7 +137,7 @@ def _for_page(block: Block) -> tuple[str, Any]:
 
 
 def notebook_html(block: Coloured) -> str:
-    """Return a coloured text as a piece of HTML, all text in it escaped."""
+    """Return a coloured text as a piece of HTML, with all text escaped."""
     pieces = "".join(
         f'<span style="{style}">{escape(text)}</span>' for text, style in coloured_runs(block)
     )
@@ -148,7 +148,7 @@ def notebook_html(block: Coloured) -> str:
 
 
 def coloured_runs(block: Coloured) -> list[tuple[str, str]]:
-    """Return pieces of a coloured text with the style of each; neighbours of one colour joined."""
+    """Return pieces of a coloured text with their styles; neighbours of one colour are joined."""
     runs: list[tuple[str, str]] = []
     levels = np.rint(np.clip(np.nan_to_num(block.values), -1, 1) * 8).astype(int).tolist()
     for character, level in zip(block.characters, levels, strict=True):

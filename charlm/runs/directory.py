@@ -258,7 +258,7 @@ class RunDirectory:
                 log.warning(f"taking the newest intact checkpoint of {self.path}: {folder.name}")
                 return folder
         raise CheckpointError(
-            f"{self.path} has no intact checkpoint", "use a copy of it, or train anew"
+            f"{self.path} has no intact checkpoint", "use a copy of it, or train again"
         )
 
     def newest_first(self) -> list[Path]:

@@ -91,7 +91,7 @@ def _refuse_impossible(counted: list[GramCounts], vocabulary_size: int) -> None:
         if (level.grams[1:] <= level.grams[:-1]).any() or level.grams[0] < 0:  # no difference wraps
             raise ValueError("the grams are not in order")
         if level.grams[-1] >= vocabulary_size * shorter:
-            raise ValueError("a gram holds what the vocabulary does not")
+            raise ValueError("a gram has a symbol outside the vocabulary")
         if level.contexts.min() < 0 or level.contexts.max() >= shorter:
             raise ValueError("there is no such context")
         if level.counts.min() < 1 or level.counts.max() > MOST_OFTEN:

@@ -151,7 +151,7 @@ def conclude(summary: dict[str, Any], prompt: str) -> None:
     )
     if best := summary["best"]:
         print_result(
-            f"best: {best['loss']:.4f} nats a symbol = {best['bits_per_character']:.4f} "
+            f"best: {best['loss']:.4f} nats per symbol = {best['bits_per_character']:.4f} "
             f"bits per character, at step {best['step']:,}"
         )
     if summary["stopped_by"] == "signal":

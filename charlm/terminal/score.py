@@ -31,7 +31,7 @@ def scored(
         f"{score.bits_per_character:.4f} bits per character, {score.bits_per_byte:.4f} per byte"
     )
     print_result(
-        f"{score.characters:,} characters, {score.loss:.4f} nats a symbol, "
+        f"{score.characters:,} characters, {score.loss:.4f} nats per symbol, "
         f"perplexity {score.perplexity:.3f}, protocol: {protocol}"
     )
     for name, pace in paces.items():
@@ -41,7 +41,7 @@ def scored(
         )
     if powers:
         shown = ", ".join(f"{name}^{power:.2f}" for name, power in powers.items())
-        print_result(f"a mixture, by powers learned from what was read before: {shown}")
+        print_result(f"a mixture, with powers learned from earlier text: {shown}")
     if score.unknown:
         bits = math.log2(vocabulary.outside)
         print_result(

@@ -1,1 +1,1 @@
-"""From text files to batches of symbols."""
+"""The way from text files to batches of symbols."""

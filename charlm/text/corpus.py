@@ -285,5 +285,5 @@ def _open(folder: Path, fingerprint: str) -> Corpus:
         raise ValueError(f"{DESCRIBED} is of another text")
     symbols = SymbolFile(folder, vocabulary.dtype, described.shards)
     if len(symbols) != count:
-        raise ValueError(f"{DESCRIBED} tells of {count:,} symbols, and there are {len(symbols):,}")
+        raise ValueError(f"{DESCRIBED} lists {count:,} symbols, and there are {len(symbols):,}")
     return Corpus(vocabulary, symbols, described.splits, fingerprint)

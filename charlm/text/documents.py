@@ -82,7 +82,7 @@ _FICTION_BOOK = Document(
 )
 _NOTEBOOK = Document(
     "a Jupyter notebook",
-    "to have what was written alone: jupyter nbconvert --to markdown {}",
+    "to have the written text alone: jupyter nbconvert --to markdown {}",
     is_readable=True,
 )
 

@@ -15,7 +15,7 @@ LONGEST = 100_000
 """Symbols of a stretch, at most."""
 MOST, FEWEST, MOST_HELD_OUT = 16, 4, 5
 """Numbers of stretches: of the train split, at most and at least, and of a held-out one, at most.
-They suffice to know the variation within a split, and are read in a moment."""
+They suffice to know the variation within a split, and are read quickly."""
 LEAST, TIMES = 0.08, 2.5
 """A split is unlike the train split from this distance on, and from this multiple of the usual one.
 Of 37 uniform texts none reaches 2; English before German, code or Russian reaches 6 and more."""

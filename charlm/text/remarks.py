@@ -69,7 +69,7 @@ def _on_line_ends(file: Path, text: str, data: DataConfig, codec: str) -> str:
 
     codec: with which Python opens the file.
     """
-    anew = f"write the file anew: {WITHOUT_RETURNS.format(str(file), codec)}"
+    anew = f"rewrite the file: {WITHOUT_RETURNS.format(str(file), codec)}"
     separator = Separator(data.separator)
     if data.records == "lines" or separator.is_flexible:
         return ""

@@ -54,7 +54,7 @@ def advice(run: RunDirectory, *, good: bool) -> str:
     """Return advice for a run that has diverged. good: True if its latest checkpoint is good."""
     lower = "--set train.learning_rate=RATE with a lower RATE"
     if run.has_checkpoints() and not good:
-        return f"begin another run with a lower train.learning_rate; {run.path} has what was saved"
+        return f"begin another run with a lower train.learning_rate; {run.path} has its checkpoints"
     if good:
         again = f"charlm train --resume --run {run.path} {lower}"
         return f"go on from the last good checkpoint: {again}"

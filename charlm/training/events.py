@@ -7,10 +7,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Trained:
-    """Some steps were taken.
+    """Steps of training since the last event of this kind.
 
-    Units: loss in nats per symbol, the mean since the last such event; seconds of training so far,
-    without evaluation; characters of source text read so far.
+    Units: loss in nats per symbol, the mean over these steps; seconds of training so far, without
+    evaluation; characters of source text read so far.
     """
 
     step: int
@@ -24,7 +24,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The held-out text was scored. Units: as `Trained`; `took`: seconds of this evaluation."""
+    """An evaluation on held-out text. Units: as `Trained`; `took`: seconds of this evaluation."""
 
     step: int
     characters: int
@@ -49,7 +49,7 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Stalled:
-    """Several evaluations in a row were not a new best; yielded once per best.
+    """Several evaluations in a row without a new best; yielded once per best.
 
     evaluations: their number. best_step: step of the best. overfits: True if the training loss has
     fallen since, so that the model is memorising the text.
@@ -63,7 +63,7 @@ class Stalled:
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint is on disk."""
+    """A checkpoint that has been written."""
 
     step: int
     folder: Path
@@ -71,7 +71,7 @@ class Saved:
 
 @dataclass(frozen=True)
 class Finished:
-    """The run has ended; `summary` is the output of `train --json`."""
+    """The end of the run; `summary` is the output of `train --json`."""
 
     summary: dict[str, Any]
 

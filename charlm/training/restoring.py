@@ -22,7 +22,7 @@ def restore(
         raise DataError(
             f"the text has changed since {checkpoint.folder} was written, or is another one: "
             f"{path}",
-            "name the text that it was trained on (--data PATH), or train anew",
+            "name the text that it was trained on (--data PATH), or train again",
         )
     refuse_other(learner.teachers, state.teachers)
     tensors = checkpoint.training()

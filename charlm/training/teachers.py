@@ -107,7 +107,6 @@ def refuse_other(teachers: Teachers | None, digests: object) -> None:
     own = teachers.digests if teachers else []
     if own != (digests or []):
         raise DataError(
-            "the teachers of this run are not what they were: one has been trained further or "
-            "exchanged",
-            "name the checkpoint that it was (runs/NAME/checkpoints/step-N), or train anew",
+            "the teachers of this run have changed: one has been trained further or exchanged",
+            "name the original checkpoint (runs/NAME/checkpoints/step-N), or train again",
         )

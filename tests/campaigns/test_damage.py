@@ -75,7 +75,7 @@ def values(folder: Path) -> Any:
         for part in (saved.weights, saved.training())
         for name, tensor in sorted(part.items())
     ]
-    state = json.dumps(saved.state, sort_keys=True)
+    state = json.dumps(saved.state.to_json(), sort_keys=True)
     return saved.step, to_toml(saved.config), saved.vocabulary, state, tensors
 
 

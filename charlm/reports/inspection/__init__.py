@@ -1,1 +1,1 @@
-"""The views of `charlm inspect`: what was measured as sentences, figures and tables."""
+"""The views of `charlm inspect`: measurements as sentences, figures and tables."""

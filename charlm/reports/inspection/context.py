@@ -1,4 +1,4 @@
-"""Shows how much of the past is used, and whether brackets get closed."""
+"""View of a model's use of context, and of its predictions of closing brackets."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from charlm.reports.picture import COLOURS, MARKERS, STYLES, Picture, on_axes
 from charlm.reports.view import Block, Section, Table, View
 
 USED = 0.01
-"""Bits a character: a context that gains less than this is as good as none."""
+"""Bits per character: a smaller gain from context counts as none."""
 
 
 def context_view(
@@ -25,9 +25,9 @@ def context_view(
     unit: str,
     per_character: float,
 ) -> View:
-    """Show what the model gains from each length of context, in order or not, and how well it
-    closes brackets. pairs: found in the text. unit: what a symbol is called. per_character: symbols
-    that a character has."""
+    """Show the model's gain from each length of context, in order or shuffled, and its predictions
+    of closing brackets. pairs: number in the text. unit: name of a symbol. per_character: symbols
+    per character."""
     use = replace(
         use,
         near=use.near * per_character,
@@ -39,7 +39,7 @@ def context_view(
     sections = [
         Section("How much of the past", [_near(use, bits), _table(use, bits)]),
         Section("Order, or only presence", [_far(use), _far_table(use)]),
-        Section("Closing what was opened", _brackets(closed, pairs)),
+        Section("Closing brackets and quotes", _brackets(closed, pairs)),
     ]
     return View(
         "context",
@@ -56,8 +56,8 @@ def context_view(
         },
         about=f"{use.near.shape[1]} places of the validation text, the same ones everywhere; each "
         "is "
-        "predicted after reading so many "
-        f"{unit}s from the initial state. Bits are a character of the text.",
+        "predicted after reading the given number of "
+        f"{unit}s from the initial state. Bits are per character of the text.",
     )
 
 
@@ -71,9 +71,9 @@ def _said(name: str, use: ContextUse, unit: str) -> tuple[str, list[str]]:
     first = f"The longest context that was measured, {reach} {unit}s, still helps."
     if reach < use.lengths[-1]:
         title = f"{name} uses {used}; older ones are worth less than {USED} bits"
-        first = f"Given only {used} it is within {USED} bits of what {use.lengths[-1]:,} reach."
+        first = f"Given only {used} it is within {USED} bits of the score with {use.lengths[-1]:,}."
     disorder = (
-        f"To put into a random order what lies further back than {order} {unit}s costs less than "
+        f"A random order of the context beyond the last {order} {unit}s costs less than "
         f"{USED} bits."
     )
     return title, [first, disorder, _early(use, bits)]
@@ -85,7 +85,7 @@ def _bits(nats: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _enough(lengths: Sequence[int], bits: NDArray[np.float64]) -> int:
-    """Return the shortest context from which on nothing longer gains or loses `USED` bits."""
+    """Return the shortest context from which on no longer one gains or loses `USED` bits."""
     far = np.abs(bits - bits[-1]) > USED
     last = int(np.flatnonzero(far)[-1]) + 1 if far.any() else 0
     return lengths[min(last, len(lengths) - 1)]
@@ -141,7 +141,7 @@ def _far(use: ContextUse) -> Picture:
                 marker=MARKERS[number], markersize=4, label=f"before them: {label}",
             )  # fmt: skip
         axes.set_xticks(list(at), [f"{k}" for k in use.far_lengths], fontsize=8)
-        axes.set_xlabel("last characters that are left as they are")
+        axes.set_xlabel("last characters left unchanged")
         axes.set_ylabel("bits per character")
         axes.legend(loc="upper right", fontsize=8)
 
@@ -149,7 +149,7 @@ def _far(use: ContextUse) -> Picture:
     return Picture(
         "context-order",
         f"Order matters for the last {order} characters",
-        f"The last k characters as they are; what stands before them, {far} in all, is put into a "
+        f"The last k characters unchanged; those before them, {far} in all, are put into a "
         "random order, exchanged for a piece of the train split, or left out.",
         "Line chart: bits per character against how many of the last characters are intact.",
         on_axes(draw),

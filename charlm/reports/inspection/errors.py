@@ -1,4 +1,4 @@
-"""What the remaining loss is made of."""
+"""View of the causes of the loss."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,7 +11,7 @@ from charlm.reports.view import Section, Table, View
 
 
 def errors_view(name: str, causes: Sequence[Cause], bits: float, size: int) -> View:
-    """Show the causes of the loss. bits: a character, in all. size: characters of the text."""
+    """Show the causes of the loss. bits: total per character. size: characters of the text."""
     largest = max(causes, key=lambda cause: cause.share)
     dearest = max(causes, key=lambda cause: cause.bits)
     return View(
@@ -23,10 +23,9 @@ def errors_view(name: str, causes: Sequence[Cause], bits: float, size: int) -> V
         ],
         [Section("", [_picture(causes), _table(causes, bits)])],
         [asdict(cause) for cause in causes],
-        about=f"{size:,} symbols of the validation text, {bits:.3f} bits a character. Every symbol "
-        "belongs to the first cause of the list that fits, so the shares add up. Source of the "
-        "method: "
-        "Karpathy, Johnson and Fei-Fei 2015, section 4.4.",
+        about=f"{size:,} symbols of the validation text, {bits:.3f} bits per character. Every "
+        "symbol belongs to the first cause of the list that applies, so the shares add up. "
+        "Source of the method: Karpathy, Johnson and Fei-Fei 2015, section 4.4.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Gates and states over a text, as heat maps with the text along the axis."""
+"""View of gates and states over a text, as heat maps with the text along the axis."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,25 +16,25 @@ from charlm.text.display import visible
 MOST_DRAWN = 160
 """Characters along the axis of a figure; of a longer text, the first ones."""
 NAMES = {
-    "i": "i, the input gate: what is written",
-    "f": "f, the forget gate: what is kept (0 erases)",
-    "o": "o, the output gate: what is shown",
-    "g": "g, the candidate to be written",
+    "i": "i, the input gate: share written",
+    "f": "f, the forget gate: share kept (0 erases)",
+    "o": "o, the output gate: share shown",
+    "g": "g, the candidate to write",
     "c": "c, the cell state: the conveyor belt",
-    "h": "h, the hidden state: what is shown of it",
+    "h": "h, the hidden state: the part shown",
     "r": "r, the reset gate: how much of the past the candidate sees",
     "z": "z, the update gate",
     "n": "n, the candidate",
 }
 MEANING_OF_Z = {
     "before": (
-        "Here z weighs the candidate, as in the lecture: h = (1 - z) h + z n. So (1 - z) is what "
+        "Here z weighs the candidate, as in the lecture: h = (1 - z) h + z n. So (1 - z) acts like "
         "an "
-        "LSTM calls the forget gate, z its input gate, and both always add up to 1."
+        "LSTM's forget gate, z like its input gate, and both always add up to 1."
     ),
     "after": (
-        "Here z weighs the old state, as in PyTorch: h = z h + (1 - z) n. So z itself is what an "
-        "LSTM calls the forget gate, and (1 - z) its input gate. The lecture's z is this one's "
+        "Here z weighs the old state, as in PyTorch: h = z h + (1 - z) n. So z acts like an "
+        "LSTM's forget gate, and (1 - z) like its input gate. The lecture's z is this one's "
         "(1 - z); both always add up to 1."
     ),
 }
@@ -80,9 +80,9 @@ def gates_view(
 def _title(name: str, found: Trace, saturated: Sequence[Saturation], reset_gate: str | None) -> str:
     forget = next((one for one in saturated if one.gate in ("f", "z")), None)
     if forget is None:
-        return f"{name}: what {found.layers[0]['h'].shape[1]} units do over a text"
+        return f"{name}: {found.layers[0]['h'].shape[1]} units over a text"
     kept = (forget.shut if reset_gate == "before" else forget.open).mean()
-    return f"{name}: in layer 0 a unit keeps what it holds {100 * kept:.0f} % of the time"
+    return f"{name}: in layer 0 a unit keeps its memory {100 * kept:.0f} % of the time"
 
 
 def _sentences(found: Trace, saturated: Sequence[Saturation]) -> list[str]:
@@ -101,13 +101,13 @@ def _sentences(found: Trace, saturated: Sequence[Saturation]) -> list[str]:
             said.append(
                 f"Layer {number}: the cell state reaches {largest:.1f}, the hidden state never "
                 "more than "
-                "1: c is a counter, h is what is shown of it."
+                "1: c is a counter, h the part of it that is shown."
             )
     return said
 
 
 def _lasting(values: np.ndarray, count: int) -> np.ndarray:
-    """Choose the units whose value changes most slowly for how much it moves."""
+    """Choose the units whose value changes most slowly relative to its range."""
     spread = values.std(0) + 1e-9
     steps = np.abs(np.diff(values, axis=0)).mean(0) if len(values) > 1 else np.zeros_like(spread)
     moving = spread > np.quantile(spread, 0.5)
@@ -115,12 +115,12 @@ def _lasting(values: np.ndarray, count: int) -> np.ndarray:
 
 
 def _belt(characters: list[str], layer: dict[str, Any], number: int) -> Picture:
-    """Draw a few slow units of the cell state over time, beside the hidden state."""
+    """Draw a few slow units of the cell state and of the hidden state over time."""
     main = "c" if "c" in layer else "h"
     units = _lasting(layer[main][:MOST_DRAWN], 4)
     parts = [main, "h"] if main == "c" else ["h"]
     message = (
-        "The slowest units of the cell state, and what the output gate shows of them"
+        "The slowest units of the cell state, and their outputs"
         if main == "c"
         else "The slowest units of the hidden state"
     )
@@ -149,7 +149,7 @@ def _belt(characters: list[str], layer: dict[str, Any], number: int) -> Picture:
 
 
 def _heat_map(characters: list[str], layer: dict[str, Any], number: int) -> Picture:
-    """Draw all gates and states of a layer, a row a unit."""
+    """Draw all gates and states of a layer, with a row per unit."""
     main = "c" if "c" in layer else "h"
     order = ordered(layer[main])
 
@@ -175,8 +175,8 @@ def _heat_map(characters: list[str], layer: dict[str, Any], number: int) -> Pict
     return Picture(
         f"heat-map-layer-{number}",
         f"Every gate and state of layer {number}, character by character",
-        "A row a unit, alike units together; the same order in every panel. Gates: white is shut, "
-        "black open. States: red positive, blue negative.",
+        "A row per unit, similar ones adjacent; the same order in every panel. Gates: white is "
+        "shut, black open. States: red positive, blue negative.",
         f"Heat maps of {', '.join(layer)} over the text, {len(order)} units each.",
         draw,
         size=_size(characters, 1.35 * len(layer) + 0.6),

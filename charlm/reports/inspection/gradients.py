@@ -1,4 +1,4 @@
-"""How far the gradient reaches back, and why."""
+"""View of the gradient through time, and of the recurrent Jacobian."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,7 +17,7 @@ TOY_CAPTION = (
     "while x is noise; medians of 200 sequences."
 )
 SMALL = 0.01
-"""A gradient of this share of the one at lag 0 counts as gone."""
+"""Share of the gradient at lag 0 below which a gradient counts as vanished."""
 
 
 def gradients_view(
@@ -175,7 +175,7 @@ def toy_picture(
     title: str = TOY_TITLE,
     caption: str = TOY_CAPTION,
 ) -> Picture:
-    """Return the figure of the lecture's scalar example. found: see `toy`; a pair for each b."""
+    """Return the figure of the lecture's scalar example. found: see `toy`, a pair for each b."""
 
     def draw(axes: Axes, ink: str) -> None:
         for at, (b, powers, gradient) in enumerate(

@@ -1,4 +1,4 @@
-"""What a model's own text shares with the text it was trained on."""
+"""View of the spans that a model's own text shares with its training text."""
 
 import numpy as np
 
@@ -10,8 +10,8 @@ SHOWN = 1_500
 
 
 def memorization_view(name: str, written: Copied, beside: Copied) -> View:
-    """Show what a sample shares with train. beside: validation text of the same length, which shows
-    what any text of this kind shares with it."""
+    """Show the spans that a sample shares with train. beside: validation text of the same length,
+    for comparison with any text of this kind."""
     longest = written.spans[0].length if written.spans else 0
     if longest >= LONG:
         title = f"{name} has copied: its longest span from train has {longest:,} characters"

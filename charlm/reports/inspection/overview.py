@@ -1,4 +1,4 @@
-"""What a run is: its configuration, parameters, learning curve and gates."""
+"""Overview of a run: its configuration, parameters, learning curve and gates."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,7 +25,7 @@ def overview(
     evaluated: str,
 ) -> View:
     """Show a run. config: as TOML. metrics: the rows of metrics.jsonl. saturated: of its gates;
-    empty where they were not measured. evaluated: what its evaluations read."""
+    empty if they were not measured. evaluated: name of the evaluated split."""
     evals, trained, samples = (
         [row for row in metrics if row["kind"] == kind and _is_whole(row)]
         for kind in ("eval", "train", "sample")
@@ -35,7 +35,7 @@ def overview(
     total = sum(one["size"] for one in tensors)
     sections = [
         Section("How it learned", _curves(evals, trained, evaluated)),
-        Section("What it wrote on the way", [*map(_sample, _spread(samples, MOST_SAMPLES))]),
+        Section("Samples during training", [*map(_sample, _spread(samples, MOST_SAMPLES))]),
         Section("Gates", _gates(saturated)),
         Section("Parameters", [_parameters(tensors, total)]),
         Section("Vocabulary", [_vocabulary(vocabulary)]),
@@ -64,7 +64,7 @@ _CURVE = ("step", "characters", "loss", "bits_per_character")
 
 
 def saturation_row(one: Saturation) -> dict[str, Any]:
-    """Return the mean shares of the time that a layer's gate is shut and open."""
+    """Return the mean shares of the time in which a layer's gate is shut and open."""
     return {
         "layer": one.layer,
         "gate": one.gate,
@@ -74,7 +74,7 @@ def saturation_row(one: Saturation) -> dict[str, Any]:
 
 
 def saturation_table(saturated: Sequence[Saturation]) -> Table:
-    """Return the table of the shares of the time that gates are shut and open."""
+    """Return the table of the shares of the time in which gates are shut and open."""
     rows = [
         (
             f"layer {one.layer}, {one.gate}",
@@ -90,7 +90,7 @@ def saturation_table(saturated: Sequence[Saturation]) -> Table:
 
 
 def _is_whole(row: Mapping[str, Any]) -> bool:
-    """Tell whether a row, which may be a stranger's, holds the numbers of a row."""
+    """Return True if a row, which may be from a foreign run, has valid numbers."""
     return all(_is_number(row.get(key)) for key in _CURVE)
 
 
@@ -99,7 +99,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _spread(rows: Sequence[Any], most: int) -> list[Any]:
-    """Choose rows spread evenly, the first and the last among them."""
+    """Choose evenly spread rows, including the first and the last."""
     if len(rows) <= most:
         return list(rows)
     return [rows[int(at)] for at in np.linspace(0, len(rows) - 1, most)]

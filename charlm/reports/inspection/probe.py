@@ -1,4 +1,4 @@
-"""What a linear probe reads from the states."""
+"""View of a linear probe of the states."""
 
 import math
 from dataclasses import asdict
@@ -8,7 +8,7 @@ from charlm.reports.view import Section, Table, View
 
 
 def probe_view(name: str, found: Probe) -> View:
-    """Show how well a label is read from the states of a model that never saw one."""
+    """Show the accuracy of a label predicted from the states of a model not trained on labels."""
     rows = [
         ("always the commoner label", f"{100 * found.majority:.1f} %"),
         (
@@ -25,21 +25,22 @@ def probe_view(name: str, found: Probe) -> View:
             f"A single unit, layer {found.layer}, unit {found.unit}, is right in "
             f"{100 * found.unit_accuracy:.0f}.",
         ],
-        [Section("Right on held-out lines", [Table(("what decides", "right"), rows)])],
+        [Section("Right on held-out lines", [Table(("decided by", "right"), rows)])],
         asdict(found),
         about=f"{found.lines:,} lines, each read from the initial state; ridge regression on the "
         "state "
-        "behind its last symbol, fitted on one half and judged on the other.",
+        "after its last symbol, fitted on one half and judged on the other.",
     )
 
 
 def _title(name: str, found: Probe) -> str:
-    """Say whether the probe beats the commoner label by two standard errors at least."""
+    """Return the title: the probe succeeds if it beats the more frequent label by at least two
+    standard errors."""
     one, other = found.labels
     error = math.sqrt(found.majority * (1 - found.majority) / (found.lines / 2))
     if found.accuracy < found.majority + 2 * error:
-        return f"{name}: its states do not tell {one!r} from {other!r}"
+        return f"{name}: its states do not distinguish {one!r} from {other!r}"
     return (
-        f"{name} tells {one!r} from {other!r} in {100 * found.accuracy:.0f} of 100 lines, without "
-        "having seen a label"
+        f"{name} distinguishes {one!r} from {other!r} in {100 * found.accuracy:.0f} of 100 lines, "
+        "without having seen a label"
     )

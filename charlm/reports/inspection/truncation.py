@@ -1,4 +1,4 @@
-"""What truncated backpropagation leaves out, and what its length does to training."""
+"""View of the error of truncated backpropagation, and of its effect on training."""
 
 import math
 from collections.abc import Sequence
@@ -56,8 +56,8 @@ def truncation_view(
         },
         about="The loss is the same on both sides: all symbols of stretches of the validation "
         "text, "
-        "behind a warm-up. The truncated gradient is the sum over windows, each from the state the "
-        "last one ended with.",
+        "after a warm-up. The truncated gradient is the sum over windows, each from the final "
+        "state of the last one.",
     )
 
 
@@ -75,7 +75,7 @@ def angle_picture(
     own_length: int = 0,
 ) -> Picture:
     """Return the figure of the angle between truncated and full gradient. own_length: of a run's
-    windows, marked if it is given."""
+    windows, marked unless it is 0."""
 
     def draw(axes: Axes, ink: str) -> None:
         x = [one.steps for one in errors]
@@ -116,5 +116,5 @@ def _trained(about: str, rows: Sequence[TrainedAt]) -> Table:
         )
         for one in rows
     ]
-    heading = ("T", "updates", "characters", "seconds", "bits a symbol, validation")
+    heading = ("T", "updates", "characters", "seconds", "bits per symbol, validation")
     return Table(heading, lines, about)

@@ -1,4 +1,4 @@
-"""Units that follow a property of the text, with the text coloured by each."""
+"""View of units that follow a property of the text, with the text coloured by each."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -9,11 +9,11 @@ from charlm.inspect.units import Read, Unit
 from charlm.reports.view import Block, Coloured, Section, Table, View, Written
 
 SHOWN = 500
-"""Characters of the text that are coloured, over all places that it is taken from."""
+"""Coloured characters of the text, over all pieces together."""
 HELD, TEMPERATURE = 400, 0.8
-"""Length and temperature of the texts that are written with a unit held."""
+"""Length and temperature of the samples with a unit held."""
 CLEAR = 0.6
-"""From this correlation on, held out, a unit may be said to follow a property."""
+"""Least held-out correlation of a unit that follows a property."""
 
 
 def units_view(
@@ -24,7 +24,7 @@ def units_view(
 ) -> View:
     """Show the best unit of every feature.
 
-    clamped: what the model writes with a unit held low, left alone and held high.
+    clamped: samples of the model with a unit held low, left alone and held high.
     """
     clear = [unit for unit in found if abs(unit.held_out) >= CLEAR]
     if found and not clear:
@@ -52,7 +52,7 @@ def units_view(
         [asdict(unit) for unit in found],
         about="Correlations of each unit's value with a property of the text at the same "
         "character, on "
-        "validation text. What is best among many units is partly luck: hence the held-out half.",
+        "validation text. The best of many units is partly luck: hence the held-out half.",
     )
 
 

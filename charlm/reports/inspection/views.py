@@ -1,4 +1,4 @@
-"""A trained model looked into: each method measures, and returns what is shown of it."""
+"""The analyses of a trained model: each method measures, and returns a view."""
 
 import logging
 import math
@@ -54,7 +54,7 @@ SCHEMES = ("orthogonal", "xavier", "kaiming", "uniform")
 FACTORS = (0.5, 0.9, 1.0, 1.1, 1.5)
 """Values of b in the lecture's scalar example."""
 WRITTEN = 10_000
-"""Symbols of the sample whose copies are looked for."""
+"""Symbols of the sample that is searched for copies."""
 INFLUENCED = 300
 
 log = logging.getLogger(__name__)
@@ -62,10 +62,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Inspection:
-    """Looks into a model with the text of its own run.
+    """Analyses of a model with the text of its own run.
 
-    Raises, in every method that reads the run's text: DataError where it has changed, or has too
-    little that the model was not trained on.
+    Raises, in every method that reads the run's text: DataError if it has changed, or if its
+    held-out part is too short.
     """
 
     name: str
@@ -89,20 +89,20 @@ class Inspection:
         return np.asarray(self.corpus.symbols[self.corpus.train.start : self.corpus.train.stop])
 
     def held_out(self, least: int) -> Excerpt:
-        """Return the validation split. Raises: DataError where it is shorter than `least`."""
+        """Return the validation split. Raises: DataError if it is shorter than `least`."""
         return validation(self.corpus, least)
 
     def _unit(self) -> str:
-        """Name what a symbol is."""
+        """Return the name of a symbol."""
         return "character" if self.vocabulary.unit == "char" else "symbol"
 
     def _per_character(self) -> float:
-        """Return the symbols that a character of the validation text has."""
+        """Return the symbols per character of the validation text."""
         split = self.corpus.splits["validation"]
         return len(split) / split.characters
 
     def _refuse_bytes(self) -> None:
-        """Refuse what asks for letters. Raises: UsageError for a model that reads bytes."""
+        """Refuse an analysis of letters. Raises: UsageError for a model that reads bytes."""
         if self.vocabulary.unit == "byte":
             raise UsageError(
                 "this model reads bytes, and a byte is no letter or word",
@@ -110,8 +110,8 @@ class Inspection:
             )
 
     def overview(self, run: Path, config: str) -> View:
-        """Show what the run is. config: as TOML. Where its text is gone or too short, its gates are
-        left out."""
+        """Show an overview of the run. config: as TOML. If its text is missing or too short, its
+        gates are left out."""
         weights = self.model.state_dict()
         evaluated = "validation" if self.checkpoint.config.data.split[1] else "the train split"
         return overview(
@@ -125,8 +125,9 @@ class Inspection:
         )
 
     def _saturation(self) -> list[gates.Saturation]:
-        """Measure it on validation text; nothing where there is none, or too little, and a warning
-        where the run's text cannot be had. The user is not asked for what is only one part."""
+        """Measure the gates' saturation on validation text; return nothing if there is too little,
+        or, with a warning, if the run's text is unavailable. The user is not asked for consent,
+        because this is only one part."""
         try:
             with consent.asking(consent.refuse):
                 own = self.corpus
@@ -147,7 +148,7 @@ class Inspection:
         return gates_view(self.name, found, saturated, form)
 
     def units(self) -> View:
-        """Show which units follow a property of the text, and what holding the best ones does."""
+        """Show units that follow a property of the text, and the effect of holding the best."""
         self._refuse_bytes()
         halves, asked = following.read_units(self.model, self.held_out(following.LEAST))
         found = following.best_units(halves, asked)
@@ -155,7 +156,7 @@ class Inspection:
         return units_view(self.name, found, halves[1], clamped)
 
     def _held(self, unit: following.Unit) -> tuple[str, str, str]:
-        """Write with a unit held low, left alone and held high."""
+        """Return samples with a unit held low, left alone and held high."""
         low, free, high = (
             self._written(HELD, [] if value is None else [Clamp(unit.layer, unit.unit, value)])
             for value in (unit.low, None, unit.high)
@@ -174,14 +175,14 @@ class Inspection:
         return "".join(generation)
 
     def probe(self, path: Path) -> View:
-        """Show how well a label can be read from the states. path: see `read_labelled`.
+        """Show the accuracy of a label predicted from the states. path: see `read_labelled`.
 
         Raises: DataError.
         """
         return probe_view(self.name, probe(self.model, self.vocabulary, read_labelled(path)))
 
     def gradients(self) -> View:
-        """Show how far the gradient reaches back, and why."""
+        """Show the gradient through time, and the recurrent Jacobian."""
         own = self.held_out(LAGS + 2)
         place = own.source, own.start, own.stop
         trained = gradients.gradient_by_lag(self.model, *place, lags=LAGS)
@@ -201,13 +202,13 @@ class Inspection:
         return model.requires_grad_(False).to(self.model.head.weight.device)
 
     def influence(self) -> tuple[list[str], NDArray[np.float64]]:
-        """Return the beginning of the validation text, and which of its characters drove which
-        prediction; see `charlm.inspect.influence.influence`."""
+        """Return the beginning of the validation text, and the influence of its characters on its
+        predictions; see `charlm.inspect.influence.influence`."""
         own = self.held_out(2).head(INFLUENCED)
         return own.characters(), influence(self.model, own.symbols())
 
     def context(self) -> View:
-        """Show how much of the past is used, and whether brackets get closed."""
+        """Show the use of context, and the predictions of closing brackets."""
         own = self.held_out(context.LENGTHS[5] + 2)
         use = context.context_use(self.model, own, self.train)
         piece = own.head(READ)
@@ -222,14 +223,14 @@ class Inspection:
     def _favourites(
         self, piece: Excerpt, places: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return what the model and the n-gram model find most probable at places of a text."""
+        """Return the most probable symbols at positions of a text, of the model and the n-grams."""
         logs = log_distributions(self.model, piece.source, piece.start, piece.stop)
         counted, _ = ngram_distributions(self.ngram, piece.source, piece.start, piece.stop)
         both = [one[torch.from_numpy(places)].argmax(1).numpy() for one in (logs, counted)]
         return both[0], both[1]
 
     def errors(self) -> View:
-        """Show what the remaining loss is made of."""
+        """Show the causes of the loss."""
         self._refuse_bytes()
         own = self.held_out(1_000).head(READ)
         nats = surprisals(computation_of(self.model), own.source, own.start, own.stop)
@@ -244,7 +245,7 @@ class Inspection:
         return errors_view(self.name, causes, bits, len(own))
 
     def memorization(self) -> View:
-        """Show what the model's own text shares with the text it was trained on."""
+        """Show the spans that the model's own text shares with its training text."""
         config = SampleConfig(length=WRITTEN, temperature=1.0)
         generation = Generation(self.model, self.vocabulary, config)
         list(generation)
@@ -259,7 +260,7 @@ class Inspection:
         )
 
     def truncation(self) -> View:
-        """Show what truncated backpropagation leaves out, and what its length does to training."""
+        """Show the error of truncated backpropagation, and its effect on training."""
         own = self.held_out(1)
         errors = cut.truncation_errors(self.model, own)
         trained = list(cut.trained_at(self.checkpoint.config, self.corpus))

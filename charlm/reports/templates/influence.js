@@ -1,5 +1,5 @@
 "use strict";
-// Colours the characters before a chosen one by how much they drove its prediction.
+// Colours the characters before a chosen one by their influence on its prediction.
 const data = JSON.parse(document.getElementById("data").textContent);
 const raw = Uint8Array.from(atob(data.drove), (letter) => letter.charCodeAt(0));
 const drove = new Int8Array(raw.buffer), count = data.characters.length;
@@ -25,7 +25,7 @@ function show(place) {
     if (size > Math.abs(drove[place * count + strongest] / 127)) strongest = other;
   }
   const name = (at) => data.characters[at].replace("\n", "").replace(" ", "\u2423");
-  says.textContent = place === 0 ? "Nothing stands before the first character." :
+  says.textContent = place === 0 ? "The first character has no context." :
     `${name(place)} was driven most by ${name(strongest)}, ${place - strongest} ${place - strongest === 1 ? "character" : "characters"} before it.`;
 }
 const keys = {

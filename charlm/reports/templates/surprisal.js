@@ -1,5 +1,5 @@
 "use strict";
-// Draws a page of the text and tells what was expected at the character under the pointer.
+// Draws a page of the text and shows the model's predictions at the character under the pointer.
 const data = JSON.parse(document.getElementById("data").textContent);
 const PER_PAGE = 4000;
 function unpacked(text, Type) {

@@ -29,7 +29,7 @@ from charlm.inspect.excerpt import characters
 from charlm.inspect.gates import gates_of, known_symbols
 from charlm.inspect.influence import influence
 from charlm.inspect.trace import Table, Trace, gate_letters
-from charlm.mixed import Mixed, adapted, train_split
+from charlm.mixed_models import Mixed, adapted, train_split
 from charlm.models.modules import to_torch
 from charlm.models.recurrent import CharModel
 from charlm.notebook import ShownScore

@@ -6,7 +6,7 @@ import pytest
 
 from charlm.compare.curves import Curve
 from charlm.compare.curves import describe as describe_curves
-from charlm.compare.longer import LongerRun, sentence
+from charlm.compare.extended_runs import LongerRun, sentence
 
 
 def curve(label: str, bits: Sequence[float]) -> Curve:

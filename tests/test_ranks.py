@@ -17,15 +17,15 @@ import pytest
 import torch
 from conftest import TINY, new_cache, words
 
-from charlm.backends.distributed import Ranks
-from charlm.backends.joining import join
 from charlm.config import loading
 from charlm.config.layers import ConfigLayers
+from charlm.distributed.ranks import Ranks
+from charlm.distributed.start import join
 from charlm.errors import UsageError
 from charlm.evaluation.surprisal import evaluate
 from charlm.runs import checkpoint
 from charlm.runs.directory import RunDirectory
-from charlm.training import setup, together
+from charlm.training import multi_rank, setup
 from charlm.training.events import Trained
 from charlm.training.lanes import groups_of
 from charlm.training.trainer import Trainer
@@ -74,14 +74,14 @@ def be_a_rank(rank: int, port: int, text: Path, folder: Path) -> None:
     torch.set_num_threads(1)
     ranks = join(timedelta(seconds=60))
     for name, changes in VARIANTS.items():
-        _, trainer, run = together.begin(
+        _, trainer, run = multi_rank.begin(
             layers_of(text, changes), folder / name, lambda config: None, ranks
         )
         follow(trainer, run, ranks, STOPPED_AT if name == "stopped" else 0)
         if name == "stopped":
             if ranks.leads:
                 shutil.copytree(folder / name, folder / "to-resume-alone")
-            resumed = together.resume(
+            resumed = multi_rank.resume(
                 folder / name, (), {}, name="", prepare=print, begins=None, ranks=ranks
             )
             assert resumed.step == STOPPED_AT + 1

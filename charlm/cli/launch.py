@@ -27,10 +27,10 @@ from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElas
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.rendezvous.static_tcp_rendezvous import StaticTCPRendezvous
 
-from charlm.backends.lost import LostError
 from charlm.cli import rank, signals
 from charlm.cli.arguments import TrainArguments
 from charlm.cli.options import Debugging
+from charlm.distributed.rank_errors import LostError
 from charlm.errors import CharlmError
 
 RESTARTS = 3

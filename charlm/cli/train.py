@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from charlm.backends import joining
 from charlm.backends.device import prepare_process
-from charlm.backends.distributed import ALONE, Ranks
 from charlm.cli import outcome, signals
 from charlm.cli.arguments import TrainArguments
 from charlm.cli.options import Debugging
 from charlm.cli.outcome import unforeseen
 from charlm.config.schema import Config
+from charlm.distributed import error_exchange, launch_state, start
+from charlm.distributed.devices import device_of
+from charlm.distributed.ranks import ALONE, Ranks
 from charlm.errors import CharlmError
 from charlm.evaluation.surprisal import distributions
 from charlm.runs.directory import RunDirectory
@@ -24,7 +25,7 @@ from charlm.terminal import run as terminal
 from charlm.terminal.progress import TaskProgress
 from charlm.terminal.training import TrainingProgress
 from charlm.text.kinds import Kind, kind_of
-from charlm.training import request, setup, together
+from charlm.training import multi_rank, request, setup
 from charlm.training.estimate import estimate
 from charlm.training.events import Finished
 from charlm.training.setup import ResolvedRun
@@ -39,14 +40,14 @@ def train(
 ) -> int:
     """Begin or resume a run and train it, together with the other processes of torch's launcher, if
     any; return the exit code."""
-    with signals.left_to_the_system() if joining.is_one_of_several() else contextlib.nullcontext():
-        ranks = joining.join()
+    with signals.left_to_the_system() if start.is_one_of_several() else contextlib.nullcontext():
+        ranks = start.join()
     if ranks.size > 1:
         given.refuse_stdin()
     quiet = quiet or not ranks.leads
     console.show_log(quiet=quiet, warns=ranks.leads)
     try:
-        if code := ranks.remembered_end():
+        if code := launch_state.remembered_end(ranks):
             return code
         code = _train(given, path, ranks, resume=resume, as_json=as_json, quiet=quiet)
         ranks.leave()
@@ -55,11 +56,11 @@ def train(
         if ranks.size == 1:
             raise
         found = error if isinstance(error, CharlmError) else unforeseen(error)
-        if printed := ranks.tell(found):
+        if printed := error_exchange.report_error(ranks, found):
             outcome.report(found)
             if Debugging.wanted:
                 traceback.print_exc()
-        ranks.wait_until_printed(printed=printed)
+        error_exchange.wait_until_printed(ranks, printed=printed)
         return found.exit_code
     finally:
         ranks.close()
@@ -75,7 +76,7 @@ def _train(
     quiet: bool,
 ) -> int:
     """Train a run on all ranks; return the exit code, that of a signal if any rank received one."""
-    again = ranks.remembered_run()
+    again = launch_state.remembered_run(ranks)
     path, resume = (Path(again), True) if again else (path, resume)
     begin = _resume if resume else _begin
     with TaskProgress(quiet=quiet):
@@ -85,7 +86,7 @@ def _train(
     finally:
         directory.unlock()
     if signalled:
-        ranks.remember_end(128 + signalled)
+        launch_state.remember_end(ranks, 128 + signalled)
     if as_json and ranks.leads:
         console.print_json(finished.summary)
     elif not quiet:
@@ -135,14 +136,14 @@ def _suggestion(given: TrainArguments, resolved: ResolvedRun) -> tuple[Kind | No
 
 
 def _prepare(config: Config, ranks: Ranks) -> None:
-    prepare_process(ranks.device(config.train.device), config.train.threads)
+    prepare_process(device_of(ranks, config.train.device), config.train.threads)
 
 
 def _begin(
     given: TrainArguments, path: Path | None, ranks: Ranks, *, quiet: bool
 ) -> tuple[Trainer, RunDirectory]:
     prepare = partial(_prepare, ranks=ranks)
-    resolved, trainer, directory = together.begin(given.layers, path, prepare, ranks)
+    resolved, trainer, directory = multi_rank.begin(given.layers, path, prepare, ranks)
     if not quiet:
         terminal.describe(resolved.corpus, resolved.text)
         kind, command = _suggestion(given, resolved)
@@ -157,7 +158,7 @@ def _resume(
     given: TrainArguments, path: Path | None, ranks: Ranks, *, quiet: bool
 ) -> tuple[Trainer, RunDirectory]:
     options: Any = {"prepare": partial(_prepare, ranks=ranks), "ranks": ranks}
-    resumed = together.resume(
+    resumed = multi_rank.resume(
         path, given.changes, given.all_flags, name=given.name, begins=given.begins, **options
     )
     if not ranks.leads:

@@ -11,11 +11,11 @@ from filelock import FileLock, Timeout
 from pydantic import Field, TypeAdapter
 
 from charlm.backends.device import versions
-from charlm.compare import longer, time_budget, tune
+from charlm.compare import extended_runs, time_budget, tune
 from charlm.compare.analysis import RunAnalysis, analyse, load_best, prompt_from, writing_speeds
 from charlm.compare.baselines import Baselines, baselines
 from charlm.compare.cache import cached
-from charlm.compare.longer import LongerRun
+from charlm.compare.extended_runs import LongerRun
 from charlm.compare.plan import Plan, PlannedRun, planned_runs
 from charlm.compare.result import Result, make_result
 from charlm.compare.reuse import summary
@@ -183,14 +183,16 @@ class Comparison:
     ) -> Events:
         """Train the best cell longer until it beats the n-gram model's bits; fill `found`."""
         ngram = known.bits["validation"]["ngram"]
-        label, bits = longer.best_cell(plan, analyses)
-        for times in longer.TIMES:
+        label, bits = extended_runs.best_cell(plan, analyses)
+        for times in extended_runs.TIMES:
             if bits < ngram:
                 return
-            run = longer.longer_run(plan, label, times, self.path / LONGER, seconds_a_step[label])
+            run = extended_runs.longer_run(
+                plan, label, times, self.path / LONGER, seconds_a_step[label]
+            )
             doing = f"no network beats counting, {ngram:.3f} bits: {label} trains {run.note}"
             yield from self._train(doing, [run], tolerant=True)
-            found.append(longer.outcome(run, times, ngram))
+            found.append(extended_runs.outcome(run, times, ngram))
             bits = found[-1].bits_per_character or math.inf  # None: it has diverged
 
     def write(self, result: Result) -> None:

@@ -11,7 +11,7 @@ from charlm.compare.analysis import RunAnalysis
 from charlm.compare.baselines import MOST_SYMBOLS, Baselines
 from charlm.compare.claims import Findings, judge
 from charlm.compare.curves import describe, mean_curve
-from charlm.compare.longer import LongerRun
+from charlm.compare.extended_runs import LongerRun
 from charlm.compare.plan import Plan
 from charlm.compare.statistics import ENOUGH
 from charlm.compare.step_cost import StepCost

@@ -7,7 +7,7 @@ from typing import Any
 from charlm.compare.analysis import RunAnalysis
 from charlm.compare.baselines import Baselines
 from charlm.compare.curves import mean_curve
-from charlm.compare.longer import LongerRun, sentence
+from charlm.compare.extended_runs import LongerRun, sentence
 from charlm.compare.plan import Plan
 from charlm.compare.statistics import Interval, deviation, difference, ratio
 from charlm.compare.step_cost import StepCost

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from charlm.backends.choice import computation_of
-from charlm.backends.distributed import ALONE, Ranks
 from charlm.backends.step import Computation
+from charlm.distributed.ranks import ALONE, Ranks
 from charlm.evaluation.tally import Score, Tally, opening_size
 from charlm.models.recurrent import CharModel, States
 from charlm.text.batches import refuse_out_of_bounds

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 
-from charlm.lecture import lighter, memory, practice, recurrence
+from charlm.lecture import gru, memory, recurrence, usage
 from charlm.lecture.chapter import Chapter, Words
 from charlm.lecture.lab import Lab
 from charlm.progress import within
@@ -20,25 +20,25 @@ CHAPTERS: list[Callable[[Lab, Words], Chapter]] = [
     memory.gates,
     memory.keep_or_erase,
     memory.belt,
-    lighter.two_forms,
-    lighter.one_three_four,
-    lighter.faster,
-    lighter.as_good,
+    gru.two_forms,
+    gru.one_three_four,
+    gru.faster,
+    gru.as_good,
     memory.addition,
-    practice.parameters,
-    practice.shapes,
-    practice.output_and_last,
-    practice.initialisation,
-    practice.early_steps,
-    practice.packing,
-    practice.vocabulary,
-    practice.korean,
+    usage.parameters,
+    usage.shapes,
+    usage.output_and_last,
+    usage.initialisation,
+    usage.early_steps,
+    usage.packing,
+    usage.vocabulary,
+    usage.korean,
 ]
 
 
 def chapters(lab: Lab, words: Words) -> Iterator[Chapter]:
     """Measure the chapters one after another. Raises: DataError for a text that is too short."""
-    practice.line_lengths(lab)  # before a minute of training
+    usage.line_lengths(lab)  # before a minute of training
     for number, make in enumerate(CHAPTERS):
         with within("the lecture", number, number + 1, len(CHAPTERS)):
             chapter = make(lab, words)

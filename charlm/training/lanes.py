@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from charlm.backends.distributed import Ranks
 from charlm.config.schema import TrainConfig
+from charlm.distributed.ranks import Ranks
 from charlm.errors import UsageError
 from charlm.models.recurrent import States
 

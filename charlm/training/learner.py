@@ -11,9 +11,10 @@ from torch import Tensor
 
 from charlm.backends.choice import Compiling, choose_backend
 from charlm.backends.device import autocast, resolve_precision, to_device
-from charlm.backends.distributed import ALONE, Ranks
-from charlm.backends.gradients import MeanGradients
 from charlm.config.schema import Config
+from charlm.distributed.devices import device_of
+from charlm.distributed.gradients import MeanGradients
+from charlm.distributed.ranks import ALONE, Ranks
 from charlm.models.recurrent import CharModel, States
 from charlm.native.head import SoftTargets
 from charlm.text.batches import BatchStream
@@ -52,7 +53,7 @@ class Learner:
         ranks: Ranks = ALONE,
     ) -> None:
         self.config, self.teachers, self.ranks = config.train, teachers, ranks
-        self.device = ranks.device(self.config.device)
+        self.device = device_of(ranks, self.config.device)
         self.precision = resolve_precision(self.config, self.device)
         self.batches = BatchStream(
             symbols, vocabulary_size, self.config.lanes, self.config.sequence_length
@@ -236,7 +237,7 @@ def learner_of(
     Raises: as `Learner` and `teachers.read`.
     """
     train, split = config.train, corpus.train
-    groups, device = groups_of(train, ranks), ranks.device(train.device)
+    groups, device = groups_of(train, ranks), device_of(ranks, train.device)
     runs = teachers.read(train.teachers, corpus, groups, device)
     return Learner(
         config,

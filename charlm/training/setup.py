@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from charlm.backends.distributed import ALONE, Ranks
 from charlm.config.layers import ConfigLayers
 from charlm.config.schema import Config, differing_keys, to_toml
+from charlm.distributed.ranks import ALONE, Ranks
 from charlm.errors import CharlmError, CheckpointError
 from charlm.models.recurrent import CharModel
 from charlm.runs import checkpoint, named

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from charlm.backends.choice import Compiling
 from charlm.backends.device import autocast, changes, peak_memory, versions
-from charlm.backends.distributed import ALONE, Ranks
 from charlm.config.schema import Config, to_toml
+from charlm.distributed.ranks import ALONE, Ranks
 from charlm.errors import DivergedError
 from charlm.evaluation.surprisal import evaluate
 from charlm.evaluation.tally import Score
@@ -30,7 +30,7 @@ from charlm.text.corpus import Corpus
 from charlm.training.divergence import advice, rewind_to_good, spoilt
 from charlm.training.events import Evaluated, Event, Finished, Sampled, Saved, Trained
 from charlm.training.learner import derived_seed, learner_alone, learner_of
-from charlm.training.restoring import restore
+from charlm.training.restore import restore
 from charlm.training.state import TrainingState
 from charlm.version import __version__
 

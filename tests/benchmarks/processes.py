@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from charlm.backends.device import keep_freed_memory
-from charlm.backends.distributed import ALONE, Ranks
-from charlm.backends.joining import join
 from charlm.config.schema import Config
+from charlm.distributed.ranks import ALONE, Ranks
+from charlm.distributed.start import join
 from charlm.training.learner import Learner
 
 LANES, LENGTH, SYMBOLS = 64, 64, 65
@@ -41,14 +41,14 @@ def measure(ranks: Ranks, threads: int, steps: int, reduce: str) -> tuple[float,
     took, waited = [], 0.0
     for number in range(WARM_UP + steps):
         if number == WARM_UP:
-            waited = ranks.waited
+            waited = ranks.wait_seconds
         began = time.perf_counter()
         learner.take_step()
         ranks.agree(asked=False, seconds=0.0)  # as the trainer does
         took.append(time.perf_counter() - began)
     took = took[WARM_UP:]
     speed = LANES * LENGTH / statistics.median(took)
-    return speed, (ranks.waited - waited) / sum(took)
+    return speed, (ranks.wait_seconds - waited) / sum(took)
 
 
 def process(number: int, port: int, steps: int, reduce: str, found: "torch.Tensor") -> None:

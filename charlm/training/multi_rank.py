@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
-from charlm.backends.distributed import Ranks
 from charlm.config import loading
 from charlm.config.layers import ConfigLayers
 from charlm.config.schema import SECTIONS, Config
+from charlm.distributed.launch_state import refuse_differences, remember_run
+from charlm.distributed.ranks import Ranks
 from charlm.errors import UsageError
 from charlm.runs import checkpoint, named
 from charlm.runs.directory import RunDirectory
@@ -34,7 +35,7 @@ def begin(
     Raises: as `setup.resolve_run` and `setup.begin`; UsageError if the ranks differ.
     """
     resolved = ranks.in_turn(lambda: setup.resolve_run(layers, processes=ranks.size))
-    ranks.refuse_differences(_facts(resolved.config, resolved.corpus))
+    refuse_differences(ranks, _facts(resolved.config, resolved.corpus))
     prepare(resolved.config)
     trainer = ranks.in_turn(lambda: setup.new_trainer(resolved.config, resolved.corpus, ranks))
     _refuse_other_environments(trainer, ranks)
@@ -47,7 +48,7 @@ def _directory(run: RunDirectory | None, ranks: Ranks) -> RunDirectory:
     path = ranks.from_first(str(run.path.absolute()) if run else "")
     if run is None:
         return RunDirectory(Path(path))
-    ranks.remember_run(str(run.path))
+    remember_run(ranks, str(run.path))
     return run
 
 
@@ -75,7 +76,7 @@ def resume(
     if resumed is None:
         remember_names(begins)  # the leader has done this, perhaps on another machine
         resumed = _follow(run, folder, changes, flags, prepare, ranks)
-    ranks.refuse_differences(_facts(resumed.config, resumed.trainer.corpus))
+    refuse_differences(ranks, _facts(resumed.config, resumed.trainer.corpus))
     _refuse_other_environments(resumed.trainer, ranks)
     return resumed
 
@@ -123,4 +124,4 @@ def _facts(config: Config, encoded: Corpus) -> dict[str, Any]:
 
 def _refuse_other_environments(trainer: Trainer, ranks: Ranks) -> None:
     environment = trainer.environment()
-    ranks.refuse_differences({key: environment[key] for key in ("precision", "backend")})
+    refuse_differences(ranks, {key: environment[key] for key in ("precision", "backend")})

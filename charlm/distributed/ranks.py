@@ -1,18 +1,16 @@
-"""The processes that train one model together, each a share of the lanes: torch's collectives.
+"""The ranks of a training and their collectives.
 
-torch's launcher starts them and gives each a number, its rank; rank 0 leads: it writes and prints.
-All ranks agree on everything that decides the next step. They exchange JSON and tensors, never
-code. An error of one rank ends all: it is put into the launcher's store, where the others find it
-once that rank no longer answers.
+torch's launcher starts the processes and gives each a number, its rank; rank 0 leads: it writes and
+prints. Each trains a share of the lanes. All ranks agree on everything that decides the next step.
+They exchange JSON and tensors, never code.
 """
 
 import contextlib
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -20,15 +18,9 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.distributed_c10d import Store
 
-from charlm.backends.device import resolve_device
-from charlm.backends.lost import LostError, ToldError
-from charlm.errors import CharlmError, UsageError
+from charlm.distributed.rank_errors import LostError, ToldError
 
 T = TypeVar("T")
-
-TIME_TO_PRINT = timedelta(seconds=10)
-NOT_COMPARED = {"data.path", "train.device", "train.threads"}
-"""Keys of the configuration that may differ between machines."""
 
 
 @dataclass
@@ -37,8 +29,8 @@ class Ranks:
 
     rank: its number, of `size`. here: its number on its own machine, of `neighbours`. restarts:
     number of restarts by the launcher. store: holds errors, for the other ranks. launch: holds
-    facts for later starts of the same launch. patient: process group with a long timeout, for work
-    that may take hours. waited: time spent waiting for the others, in seconds.
+    facts for later starts of the same launch. long_timeout_group: for work that may take hours.
+    wait_seconds: time spent waiting for the others.
     """
 
     rank: int = 0
@@ -48,8 +40,8 @@ class Ranks:
     restarts: int = 0
     store: Store | None = None
     launch: Store | None = None
-    patient: dist.ProcessGroup | None = None
-    waited: float = 0.0
+    long_timeout_group: dist.ProcessGroup | None = None
+    wait_seconds: float = 0.0
 
     @property
     def leads(self) -> bool:
@@ -59,34 +51,6 @@ class Ranks:
     def share(self, count: int) -> range:
         """Return this rank's contiguous share of `count` items."""
         return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
-
-    def device(self, name: str) -> torch.device:
-        """Resolve the device of `--device`; every rank of a machine gets a GPU of its own.
-
-        Raises: UsageError if it is not available, or if several ranks would share a GPU.
-        """
-        device = resolve_device(name)
-        if self.size == 1 or device.type == "cpu":
-            return device
-        if device.type != "cuda" or not dist.is_nccl_available():
-            if name == "auto":
-                return torch.device("cpu")
-            raise UsageError(
-                f"several processes cannot train on {device.type} here", "use --device cpu"
-            )
-        count = torch.cuda.device_count()
-        if ":" in name:
-            raise UsageError(
-                f"{self.size} processes cannot share the GPU {name}",
-                "give --device cuda: each process takes one of its own",
-            )
-        if self.here >= count:
-            raise UsageError(
-                f"there are more processes than GPUs, of which this machine has {count}",
-                f"use {count} processes here, or --device cpu",
-            )
-        torch.cuda.set_device(self.here)
-        return torch.device("cuda", self.here)
 
     # ---- collectives -----------------------------------------------------------------------------
 
@@ -105,7 +69,7 @@ class Ranks:
             if turn == own:
                 result.append(work())
             with self.answered():  # a long timeout: encoding a text may take hours
-                dist.barrier(self.patient)
+                dist.barrier(self.long_timeout_group)
         return result[0]
 
     def gather(self, tensor: Tensor) -> Tensor:
@@ -161,52 +125,7 @@ class Ranks:
         padded[: len(content)] = content
         return [json.loads(bytes(row.tolist())) for row in self.gather(padded)]
 
-    def refuse_differences(self, facts: Mapping[str, Any]) -> None:
-        """Check that all ranks have the same data, configuration and versions.
-
-        Raises: UsageError on all of them, naming the differences.
-        """
-        if self.size == 1:
-            return
-        every = self.exchange({key: facts[key] for key in sorted({*facts} - NOT_COMPARED)})
-        details = []
-        for key in sorted(set().union(*every)):
-            values = [found.get(key) for found in every]
-            if other := next((n for n, value in enumerate(values) if value != values[0]), 0):
-                details.append(f"{key}: {values[0]!r} on rank 0, {values[other]!r} on rank {other}")
-        if details:
-            raise UsageError(
-                "the processes of this training differ", "start all of them alike", details
-            )
-
-    # ---- the run of this launch ------------------------------------------------------------------
-
-    def remember_run(self, path: str) -> None:
-        """Record the run's path, so that restarted workers resume it."""
-        if self.leads and self.launch is not None:
-            self.launch.set("run", path)
-
-    def remembered_run(self) -> str:
-        """Return, on all ranks, the run begun by an earlier start of this launch; "" if none."""
-        found = ""
-        if self.leads and self.launch is not None and self.launch.check(["run"]):
-            found = self.launch.get("run").decode()
-        return str(self.from_first(found))
-
-    def remember_end(self, code: int) -> None:
-        """Record the exit code with which the run ends, so that restarted workers do not resume it:
-        a signal is not a failure."""
-        if self.leads and self.launch is not None:
-            self.launch.set("ended", str(code))
-
-    def remembered_end(self) -> int:
-        """Return the exit code recorded by an earlier start of this launch; 0 if none."""
-        code = 0
-        if self.leads and self.launch is not None:
-            code = int(self.launch.get("ended")) if self.launch.check(["ended"]) else 0
-        return int(self.from_first(code))
-
-    # ---- errors ----------------------------------------------------------------------------------
+    # ---- waiting ---------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def answered(self) -> Iterator[None]:
@@ -231,31 +150,7 @@ class Ranks:
                 "(--processes does, torchrun with --max-restarts); else: the same with --resume",
             ) from None
         finally:
-            self.waited += time.perf_counter() - began
-
-    def tell(self, error: CharlmError) -> bool:
-        """Store an error that ends this rank, for the others; return True if this rank is the first
-        with an error, and so should print it."""
-        if self.store is None or isinstance(error, ToldError):
-            return self.store is None
-        mine = {"rank": self.rank, "what": error.what, "advice": error.advice}
-        mine["exit_code"] = error.exit_code
-        try:
-            first = self.store.compare_set("error", "", json.dumps(mine))
-        except RuntimeError:
-            return True
-        return bool(json.loads(first)["rank"] == self.rank)
-
-    def wait_until_printed(self, *, printed: bool) -> None:
-        """Wait until an error is printed: the launcher ends all ranks once one has failed.
-
-        printed: True if this rank has printed it.
-        """
-        with contextlib.suppress(RuntimeError):
-            if self.store is not None and printed:
-                self.store.set("printed", "")
-            elif self.store is not None:
-                self.store.wait(["printed"], TIME_TO_PRINT)
+            self.wait_seconds += time.perf_counter() - began
 
     def leave(self) -> None:
         """Wait, before the end, until the leader has printed everything."""
@@ -265,7 +160,7 @@ class Ranks:
     def close(self) -> None:
         """Close all connections, so that no rank waits for this one: its process may live on as
         long as the others."""
-        self.patient = None  # else its connections would stay open
+        self.long_timeout_group = None  # else its connections would stay open
         if self.size > 1 and dist.is_initialized():
             with contextlib.suppress(RuntimeError):
                 dist.destroy_process_group()

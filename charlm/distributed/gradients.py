@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from charlm.backends.distributed import Ranks
+from charlm.distributed.ranks import Ranks
 
 BUCKET = 1 << 22
 """Bytes of a full bucket: a layer of 512 units fills two of them."""

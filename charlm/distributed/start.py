@@ -8,10 +8,10 @@ import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from charlm.backends.distributed import ALONE, Ranks
+from charlm.distributed.ranks import ALONE, Ranks
 from charlm.errors import UsageError
 
-TIMEOUT, PATIENCE = timedelta(minutes=30), timedelta(days=7)
+TIMEOUT, LONG_TIMEOUT = timedelta(minutes=30), timedelta(days=7)
 """Limits of a rank's wait for the others: in training, and while one of them encodes a text. The
 end of a rank is noticed at once."""
 NEEDED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -50,8 +50,8 @@ def join(timeout: timedelta = TIMEOUT) -> Ranks:
             "cpu:gloo,cuda:nccl" if nccl else "gloo",
             store=store, rank=rank, world_size=size, timeout=timeout,
         )  # fmt: skip
-    ranks.patient = dist.new_group(backend="gloo", timeout=PATIENCE)
+    ranks.long_timeout_group = dist.new_group(backend="gloo", timeout=LONG_TIMEOUT)
     ranks.store = PrefixStore("charlm", store)
     ranks.launch = PrefixStore(os.environ.get("TORCHELASTIC_RUN_ID", "charlm"), whole)
-    ranks.waited = 0.0
+    ranks.wait_seconds = 0.0
     return ranks

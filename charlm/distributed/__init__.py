@@ -1,0 +1,1 @@
+"""Several processes that train one model: their start, collectives, gradients and errors."""

@@ -1,4 +1,4 @@
-"""Generate the pages that have another source: a hook of mkdocs, and `python docs/generate.py json`.
+"""Generate the pages that have another source: a hook of mkdocs, and `generate.py json`.
 
 A page whose text holds `<!-- generate: configuration -->` gets the configuration there, made from
 the schema and the presets; `<!-- include: PATH -->` stands for a file of the repository, whose
@@ -269,9 +269,10 @@ def json_page(results: Mapping[str, Any]) -> str:
 
 HEAD = """# JSON
 
-Written by `python docs/generate.py json FOLDER`, which runs the commands on a tiny text; the meanings stand
-in `docs/json.toml`. `[]` stands for each element of a list, `*` for a name that the run or the command
-decides. Every `--json` prints one JSON value on standard output; messages and progress go to standard error.
+Written by `python docs/generate.py json FOLDER`, which runs the commands on a tiny text; the
+meanings stand in `docs/json.toml`. `[]` stands for each element of a list, `*` for a name that the
+run or the command decides. Every `--json` prints one JSON value on standard output; messages and
+progress go to standard error.
 """
 
 

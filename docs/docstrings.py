@@ -6,7 +6,7 @@ from typing import Any
 import griffe
 
 LABEL = re.compile(r"^(Raises|Returns|Shapes|Units|Source|Arguments|Yields)(?=[:,])", re.MULTILINE)
-ARGUMENT = re.compile(r"(?<![\w`])([a-z_]+): (?=\S)")
+ARGUMENT = re.compile(r"(^|(?<=[.)] ))([a-z_]+): (?=\S)", re.MULTILINE)
 EXAMPLE = re.compile(r"^>>> .*(?:\n(?!\n).*)*", re.MULTILINE)
 
 
@@ -32,4 +32,4 @@ def _words(text: str) -> str:
     lines = (line.strip() if not line.startswith("        ") else line for line in text.split("\n"))
     flat = "\n".join(lines)
     first, blank, rest = flat.partition("\n\n")
-    return LABEL.sub(r"*\1*", first + blank + ARGUMENT.sub(r"`\1`: ", rest))
+    return LABEL.sub(r"*\1*", first + blank + ARGUMENT.sub(r"\1`\2`: ", rest))

@@ -134,5 +134,5 @@ def no_separator(data: DataConfig) -> DataError:
     """Make the error for a separator that does not occur in the text."""
     advice = "check data.separator, or take lines: --set data.records=lines"
     if "\\" in data.separator:
-        advice = "to write a new line, quote it twice: --set 'data.separator=\"\\n%%\\n\"'"
+        advice = f"to write a new line, quote it twice: --set 'data.separator=\"{data.separator}\"'"
     return DataError(f"the separator {data.separator!r} does not occur in the text", advice)

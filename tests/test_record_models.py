@@ -96,7 +96,7 @@ def test_records_are_a_list_where_the_text_has_gone(
     (folder / "names.txt").unlink()
     result = command("sample", "names", "--num", "4", "--seed", "1")
     assert len(result.stdout.splitlines()) == 4
-    assert "not told" in result.stderr
+    assert "new records are not marked" in result.stderr
 
 
 def test_novel_is_for_records(folder: Path, command: Command) -> None:

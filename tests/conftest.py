@@ -2,6 +2,7 @@
 
 import atexit
 import functools
+import gc
 import os
 import random
 import subprocess
@@ -16,9 +17,11 @@ from forks import Forks
 
 from charlm.__main__ import run as main
 from charlm.compare import plan as comparing
+from charlm.compare import step_cost
 from charlm.compare.comparison import Compared, Comparison
 from charlm.config import loading
 from charlm.runs.state import SavedState
+from charlm.training import estimate
 from charlm.training.setup import ResolvedRun, resolve_run
 
 WORDS = (
@@ -49,6 +52,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.stem.removeprefix("test_") in QUICK:
             item.add_marker("quick")
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # or each full collection would visit all of torch again
 
 
 IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
@@ -94,6 +101,8 @@ def _isolated(
     monkeypatch.setenv("CHARLM_CACHE", new_cache(tmp_path_factory, kernels_folder))
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(estimate, "ENOUGH", 0.05)  # seconds; no test needs a precise speed
+    monkeypatch.setattr(step_cost, "SECONDS_A_TURN", 0.005)
     torch.set_num_threads(1)  # tiny models: faster, and alike on every machine
 
 
@@ -133,6 +142,7 @@ TINY = [
     "train.eval_every=6",
     "train.checkpoint_every=6",
     "train.log_every=4",
+    "train.sample_length=20",
     "train.precision=float32",
     "train.warmup_steps=2",
     "train.threads=1",

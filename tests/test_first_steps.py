@@ -187,7 +187,7 @@ def test_samples_are_drawn_at_evaluations_and_change_no_bit(folder: Path) -> Non
     rows = [json.loads(line) for line in Path("with/metrics.jsonl").read_text().splitlines()]
     samples = [row for row in rows if row["kind"] == "sample"]
     assert [row["step"] for row in samples] == [6, 12]
-    assert all(len(row["text"]) == 200 for row in samples)
+    assert all(len(row["text"]) == 20 for row in samples)
     assert "sample" not in Path("without/metrics.jsonl").read_text()
 
 

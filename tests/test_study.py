@@ -61,7 +61,7 @@ def test_study_of_memory_charges_what_is_left_of_a_random_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    more = ["--set", "train.steps=300", "--set", "train.eval_every=300", "--threads", "1"]
+    more = ["--set", "train.steps=80", "--set", "train.eval_every=80", "--threads", "1"]
     given = ["compare", "--paper", "collins2017", *more, "--out", "study"]
     assert run([*given, "--json", "-q"]) == 0
     found = json.loads(capsys.readouterr().out)

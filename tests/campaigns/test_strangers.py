@@ -32,7 +32,7 @@ LONGEST_SECONDS = 10
 ROOM = 3 << 30
 """Bytes of address space that a child may take beside what it began with."""
 BATCH = 50
-SMALL = 1000
+SMALL = 400
 """Cases, with one of the commands each."""
 MOVED = "elsewhere"
 Entries = dict[str, dict[str, Any]]

@@ -696,8 +696,7 @@ def test_adapted_surprisals_are_the_equations(
 @pytest.mark.parametrize(
     "more", [{}, {"num_layers": 2}, {"num_layers": 3, "bias": False}, {"embedding_size": 0}]
 )
-@pytest.mark.parametrize("end", [None, END])
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("end", "threads"), [(None, 2), (END, 1)])
 def test_kernels_adapt_a_model_as_torch_does(
     kernels: Kernels,
     monkeypatch: pytest.MonkeyPatch,

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TINY, new_cache, words
+from conftest import TINY, charlm, new_cache, words
 
 from charlm.config import loading
 from charlm.config.layers import ConfigLayers
@@ -264,16 +264,17 @@ def test_what_fails_on_one_process_ends_both_with_its_error(tmp_path: Path, text
 @pytest.mark.parametrize("change", ["train.batch_size=3", "train.sequence_length=5000"])
 def test_an_error_ends_all_processes_of_a_launch(tmp_path: Path, text: Path, change: str) -> None:
     given = command(text, tmp_path / "run", (*TORCH, change), "--processes", "2")
-    done = subprocess.run(given, capture_output=True, text=True, timeout=90, check=False)
+    done = charlm(*given[3:], cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("error: ") == 1
     assert not (tmp_path / "run").exists()
 
 
-def test_a_part_of_the_launchers_variables_is_refused(tmp_path: Path, text: Path) -> None:
-    environment = {**os.environ, "WORLD_SIZE": "2"}
-    given: Any = {"capture_output": True, "text": True, "timeout": 60, "env": environment}
-    done = subprocess.run(command(text, tmp_path / "run", TORCH), **given)
+def test_a_part_of_the_launchers_variables_is_refused(
+    tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    done = charlm(*command(text, tmp_path / "run", TORCH)[3:], cwd=tmp_path)
     assert done.returncode == 2
     assert "RANK" in done.stderr
 
@@ -290,7 +291,7 @@ def test_processes_that_differ_are_refused_on_all(tmp_path: Path, text: Path) ->
 
 def test_several_processes_do_not_read_stdin(tmp_path: Path) -> None:
     given = command(Path("-"), tmp_path / "run", (), "--processes", "2")
-    done = subprocess.run(given, input="text", capture_output=True, text=True, timeout=60)
+    done = charlm(*given[3:], cwd=tmp_path, stdin="text")
     assert done.returncode == 2
     assert "several processes cannot read one stdin" in done.stderr
 

@@ -21,6 +21,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command) ->
     ("arguments", "wanted"),
     [
         (["train", "my.txt", *SMALL], "next: charlm sample runs/my-1"),
+        (
+            ["train", "--resume", "--run", "runs/one", "--set", "train.steps=13"],
+            "next: charlm sample runs/one",
+        ),
         (["score", "runs/one", "my.txt"], "next: charlm score runs/one my.txt --html page.html"),
         (["score", "runs/one", "my.txt", "--html", "a.html"], "next: open a.html in a browser"),
         (["score", "runs/one", "--split", "val"], "next: charlm inspect runs/one --errors"),

@@ -28,11 +28,11 @@ def locate(
         return RunDirectory(max(runs, key=last_change)), None
     if not path.exists():
         raise UsageError(f"there is no run {path}", "name a run directory, such as runs/hello-1")
-    path = path.absolute()
+    given, path = path, path.absolute()
     if path.parent.name == "checkpoints" and (path / MANIFEST).exists():
         return RunDirectory(path.parent.parent), path
     if (path / "checkpoints").is_dir():
-        return RunDirectory(path), None
+        return RunDirectory(given if given.name not in ("", "..") else path), None
     if (path / MANIFEST).exists():  # a checkpoint copied out of its run
         return RunDirectory(path.parent), path
     raise UsageError(f"{path} is not a run of charlm", "name a run directory or a checkpoint")

@@ -49,13 +49,17 @@ if TYPE_CHECKING:
 PathLike = str | os.PathLike[str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Loaded:
     """A trained model with its vocabulary."""
 
     checkpoint: Checkpoint
     model: CharModel
     vocabulary: Vocabulary
+
+    def __repr__(self) -> str:
+        cell, place = self.checkpoint.config.model.cell, self.checkpoint.folder
+        return f"<charlm.Loaded: {cell}, {len(self.vocabulary)} symbols, {place}>"
 
     def sample(
         self, prompt: str = "", *, seed: int = 0, stop: str = "", best_of: int = 1, **options: Any

@@ -43,6 +43,7 @@ def test_the_command_line_and_the_interface_train_the_same(text_file: Path) -> N
     settings = [part for change in TINY for part in ("--set", change)]
     assert run(["train", str(text_file), *settings, "--run", "typed", "-q"]) == 0
     called = charlm.train(text_file, set=TINY)["best"]
+    assert repr(charlm.load("typed")).startswith("<charlm.Loaded: lstm, ")
     assert charlm.load("typed").checkpoint.state.progress["best"] == called
 
 

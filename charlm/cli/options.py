@@ -102,7 +102,11 @@ Novel = Annotated[
     bool, typer.Option("--novel", help="Draw until every record is new, not one of the run's text.")
 ]
 Temperature = Annotated[
-    float | None, typer.Option(min=0, help="0 always takes the most probable symbol.")
+    float | None,
+    typer.Option(
+        min=0,
+        help="Below 1: safer, more repetitive; above 1: more surprising; 0: the most probable.",
+    ),
 ]
 TopK = Annotated[
     int | None, typer.Option(min=0, max=10**9, help="Only the K most probable symbols; 0: all.")

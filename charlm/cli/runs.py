@@ -39,7 +39,8 @@ def runs(folder: Path, plot: Path | None, *, as_json: bool) -> None:
         terminal.table(found)
         if any(terminal.is_empty(run) and Path(run.run) != folder for run in found):
             console.print_status(
-                f"charlm runs {shlex.quote(str(folder))} --prune removes those without a checkpoint"
+                f"runs without a checkpoint are removed by: charlm runs {shlex.quote(str(folder))} "
+                "--prune"
             )
     if plot is not None:
         console.print_status(f"curves of {len(drawn)} runs: {plot}")

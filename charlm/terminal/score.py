@@ -44,9 +44,10 @@ def scored(
         print_result(f"a mixture, with powers learned from earlier text: {shown}")
     if score.unknown:
         bits = math.log2(vocabulary.outside)
+        subject = "1 character is" if score.unknown == 1 else f"{score.unknown:,} characters are"
         print_result(
-            f"{score.unknown:,} characters are outside the vocabulary; each is charged {bits:.1f} "
-            "bits more, a uniform guess among all others"
+            f"{subject} outside the vocabulary; each is charged {bits:.1f} bits more, a uniform "
+            "guess among all others"
         )
 
 

@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from conftest import TINY
+from conftest import TINY, words
 
 import charlm
 from charlm.errors import CharlmError, ConfigError, DataError, UsageError
@@ -77,6 +77,19 @@ def test_training_leaves_the_threads_as_they_were(text_file: Path) -> None:
     charlm.train(text_file, set=[*TINY, "train.threads=1"])
     charlm.load().sample(length=3)
     assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("run", ["first", None])
+def test_a_loaded_model_finds_its_files_from_another_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: str | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("words.txt").write_text(words(1500), encoding="utf-8")
+    charlm.train("words.txt", set=TINY, run="runs/first")
+    loaded = charlm.load(f"runs/{run}" if run else None)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    assert loaded.checkpoint.training()
 
 
 def test_the_interface_is_typed_and_costs_nothing_to_import(tmp_path: Path) -> None:

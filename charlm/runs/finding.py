@@ -46,7 +46,7 @@ def find_checkpoint(path: Path | None, which: str = "best") -> Path:
     Raises: UsageError (no such run or checkpoint), CheckpointError (none is intact).
     """
     run, folder = locate(path)
-    return folder or run.find(which)
+    return (folder or run.find(which)).absolute()
 
 
 def find_partners(own: Path, others: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:

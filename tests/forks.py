@@ -25,6 +25,8 @@ IMPORTED_LATE = (
     *("charlm.cli.inspect", "charlm.cli.lecture", "charlm.cli.bench", "charlm.cli.dispatch"),
 )
 """What commands import only when they need it."""
+LONGEST = 120
+"""Seconds after which a command is ended by SIGALRM, so that one that hangs fails its test."""
 
 
 class Forks:
@@ -139,6 +141,7 @@ def carry_out(request: dict[str, Any]) -> None:
     sys.argv = ["charlm", *request["argv"]]
     sys.path.insert(0, request["cwd"])
     code = 0
+    signal.alarm(LONGEST)
     try:
         from charlm.__main__ import main
 

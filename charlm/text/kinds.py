@@ -1,6 +1,6 @@
 """Kinds of texts that have a better preset than `default`, recognised by a sample.
 
-The limits were chosen on 20 lists and 37 running texts; tests/test_kinds.py has a table of them.
+The limits were chosen on 20 lists and 37 running texts: the table of tests/text/test_kinds.py.
 """
 
 import re

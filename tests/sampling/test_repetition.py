@@ -23,7 +23,7 @@ from charlm.sampling.filters import keep_min_p, with_repetition_penalty
 from charlm.sampling.loops import LOOKED_AT, ROUNDS, SPAN, runs_in_circles
 from charlm.sampling.repetition import repeating
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 V = 9
 Maker = Callable[[CharModel, int], Engine]
 

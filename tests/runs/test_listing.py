@@ -19,7 +19,7 @@ from charlm.config.schema import Config, to_toml
 from charlm.training import setup
 
 SETTINGS = [part for change in TINY for part in ("--set", change)]
-OLD = Path(__file__).parent / "data" / "run-0.1.0"
+OLD = Path(__file__).parents[1] / "data" / "run-0.1.0"
 
 
 @pytest.fixture(autouse=True)

@@ -48,7 +48,7 @@ from charlm.config.schema import DataConfig
 from charlm.text import corpus, kinds
 from charlm.text.kinds import CODE, KOREAN, LIST, Kind, recognize
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 LIBRARY = Path(random.__file__).parent
 rng = random.Random(0)
 FIRST = [

@@ -13,7 +13,7 @@ from conftest import charlm, words
 
 from charlm.config.loading import presets
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 HELP = ROOT / "charlm" / "cli" / "README.md"
 DOCUMENTS = [path for path in ROOT.rglob("*.md") if not {".venv", ".git"} & set(path.parts)]
@@ -21,7 +21,7 @@ DOCUMENTS = [path for path in ROOT.rglob("*.md") if not {".venv", ".git"} & set(
 HEADING = """# The commands
 
 The help page of every command, as `charlm COMMAND --help` prints it. This file is written by
-`UPDATE_HELP=1 pytest tests/test_readme.py`, and a test compares it with the program.
+`UPDATE_HELP=1 pytest tests/project/test_readme.py`, and a test compares it with the program.
 """
 
 # The README shows these at full length; here they are cut short, with the same code underneath.

@@ -16,7 +16,7 @@ from conftest import TINY, Command
 from charlm.cli.analysis import app
 from charlm.config.schema import SECTIONS
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 

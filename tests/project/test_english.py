@@ -15,7 +15,7 @@ import typer
 
 from charlm.cli import dispatch
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "charlm").rglob("*.py"))
 KERNELS = sorted((ROOT / "charlm" / "native" / "kernels").glob("*.*"))
 READMES = sorted([*(ROOT / "charlm").rglob("README.md"), ROOT / "README.md"])

@@ -102,7 +102,7 @@ def test_the_interface_is_typed_and_costs_nothing_to_import(tmp_path: Path) -> N
         "bits: float = charlm.load().score(text).bits_per_character\n"
         "charlm.train(data=3)\n"
     )
-    project = Path(__file__).parents[1]  # whose cache saves most of the time
+    project = Path(__file__).parents[2]  # whose cache saves most of the time
     config = ["--config-file", str(project / "pyproject.toml")]
     checked = subprocess.run(
         [

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "charlm"
+PACKAGE = Path(__file__).parents[2] / "charlm"
 
 # The wings, lowest floor first. A module imports from its own wing and from lower floors only;
 # wings that share a floor do not know each other.

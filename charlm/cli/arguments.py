@@ -10,7 +10,7 @@ from typing import Any
 from charlm.compare.cells import Match
 from charlm.config.layers import ConfigLayers
 from charlm.errors import UsageError
-from charlm.text.streams import is_stream
+from charlm.text.files.streams import is_stream
 from charlm.training import request
 
 SEEDS = 5

@@ -31,8 +31,8 @@ from charlm.runs.directory import refuse_taken
 from charlm.runs.finding import find_checkpoint, find_partners, home_of, is_run
 from charlm.runs.state import read_state
 from charlm.sampling.clamp import parse_clamps
-from charlm.text import sources
-from charlm.text.compressed import refuse_unreadable
+from charlm.text.files import sources
+from charlm.text.files.compressed import refuse_unreadable
 from charlm.training import request
 
 if TYPE_CHECKING:

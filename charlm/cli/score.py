@@ -31,7 +31,7 @@ from charlm.evaluation.tally import Score, in_bits
 from charlm.terminal import console
 from charlm.terminal import score as terminal
 from charlm.terminal.progress import TaskProgress
-from charlm.text.streams import is_stream
+from charlm.text.files.streams import is_stream
 from charlm.text.vocabulary import Symbols, Vocabulary
 
 MOST_SHOWN = 1_000_000

@@ -35,7 +35,7 @@ def read_text(what: str, *, as_bytes: bool = False) -> str:
 
     Raises: DataError for invalid bytes, unless they are kept.
     """
-    from charlm.text.decoding import decode
+    from charlm.text.files.decoding import decode
 
     content = sys.stdin.buffer.read()
     return content.decode("utf-8", "surrogateescape") if as_bytes else decode(what, content)

@@ -13,7 +13,7 @@ from charlm.config.cell_spec import CellSpec, foreign_options, parse_cell
 from charlm.config.layers import ConfigLayers, Rank, settings_layer
 from charlm.config.schema import SECTIONS, Config, Mark, ModelConfig, marked
 from charlm.errors import UsageError
-from charlm.text import sources
+from charlm.text.files import sources
 from charlm.training.request import refuse_unusable_runs
 
 Match = Literal["parameters", "hidden", "time"]

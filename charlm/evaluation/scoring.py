@@ -23,11 +23,11 @@ from charlm.evaluation.tally import Score, Tally, opening_size
 from charlm.models.recurrent import CharModel, no_prediction
 from charlm.runs import named
 from charlm.runs.checkpoint import Checkpoint
-from charlm.text import compressed, sources
-from charlm.text.compressed import BLOCK, cannot_read
 from charlm.text.corpus import Corpus
-from charlm.text.decoding import texts
-from charlm.text.objects import JSON_LINES, PARQUET, as_lines, texts_in
+from charlm.text.files import compressed, sources
+from charlm.text.files.compressed import BLOCK, cannot_read
+from charlm.text.files.decoding import texts
+from charlm.text.files.objects import JSON_LINES, PARQUET, as_lines, texts_in
 from charlm.text.reading import normalizable
 from charlm.text.records import in_stream
 from charlm.text.sizes import TextSize

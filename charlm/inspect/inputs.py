@@ -8,8 +8,8 @@ from pathlib import Path
 
 from charlm.errors import DataError, UsageError
 from charlm.files import open_to_read
-from charlm.text.compressed import cannot_read
-from charlm.text.decoding import decode
+from charlm.text.files.compressed import cannot_read
+from charlm.text.files.decoding import decode
 
 LONGEST = 2_000
 """Symbols of a drawn text, at most: more would be less than a pixel each."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from charlm import consent
 from charlm.config import loading
 from charlm.config.schema import Config, DataConfig
-from charlm.text.sources import BUILTIN, STANDARD_LIBRARY
+from charlm.text.files.sources import BUILTIN, STANDARD_LIBRARY
 
 if TYPE_CHECKING:
     from charlm.text.corpus import Corpus

@@ -35,12 +35,13 @@ from charlm.files import (
     sync_folder,
     writable,
 )
-from charlm.text import description, sources
-from charlm.text.building import Advanced, EarlierText, build
 from charlm.text.cache import drop_unused
-from charlm.text.cutting import ANY_LINE_END
-from charlm.text.description import DESCRIBED
-from charlm.text.measuring import Reading, measure
+from charlm.text.encode import description
+from charlm.text.encode.building import Advanced, EarlierText, build
+from charlm.text.encode.cutting import ANY_LINE_END
+from charlm.text.encode.description import DESCRIBED
+from charlm.text.files import sources
+from charlm.text.files.measuring import Reading, measure
 from charlm.text.remarks import remarks
 from charlm.text.splits import Split, TextStats
 from charlm.text.symbols import UNFINISHED, SymbolFile, set_aside

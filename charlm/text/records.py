@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from charlm.config.schema import DataConfig
 from charlm.errors import DataError
-from charlm.text.separators import Separator
+from charlm.text.files.separators import Separator
 from charlm.text.vocabulary import as_bytes, is_decomposed
 
 Record = str | bytes

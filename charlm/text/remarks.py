@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from charlm.config.schema import DataConfig
-from charlm.text.compressed import head_of, suffix_inside
-from charlm.text.decoding import UTF8, encoding_remark, marked, with_order
-from charlm.text.documents import document_of
-from charlm.text.separators import Separator
+from charlm.text.files.compressed import head_of, suffix_inside
+from charlm.text.files.decoding import UTF8, encoding_remark, marked, with_order
+from charlm.text.files.documents import document_of
+from charlm.text.files.separators import Separator
 
 FILES = 100
 """Number of files of a text that are inspected, from the first."""

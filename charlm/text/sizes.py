@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from charlm.text.measuring import characters_in
+from charlm.text.files.measuring import characters_in
 from charlm.text.vocabulary import END_OF_RECORD, Vocabulary, as_bytes, joined
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from charlm.config.schema import DataConfig
 from charlm.errors import DataError
-from charlm.text.measuring import Measured
-from charlm.text.walking import TextFiles
+from charlm.text.files.measuring import Measured
+from charlm.text.files.walking import TextFiles
 
 SPLITS = ("train", "validation", "test")
 

@@ -25,7 +25,7 @@ from charlm.runs import named
 from charlm.runs.directory import RunDirectory, is_taken
 from charlm.runs.finding import find_checkpoint, is_run, locate
 from charlm.runs.state import read_state
-from charlm.text import sources, streams
+from charlm.text.files import sources, streams
 
 log = logging.getLogger(__name__)
 

@@ -23,8 +23,9 @@ from charlm.errors import CheckpointError, DataError
 from charlm.files import cache_folder
 from charlm.runs import checkpoint
 from charlm.runs.manifest import MANIFEST, MODEL, STATE, TRAINING
-from charlm.text import corpus, measuring
+from charlm.text import corpus
 from charlm.text.corpus import DESCRIBED, Corpus
+from charlm.text.files import measuring
 from charlm.training import setup
 
 FILES = (MODEL, TRAINING, STATE, MANIFEST)

@@ -16,7 +16,7 @@ from charlm.config import loading
 from charlm.config.schema import DataConfig
 from charlm.config.studies import Group, Study, groups, read_study, studies
 from charlm.reports import study as report
-from charlm.text.sources import find
+from charlm.text.files.sources import find
 
 SMALL = [change for change in TINY if not change.startswith("model.hidden_size")]
 SETTINGS = [

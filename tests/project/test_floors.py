@@ -91,6 +91,15 @@ def test_no_imports_go_in_a_circle() -> None:
     TopologicalSorter({module: imported(module) for module in MODULES}).prepare()
 
 
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("text.")])
+def test_rooms_of_text_know_only_those_below(module: str) -> None:
+    of_text = {other for other in imported(module) if wing(other) == "text"}
+    if module.startswith("text.files"):
+        assert all(other.startswith("text.files") for other in of_text)
+    elif not module.startswith("text.encode") and module != "text.corpus":
+        assert not any(other.startswith("text.encode") for other in of_text)
+
+
 def test_a_module_fits_in_the_head() -> None:
     long = {
         module: lines

@@ -22,7 +22,7 @@ from charlm.models.recurrent import CharModel
 from charlm.runs import checkpoint
 from charlm.runs.directory import RunDirectory
 from charlm.sampling.generate import Generation
-from charlm.text import sources
+from charlm.text.files import sources
 from charlm.training import setup
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from charlm.errors import DataError
-from charlm.text.compressed import BLOCK, blocks
+from charlm.text.files.compressed import BLOCK, blocks
 
 PARTS = (b"one one one one\n", b"", b"two two \xed\x95\x9c two\n", b"three three three\n")
 WHOLE = b"".join(PARTS)
@@ -103,7 +103,7 @@ def test_streams_that_end_with_a_block_of_the_reader_lose_nothing(
     """What a decompressor still holds when it has returned as much as it may is asked for."""
     packed = b"".join(streams(suffix))
     for size in range(1, 20):
-        monkeypatch.setattr("charlm.text.compressed.BLOCK", size)
+        monkeypatch.setattr("charlm.text.files.compressed.BLOCK", size)
         path = tmp_path / f"text{suffix}"
         path.write_bytes(packed)
         found = list(blocks(path))

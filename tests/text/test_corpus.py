@@ -15,10 +15,12 @@ from charlm.errors import DataError
 from charlm.evaluation.surprisal import surprisals
 from charlm.files import cache_folder
 from charlm.models.recurrent import CharModel
-from charlm.text import chunks, compressed, corpus, measuring, sources
+from charlm.text import corpus
 from charlm.text.batches import BatchStream
 from charlm.text.corpus import Corpus
-from charlm.text.measuring import SAFE
+from charlm.text.encode import chunks
+from charlm.text.files import compressed, measuring, sources
+from charlm.text.files.measuring import SAFE
 from charlm.text.reading import SAFE_TO_CUT_BEFORE
 from charlm.text.shards import PART
 from charlm.text.splits import SPLITS

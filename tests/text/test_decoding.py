@@ -20,9 +20,11 @@ from charlm.errors import DataError
 from charlm.evaluation.scoring import pieces_of
 from charlm.files import cache_folder
 from charlm.inspect.inputs import read_labelled
-from charlm.text import compressed, corpus, decoding, measuring, workers
+from charlm.text import corpus
 from charlm.text.corpus import Corpus
-from charlm.text.guessing import likeliest, wide_codec
+from charlm.text.encode import workers
+from charlm.text.files import compressed, decoding, measuring
+from charlm.text.files.guessing import likeliest, wide_codec
 from charlm.text.vocabulary import BYTES, Vocabulary
 
 ALL = [1.0, 0.0, 0.0]
@@ -373,5 +375,5 @@ def test_bytes_that_are_no_text_suggest_no_encoding(tmp_path: Path) -> None:
 
 
 def test_no_message_advises_a_program_that_cannot_help() -> None:
-    package = Path(decoding.__file__).parent.parent
+    package = Path(decoding.__file__).parents[2]
     assert not [path for path in package.rglob("*.py") if "iconv" in path.read_text("utf-8")]

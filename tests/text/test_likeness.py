@@ -9,7 +9,8 @@ import pytest
 from conftest import TINY, charlm, words
 
 from charlm.config.schema import DataConfig
-from charlm.text import corpus, sources
+from charlm.text import corpus
+from charlm.text.files import sources
 from charlm.text.likeness import unlike_splits
 
 SETTINGS = [word for setting in TINY for word in ("--set", setting)]

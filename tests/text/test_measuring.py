@@ -10,8 +10,9 @@ import pytest
 
 from charlm.config.schema import DataConfig
 from charlm.files import cache_folder
-from charlm.text import corpus, measuring
-from charlm.text.compressed import BLOCK
+from charlm.text import corpus
+from charlm.text.files import measuring
+from charlm.text.files.compressed import BLOCK
 
 SIZE = 2 * BLOCK
 """Bytes of a file that is worth remembering."""

@@ -12,7 +12,8 @@ from conftest import charlm, tiny_plan, words
 
 from charlm.config.schema import DataConfig
 from charlm.files import OF_TEXTS, cache_folder
-from charlm.text import corpus, measuring, sources
+from charlm.text import corpus
+from charlm.text.files import measuring, sources
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="modes are POSIX")
 

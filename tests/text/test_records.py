@@ -15,8 +15,10 @@ from pydantic import ValidationError
 from charlm.config.schema import DataConfig
 from charlm.errors import DataError
 from charlm.evaluation.scoring import pieces_of
-from charlm.text import chunks, compressed, corpus, measuring
+from charlm.text import corpus
 from charlm.text.corpus import Corpus
+from charlm.text.encode import chunks
+from charlm.text.files import compressed, measuring
 from charlm.text.records import in_stream, records_in
 from charlm.text.splits import SPLITS
 

@@ -27,11 +27,13 @@ from charlm.errors import DataError
 from charlm.evaluation.scoring import network, pieces_of, score_pieces, size_of
 from charlm.files import cache_folder
 from charlm.models.recurrent import CharModel
-from charlm.text import building, chunks, compressed, corpus, measuring, shards, splits, workers
+from charlm.text import corpus, shards, splits
 from charlm.text.corpus import Corpus
-from charlm.text.counting import SymbolCounter
-from charlm.text.encoding import Counting
-from charlm.text.measuring import Measured, Piece
+from charlm.text.encode import building, chunks, workers
+from charlm.text.encode.counting import SymbolCounter
+from charlm.text.encode.encoding import Counting
+from charlm.text.files import compressed, measuring
+from charlm.text.files.measuring import Measured, Piece
 from charlm.text.splits import TextStats
 from charlm.text.symbols import UNFINISHED
 
@@ -319,7 +321,7 @@ def test_a_process_that_is_lost_is_an_error_and_ends_the_others() -> None:
 
 
 def test_processes_import_no_torch() -> None:
-    code = "import sys, charlm.text.building; sys.exit('torch' in sys.modules)"
+    code = "import sys, charlm.text.encode.building; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -13,7 +13,7 @@ from conftest import TINY, Command, charlm, words
 from charlm import files
 from charlm.config import loading
 from charlm.files import cache_folder
-from charlm.text import sources, streams
+from charlm.text.files import sources, streams
 
 SETTINGS = [word for setting in TINY for word in ("--set", setting)]
 TEXT = words(700)

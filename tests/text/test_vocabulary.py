@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlm.errors import CheckpointError
-from charlm.text.counting import SymbolCounter
+from charlm.text.encode.counting import SymbolCounter
 from charlm.text.vocabulary import BYTES, BYTES_IN_RECORDS, Vocabulary, codes_of, unit_codes
 
 # Everything that a UTF-8 file can hold: lone surrogates cannot be in one.

@@ -16,8 +16,9 @@ from charlm import outputs, progress
 from charlm.config import loading
 from charlm.config.schema import Config, DataConfig, to_toml
 from charlm.errors import DataError
-from charlm.text import corpus, sources, walking
-from charlm.text.walking import TextFiles
+from charlm.text import corpus
+from charlm.text.files import sources, walking
+from charlm.text.files.walking import TextFiles
 from charlm.wording import byte_size
 
 SETTINGS = [word for setting in TINY for word in ("--set", setting)]

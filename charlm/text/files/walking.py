@@ -12,11 +12,11 @@ from charlm import outputs
 from charlm.config.schema import DataConfig
 from charlm.errors import DataError
 from charlm.files import cache_folder
-from charlm.text.compressed import head_of, suffix_inside
-from charlm.text.decoding import marked
-from charlm.text.documents import document_of
-from charlm.text.guessing import wide_codec
-from charlm.text.objects import JSON_LINES, PARQUET
+from charlm.text.files.compressed import head_of, suffix_inside
+from charlm.text.files.decoding import marked
+from charlm.text.files.documents import document_of
+from charlm.text.files.guessing import wide_codec
+from charlm.text.files.objects import JSON_LINES, PARQUET
 
 HEAD = 8192
 """Bytes by which a text file is recognised."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from charlm.text.alphabets import ALPHABETS, Alphabet
+from charlm.text.files.alphabets import ALPHABETS, Alphabet
 
 SAMPLE = 1 << 15
 """Bytes to judge by: some thousand characters, in a few hundredths of a second."""

@@ -7,9 +7,9 @@ from typing import Any
 
 from charlm.config.schema import DataConfig
 from charlm.text import reading
-from charlm.text.chunks import Chunk, parts_of, running_text, texts_of
+from charlm.text.encode.chunks import Chunk, parts_of, running_text, texts_of
+from charlm.text.files.separators import Separator
 from charlm.text.records import Shares, records_in
-from charlm.text.separators import Separator
 from charlm.text.splits import TextStats, held_out_limit, split_ends
 from charlm.text.vocabulary import is_decomposed
 

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from charlm.errors import DataError
 from charlm.files import cache_folder, cannot_write_cache, open_to_read, sweep, writable
-from charlm.text.compressed import BLOCK, cannot_read
+from charlm.text.files.compressed import BLOCK, cannot_read
 
 NUMBERED = re.compile(r"/dev/(stdin$|fd/)|/proc/[^/]+/fd/")
 STDIN = "-"

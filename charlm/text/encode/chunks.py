@@ -11,10 +11,10 @@ from pathlib import Path
 
 from charlm.config.schema import DataConfig
 from charlm.errors import DataError
-from charlm.text import measuring, objects
-from charlm.text.compressed import cannot_read, suffix_inside
-from charlm.text.decoding import SET, UTF8, not_in, utf8_blocks
-from charlm.text.measuring import BYTE_ORDER_MARK, SAFE, Piece, forget
+from charlm.text.files import measuring, objects
+from charlm.text.files.compressed import cannot_read, suffix_inside
+from charlm.text.files.decoding import SET, UTF8, not_in, utf8_blocks
+from charlm.text.files.measuring import BYTE_ORDER_MARK, SAFE, Piece, forget
 from charlm.text.splits import TextStats
 
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from charlm.text import reading
 from charlm.text import shards as files
-from charlm.text.chunks import Chunk
-from charlm.text.counting import SymbolCounter
-from charlm.text.cutting import Cutting, to_count
+from charlm.text.encode.chunks import Chunk
+from charlm.text.encode.counting import SymbolCounter
+from charlm.text.encode.cutting import Cutting, to_count
 from charlm.text.shards import Shard
 from charlm.text.sizes import TextSize
 from charlm.text.vocabulary import (

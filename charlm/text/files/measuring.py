@@ -16,10 +16,10 @@ import numpy as np
 
 from charlm.config.schema import DataConfig
 from charlm.files import cache_folder, read_regular, replace, with_digest, without_digest, writable
-from charlm.text import objects
-from charlm.text.compressed import BLOCK, blocks, cannot_read, is_compressed, suffix_inside
-from charlm.text.decoding import utf8_blocks
-from charlm.text.separators import Separator
+from charlm.text.files import objects
+from charlm.text.files.compressed import BLOCK, blocks, cannot_read, is_compressed, suffix_inside
+from charlm.text.files.decoding import utf8_blocks
+from charlm.text.files.separators import Separator
 
 PIECE = 8 << 20
 """Bytes of a piece: large enough to occupy a process, small enough to hold several in memory."""

@@ -8,8 +8,8 @@ from typing import Any
 
 from charlm.config.schema import DataConfig
 from charlm.errors import DataError
-from charlm.text.compressed import suffix_inside
-from charlm.text.decoding import utf8_blocks
+from charlm.text.files.compressed import suffix_inside
+from charlm.text.files.decoding import utf8_blocks
 
 JSON_LINES, PARQUET = ".jsonl", ".parquet"
 

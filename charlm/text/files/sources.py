@@ -21,8 +21,8 @@ from charlm.files import (
     sweep,
     writable,
 )
-from charlm.text import streams
-from charlm.text.walking import FolderReader, TextFiles
+from charlm.text.files import streams
+from charlm.text.files.walking import FolderReader, TextFiles
 
 BUILTIN = "builtin:"
 STANDARD_LIBRARY = "python:standard-library"

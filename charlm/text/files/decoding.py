@@ -13,10 +13,10 @@ from pathlib import Path
 
 from charlm.config.schema import DataConfig
 from charlm.errors import DataError
-from charlm.text import compressed
-from charlm.text.compressed import blocks
-from charlm.text.documents import NO_TEXT, document_of
-from charlm.text.guessing import excerpt, likeliest, wide_codec
+from charlm.text.files import compressed
+from charlm.text.files.compressed import blocks
+from charlm.text.files.documents import NO_TEXT, document_of
+from charlm.text.files.guessing import excerpt, likeliest, wide_codec
 
 UTF8 = "utf-8"
 # UTF-32 first: one of its marks begins with a mark of UTF-16.

@@ -14,10 +14,11 @@ import numpy as np
 from charlm.config.schema import DataConfig
 from charlm.errors import DataError
 from charlm.files import cache_folder, writable
-from charlm.text.chunks import Chunk, plan, with_contents
-from charlm.text.counting import SymbolCounter
-from charlm.text.cutting import Cutting
-from charlm.text.encoding import Counted, Counting, Earlier, Encoding, ToEncode
+from charlm.text.encode.chunks import Chunk, plan, with_contents
+from charlm.text.encode.counting import SymbolCounter
+from charlm.text.encode.cutting import Cutting
+from charlm.text.encode.encoding import Counted, Counting, Earlier, Encoding, ToEncode
+from charlm.text.encode.workers import Workers, workers
 from charlm.text.records import no_separator
 from charlm.text.shards import Shard, sync
 from charlm.text.sizes import shorter
@@ -30,7 +31,6 @@ from charlm.text.splits import (
     TooRareError,
 )
 from charlm.text.vocabulary import BYTES, BYTES_IN_RECORDS, Vocabulary
-from charlm.text.workers import Workers, workers
 from charlm.wording import different_sizes
 
 log = logging.getLogger(__name__)

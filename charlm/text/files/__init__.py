@@ -1,0 +1,1 @@
+"""Find, decode and measure the files of a text."""

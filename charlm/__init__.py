@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from charlm.version import __version__
 
 if TYPE_CHECKING:
-    from charlm.api import Loaded, load, train
+    from charlm.api import Loaded, load, sample, score, train
     from charlm.errors import CharlmError
 
-__all__ = ["CharlmError", "Loaded", "__version__", "load", "train"]
+__all__ = ["CharlmError", "Loaded", "__version__", "load", "sample", "score", "train"]
 
 
 def __getattr__(name: str) -> Any:
@@ -21,7 +21,7 @@ def __getattr__(name: str) -> Any:
         from charlm.errors import CharlmError
 
         return CharlmError
-    if name in ("Loaded", "load", "train"):
+    if name in __all__:
         from charlm import api
 
         return getattr(api, name)

@@ -16,9 +16,9 @@ def main() -> None:
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    from charlm.cli import dispatch
+    from charlm.cli import app
 
-    return dispatch.run(arguments)
+    return app.run(arguments)
 
 
 if __name__ == "__main__":

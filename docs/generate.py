@@ -159,12 +159,12 @@ def _toml(value: Any) -> str:
 
 def _preset_values() -> dict[str, list[str]]:
     """Return, by key, what the presets set that differs from the default."""
-    from charlm.config.loading import preset_text, presets
+    from charlm.config import presets
     from charlm.config.schema import SECTIONS
 
     found: dict[str, list[str]] = {}
-    for name in presets():
-        content = tomllib.loads(preset_text(name))
+    for name in presets.names():
+        content = tomllib.loads(presets.text(name))
         rows = content.pop("size", [])
         values = {f"{s}.{k}": [v] for s, table in content.items() for k, v in table.items()}
         sized = {f"{s}.{k}" for row in rows for s, t in row.items() if s in SECTIONS for k in t}

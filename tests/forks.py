@@ -21,8 +21,8 @@ from typing import Any
 
 IMPORTED_LATE = (
     *("torch._dynamo", "matplotlib.figure", "matplotlib.backends.backend_agg", "jinja2"),
-    *("charlm.cli.train", "charlm.cli.sample", "charlm.cli.score", "charlm.cli.compare"),
-    *("charlm.cli.inspect", "charlm.cli.lecture", "charlm.cli.bench", "charlm.cli.dispatch"),
+    *("charlm.api", "charlm.cli.app", "charlm.cli.worker", "charlm.lecture.page"),
+    *("charlm.compare.benchmark", "charlm.terminal.sample", "charlm.terminal.score"),
 )
 """What commands import only when they need it."""
 LONGEST = 120

@@ -1,41 +1,60 @@
 """`charlm bench`."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
 
-from charlm.backends.device import prepare_process, resolve_device
-from charlm.compare import benchmark
-from charlm.compare.measured import BATCH, LENGTH
-from charlm.terminal import bench as terminal
-from charlm.terminal import console
-from charlm.terminal.progress import TaskProgress
+import typer
+
+from charlm.cli.options import Debug, Json, Threads
+
+if TYPE_CHECKING:
+    from charlm.compare.benchmark import Row
 
 
 def bench(
-    cells: Sequence[str],
-    shapes: Sequence[str],
-    *,
-    rounds: int,
-    threads: int | None,
-    as_json: bool,
+    cells: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="CELL...", help="As in: rnn lstm gru gru:reset_gate=before."),
+    ] = None,
+    shapes: Annotated[
+        list[str] | None,
+        typer.Option("--shape", metavar="HxL", help="Width x layers, as in 512x2. Repeatable."),
+    ] = None,
+    rounds: Annotated[
+        int, typer.Option(min=1, max=1000, help="Repetitions; the median is reported.")
+    ] = 5,
+    as_json: Json = False,
+    threads: Threads = None,
+    debug: Debug = False,
 ) -> None:
-    """Measure, and print a line for every cell at every shape at once, or all as JSON."""
+    """Measure this machine's speed of training and sampling, by the native kernels and by torch."""
+    from charlm.compare.measured import BATCH, LENGTH, read_models
+
+    read_models(cells or [], shapes or [])
+    from charlm.backends.device import prepare_process, resolve_device  # only now: torch
+    from charlm.compare import benchmark
+    from charlm.terminal import bench as terminal
+    from charlm.terminal import console
+    from charlm.terminal.progress import TaskProgress
+
     console.show_log(quiet=as_json)
     prepare_process(resolve_device("cpu"), threads or 0)
-    rows: list[benchmark.Row] = []
+    rows: list[Row] = []
     with TaskProgress():
-        for row in benchmark.measure(cells, shapes, rounds):
+        for row in benchmark.measure(cells or [], shapes or [], rounds):
             if not as_json:
                 if not rows:
                     terminal.heading(benchmark.environment(), BATCH, LENGTH)
                 terminal.line(row)
             rows.append(row)
     if as_json:
-        listed = []
-        for row in rows:
-            picked = {"backend": row.picked[0], "precision": row.picked[1]}
-            listed.append({k: v for k, v in asdict(row).items() if k != "picked"} | picked)
         window = {"batch_size": BATCH, "sequence_length": LENGTH}
+        listed = [_as_json(row) for row in rows]
         console.print_json({"environment": benchmark.environment(), **window, "rows": listed})
     else:
         console.print_next("charlm", "train", "my.txt", "--dry-run", after=" estimates a run")
+
+
+def _as_json(row: "Row") -> dict[str, Any]:
+    picked = {"backend": row.picked[0], "precision": row.picked[1]}
+    return {key: value for key, value in asdict(row).items() if key != "picked"} | picked

@@ -1,13 +1,27 @@
 """`charlm cache`."""
 
-from charlm.files import cache_folder
-from charlm.terminal import console
-from charlm.text import cache as kept
-from charlm.wording import byte_size
+from typing import Annotated
+
+import typer
+
+from charlm.cli.options import Debug, Json
 
 
-def cache(*, clear: bool, as_json: bool) -> None:
-    """Print the size of the cache by kind, or remove all that can be made or fetched again."""
+def cache(
+    clear: Annotated[
+        bool, typer.Option("--clear", help="Remove all that can be made or fetched again.")
+    ] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show the size of the cache: encoded texts, downloads, kernels. Its folder is that of the
+    variable CHARLM_CACHE, else charlm in the user's cache folder. An encoded text that is not
+    opened for 90 days is removed when another one is made."""
+    from charlm.files import cache_folder
+    from charlm.terminal import console
+    from charlm.text import cache as kept
+    from charlm.wording import byte_size
+
     before = kept.sizes()
     in_use = kept.clear() if clear else []
     now = kept.sizes() if clear else before

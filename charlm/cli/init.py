@@ -2,18 +2,27 @@
 
 import sys
 from pathlib import Path
+from typing import Annotated
 
-from charlm.cli.options import refuse_no_file
-from charlm.config import loading
+import typer
+
+from charlm.cli.checks import refuse_no_file
+from charlm.cli.options import Debug
 from charlm.errors import UsageError
-from charlm.outputs import CONFIG_MARK
-from charlm.terminal import console
 
 
-def init(preset: str, out: Path | None) -> None:
-    """Write a preset's TOML to stdout, or to a new file."""
+def init(
+    preset: Annotated[str, typer.Argument(help="The preset to write.")] = "default",
+    out: Annotated[Path | None, typer.Option(help="A file instead of stdout.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Write a preset as a commented TOML file to start from."""
+    from charlm.config import presets
+    from charlm.outputs import CONFIG_MARK
+    from charlm.terminal import console
+
     refuse_no_file(out, "--out")
-    text = f"{CONFIG_MARK} {preset}\n{loading.preset_text(preset)}"
+    text = f"{CONFIG_MARK} {preset}\n{presets.text(preset)}"
     if out is None:
         sys.stdout.write(text)
         sys.stdout.flush()

@@ -16,9 +16,8 @@ import signal
 import socket
 import sys
 import uuid
-from pathlib import Path
+from dataclasses import asdict
 from types import FrameType
-from typing import Any
 
 import torch
 from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerSpec
@@ -37,26 +36,26 @@ RESTARTS = 3
 """Most restarts of all processes, each after one was lost."""
 SHUTDOWN = 5
 """Seconds for processes to end after a second signal, or after the loss of another process."""
-TALKATIVE = (
+NOISY_LOGGERS = (
     "torch.distributed.elastic.agent.server.api",
     "torch.distributed.elastic.multiprocessing.api",
 )
 """Loggers of torch.distributed.elastic to silence."""
 
 
-def launch(processes: int, given: TrainArguments, path: Path | None, options: Any) -> int:
-    """Train with several processes; return the exit code. options: as for `train.train`.
+def launch(processes: int, given: TrainArguments) -> int:
+    """Train with several processes; return the exit code.
 
     Raises: CharlmError if they fail too often.
     """
-    for name in TALKATIVE:
+    for name in NOISY_LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // processes)))
     if sys.platform == "linux":  # the host name may resolve to another machine's address
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # charlm reports lost processes itself
     os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGQUIT"  # the others: `_Agent.stop`
-    os.environ[rank.COMMAND] = _for_ranks(given, path, options)
+    os.environ[rank.COMMAND] = _for_ranks(given)
     agent = _Agent(_processes(processes))
     try:
         with signals.handled_by(agent.stop):
@@ -71,13 +70,11 @@ def launch(processes: int, given: TrainArguments, path: Path | None, options: An
     return agent.code
 
 
-def _for_ranks(given: TrainArguments, path: Path | None, options: Any) -> str:
+def _for_ranks(given: TrainArguments) -> str:
     """Return the command for `rank.main`."""
-    return json.dumps({
-        "source": given.source, "changes": list(given.changes), "flags": dict(given.flags),
-        "run": None if path is None else str(path), "options": options,
-        "debug": Debugging.wanted, "launcher": os.getpid(), "path": sys.path,
-    })  # fmt: skip
+    arguments = asdict(given) | {"run": None if given.run is None else str(given.run)}
+    own = {"debug": Debugging.wanted, "launcher": os.getpid(), "path": sys.path}
+    return json.dumps({"arguments": arguments, **own})
 
 
 def _processes(count: int) -> WorkerSpec:

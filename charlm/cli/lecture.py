@@ -3,23 +3,43 @@
 import shlex
 import time
 from pathlib import Path
+from typing import Annotated, Literal
 
-import torch
+import typer
 
-from charlm.lecture.chapter import Words
-from charlm.lecture.lab import Lab
-from charlm.lecture.page import lecture as measured
-from charlm.reports import view as pages
-from charlm.terminal import console
-from charlm.terminal import view as terminal
-from charlm.terminal.progress import TaskProgress
+from charlm.cli.checks import refuse_no_folder
+from charlm.cli.options import Debug, Json, Quiet, Threads
 
 
 def lecture(
-    data: str, out: Path, language: str, *, threads: int | None, as_json: bool, quiet: bool
+    data: Annotated[
+        str, typer.Option(help="A text to train on.", show_default="Python's standard library")
+    ] = "",
+    out: Annotated[Path, typer.Option(help="The directory of the page.")] = Path("lecture"),
+    language: Annotated[Literal["en", "ko"], typer.Option(help="The language of the page.")] = "en",
+    as_json: Json = False,
+    quiet: Quiet = False,
+    threads: Threads = None,
+    debug: Debug = False,
 ) -> None:
-    """Measure the lecture's claims, print them and write the page."""
+    """Measure every claim of the lecture notes on this machine, in two to three minutes."""
+    refuse_no_folder(out, "--out")
+    if data:
+        from charlm.config.schema import DataConfig
+        from charlm.text.files import sources
+
+        sources.refuse_missing(DataConfig(path=data))
     began = time.perf_counter()
+    import torch  # only now: it takes two seconds
+
+    from charlm.lecture.chapter import Words
+    from charlm.lecture.lab import Lab
+    from charlm.lecture.page import lecture as measured
+    from charlm.reports import view as pages
+    from charlm.terminal import console
+    from charlm.terminal import view as terminal
+    from charlm.terminal.progress import TaskProgress
+
     console.show_log(quiet=quiet)
     if threads:
         torch.set_num_threads(threads)

@@ -17,7 +17,7 @@ from typing import Any
 from charlm.cli import signals, streams
 
 COMMAND = "CHARLM_RANK"
-"""Variable with the command as JSON: the arguments of `train.train`, and additions of `launch`."""
+"""Variable with the command as JSON: `TrainArguments`, and additions of `launch`."""
 START = (
     f"import json, os, sys; sys.path[:] = json.loads(os.environ['{COMMAND}'])['path']; "
     "from charlm.cli import rank; rank.main()"
@@ -42,15 +42,16 @@ def main() -> None:
 
 
 def _train(command: Mapping[str, Any]) -> int:
-    from charlm.cli import train
+    from charlm.cli import worker
     from charlm.cli.arguments import TrainArguments
     from charlm.cli.options import Debugging
     from charlm.cli.outcome import exit_code_of
 
     Debugging.wanted = command["debug"]
-    given = TrainArguments(command["source"], command["changes"], command["flags"])
-    run = Path(command["run"]) if command["run"] is not None else None
-    return exit_code_of(lambda: train.train(given, run, **command["options"]))
+    arguments = command["arguments"]
+    run = Path(arguments["run"]) if arguments["run"] is not None else None
+    given = TrainArguments(**arguments | {"run": run})
+    return exit_code_of(lambda: worker.train(given))
 
 
 def _end_with(launcher: int) -> None:

@@ -4,19 +4,46 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
-from charlm.cli.options import refuse_no_file
+import typer
+
+from charlm.cli.checks import refuse_no_file
+from charlm.cli.options import Debug, Json
 from charlm.errors import UsageError
-from charlm.files import replace
-from charlm.runs import removal
-from charlm.runs.listing import list_runs, refuse_no_folder
-from charlm.terminal import console
-from charlm.terminal import runs as terminal
-from charlm.wording import byte_size
 
 
-def runs(folder: Path, plot: Path | None, *, as_json: bool) -> None:
+def runs(
+    folder: Annotated[Path, typer.Argument(help="The folder of the runs.")] = Path("runs"),
+    plot: Annotated[
+        Path | None, typer.Option(help="Write their learning curves as one PNG.")
+    ] = None,
+    unwanted: Annotated[
+        list[Path] | None,
+        typer.Option("--rm", metavar="RUN", help="Remove a run or a comparison. Repeatable."),
+    ] = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove the runs that have no checkpoint.")
+    ] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """List the runs of a folder, newest first, or remove some."""
+    if unwanted or prune:
+        if plot is not None:
+            raise UsageError("--plot draws runs, --rm and --prune remove them", "do one at a time")
+        _remove(folder, unwanted or [], prune=prune, as_json=as_json)
+    else:
+        _list(folder, plot, as_json=as_json)
+
+
+def _list(folder: Path, plot: Path | None, *, as_json: bool) -> None:
     """Print the runs of a folder, newest first, or write their curves as a picture."""
+    from charlm.files import replace
+    from charlm.runs.listing import list_runs
+    from charlm.terminal import console
+    from charlm.terminal import runs as terminal
+
     refuse_no_file(plot, "--plot")
     found = list_runs(folder)
     if plot is not None:
@@ -48,8 +75,13 @@ def runs(folder: Path, plot: Path | None, *, as_json: bool) -> None:
         terminal.suggest(found)
 
 
-def remove(folder: Path, unwanted: Sequence[Path], *, prune: bool, as_json: bool) -> None:
+def _remove(folder: Path, unwanted: Sequence[Path], *, prune: bool, as_json: bool) -> None:
     """Remove the named runs and comparisons and, if `prune`, all runs without a checkpoint."""
+    from charlm.runs import removal
+    from charlm.runs.listing import refuse_no_folder
+    from charlm.terminal import console
+    from charlm.wording import byte_size
+
     if prune:  # before any is removed
         refuse_no_folder(folder)
     removed = removal.remove(unwanted)

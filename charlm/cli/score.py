@@ -1,164 +1,187 @@
 """`charlm score`."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import partial
+import shlex
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
-import torch
-from torch import Tensor
+import typer
 
-from charlm import api
-from charlm.cli.arguments import ScoreArguments
-from charlm.config.schema import DataConfig
-from charlm.evaluation.adaptation import Pace
-from charlm.evaluation.alternatives import Alternatives
-from charlm.evaluation.mixture import Mixture
-from charlm.evaluation.scoring import (
-    Segments,
-    corpus_of,
-    network,
-    pieces_of,
-    score_pieces,
-    score_split,
-    size_of,
-    summary,
-)
-from charlm.evaluation.surprisal import Predictor, Reader, log_distributions
-from charlm.evaluation.tally import Score, in_bits
-from charlm.terminal import console
-from charlm.terminal import score as terminal
-from charlm.terminal.progress import TaskProgress
-from charlm.text.files.streams import is_stream
-from charlm.text.vocabulary import Symbols, Vocabulary
+from charlm.cli.checks import refuse_missing, refuse_no_file, refuse_partners
+from charlm.cli.options import Debug, Device, Json, Run, RunsText, Threads, Which, With
+from charlm.cli.source import Source
+from charlm.errors import UsageError
 
-MOST_SHOWN = 1_000_000
-"""Most symbols on the pages of a scored text; the score includes all."""
-SPLITS = {"val": "validation", "validation": "validation", "test": "test", "train": "train"}
+if TYPE_CHECKING:
+    from charlm.api.scoring import ScoreOptions
+    from charlm.config.schema import DataConfig
 
 
 def score(
-    checkpoint: Path,
-    given: ScoreArguments,
-    data: DataConfig,
-    *,
-    device: str,
-    threads: int | None,
-    as_json: bool,
+    run: Run = None,
+    file: Annotated[str | None, typer.Argument(help="A text; - is stdin.")] = None,
+    split: Annotated[
+        Literal["val", "validation", "test", "train"] | None,
+        typer.Option(help="A split of the run's own data instead of a FILE."),
+    ] = None,
+    data: RunsText = None,
+    window: Annotated[
+        int,
+        typer.Option(
+            min=0, max=10**9, help="Windows of N from the zero state; 0: the whole, stateful."
+        ),
+    ] = 0,
+    others: With = None,
+    adapt: Annotated[
+        bool, typer.Option("--adapt", help="Learn from the text while reading it.")
+    ] = False,
+    per_character: Annotated[
+        bool, typer.Option("--per-character", help="Print lines of bits, a tab and a symbol.")
+    ] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(help="Write a page: the text coloured by surprisal.", metavar="FILE"),
+    ] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CODEC", help="Encoding of FILE, as in cp1251; default: that of the run's text."
+        ),
+    ] = None,
+    which: Which = "best",
+    as_json: Json = False,
+    device: Device = None,
+    threads: Threads = None,
+    debug: Debug = False,
 ) -> None:
-    """Score a file or a split of the run's own data.
+    """Score a model on a text, in bits per character."""
+    from charlm.terminal import console
 
-    given: checked by `checks.score`. data: the configuration for reading a file.
-    """
-    if threads:
-        torch.set_num_threads(threads)
-    with TaskProgress():
-        loaded = api.load(checkpoint, device=device, data=given.data or None)
-    vocabulary = loaded.vocabulary
-    reading = _reading(loaded, given.others, adapt=given.adapt)
-    read, page = reading.read, None
-    if given.html is not None:
-        page = _Page(Alternatives(reading.predict, len(vocabulary), MOST_SHOWN))
-        read = page.alternatives
-    lines = [terminal.SurprisalLines(vocabulary)] if given.per_character else []
-    each = partial(_tell_all, [*([page.keep] if page else []), *lines])
-    result = _scored(loaded, read, given, data, each)
-    powers = reading.mixture.mean_powers() if reading.mixture else {}
-    told = summary(result, given.window, powers, adapted=given.adapt)
-    if given.html is not None and page is not None:
-        page.write(vocabulary, list(powers) or [loaded.name], told, given.html)
-    if given.per_character:
-        terminal.left_out_lines(vocabulary, result)
-        return
-    if as_json:
-        console.print_json(told)
-    else:
-        terminal.scored(result, vocabulary, given.window, powers, reading.paces)
-        if given.html is not None:
-            console.print_page(given.html)
-        elif given.file is not None and not is_stream(given.file):
-            words = ["charlm", "score", loaded.name, given.file]
-            console.print_next(*words, "--html", "page.html", after=" shows where it is surprised")
-        else:
-            console.print_next("charlm", "inspect", loaded.name, "--errors")
-
-
-def _scored(
-    loaded: api.Loaded, read: Reader, given: ScoreArguments, data: DataConfig, each: Segments
-) -> Score:
-    """Score the file or the split, and show the progress."""
-    file, split, window = given.file, given.split, given.window
-    with terminal.ScoringProgress(size_of(file) if file else None) as progress:
-        tell = progress.advanced
-        if file is not None:
-            pieces = pieces_of(file, loaded.vocabulary, data)
-            return score_pieces(
-                read, loaded.vocabulary, pieces, window, data=data, each=each, advanced=tell
-            )
-        assert split is not None
-        with TaskProgress():
-            encoded = corpus_of(loaded.checkpoint)
-        return score_split(read, encoded, SPLITS[split], window, each=each, advanced=tell)
+    console.show_log(quiet=True)
+    if adapt:
+        _refuse_with_adapt(window, split)
+    run, file = _run_and_text(run, file, split)
+    _refuse_page(html, file)
+    checkpoint, own = _check(run, which, file, data or [])
+    options: ScoreOptions = {
+        "window": window,
+        "with_": others or [],
+        "adapt": adapt,
+        "data": _with_encoding(own, file, encoding),
+    }
+    if html is not None:
+        options["html"] = html
+    refuse_partners(checkpoint, options["with_"])
+    text = Text(file, split, per_character)
+    _score(Source(checkpoint, data or [], device, threads or 0), text, options, as_json=as_json)
 
 
 @dataclass(frozen=True)
-class _Reading:
-    """The reader of the text, for surprisals and for distributions; the mixture, if it is one; the
-    pace of each adapting model, by name."""
+class Text:
+    """A file, or a split instead. per_character: True prints a line for each symbol."""
 
-    read: Reader
-    predict: Predictor
-    mixture: Mixture | None = None
-    paces: dict[str, Pace] = field(default_factory=dict)
+    file: str | None
+    split: str | None
+    per_character: bool
 
 
-@dataclass
-class _Page:
-    """The data of the page of a scored text: the first `MOST_SHOWN` symbols."""
+def _score(source: Source, text: Text, options: "ScoreOptions", *, as_json: bool) -> None:
+    """Score a text, and print the result."""
+    loaded = source.load()
+    from charlm import api
+    from charlm.terminal import console
+    from charlm.terminal import score as terminal
 
-    alternatives: Alternatives
-    _symbols: list[Symbols] = field(default_factory=list)
-    _nats: list[Tensor] = field(default_factory=list)
-
-    def keep(self, symbols: Symbols, nats: Tensor) -> None:
-        """Add a segment."""
-        left = MOST_SHOWN - sum(map(len, self._symbols))
-        self._symbols.append(symbols[:left])
-        self._nats.append(nats[:left])
-
-    def write(
-        self, vocabulary: Vocabulary, names: Sequence[str], result: dict[str, Any], path: Path
-    ) -> None:
-        """Write the page of the added segments, and continuation pages; print their names."""
-        from charlm.reports import surprisal as report  # here: jinja2 takes a moment
-
-        symbols = np.concatenate(self._symbols)
-        bits = in_bits(vocabulary, symbols, torch.cat(self._nats).numpy()).astype(np.float32)
-        found = self.alternatives.found()
-        text = report.ScoredText(vocabulary, names, result, symbols, bits, *found)
-        written = report.write(text, path.absolute())
-        console.print_status(f"page  {', '.join(map(str, written))}")
-
-
-def _reading(loaded: api.Loaded, others: Sequence[str], *, adapt: bool) -> _Reading:
-    """Return the reader of the text: the model alone or a mixture."""
-    if adapt:
+    if options["adapt"]:
         console.print_status("choosing how fast to adapt, on the run's train split")
-    if others:
-        mixed = loaded.mixed_with(others)
-        readers = mixed.adaptive() if adapt else {}
-        mixture = mixed.mixture(readers)
-        paces = {name: one.pace for name, one in readers.items()}
-        return _Reading(mixture, mixture.distributions, mixture, paces)
-    if adapt:
-        reader = loaded.adaptive()
-        return _Reading(reader, reader.distributions, paces={"the model": reader.pace})
-    return _Reading(network(loaded.model), partial(log_distributions, loaded.model))
+    lines = terminal.SurprisalLines(loaded.vocabulary) if text.per_character else None
+    with terminal.listeners(text.file, lines) as listeners:
+        scoring = api.score(loaded, text.file, split=text.split, listeners=listeners, **options)
+    if scoring.pages:
+        console.print_status(f"page  {', '.join(map(str, scoring.pages))}")
+    if text.per_character:
+        terminal.left_out_lines(loaded.vocabulary, scoring.score)
+    elif as_json:
+        console.print_json(scoring.report())
+    else:
+        terminal.scored(scoring, loaded.vocabulary)
+        terminal.suggest(loaded.name, text.file, options.get("html"))
 
 
-def _tell_all(listeners: Sequence[Segments], symbols: Symbols, nats: Tensor) -> None:
-    """Call all listeners with a segment."""
-    for listener in listeners:
-        listener(symbols, nats)
+def _refuse_with_adapt(window: int, split: str | None) -> None:
+    """Refuse options that --adapt excludes. Raises: UsageError."""
+    if window:
+        raise UsageError("--adapt and --window go one at a time", "leave one of them out")
+    if split == "train":
+        raise UsageError(
+            "--adapt chooses its pace on the train split, so it cannot be judged there",
+            "score val, test or a file",
+        )
+
+
+def _refuse_page(html: Path | None, file: str | None) -> None:
+    """Check that the page can be written. file: the text. Raises: UsageError."""
+    refuse_no_file(html, "--html")
+    if html and file and html.exists() and Path(file).exists() and html.samefile(file):
+        raise UsageError(f"{html} is the text that is scored", "name another page")
+
+
+def _check(
+    run: Path | None, which: str, file: str | None, data: list[str]
+) -> tuple[Path, "DataConfig"]:
+    """Check the run and the texts before torch is imported; return the folder of the checkpoint and
+    its configuration for reading a text.
+
+    data: paths of the run's text, if it was moved.
+
+    Raises: UsageError, DataError, CheckpointError.
+    """
+    from charlm.runs.finding import find_checkpoint
+
+    folder = find_checkpoint(run, which)
+    if file is not None and file != "-":
+        from charlm.text.files.compressed import refuse_unreadable
+
+        refuse_unreadable(Path(file))
+    from charlm.runs.state import read_state  # only now: it takes a moment
+
+    own = read_state(folder)[1].data
+    refuse_missing(own, data)
+    return folder, own
+
+
+def _with_encoding(data: "DataConfig", file: str | None, encoding: str | None) -> "DataConfig":
+    """Return the configuration for reading a text. Raises: UsageError for a useless or unknown
+    encoding."""
+    if encoding is None:
+        return data
+    if file is None or data.unit == "byte":
+        whose = "a FILE" if file is None else "a model of characters: this one reads bytes"
+        raise UsageError(f"--encoding is for {whose}", "leave it out")
+    from charlm.config.codec import codec_named
+
+    try:
+        return data.model_copy(update={"encoding": codec_named(encoding)})
+    except ValueError as error:
+        raise UsageError(f"--encoding: {error}", "name a codec of Python, as in cp1251") from None
+
+
+def _run_and_text(
+    run: Path | None, file: str | None, split: str | None
+) -> tuple[Path | None, str | None]:
+    """Return the run and the text from the arguments. Raises: UsageError if they are ambiguous."""
+    from charlm.runs.finding import is_run
+
+    if run is not None and file is None and split is None and not run.is_dir():
+        run, file = None, str(run)  # a single argument that is not a run is the text
+    if run is not None and file is not None and run.is_file() and is_run(Path(file)):
+        right = shlex.join(["charlm", "score", file, str(run)])
+        raise UsageError(f"{run} is a text and {file} a run: the run comes first", right)
+    if file and not Path(file).exists():
+        from charlm.text.files.sources import is_address
+
+        if is_address(file.replace(":/", "://", 1)):
+            raise UsageError(f"{file} is an address, not a file", "download it and name the file")
+    if (file is None) == (split is None):
+        raise UsageError("give a FILE or a --split, one of them", "charlm score RUN my.txt")
+    return run, file

@@ -3,58 +3,67 @@
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from charlm import outputs
-from charlm.cli.arguments import CompareArguments
-from charlm.cli.compare import carry_out, planned_comparison, tell_how_to_go_on
-from charlm.compare.memorization import memorized, random_settings, write_random_text
-from charlm.compare.plan import Plan
-from charlm.compare.study import Finished, study_result
-from charlm.config.studies import Group, Study, groups, read_study
 from charlm.errors import UsageError
-from charlm.files import json_bytes, refuse_links
-from charlm.files import replace as replace_file
-from charlm.reports import comparison as comparison_report
-from charlm.reports import study as report
-from charlm.runs.finding import claim_path
-from charlm.terminal import console
-from charlm.terminal import study as terminal
+
+if TYPE_CHECKING:
+    from charlm.compare.plan import Plan
+    from charlm.compare.request import CompareRequest
+    from charlm.compare.study import Finished
+    from charlm.config.studies import Group, Study
 
 RESULT = "study.json"
 
 
 def study(
-    name: str, given: CompareArguments, out: Path | None, *, as_json: bool, quiet: bool
+    name: str, request: "CompareRequest", out: Path | None, *, as_json: bool, quiet: bool
 ) -> int:
-    """Carry out or continue a study; return the number of the signal that ended it."""
-    found = read_study(name)
-    seeds = found.seeds if given.seeds is None else given.seeds
-    terms = replace(given, cells=found.cells, config=found.config, seeds=seeds)
-    planned, command = groups(found), given.command(paper=name)
+    """Carry out or continue a study; return the exit code."""
+    from charlm.config.studies import groups, read_study  # only now: it takes a moment
+
+    known = read_study(name)
+    _check(name, known, request)
+    from charlm.api.comparing import carry_out  # only now: it imports torch
+    from charlm.cli.watching import Watching, print_how_to_go_on
+    from charlm.compare.memorization import memorized
+    from charlm.compare.study import study_result
+    from charlm.files import json_bytes, refuse_links
+    from charlm.files import replace as replace_file
+    from charlm.reports import comparison as comparison_report
+    from charlm.reports import study as report
+    from charlm.runs.finding import claim_path
+    from charlm.terminal import console
+    from charlm.terminal import study as terminal
+
+    seeds = known.seeds if request.seeds is None else request.seeds
+    terms = replace(request, cells=known.cells, config=known.config, seeds=seeds)
+    planned, command = groups(known), request.command(paper=name)
     with tempfile.TemporaryDirectory() as nowhere:  # refused arguments leave no folder
-        _plan(terms, planned[0], found, Path(nowhere))
+        _plan(terms, planned[0], known, Path(nowhere))
     path = out or claim_path(name)
     _mark_if_new(path)
     finished: list[Finished] = []
     for number, group in enumerate(planned, start=1):
         if not quiet:
             console.print_status(f"{number} of {len(planned)}: {group.name}", "heading")
-        own, folder = _plan(terms, group, found, path), path / group.folder
+        own, folder = _plan(terms, group, known, path), path / group.folder
         refuse_links(path, [group.folder])
-        result, signalled = carry_out(own, folder, command, longer=False, quiet=quiet)
-        if result is None or signalled:
-            tell_how_to_go_on(command, path)
-            return signalled
-        known = {}
-        if found.memorize:
-            known = {
+        watching = Watching(quiet=quiet)
+        result = carry_out(own, folder, command, goes_longer=False, watch=watching)
+        if result is None or watching.code:
+            print_how_to_go_on(command, path)
+            return watching.code
+        accuracies = {}
+        if known.memorize:
+            accuracies = {
                 row["cell"]: [memorized(folder / run, own.corpus) for run in row["runs"]]
                 for row in result["rows"]
             }
         else:
             comparison_report.write(result, folder)
-        finished.append((group, result, known))
-    summary = study_result(name, found, finished)
+        finished.append((group, result, accuracies))
+    summary = study_result(name, known, finished)
     summary |= {"command": command, "report": str(path / report.PAGE)}
     replace_file(path / RESULT, json_bytes(summary))
     report.write(summary, path)
@@ -66,8 +75,50 @@ def study(
     return 0
 
 
+def _check(name: str, study: "Study", request: "CompareRequest") -> None:
+    """Check the arguments before torch is imported. Raises: ConfigError, DataError, UsageError,
+    CheckpointError."""
+    from charlm.compare import cells
+    from charlm.config import loading
+    from charlm.config.studies import groups
+
+    _refuse_other_terms(name, study, request)
+    for group in groups(study):
+        changes = [*group.changes(study), *request.changes]
+        layers = loading.load(study.config, changes, request.flags)
+        cells.refuse(layers, study.cells, request.match, request.seeds or study.seeds)
+
+
+def _refuse_other_terms(name: str, study: "Study", request: "CompareRequest") -> None:
+    """Refuse arguments that a study sets itself. Raises: UsageError."""
+    for there, what in (
+        (request.cells, "CELL..."),
+        (request.match != "parameters", "--match"),
+        (request.config != study.config, "--config"),
+    ):
+        if there:
+            raise UsageError(f"--paper {name} has cells and terms of its own", f"leave {what} out")
+    own = {"model.hidden_size", *study.vary}
+    for change in request.changes:
+        if change.partition("=")[0].strip() in own:
+            raise UsageError(f"--paper {name} chooses {change.partition('=')[0]}", "leave it out")
+    sets_data = any(change.strip().startswith("data.") for change in request.changes)
+    if study.memorize and ("data.path" in request.flags or sets_data):
+        raise UsageError(
+            f"--paper {name} is about random text, which it draws",
+            "leave --data and data.* out",
+        )
+    if study.memorize and request.tune:
+        raise UsageError(
+            f"--tune is for predicting new text, and --paper {name} is about memorization",
+            "leave --tune out; --set train.learning_rate=0.02 tries another rate for all",
+        )
+
+
 def _mark_if_new(path: Path) -> None:
     """Mark the folder of a new study as written by charlm: it may contain a random text."""
+    from charlm import outputs
+
     try:
         path.mkdir(parents=True, exist_ok=True)
         if not any(path.iterdir()):
@@ -79,11 +130,16 @@ def _mark_if_new(path: Path) -> None:
         ) from None
 
 
-def _plan(terms: CompareArguments, group: Group, study: Study, folder: Path) -> Plan:
+def _plan(terms: "CompareRequest", group: "Group", study: "Study", folder: Path) -> "Plan":
     """Plan one comparison of a study; write its random text, if any, to the folder."""
+    from charlm.api.comparing import planned_comparison
+    from charlm.compare.memorization import random_settings, write_random_text
+    from charlm.terminal.progress import TaskProgress
+
     changes, flags = [*group.changes(study), *terms.changes], {**terms.flags}
     if study.memorize:
         flags["data.path"] = str(write_random_text(folder, group.parameters, study.memorize))
         changes = [*random_settings(), *changes]
     own = replace(terms, changes=changes, flags=flags)
-    return planned_comparison(own, budget=group.parameters)
+    with TaskProgress():
+        return planned_comparison(own, budget=group.parameters)

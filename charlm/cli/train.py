@@ -1,203 +1,111 @@
 """`charlm train`."""
 
-import contextlib
-import traceback
-from functools import partial
+import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-import numpy as np
+import typer
 
-from charlm.backends.device import prepare_process
-from charlm.cli import outcome, signals
 from charlm.cli.arguments import TrainArguments
-from charlm.cli.options import Debugging
-from charlm.cli.outcome import unforeseen
-from charlm.config.schema import Config
-from charlm.distributed import error_exchange, launch_state, start
-from charlm.distributed.devices import device_of
-from charlm.distributed.ranks import ALONE, Ranks
-from charlm.errors import CharlmError
-from charlm.evaluation.surprisal import distributions
-from charlm.runs.directory import RunDirectory
-from charlm.terminal import console
-from charlm.terminal import run as terminal
-from charlm.terminal.progress import TaskProgress
-from charlm.terminal.training import TrainingProgress
-from charlm.text.kinds import Kind, kind_of
-from charlm.training import multi_rank, request, setup
-from charlm.training.estimate import estimate
-from charlm.training.events import Finished
-from charlm.training.setup import ResolvedRun
-from charlm.training.trainer import Trainer
-
-SMALL_ENOUGH_TO_SHOW = 32
-"""Most symbols of a text whose predictions are printed, as in the lecture's example."""
+from charlm.cli.checks import refuse_no_folder, silent
+from charlm.cli.options import (
+    Changes,
+    Data,
+    Debug,
+    Device,
+    DryRun,
+    Init,
+    Json,
+    Processes,
+    Quiet,
+    TeacherRuns,
+    Threads,
+    flags,
+)
+from charlm.errors import UsageError
 
 
 def train(
-    given: TrainArguments, path: Path | None, *, resume: bool, as_json: bool, quiet: bool
-) -> int:
-    """Begin or resume a run and train it, together with the other processes of torch's launcher, if
-    any; return the exit code."""
-    with signals.left_to_the_system() if start.is_one_of_several() else contextlib.nullcontext():
-        ranks = start.join()
-    if ranks.size > 1:
-        given.refuse_stdin()
-    quiet = quiet or not ranks.leads
-    console.show_log(quiet=quiet, warns=ranks.leads)
-    try:
-        if code := launch_state.remembered_end(ranks):
-            return code
-        code = _train(given, path, ranks, resume=resume, as_json=as_json, quiet=quiet)
-        ranks.leave()
-        return code
-    except (CharlmError, OSError, MemoryError, RuntimeError) as error:
-        if ranks.size == 1:
-            raise
-        found = error if isinstance(error, CharlmError) else unforeseen(error)
-        if printed := error_exchange.report_error(ranks, found):
-            outcome.report(found)
-            if Debugging.wanted:
-                traceback.print_exc()
-        error_exchange.wait_until_printed(ranks, printed=printed)
-        return found.exit_code
-    finally:
-        ranks.close()
+    config: Annotated[
+        str | None,
+        typer.Argument(
+            help="A preset's name, a .toml file, or a text or folder to train on.",
+            show_default="hello; default with --data",
+        ),
+    ] = None,
+    data: Data = None,
+    changes: Changes = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(help="The run directory.", show_default="runs/<text or preset>-<n>"),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in --run, or the latest.")
+    ] = False,
+    init: Init = None,
+    teachers: TeacherRuns = None,
+    processes: Processes = 1,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    device: Device = None,
+    threads: Threads = None,
+    debug: Debug = False,
+) -> None:
+    """Train a model on a text, or resume a run: the same command with --resume added."""
+    from charlm.terminal import console
 
+    console.show_log(quiet=quiet or (dry_run and as_json))
+    named = flags(data, device, threads, init, teachers)
+    given = TrainArguments(config, changes or [], named, run, resume, as_json, quiet)
+    _check(given, dry_run=dry_run, processes=processes)
+    if dry_run:
+        from charlm.cli.dry_run import show
 
-def _train(
-    given: TrainArguments,
-    path: Path | None,
-    ranks: Ranks,
-    *,
-    resume: bool,
-    as_json: bool,
-    quiet: bool,
-) -> int:
-    """Train a run on all ranks; return the exit code, that of a signal if any rank received one."""
-    again = launch_state.remembered_run(ranks)
-    path, resume = (Path(again), True) if again else (path, resume)
-    begin = _resume if resume else _begin
-    with TaskProgress(quiet=quiet):
-        trainer, directory = begin(given, path, ranks, quiet=quiet)
-    try:
-        finished, signalled = _watch(trainer, directory, quiet=quiet)
-    finally:
-        directory.unlock()
-    if signalled:
-        launch_state.remember_end(ranks, 128 + signalled)
-    if as_json and ranks.leads:
-        console.print_json(finished.summary)
-    elif not quiet:
-        with contextlib.suppress(OSError):  # summary.json has the same, if stdout is closed
-            _conclude(finished, trainer)
-    return 128 + signalled if signalled else 0
-
-
-def dry_run(given: TrainArguments, *, as_json: bool) -> None:
-    """Show the configuration and cost of a run, and write nothing."""
-    console.show_log(quiet=as_json)
-    with TaskProgress(quiet=as_json):
-        resolved = setup.resolve_run(given.layers, keep=False)
-    _prepare(resolved.config, ALONE)
-    estimated = estimate(resolved.config, resolved.corpus)
-    kind, command = _suggestion(given, resolved)
-    if as_json:
-        report = {
-            "suggestion": command,
-            "config": resolved.config.model_dump(),
-            "origins": resolved.origins,
-            "characters": {name: s.characters for name, s in resolved.corpus.splits.items()},
-            "files": terminal.files_as_json(resolved.text) if resolved.text else {},
-        }
-        console.print_json({**report, **estimated})
+        show(given)
         return
-    terminal.settings_table(resolved.config, resolved.origins)
-    terminal.describe(resolved.corpus, resolved.text)
-    if kind:
-        terminal.suggest(kind, command)
-    terminal.estimated(estimated, resolved.config.train.patience)
+    if processes > 1:
+        from charlm.cli.launch import launch
+
+        code = launch(processes, given)
+    else:
+        from charlm.cli import worker  # only now: it imports torch
+
+        code = worker.train(given)
+    if code:
+        raise typer.Exit(code)
 
 
-def _suggestion(given: TrainArguments, resolved: ResolvedRun) -> tuple[Kind | None, str]:
-    """Return the kind of a text that has a better preset, and the command that uses it; None and ""
-    if there is none, or if the user has chosen a preset or records."""
-    preset, flags = request.name_text(given.source, given.flags)
-    chosen = {"data.records", "data.field"} & resolved.origins.keys()
-    if preset != "default" or given.source == "default" or chosen:
-        return None, ""
-    kind = kind_of(resolved.corpus)
-    if kind is None:
-        return None, ""
-    paths = flags["data.path"]
-    listed = [paths] if isinstance(paths, str) else paths
-    return kind, terminal.suggested(kind, listed, given.changes)
+def _check(given: TrainArguments, *, dry_run: bool, processes: int) -> None:
+    """Check the arguments before torch is imported.
 
+    Raises: ConfigError, DataError, UsageError, CheckpointError.
+    """
+    if dry_run and (given.resume or processes > 1):
+        other = "--resume" if given.resume else "--processes"
+        raise UsageError(f"{other} and --dry-run go one at a time", "leave one of them out")
+    if processes > 1:
+        if "WORLD_SIZE" in os.environ:
+            raise UsageError(
+                "a launcher has started several processes already: WORLD_SIZE is set",
+                "leave --processes out, or unset WORLD_SIZE",
+            )
+        given.refuse_stdin()
+    if "WORLD_SIZE" in os.environ:  # one of several processes: they report an error together
+        return
+    refuse_no_folder(given.run, "--run")
+    from charlm.training import request  # only now: it takes a moment
 
-def _prepare(config: Config, ranks: Ranks) -> None:
-    prepare_process(device_of(ranks, config.train.device), config.train.threads)
+    if not given.resume:
+        request.refuse_new(given.layers)
+        if given.run is not None and not dry_run:
+            from charlm.runs.directory import refuse_taken
 
-
-def _begin(
-    given: TrainArguments, path: Path | None, ranks: Ranks, *, quiet: bool
-) -> tuple[Trainer, RunDirectory]:
-    prepare = partial(_prepare, ranks=ranks)
-    resolved, trainer, directory = multi_rank.begin(given.layers, path, prepare, ranks)
-    if not quiet:
-        terminal.describe(resolved.corpus, resolved.text)
-        kind, command = _suggestion(given, resolved)
-        if kind:
-            terminal.suggest(kind, command)
-        count = trainer.learner.model.parameter_count()
-        terminal.introduce(resolved.config, count, trainer.environment(), directory.path)
-    return trainer, directory
-
-
-def _resume(
-    given: TrainArguments, path: Path | None, ranks: Ranks, *, quiet: bool
-) -> tuple[Trainer, RunDirectory]:
-    options: Any = {"prepare": partial(_prepare, ranks=ranks), "ranks": ranks}
-    resumed = multi_rank.resume(
-        path, given.changes, given.all_flags, name=given.name, begins=given.begins, **options
-    )
-    if not ranks.leads:
-        return resumed.trainer, resumed.run
-    if given.names_config and (unlike := setup.unlike_run(given.layers, resumed)):
-        console.warn(
-            f"the run continues with its own configuration, which differs from {given.source} in "
-            + ", ".join(unlike)
-        )
-    if resumed.differences:
-        listed = "; ".join(resumed.differences)
-        console.warn(f"not as when the run stopped, so the last bits may differ: {listed}")
-    if not quiet:
-        how = f"resuming {resumed.run.path} at step {resumed.step}"
-        console.print_status(how if resumed.step else f"run         {resumed.run.path}")
-    return resumed.trainer, resumed.run
-
-
-def _watch(trainer: Trainer, directory: RunDirectory, *, quiet: bool) -> tuple[Finished, int]:
-    """Run the loop; a first signal ends it after the current step."""
-    start = trainer.progress.step
-    with (
-        signals.stopping_on_signals(trainer.stop, insistent=trainer.ranks.size == 1) as received,
-        TrainingProgress(trainer.config.train, start=start, quiet=quiet) as progress,
-    ):
-        for event in trainer.train(directory):
-            progress.show(event)
-            if isinstance(event, Finished):
-                return event, trainer.ranks.greatest(received[0] if received else 0)
-    raise AssertionError("training ends with Finished")
-
-
-def _conclude(finished: Finished, trainer: Trainer) -> None:
-    corpus, prompt = trainer.corpus, ""
-    if len(corpus.train) <= SMALL_ENOUGH_TO_SHOW:
-        given = np.asarray(corpus.symbols[corpus.train.start : corpus.train.stop])
-        symbols = [corpus.vocabulary.symbol(index) for index in range(len(corpus.vocabulary))]
-        shown = [symbols[index] for index in given]
-        rows = distributions(trainer.learner.eval_model, given[:-1])
-        terminal.predictions_table(shown[:-1], shown[1:], symbols, rows.tolist())
-        prompt = shown[0]
-    terminal.conclude(finished.summary, prompt)
+            refuse_taken(given.run)
+        return
+    with silent():
+        existing = request.find_run(given.run, given.name, given.begins)
+        if existing is not None:
+            request.refuse_resumed(*existing, given.changes, given.all_flags)
+        elif given.begins is not None:
+            request.refuse_new(given.begins)

@@ -18,7 +18,7 @@ from charlm.models.recurrent import CharModel
 from charlm.runs import checkpoint
 from charlm.runs.checkpoint import Checkpoint
 from charlm.runs.directory import RunDirectory
-from charlm.sampling.generate import Generation, Sample
+from charlm.sampling.generate import Draw, Generation, Sample
 from charlm.text.corpus import Corpus
 
 SPEED_SYMBOLS = 400
@@ -118,7 +118,7 @@ def _speed(saved: Checkpoint, model: CharModel) -> float:
 
 def _write(saved: Checkpoint, model: CharModel, prompt: str, length: int, *, seed: int) -> Sample:
     options = saved.config.sample.model_copy(update={"length": length})
-    generation = Generation(model, saved.vocabulary, options, prompt=prompt, seed=seed)
+    generation = Generation(model, saved.vocabulary, options, prompt, Draw(seed))
     for _ in generation:
         pass
     return generation.samples[0]

@@ -7,17 +7,14 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
+from charlm.compare.request import Match
 from charlm.config.cell_spec import CellSpec, foreign_options, parse_cell
 from charlm.config.layers import ConfigLayers, Rank, settings_layer
 from charlm.config.schema import SECTIONS, Config, Mark, ModelConfig, marked
 from charlm.errors import UsageError
 from charlm.text.files import sources
 from charlm.training.request import refuse_unusable_runs
-
-Match = Literal["parameters", "hidden", "time"]
-MATCHES: tuple[Match, ...] = ("parameters", "hidden", "time")
 
 LONGEST_FOLDER = 80
 

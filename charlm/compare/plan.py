@@ -8,14 +8,13 @@ import torch
 
 from charlm.backends.device import resolve_device
 from charlm.compare.cells import (
-    MATCHES,
     Entry,
-    Match,
     different_entries,
     for_cell,
     read_cells,
     seeds_from,
 )
+from charlm.compare.request import MATCHES, Match
 from charlm.config.cell_spec import CellSpec
 from charlm.config.layers import ConfigLayers
 from charlm.config.schema import Config, ModelConfig

@@ -7,12 +7,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from charlm.config import presets
 from charlm.config.layers import ConfigLayers, ConfigSource, Rank, settings_layer
 from charlm.config.messages import sentence
 from charlm.config.schema import Config, SampleConfig, Table
 from charlm.errors import ConfigError, UsageError
-from charlm.files import read_regular, shipped
-from charlm.wording import suggestion
+from charlm.files import read_regular
 
 MAX_FILE_BYTES = 1_000_000
 """Largest configuration file."""
@@ -24,26 +24,6 @@ EARLIER = {
     ("data", "file_limit"): 10**9,
 }
 """Values of earlier versions for keys that their configurations lack and whose default differs."""
-
-
-def preset_folder() -> Path:
-    """Return `configs/`: inside an installed package, else at the top of the checkout."""
-    return shipped("config/presets", "configs")
-
-
-def presets() -> list[str]:
-    return sorted(path.stem for path in preset_folder().glob("*.toml"))
-
-
-def preset_text(name: str) -> str:
-    """Return the commented TOML of a preset. Raises: ConfigError for an unknown name."""
-    if name not in presets():
-        near = suggestion(name, presets())
-        raise ConfigError(
-            f"no preset is called {name!r}{near}",
-            f"the presets are {', '.join(presets())}; a file of your own ends in .toml",
-        )
-    return (preset_folder() / f"{name}.toml").read_text(encoding="utf-8")
 
 
 def load(
@@ -120,7 +100,7 @@ def _written(text: str, origin: str) -> ConfigSource:
 
 
 def _preset_layer(name: str) -> ConfigSource:
-    text = preset_text(name)
+    text = presets.text(name)
     return ConfigSource(f"preset {name}", _parse(text, f"preset {name}"), Rank.PRESET, text)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from charlm.config.loading import preset_folder
+from charlm.config import presets
 from charlm.config.messages import sentence
 from charlm.config.schema import Section, between
 from charlm.errors import ConfigError
@@ -85,7 +85,7 @@ def groups(study: Study) -> list[Group]:
 
 def study_folder() -> Path:
     """Return `configs/studies/`."""
-    return preset_folder() / "studies"
+    return presets.folder() / "studies"
 
 
 def studies() -> list[str]:

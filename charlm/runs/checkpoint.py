@@ -28,12 +28,13 @@ from charlm.runs.manifest import (
     MODEL,
     STATE,
     TRAINING,
+    UNFINISHED,
     damaged,
     promised,
     read_manifest,
     verified,
 )
-from charlm.runs.state import UNFINISHED, SavedState, read_state
+from charlm.runs.state import SavedState, read_state
 from charlm.text.corpus import Corpus
 from charlm.text.vocabulary import Vocabulary
 

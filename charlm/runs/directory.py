@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from charlm.config.schema import Config, to_toml
 from charlm.errors import CharlmError, CheckpointError, UsageError
 from charlm.files import (
     json_bytes,
@@ -24,13 +23,13 @@ from charlm.files import (
     sync_folder,
 )
 from charlm.outputs import BARELY_BEGUN
-from charlm.runs.manifest import MOST_OF_CONFIG, intact
-from charlm.runs.state import NAMED, UNFINISHED, name_of, step_of
+from charlm.runs.manifest import MOST_OF_CONFIG, NAMED, UNFINISHED, intact, name_of, step_of
 
 if TYPE_CHECKING:
     from filelock import FileLock
     from torch import Tensor
 
+    from charlm.config.schema import Config
     from charlm.runs.state import SavedState
     from charlm.text.vocabulary import Vocabulary
 
@@ -56,7 +55,7 @@ class RunDirectory:
 
     @classmethod
     def create(
-        cls, path: Path, config: Config, vocabulary: "Vocabulary", *, anew: bool = False
+        cls, path: Path, config: "Config", vocabulary: "Vocabulary", *, anew: bool = False
     ) -> "RunDirectory":
         """Create a new run, locked; also in the folder of one without a checkpoint.
 
@@ -82,12 +81,12 @@ class RunDirectory:
             raise
         return run
 
-    def _write_first(self, config: Config, vocabulary: "Vocabulary") -> None:
+    def _write_first(self, config: "Config", vocabulary: "Vocabulary") -> None:
         (self.path / "summary.json").unlink(missing_ok=True)
         replace(self.path / "metrics.jsonl", b"")  # so that its name is flushed to disk
         self.checkpoints.mkdir(exist_ok=True)
         replace(self.path / "vocabulary.json", json_bytes(vocabulary.to_json()))
-        replace(self.path / "config.toml", to_toml(config).encode())
+        replace(self.path / "config.toml", _as_toml(config))
         sync_folder(self.path.parent)
 
     def lock(self) -> None:
@@ -117,9 +116,9 @@ class RunDirectory:
 
     # ---- writing ---------------------------------------------------------------------------------
 
-    def write_config(self, config: Config) -> None:
+    def write_config(self, config: "Config") -> None:
         with self._writing("config.toml"):
-            replace(self.path / "config.toml", to_toml(config).encode())
+            replace(self.path / "config.toml", _as_toml(config))
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         with self._writing("summary.json"):
@@ -300,6 +299,12 @@ def _is_of_step(row: str, step: int) -> bool:
         return row.endswith("\n") and bool(json.loads(row)["step"] <= step)
     except (ValueError, KeyError, TypeError, RecursionError):
         return False
+
+
+def _as_toml(config: "Config") -> bytes:
+    from charlm.config.schema import to_toml  # here: it takes a moment
+
+    return to_toml(config).encode()
 
 
 def refuse_taken(path: Path) -> None:

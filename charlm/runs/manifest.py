@@ -1,7 +1,11 @@
-"""The manifest of a checkpoint: size and SHA-256 of its files. Read without torch."""
+"""The name of a checkpoint's folder, and its manifest: size and SHA-256 of its files.
+
+Importing this imports neither torch nor pydantic.
+"""
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +21,22 @@ MODEL, TRAINING, STATE, MANIFEST = (
 )
 
 
+UNFINISHED = ".writing-"
+"""Prefix of the names of folders that are not yet checkpoints."""
+NAMED = re.compile(r"step-\d{8,13}")
+"""Pattern of the results of `name_of`."""
 MOST_OF_MANIFEST, MOST_OF_CONFIG = 1_000_000, 10_000_000
 """Limits in bytes."""
+
+
+def name_of(step: int) -> str:
+    """Return the name of the folder of a step's checkpoint."""
+    return f"step-{step:08d}"
+
+
+def step_of(name: str) -> int:
+    """Return the step in the name of a checkpoint's folder; -1 for another name."""
+    return int(name.partition("-")[2]) if NAMED.fullmatch(name) else -1
 
 
 def read_manifest(folder: Path, format: str = FORMAT) -> dict[str, Any]:

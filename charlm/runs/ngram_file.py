@@ -17,8 +17,7 @@ import torch
 from charlm.files import json_bytes, sweep, sync_folder, write_synced
 from charlm.models.ngram import GramCounts, NGram
 from charlm.runs import tensor_file
-from charlm.runs.manifest import MANIFEST, damaged, read_manifest, verified
-from charlm.runs.state import UNFINISHED
+from charlm.runs.manifest import MANIFEST, UNFINISHED, damaged, read_manifest, verified
 
 FORMAT = "charlm-ngram-1"
 FOLDER, COUNTS = "ngram", "counts.safetensors"

@@ -15,8 +15,7 @@ from filelock import FileLock, Timeout
 from charlm.errors import CharlmError, UsageError
 from charlm.files import read_regular, refuse_links, size_of_tree
 from charlm.outputs import A_COMPARISON, A_RUN, BARELY_BEGUN, COMPARISON_FOLDERS, own_names
-from charlm.runs.manifest import MANIFEST, MOST_OF_CONFIG
-from charlm.runs.state import UNFINISHED
+from charlm.runs.manifest import MANIFEST, MOST_OF_CONFIG, UNFINISHED
 
 REMOVING = ".charlm-removing-"
 """Prefix of the names of folders that are being removed."""

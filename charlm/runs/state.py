@@ -1,7 +1,6 @@
 """The state of a checkpoint: its step, configuration and vocabulary. Read without torch."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,7 @@ from charlm.config import loading
 from charlm.config.messages import sentence
 from charlm.config.schema import Config
 from charlm.errors import ConfigError
-from charlm.runs.manifest import STATE, damaged, read_manifest, verified
-
-UNFINISHED = ".writing-"
-"""Prefix of the names of folders that are not yet checkpoints."""
-NAMED = re.compile(r"step-\d{8,13}")
-"""Pattern of the results of `name_of`."""
+from charlm.runs.manifest import NAMED, STATE, damaged, name_of, read_manifest, verified
 
 
 class SavedState(BaseModel):
@@ -51,16 +45,6 @@ class SavedState(BaseModel):
         """Return the versions and the machine that the bits of a training depend on."""
         names = ("device", "precision", "threads", "backend", "processes")
         return self.versions | {name: getattr(self, name) for name in names}
-
-
-def name_of(step: int) -> str:
-    """Return the name of the folder of a step's checkpoint."""
-    return f"step-{step:08d}"
-
-
-def step_of(name: str) -> int:
-    """Return the step in the name of a checkpoint's folder; -1 for another name."""
-    return int(name.partition("-")[2]) if NAMED.fullmatch(name) else -1
 
 
 def read_state(folder: Path) -> tuple[SavedState, Config]:

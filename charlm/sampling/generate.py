@@ -35,20 +35,32 @@ class Sample:
     ended: bool = False
 
 
+@dataclass(frozen=True)
+class Draw:
+    """Options of drawing that are not in the configuration.
+
+    seed: the same seed gives the same text. num: of texts. stop: a text that reaches it ends before
+    it. threads: of torch, during sampling. precision: see `choose_precision`.
+    """
+
+    seed: int = 0
+    num: int = 1
+    stop: str = ""
+    threads: int = 1
+    precision: str = "auto"
+
+
 class Generation:
-    """The sampling of `num` texts of `config.length` symbols after `prompt`; iterate over it once.
+    """The sampling of texts of `config.length` symbols after `prompt`; iterate over it once.
 
     It yields the pieces of the first text as they are written; all texts are in `samples`.
 
     The unknown symbol is never written. Unknown characters of the prompt are read as the unknown
-    symbol, or left out if there is none. A text that reaches `stop` ends before it. Without a
-    prompt the model reads a newline first or, if it knows none, begins with the first character of
-    its training text. If the vocabulary has an end of records, each text is a record: it begins
-    with `prompt` and ends with that symbol.
+    symbol, or left out if there is none. Without a prompt the model reads a newline first or, if it
+    knows none, begins with the first character of its training text. If the vocabulary has an end
+    of records, each text is a record: it begins with `prompt` and ends with that symbol.
 
-    seed: the same seed gives the same text. threads: of torch, during sampling. precision: see
-        `choose_precision`. make: an engine factory, called with `num`; None samples from the
-        model alone.
+    make: an engine factory, called with the number of texts; None samples from the model alone.
 
     Raises: UsageError for an unavailable precision, or more texts than fit in memory.
     """
@@ -58,29 +70,24 @@ class Generation:
         model: CharModel,
         vocabulary: Vocabulary,
         config: SampleConfig,
-        *,
         prompt: str = "",
-        seed: int = 0,
-        num: int = 1,
-        stop: str = "",
-        threads: int = 1,
-        precision: str = "auto",
+        draw: Draw = Draw(),
         make: Callable[[int], Engine] | None = None,
     ) -> None:
         if config.temperature < COLDEST:
             config = config.model_copy(update={"temperature": 0.0})
         self.vocabulary, self.config = vocabulary, config
-        _refuse_too_many(model, num, config)
-        self.samples = [Sample() for _ in range(num)]
+        _refuse_too_many(model, draw.num, config)
+        self.samples = [Sample() for _ in range(draw.num)]
         self.prompt = [int(i) for i in vocabulary.encode(prompt)]
         """The symbols that the texts continue."""
         opening = [] if vocabulary.end is None else [vocabulary.end]
         self._given = [*opening, *self.prompt]
-        self._seed, self._threads = seed, threads
+        self._seed, self._threads = draw.seed, draw.threads
         self._device = model.head.weight.device
-        stop = vocabulary.normalized(stop)
-        self._decoders = [StreamDecoder(vocabulary, stop) for _ in range(num)]
-        self._engine = make(num) if make else make_engine(model, num, precision)
+        stop = vocabulary.normalized(draw.stop)
+        self._decoders = [StreamDecoder(vocabulary, stop) for _ in self.samples]
+        self._engine = make(draw.num) if make else make_engine(model, draw.num, draw.precision)
 
     def __iter__(self) -> Iterator[str]:
         yield from self._read_prompt()

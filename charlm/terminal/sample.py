@@ -1,9 +1,58 @@
-"""Remarks on sampled texts."""
+"""Sampled texts on the terminal, and remarks on them."""
 
 from collections.abc import Sequence
 
+from charlm.api.sampling import Writing
 from charlm.inspect.copies import LISTED, LONG, SEED, Copied, apart
-from charlm.terminal.console import print_status
+from charlm.sampling.loops import runs_in_circles
+from charlm.terminal.console import Writer, print_status, warn
+from charlm.terminal.progress import TaskProgress
+from charlm.text.display import named
+from charlm.text.vocabulary import Vocabulary
+
+
+def warn_of_unknown(vocabulary: Vocabulary, prompt: str) -> None:
+    """Warn of characters of a prompt that the model does not know."""
+    if unknown := vocabulary.unknown_in(prompt):
+        fate = "read as unknown" if vocabulary.has_unknown else "left out"
+        warn(f"not in the vocabulary, so {fate}: {named(unknown)}")
+
+
+def warn_of_stop(vocabulary: Vocabulary, stop: str) -> None:
+    """Warn of a text to stop at that the model cannot write."""
+    if unknown := vocabulary.unknown_in(stop):
+        warn(f"--stop can never match, since the model cannot write {named(unknown)}")
+
+
+def write_quietly(writing: Writing) -> None:
+    """Write all texts without printing them."""
+    with TaskProgress():
+        for _ in writing:
+            pass
+
+
+def write(writing: Writing) -> None:
+    """Print a text as it is generated, or several once all are complete; then remarks."""
+    writer, num = Writer(), len(writing.samples)
+    if num == 1:
+        writer.write(writing.prompt)
+    with TaskProgress(quiet=num == 1 and writing.comes_in_pieces):
+        for piece in writing:
+            if num == 1:
+                writer.write(piece)
+    texts = writing.texts
+    is_list = writing.writers.loaded.vocabulary.has_end and not any("\n" in t for t in texts)
+    for number, text in enumerate(texts if num > 1 else [], start=1):
+        writer.write(text if is_list else f"--- {number} of {num} ---\n{text}")
+        if is_list and writing.new[number - 1]:
+            writer.write_mark("  (new)")
+        if is_list:
+            writer.write("\n")  # after an empty one, too
+        writer.end_line()
+    writer.end_line()
+    if writing.known is not None:
+        novelty(sum(writing.new), num, len(writing.known))
+    circles(sum(runs_in_circles(one.text) for one in writing.samples), num)
 
 
 def novelty(new: int, num: int, known: int) -> None:

@@ -3,29 +3,38 @@
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
 
-from charlm.evaluation.adaptation import Pace
+from charlm.api.scoring import Listeners, Scoring
+from charlm.evaluation.scoring import size_of
 from charlm.evaluation.tally import Score, in_bits
-from charlm.terminal.console import as_json, print_result, print_status
+from charlm.terminal.console import as_json, print_next, print_page, print_result, print_status
+from charlm.terminal.progress import TaskProgress
 from charlm.terminal.training import SECONDS_BETWEEN_LINES, bar
+from charlm.text.files.streams import is_stream
 from charlm.text.vocabulary import REPLACEMENT, Symbols, Vocabulary
 
 LINES_AT_ONCE = 1 << 16
 
 
-def scored(
-    score: Score,
-    vocabulary: Vocabulary,
-    window: int,
-    powers: Mapping[str, float],
-    paces: Mapping[str, Pace],
-) -> None:
+@contextmanager
+def listeners(file: str | None, lines: "SurprisalLines | None") -> Iterator[Listeners]:
+    """Show the progress of scoring during a `with` block, and print a line per symbol on request.
+
+    file: the text, or None for a split.
+    """
+    with ScoringProgress(size_of(file) if file else None) as progress, TaskProgress():
+        yield Listeners(lines or (lambda *_: None), progress.advanced)
+
+
+def scored(scoring: Scoring, vocabulary: Vocabulary) -> None:
     """Print the score of a text, the protocol, the powers of a mixture, the paces of adapted models
     and the cost of unknown characters."""
+    score, window = scoring.score, scoring.window
     protocol = f"windows of {window}" if window else "stateful"
     print_result(
         f"{score.bits_per_character:.4f} bits per character, {score.bits_per_byte:.4f} per byte"
@@ -34,13 +43,13 @@ def scored(
         f"{score.characters:,} characters, {score.loss:.4f} nats per symbol, "
         f"perplexity {score.perplexity:.3f}, protocol: {protocol}"
     )
-    for name, pace in paces.items():
+    for name, pace in scoring.paces.items():
         print_result(
             f"{name} adapted: learning from every {pace.window} symbols once they were read, rate "
             f"{pace.rate:g}, decay {pace.decay:g}; no score of the trained weights"
         )
-    if powers:
-        shown = ", ".join(f"{name}^{power:.2f}" for name, power in powers.items())
+    if scoring.powers:
+        shown = ", ".join(f"{name}^{power:.2f}" for name, power in scoring.powers.items())
         print_result(f"a mixture, with powers learned from earlier text: {shown}")
     if score.unknown:
         bits = math.log2(vocabulary.outside)
@@ -49,6 +58,17 @@ def scored(
             f"{subject} outside the vocabulary; each is charged {bits:.1f} bits more, a uniform "
             "guess among all others"
         )
+
+
+def suggest(run: str, file: str | None, html: object) -> None:
+    """Print the command to try next. html: the page, if one was written."""
+    if html is not None:
+        print_page(html)
+    elif file is not None and not is_stream(file):
+        words = ["charlm", "score", run, file]
+        print_next(*words, "--html", "page.html", after=" shows where it is surprised")
+    else:
+        print_next("charlm", "inspect", run, "--errors")
 
 
 class SurprisalLines:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from charlm.config import loading
+from charlm.config import loading, presets
 from charlm.config.layers import ConfigLayers, ConfigSource, Rank
 from charlm.config.schema import (
     Config,
@@ -46,7 +46,7 @@ def choose_layers(
     Raises: ConfigError, UsageError (two texts).
     """
     config, flags = name_text(source, flags)
-    if config == source and config in loading.presets() and Path(config).exists():
+    if config == source and config in presets.names() and Path(config).exists():
         log.info(f"{config} is read as the preset; for the file of that name: --data {config}")
     return loading.load(config, changes, flags)
 
@@ -60,7 +60,7 @@ def name_text(
         source = "default" if "data.path" in flags else "hello"
     elif sources.is_address(source):
         raise UsageError(f"{source} is an address, not a file", sources.FOR_ADDRESSES)
-    elif source not in loading.presets() and not source.endswith(".toml") and Path(source).exists():
+    elif source not in presets.names() and not source.endswith(".toml") and Path(source).exists():
         if "data.path" in flags:
             raise UsageError(
                 f"two texts are named: {source} and --data {flags['data.path']}",
@@ -71,7 +71,7 @@ def name_text(
                 f"{source} is a run, not a text", f"to go on with it: --resume --run {source}"
             )
         flags["data.path"], source = source, "default"
-    elif source not in loading.presets() and not source.endswith(".toml") and Path(source).suffix:
+    elif source not in presets.names() and not source.endswith(".toml") and Path(source).suffix:
         raise UsageError(f"there is no file {source}", "name a text, a folder or a preset")
     return source, flags
 

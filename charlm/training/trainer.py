@@ -24,8 +24,9 @@ from charlm.evaluation.surprisal import evaluate
 from charlm.evaluation.tally import Score
 from charlm.runs.checkpoint import Checkpoint
 from charlm.runs.directory import RunDirectory
-from charlm.runs.state import SavedState, name_of
-from charlm.sampling.generate import Generation, bits_per_character
+from charlm.runs.manifest import name_of
+from charlm.runs.state import SavedState
+from charlm.sampling.generate import Draw, Generation, bits_per_character
 from charlm.text.corpus import Corpus
 from charlm.training.divergence import advice, rewind_to_good, spoilt
 from charlm.training.events import Evaluated, Event, Finished, Sampled, Saved, Trained
@@ -205,7 +206,8 @@ class Trainer:
         options = config.sample.model_copy(update={"length": config.train.sample_length})
         seed = derived_seed(config.train.seed, self.progress.step)
         num = 1 if vocabulary.end is None else 5  # records, a line each
-        generation = Generation(self.learner.eval_model, vocabulary, options, seed=seed, num=num)
+        draw = Draw(seed=seed, num=num)
+        generation = Generation(self.learner.eval_model, vocabulary, options, draw=draw)
         sample = generation.joined()
         event = Sampled(
             **self._position(),

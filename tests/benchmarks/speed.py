@@ -164,7 +164,7 @@ def charlm_sample(arguments: dict[str, Any]) -> dict[str, Any]:
     """Measure the whole way of `charlm sample`, from seed to text."""
     from charlm.config.schema import SampleConfig
     from charlm.errors import UsageError
-    from charlm.sampling.generate import Generation
+    from charlm.sampling.generate import Draw, Generation
     from charlm.text.vocabulary import Vocabulary
 
     precision = arguments.pop("precision")
@@ -175,7 +175,7 @@ def charlm_sample(arguments: dict[str, Any]) -> dict[str, Any]:
     for _ in range(8):
         began = time.perf_counter()
         try:
-            writing = Generation(built.model, vocabulary, settings, precision=precision)
+            writing = Generation(built.model, vocabulary, settings, draw=Draw(precision=precision))
         except UsageError as error:
             return {"chars_per_second": None, "reason": error.what}
         text = "".join(writing)

@@ -19,7 +19,7 @@ from unittest import mock
 import typer
 
 from charlm.__main__ import run
-from charlm.cli.dispatch import app
+from charlm.cli.app import app
 
 CODES = {0, 1, 2, 3, 4}
 CONTROL = {chr(code) for code in (*range(0x20), *range(0x7F, 0xA0))} - {"\n", "\t"}

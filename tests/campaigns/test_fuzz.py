@@ -14,7 +14,7 @@ import pytest
 from conftest import TINY, tiny_plan, words
 from error_contract import COMMANDS, breach, carried_out
 
-from charlm.config import loading
+from charlm.config import loading, presets
 from charlm.config.schema import SECTIONS
 from charlm.errors import ConfigError
 from charlm.training import setup
@@ -139,7 +139,7 @@ def test_fuzzed_configuration_is_read_or_refused(tmp_path: Path, count: int) -> 
     rng, breaches, path = random.Random(0), [], tmp_path / "fuzzed.toml"
     read = 0
     for _ in range(count):
-        content = mutated(loading.preset_text(rng.choice(loading.presets())), rng)
+        content = mutated(presets.text(rng.choice(presets.names())), rng)
         path.write_bytes(content)
         how = ""
         try:

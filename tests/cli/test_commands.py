@@ -13,7 +13,7 @@ import pytest
 from conftest import TINY, charlm, words
 
 from charlm.__main__ import run
-from charlm.config.loading import presets
+from charlm.config import presets
 
 SETTINGS = [part for change in TINY for part in ("--set", change)]
 
@@ -427,7 +427,7 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     assert "ConfigError" in done.stderr
 
 
-@pytest.mark.parametrize("preset", presets())
+@pytest.mark.parametrize("preset", presets.names())
 def test_init_prints_a_commented_preset_that_trains(shell: Shell, preset: str) -> None:
     text = shell("init", preset).out
     assert text.count("#") > 5

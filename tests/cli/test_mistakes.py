@@ -12,9 +12,8 @@ from conftest import TINY, words
 
 from charlm.__main__ import run
 from charlm.cells import CELLS
-from charlm.cli import dispatch
-from charlm.cli.app import app
-from charlm.config import loading
+from charlm.cli.app import MAY_BE_EMPTY, app, refuse_empty
+from charlm.config import loading, presets
 from charlm.config.schema import SECTIONS
 from charlm.errors import ConfigError, UsageError
 from charlm.wording import byte_size, different_sizes, suggestion
@@ -231,12 +230,12 @@ def test_every_value_that_names_something_is_refused_when_empty() -> None:
             option = parameter.opts[0]
             if not option.startswith("--") or parameter.is_flag:
                 continue
-            if option in dispatch.MAY_BE_EMPTY:
-                dispatch.refuse_empty([name, option, ""])
+            if option in MAY_BE_EMPTY:
+                refuse_empty([name, option, ""])
                 continue
             for typed in ([name, option, ""], [name, f"{option}="]):
                 with pytest.raises(UsageError, match=f"the value of {option} is empty"):
-                    dispatch.refuse_empty(typed)
+                    refuse_empty(typed)
 
 
 BAD_VALUES = ([], [[]], {}, "\n", "x" * 1000, -1, 10**30, 1.5, float("nan"), None, True)
@@ -267,10 +266,10 @@ def test_a_value_that_cannot_be_is_refused_in_words_for_people(section: str) -> 
         ("LSTM", CELLS, "lstm"),
         ("transformer", CELLS, ""),
         ("cnn2", CELLS, ""),
-        ("nope", loading.presets(), ""),
-        ("foo", loading.presets(), ""),
-        ("shakspeare", loading.presets(), "shakespeare"),
-        ("shake", loading.presets(), "shakespeare"),
+        ("nope", presets.names(), ""),
+        ("foo", presets.names(), ""),
+        ("shakspeare", presets.names(), "shakespeare"),
+        ("shake", presets.names(), "shakespeare"),
         ("stepz", SECTIONS["train"].model_fields, "steps"),
         ("x", SECTIONS["train"].model_fields, ""),
         ("hidden", SECTIONS["model"].model_fields, "hidden_size"),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from charlm.config import loading
+from charlm.config import loading, presets
 from charlm.config.schema import Config, to_toml
 from charlm.errors import ConfigError
 
@@ -142,6 +142,6 @@ def test_unknown_presets_name_the_nearest() -> None:
 
 
 def test_resolved_configurations_survive_toml() -> None:
-    for preset in loading.presets():
+    for preset in presets.names():
         config = resolve(preset, 'data.path=["a\\"b", "c\\\\d\\u0007é"]', characters=10**6)
         assert loading.from_toml(to_toml(config), "there and back") == config

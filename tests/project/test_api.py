@@ -1,5 +1,6 @@
 """charlm from Python: what a notebook calls."""
 
+import json
 import subprocess
 import sys
 from importlib.resources import files
@@ -118,3 +119,54 @@ def test_the_interface_is_typed_and_costs_nothing_to_import(tmp_path: Path) -> N
     assert "program.py:5" in checked.stdout
     light = "import sys, charlm; sys.exit(any(m in sys.modules for m in ('torch', 'pydantic')))"
     assert subprocess.run([sys.executable, "-c", light], check=False).returncode == 0
+
+
+def test_texts_are_written_as_the_command_writes_them(
+    text_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from charlm.__main__ import run
+
+    charlm.train(text_file, set=TINY, run="one")
+    charlm.train(text_file, set=[*TINY, "train.seed=5"], run="two")
+    capsys.readouterr()
+    options = ["--seed", "3", "--length", "20", "--num", "2", "--best-of", "2", "--adapt"]
+    assert run(["sample", "one", "--prompt", "the ", "--with", "two", *options, "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    writing = charlm.sample(
+        "one", "the ", seed=3, length=20, num=2, best_of=2, with_=["two"], adapt=True
+    )
+    assert writing.report() == printed
+    assert [one["text"] for one in printed["samples"]] == [
+        text.removeprefix("the ") for text in writing.texts
+    ]
+    assert set(printed["mixture"]) == {"one", "two"}
+    alone = charlm.sample("one", "the ", seed=3, length=20).texts
+    assert alone == ["the " + charlm.load("one").sample("the ", seed=3, length=20)]
+    with pytest.raises(UsageError, match="one at a time"):
+        charlm.sample("one", with_=["two"], clamps=["0.1=1"])
+    with pytest.raises(UsageError, match="no option"):
+        charlm.sample("one", temprature=1)
+
+
+def test_a_text_is_scored_as_the_command_scores_it(
+    text_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from charlm.__main__ import run
+
+    charlm.train(text_file, set=TINY, run="one")
+    capsys.readouterr()
+    assert run(["score", "one", str(text_file), "--with", "ngram", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert charlm.score("one", text_file, with_=["ngram"]).report() == printed
+    loaded = charlm.load("one")
+    windows = charlm.score(loaded, split="val", window=16, html="page.html")
+    assert windows.score != charlm.score(loaded, split="val").score
+    assert [path.name for path in windows.pages] == ["page.html"]
+    assert Path("page.html").is_file()
+    for call in (
+        lambda: charlm.score(loaded),
+        lambda: charlm.score(loaded, text_file, split="val"),
+        lambda: charlm.score(loaded, split="held out"),
+    ):
+        with pytest.raises(UsageError):
+            call()

@@ -13,7 +13,7 @@ import pytest
 import typer
 from conftest import TINY, Command
 
-from charlm.cli.analysis import app
+from charlm.cli.app import app
 from charlm.config.schema import SECTIONS
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import typer
 
-from charlm.cli import dispatch
+from charlm.cli.app import app
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "charlm").rglob("*.py"))
@@ -78,7 +78,7 @@ def comments(source: str, name: str) -> Iterator[Found]:
 
 def help_texts() -> Iterator[Found]:
     """Yield the help of every command, argument and option."""
-    group: Any = typer.main.get_command(dispatch.app)
+    group: Any = typer.main.get_command(app)
     for name, command in group.commands.items():
         yield f"charlm {name}", command.help or ""
         yield f"charlm {name}", command.short_help or ""

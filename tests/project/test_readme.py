@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import charlm, words
 
-from charlm.config.loading import presets
+from charlm.config import presets
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -132,4 +132,4 @@ def test_the_readme_names_every_preset() -> None:
     text = README.read_text(encoding="utf-8")
     listed = re.search(r"Presets: (.*?)\n\n", text, re.DOTALL)
     assert listed is not None
-    assert set(re.findall(r"`([a-z-]+)`", listed[1])) == set(presets())
+    assert set(re.findall(r"`([a-z-]+)`", listed[1])) == set(presets.names())

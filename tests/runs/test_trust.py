@@ -21,7 +21,7 @@ from charlm.evaluation import scoring
 from charlm.models.recurrent import CharModel
 from charlm.runs import checkpoint
 from charlm.runs.directory import RunDirectory
-from charlm.sampling.generate import Generation
+from charlm.sampling.generate import Draw, Generation
 from charlm.text.files import sources
 from charlm.training import setup
 
@@ -157,7 +157,7 @@ def test_more_texts_than_fit_are_refused(tmp_path: Path, text_file: Path) -> Non
     saved = checkpoint.read(trained(tmp_path / "run", text_file).find("best"))
     model = CharModel.from_weights(saved.config.model, len(saved.vocabulary), saved.weights)
     with pytest.raises(UsageError, match=f"1,000,000,000 texts of 50 symbols {FIGURES}"):
-        Generation(model, saved.vocabulary, SampleConfig(length=50), num=10**9)
+        Generation(model, saved.vocabulary, SampleConfig(length=50), draw=Draw(num=10**9))
 
 
 def test_a_text_scored_in_segments_has_the_score_of_the_whole(

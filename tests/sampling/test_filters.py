@@ -11,7 +11,7 @@ from charlm.models.recurrent import CharModel
 from charlm.sampling.decoder import StreamDecoder
 from charlm.sampling.engine import TorchEngine
 from charlm.sampling.filters import choose, keep_top_k, keep_top_p, with_temperature
-from charlm.sampling.generate import Generation, bits_per_character
+from charlm.sampling.generate import Draw, Generation, bits_per_character
 from charlm.text.display import named, visible
 from charlm.text.vocabulary import BYTES, Vocabulary
 
@@ -31,11 +31,10 @@ def made(cell: str = "lstm", size: int = len(LETTERS), **changes: object) -> Cha
 def generation(
     model: CharModel, vocabulary: Vocabulary = LETTERS, **options: object
 ) -> tuple[str, Generation]:
-    named_options = {
-        key: options.pop(key) for key in ("prompt", "seed", "num", "stop") if key in options
-    }
+    prompt = str(options.pop("prompt", ""))
+    draw = {key: options.pop(key) for key in ("seed", "num", "stop") if key in options}
     config = SampleConfig.model_validate({"length": 60, **options})
-    found = Generation(model, vocabulary, config, **named_options)  # type: ignore[arg-type]
+    found = Generation(model, vocabulary, config, prompt, Draw(**draw))  # type: ignore[arg-type]
     return "".join(found), found
 
 

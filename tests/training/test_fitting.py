@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from conftest import Command, charlm, words
 
-from charlm.config import loading
+from charlm.config import loading, presets
 from charlm.errors import CharlmError, DataError
 from charlm.sampling.generate import Generation
 from charlm.training import fitting
@@ -61,11 +61,11 @@ def refusal(path: Path, *changes: str, source: str = "default") -> DataError:
 
 
 @pytest.mark.parametrize("unit", ["char", "byte", "jamo"])
-@pytest.mark.parametrize("preset", loading.presets())
+@pytest.mark.parametrize("preset", presets.names())
 def test_every_preset_trains_on_every_length_or_says_that_it_needs_two(
     tmp_path: Path, preset: str, unit: str
 ) -> None:
-    offset = loading.presets().index(preset)  # all 1,584 combinations take a minute and a half
+    offset = presets.names().index(preset)  # all 1,584 combinations take a minute and a half
     for number, length in enumerate(LENGTHS, offset):
         path = written(tmp_path, (TEXTS[number % 3] * 1000)[:length])
         changes = [f"data.unit={unit}", f"data.records={('none', 'lines')[number % 2]}"]

@@ -43,7 +43,7 @@ from charlm.runs.checkpoint import Checkpoint
 from charlm.runs.metrics import read_metrics
 from charlm.sampling.clamp import Clamp
 from charlm.sampling.clamped import ClampedEngine
-from charlm.sampling.generate import Generation
+from charlm.sampling.generate import Draw, Generation
 from charlm.text.corpus import Corpus
 from charlm.text.vocabulary import Symbols, Vocabulary
 
@@ -169,8 +169,8 @@ class Inspection:
             self.model,
             self.vocabulary,
             config,
+            draw=Draw(threads=torch.get_num_threads()),
             make=lambda num: ClampedEngine(self.model, clamps, num),
-            threads=torch.get_num_threads(),
         )
         return "".join(generation)
 

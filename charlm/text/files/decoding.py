@@ -10,13 +10,16 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from charlm.config.schema import DataConfig
 from charlm.errors import DataError
 from charlm.text.files import compressed
 from charlm.text.files.compressed import blocks
 from charlm.text.files.documents import NO_TEXT, document_of
 from charlm.text.files.guessing import excerpt, likeliest, wide_codec
+
+if TYPE_CHECKING:
+    from charlm.config.schema import DataConfig
 
 UTF8 = "utf-8"
 # UTF-32 first: one of its marks begins with a mark of UTF-16.
@@ -57,7 +60,9 @@ class Decoding:
         return self.codec == UTF8 and not self.returns
 
 
-def decoding_of(name: Path | str, head: bytes, data: DataConfig, *, option: str = SET) -> Decoding:
+def decoding_of(
+    name: Path | str, head: bytes, data: "DataConfig", *, option: str = SET
+) -> Decoding:
     """Choose the decoding of a text by its first bytes.
 
     option: the command's option for an encoding, for the advice in errors.
@@ -79,7 +84,7 @@ def with_order(encoding: str) -> str:
     return WITHOUT_MARK.get(encoding, encoding)
 
 
-def encoding_remark(name: Path | str, head: bytes, data: DataConfig, advice: str) -> str:
+def encoding_remark(name: Path | str, head: bytes, data: "DataConfig", advice: str) -> str:
     """Return a remark if a text read in `data.encoding` is valid UTF-8, too; "" otherwise."""
     if not data.encoding or head.isascii() or marked(head)[0]:
         return ""
@@ -104,7 +109,7 @@ def marked(head: bytes) -> tuple[str, int]:
 
 
 def utf8_blocks(
-    file: Path, data: DataConfig, advanced: Callable[[int], object] | None = None
+    file: Path, data: "DataConfig", advanced: Callable[[int], object] | None = None
 ) -> tuple[Iterator[bytes], bool]:
     """Read a file, decompressed, in blocks of UTF-8; for unit "byte", without decoding.
 
@@ -125,7 +130,7 @@ def utf8_blocks(
 
 
 def texts(
-    name: Path | str, stream: Iterable[bytes], data: DataConfig, *, option: str
+    name: Path | str, stream: Iterable[bytes], data: "DataConfig", *, option: str
 ) -> Iterator[str]:
     """Decode a stream of blocks, without the byte order mark. Arguments: as for `decoding_of`.
 
@@ -230,7 +235,7 @@ def _refuse_wide(name: Path | str, head: bytes, option: str) -> None:
     )
 
 
-def _ends_lines_with_returns(head: bytes, codec: str, data: DataConfig) -> bool:
+def _ends_lines_with_returns(head: bytes, codec: str, data: "DataConfig") -> bool:
     """Return True if lines matter to `data` and carriage returns alone end them."""
     if data.field or not (data.records == "lines" or "\n" in data.separator):
         return False

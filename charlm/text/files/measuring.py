@@ -10,16 +10,18 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from charlm.config.schema import DataConfig
 from charlm.files import cache_folder, read_regular, replace, with_digest, without_digest, writable
 from charlm.text.files import objects
 from charlm.text.files.compressed import BLOCK, blocks, cannot_read, is_compressed, suffix_inside
 from charlm.text.files.decoding import utf8_blocks
 from charlm.text.files.separators import Separator
+
+if TYPE_CHECKING:
+    from charlm.config.schema import DataConfig
 
 PIECE = 8 << 20
 """Bytes of a piece: large enough to occupy a process, small enough to hold several in memory."""
@@ -83,7 +85,11 @@ creation: nothing shows that another text has replaced a file, so measurements a
 
 
 def measure(
-    file: Path, data: DataConfig, *, keep: bool, advanced: Callable[[int], object] = lambda _: None
+    file: Path,
+    data: "DataConfig",
+    *,
+    keep: bool,
+    advanced: Callable[[int], object] = lambda _: None,
 ) -> Measured:
     """Measure a file. The result is cached by path, device, inode, size and both times of change,
     as in git's index: `mv`, `cp -p`, rsync and tar can give a file another's size and mtime.
@@ -111,7 +117,7 @@ def measure(
     return found
 
 
-def forget(file: Path, data: DataConfig) -> None:
+def forget(file: Path, data: "DataConfig") -> None:
     """Remove an outdated measurement from the cache."""
     with contextlib.suppress(OSError):
         _memory(file, data).unlink()
@@ -134,7 +140,7 @@ def _is_settled(file: Path) -> bool:
     return status.st_size > BLOCK and time.time_ns() - status.st_ctime_ns > RACY
 
 
-def _memory(file: Path, data: DataConfig) -> Path:
+def _memory(file: Path, data: "DataConfig") -> Path:
     """Return the cache's path of a file's measurement; it differs once the file has changed."""
     try:
         status = file.stat()
@@ -157,7 +163,7 @@ def _memory(file: Path, data: DataConfig) -> Path:
 class _Pieces:
     """The pieces of a file that is read in blocks."""
 
-    def __init__(self, file: Path, data: DataConfig, *, in_place: bool) -> None:
+    def __init__(self, file: Path, data: "DataConfig", *, in_place: bool) -> None:
         self._file, self._data, self.borders = file, data, Borders(data)
         self._in_place = in_place
         self._hasher, self._start, self._stop, self._characters = hashlib.sha256(), 0, 0, 0
@@ -197,7 +203,7 @@ class _Pieces:
         self._hasher, self._start, self._characters = hashlib.sha256(), self._stop, 0
 
 
-def _measure(file: Path, data: DataConfig, advanced: Callable[[int], object]) -> Measured:
+def _measure(file: Path, data: "DataConfig", advanced: Callable[[int], object]) -> Measured:
     if data.field:
         objects.refuse_others(file)
     stream, is_plain = utf8_blocks(file, data, advanced)
@@ -218,7 +224,7 @@ def _measure(file: Path, data: DataConfig, advanced: Callable[[int], object]) ->
     return Measured(whole.hexdigest(), tuple(pieces.found), borders.separators, borders.varied)
 
 
-def _measure_parquet(file: Path, data: DataConfig, advanced: Callable[[int], object]) -> Measured:
+def _measure_parquet(file: Path, data: "DataConfig", advanced: Callable[[int], object]) -> Measured:
     whole = hashlib.sha256()
     for block in blocks(file, advanced):
         whole.update(block)
@@ -236,7 +242,7 @@ def _measure_parquet(file: Path, data: DataConfig, advanced: Callable[[int], obj
 class Borders:
     """The places where a file may be cut. separators, varied: as in `Measured`."""
 
-    def __init__(self, data: DataConfig) -> None:
+    def __init__(self, data: "DataConfig") -> None:
         self._find: Callable[[bytes], int] = _character_border
         self._separator, self._carry = Separator(data.separator), b""
         self.separators, self.varied = 0, False

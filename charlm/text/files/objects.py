@@ -4,12 +4,14 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from charlm.config.schema import DataConfig
 from charlm.errors import DataError
 from charlm.text.files.compressed import suffix_inside
 from charlm.text.files.decoding import utf8_blocks
+
+if TYPE_CHECKING:
+    from charlm.config.schema import DataConfig
 
 JSON_LINES, PARQUET = ".jsonl", ".parquet"
 
@@ -23,7 +25,7 @@ def refuse_others(file: Path) -> None:
         )
 
 
-def texts_in(file: Path, data: DataConfig) -> Iterator[list[str]]:
+def texts_in(file: Path, data: "DataConfig") -> Iterator[list[str]]:
     """Yield the texts of a file's objects, in batches. Raises: DataError."""
     refuse_others(file)
     if suffix_inside(file) == PARQUET:
@@ -46,7 +48,7 @@ def as_lines(texts: Iterable[str]) -> str:
     return "".join(f"{text}\n" for text in texts)
 
 
-def from_json_lines(file: Path, content: bytes, data: DataConfig, start: int) -> list[str]:
+def from_json_lines(file: Path, content: bytes, data: "DataConfig", start: int) -> list[str]:
     """Return the texts of complete lines that begin at byte `start` of a file.
 
     Blank lines are skipped; unpaired surrogates, which are not characters, are replaced.
@@ -69,7 +71,7 @@ def from_json_lines(file: Path, content: bytes, data: DataConfig, start: int) ->
     return texts
 
 
-def _wrong(file: Path, data: DataConfig, number: int, start: int, what: str) -> DataError:
+def _wrong(file: Path, data: "DataConfig", number: int, start: int, what: str) -> DataError:
     """Make the error for the line that is `number` lines after byte `start`."""
     left = start
     for block in utf8_blocks(file, data)[0]:
@@ -95,7 +97,7 @@ def row_groups(file: Path) -> int:
     return count
 
 
-def from_row_group(file: Path, number: int, data: DataConfig) -> list[str]:
+def from_row_group(file: Path, number: int, data: "DataConfig") -> list[str]:
     """Return the texts of a row group. Raises: DataError if the field is missing or not text."""
     opened = _parquet(file)
     if data.field not in opened.schema_arrow.names:

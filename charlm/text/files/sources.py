@@ -11,8 +11,8 @@ import sysconfig
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from charlm.config.schema import DataConfig
 from charlm.errors import DataError
 from charlm.files import (
     cache_folder,
@@ -23,6 +23,9 @@ from charlm.files import (
 )
 from charlm.text.files import streams
 from charlm.text.files.walking import FolderReader, TextFiles
+
+if TYPE_CHECKING:
+    from charlm.config.schema import DataConfig
 
 BUILTIN = "builtin:"
 STANDARD_LIBRARY = "python:standard-library"
@@ -39,7 +42,7 @@ NOT_LIBRARY = {
 }
 
 
-def find(data: DataConfig, listed: Callable[[int], object] = lambda _: None) -> TextFiles:
+def find(data: "DataConfig", listed: Callable[[int], object] = lambda _: None) -> TextFiles:
     """Find the files of `data.path`, absolute and in a fixed order.
 
     listed: called with the number of files seen so far.
@@ -62,7 +65,7 @@ def find(data: DataConfig, listed: Callable[[int], object] = lambda _: None) -> 
     return text
 
 
-def refuse_missing(data: DataConfig) -> None:
+def refuse_missing(data: "DataConfig") -> None:
     """Check that the files and folders of `data.path` exist, without opening them or stdin.
 
     Raises: DataError.
@@ -76,7 +79,7 @@ def refuse_missing(data: DataConfig) -> None:
             _is_folder(Path(path).absolute())
 
 
-def _named(data: DataConfig) -> list[str]:
+def _named(data: "DataConfig") -> list[str]:
     """List the paths of `data.path`. Raises: DataError if there is none."""
     paths = [data.path] if isinstance(data.path, str) else data.path
     if not paths or not all(paths):

@@ -7,9 +7,9 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from charlm import outputs
-from charlm.config.schema import DataConfig
 from charlm.errors import DataError
 from charlm.files import cache_folder
 from charlm.text.files.compressed import head_of, suffix_inside
@@ -17,6 +17,9 @@ from charlm.text.files.decoding import marked
 from charlm.text.files.documents import document_of
 from charlm.text.files.guessing import wide_codec
 from charlm.text.files.objects import JSON_LINES, PARQUET
+
+if TYPE_CHECKING:
+    from charlm.config.schema import DataConfig
 
 HEAD = 8192
 """Bytes by which a text file is recognised."""
@@ -56,7 +59,9 @@ class FolderReader:
     Raises: DataError for an unreadable folder or file, and for more files than `data.file_limit`.
     """
 
-    def __init__(self, data: DataConfig, text: TextFiles, listed: Callable[[int], object]) -> None:
+    def __init__(
+        self, data: "DataConfig", text: TextFiles, listed: Callable[[int], object]
+    ) -> None:
         self._data, self._text, self._listed = data, text, listed
         self._seen = 0
         self._key = _by_numbers if data.order == "natural" else str

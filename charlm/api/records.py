@@ -1,25 +1,27 @@
-"""Records of `charlm sample`: comparison with those of the training text."""
+"""Comparison of written records with those of the training text."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 
 import numpy as np
 
 from charlm import consent
-from charlm.api import Loaded
+from charlm.api.loaded import Loaded
 from charlm.errors import CharlmError, DataError
 from charlm.inspect.excerpt import own_text
 from charlm.inspect.novelty import KnownRecords
 from charlm.sampling.generate import Generation, Sample
-from charlm.terminal import console
 
 READ_UNASKED = 5_000_000
 """Most symbols of a text that is compared without --novel: about a second."""
 ROUNDS = 100
 """Most draws, in units of the requested number, in the search for new records."""
 
+log = logging.getLogger(__name__)
 
-def known(loaded: Loaded, *, needed: bool) -> KnownRecords | None:
+
+def known_records(loaded: Loaded, *, needed: bool) -> KnownRecords | None:
     """Return the records of a run's text, of all its splits; None for a model of running text, and
     if they are not `needed` and not quickly available.
 
@@ -33,14 +35,14 @@ def known(loaded: Loaded, *, needed: bool) -> KnownRecords | None:
     except DataError as error:
         if needed:
             raise
-        console.warn(f"new records are not marked: {error.what}")
+        log.warning(f"new records are not marked: {error.what}")
         return None
     if len(corpus.symbols) > READ_UNASKED and not needed:
         return None
     return KnownRecords.of(loaded.vocabulary, corpus.symbols[1:])
 
 
-class Novel:
+class NewRecords:
     """A search for `num` new records: complete, not empty, not in the training text, and distinct.
     Iterate over it once; then they are in `samples`.
 

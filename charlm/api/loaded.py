@@ -1,24 +1,18 @@
-"""The Python API: `train` a model, `load` it, then sample and score.
-
->>> summary = charlm.train("hello")                      # doctest: +SKIP
->>> charlm.load(summary["run"]).sample("h", length=4)    # doctest: +SKIP
-'ello'
-
-Expected errors are raised as a `charlm.CharlmError`, with `what` (the cause) and `advice` as
-sentences.
-"""
+"""A loaded model, with methods to sample, score, mix, adapt and analyse it."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import numpy as np
 import torch
 from torch import nn
 
-from charlm.backends.device import exact_float32, resolve_device, use_threads
+from charlm.api.mixed import Mixed, adapted, train_split
+from charlm.api.notebook import ShownScore
+from charlm.backends.device import exact_float32, resolve_device
 from charlm.config import loading
 from charlm.errors import UsageError
 from charlm.evaluation.adaptation import AdaptiveReader, adaptive_reader
@@ -29,24 +23,38 @@ from charlm.inspect.excerpt import characters
 from charlm.inspect.gates import gates_of, known_symbols
 from charlm.inspect.influence import influence
 from charlm.inspect.trace import Table, Trace, gate_letters
-from charlm.mixed_models import Mixed, adapted, train_split
 from charlm.models.modules import to_torch
 from charlm.models.recurrent import CharModel
-from charlm.notebook import ShownScore
 from charlm.runs import checkpoint
 from charlm.runs.checkpoint import Checkpoint
 from charlm.runs.finding import find_checkpoint, find_partners
 from charlm.sampling.best import BestOf
 from charlm.sampling.engine import Engine
-from charlm.sampling.generate import Generation
+from charlm.sampling.generate import Draw, Generation
 from charlm.text.vocabulary import Vocabulary
-from charlm.training import request, setup
-from charlm.training.events import Finished
 
 if TYPE_CHECKING:
     from charlm.reports.inspection.views import Inspection
 
 PathLike = str | os.PathLike[str]
+DRAW = frozenset(one.name for one in fields(Draw))
+
+
+class WritingOptions(TypedDict, total=False):
+    """Options of sampling. The run's values are the defaults of the first six, which are the keys
+    of `[sample]`; the others are those of `Draw`. Units: length in symbols."""
+
+    length: int
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    repetition_penalty: float
+    seed: int
+    num: int
+    stop: str
+    threads: int
+    precision: str
 
 
 @dataclass(frozen=True, repr=False)
@@ -62,55 +70,45 @@ class Loaded:
         return f"<charlm.Loaded: {cell}, {len(self.vocabulary)} symbols, {place}>"
 
     def sample(
-        self, prompt: str = "", *, seed: int = 0, stop: str = "", best_of: int = 1, **options: Any
+        self, prompt: str = "", *, best_of: int = 1, **options: Unpack[WritingOptions]
     ) -> str:
         """Write a text that continues `prompt`.
 
-        seed: the same seed gives the same text. stop: the text ends before this. best_of: number of
-            candidates, of which the most probable is returned, see `sampling.best`. options:
-            `length` (in symbols), `temperature`, `top_k`, `top_p`, `min_p`, `repetition_penalty`;
-            the run's values are the defaults.
+        best_of: number of candidates, of which the most probable is returned, see `sampling.best`.
+            options: see `WritingOptions`. For mixtures, adaptation and several texts: `api.sample`.
 
         Raises: UsageError for an unknown option or an invalid value.
         """
         if best_of < 1:
             raise UsageError(f"best_of = {best_of} is no number of candidates", "1 is one text")
-        candidates = self.generation(prompt, seed=seed, num=best_of, stop=stop, **options)
+        options["num"] = best_of
+        candidates = self.generation(prompt, **options)
         return "".join(BestOf(candidates, best_of, self.vocabulary))
 
-    def stream(
-        self, prompt: str = "", *, seed: int = 0, stop: str = "", **options: Any
-    ) -> Iterator[str]:
+    def stream(self, prompt: str = "", **options: Unpack[WritingOptions]) -> Iterator[str]:
         """Write like `sample`; yield the pieces of the text as they are written."""
-        return iter(self.generation(prompt, seed=seed, stop=stop, **options))
+        return iter(self.generation(prompt, **options))
 
     def generation(
         self,
         prompt: str = "",
-        *,
-        seed: int = 0,
-        num: int = 1,
-        stop: str = "",
-        threads: int = 1,
-        precision: str = "auto",
         make: Callable[[int], Engine] | None = None,
-        **options: Any,
+        **options: Unpack[WritingOptions],
     ) -> Generation:
         """Prepare `num` texts; iterating over the result writes them into its `samples`.
 
+        make: an engine factory, called with `num`; None samples from this model alone.
+
         See `Generation` and `sample`.
         """
+        own = {name: options.pop(name) for name in DRAW if name in options}  # type: ignore[misc]
         return Generation(
             self.model,
             self.vocabulary,
             loading.with_options(self.checkpoint.config.sample, options),
-            prompt=prompt,
-            seed=seed,
-            num=num,
-            stop=stop,
-            threads=threads,
-            precision=precision,
-            make=make,
+            prompt,
+            Draw(**own),
+            make,
         )
 
     def mixed_with(self, others: Sequence[PathLike]) -> "Mixed":
@@ -229,8 +227,8 @@ class Loaded:
 
         Units: surprisals in nats. Raises: as `score`.
         """
-        data = self.checkpoint.config.data
-        found = score_text(self.model, self.vocabulary, text, data=data)
+        own = self.checkpoint.config.data
+        found = score_text(self.model, self.vocabulary, text, data=own)
         return ShownScore(found.score, found.symbols, found.surprisals, self.vocabulary)
 
 
@@ -257,45 +255,15 @@ def load(
     )
     exact_float32(on)
     if data is not None:
-        saved = with_text(saved, _paths(data))
+        saved = with_text(saved, paths_of(data))
     return Loaded(saved, model.to(on), saved.vocabulary)
 
 
-def train(
-    config: PathLike | None = None,
-    *,
-    data: PathLike | Sequence[PathLike] | None = None,
-    set: Sequence[str] = (),
-    run: PathLike | None = None,
-) -> dict[str, Any]:
-    """Train like `charlm train CONFIG --data ... --set ... --run RUN`; return the summary.
-
-    config: a preset's name, a `.toml` file, or a text or folder to train on; None means `hello`, or
-        `default` if `data` is given. data: files or folders. set: "section.key=value" each.
-        run: the run directory; None creates `runs/<text's or preset's name>-<n>`.
-
-    Returns: the output of `charlm train --json`: "run", "steps", "best" and so on.
-
-    Raises: ConfigError, DataError, UsageError, DivergedError.
-    """
-    flags: dict[str, Any] = {}
-    if data is not None:
-        paths = _paths(data)
-        flags["data.path"] = paths[0] if len(paths) == 1 else paths
-    layers = request.choose_layers(os.fspath(config) if config is not None else None, set, flags)
-    resolved = setup.resolve_run(layers)
-    exact_float32(resolve_device(resolved.config.train.device))
-    with use_threads(resolved.config.train.threads):
-        trainer, begun = setup.begin(resolved, Path(run) if run is not None else None)
-        try:
-            for event in trainer.train(begun):
-                if isinstance(event, Finished):
-                    return event.summary
-        finally:
-            begun.unlock()
-    raise AssertionError("training ends with Finished")
-
-
-def _paths(data: PathLike | Sequence[PathLike]) -> list[str]:
+def paths_of(data: PathLike | Sequence[PathLike]) -> list[str]:
     """List files or folders as strings."""
     return [os.fspath(path) for path in ([data] if isinstance(data, str | os.PathLike) else data)]
+
+
+def inspect(run: PathLike | None = None, *, which: str = "best") -> "Inspection":
+    """Return the analyses of a run's model, see `Loaded.inspect`. Arguments, Raises: as `load`."""
+    return load(run, which=which).inspect()

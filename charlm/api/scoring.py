@@ -1,0 +1,185 @@
+"""Scoring of a file or a split by a model alone or with others, static or adapting."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from charlm.api.loaded import Loaded, PathLike, load
+from charlm.config.schema import DataConfig
+from charlm.errors import UsageError
+from charlm.evaluation.adaptation import Pace
+from charlm.evaluation.alternatives import Alternatives
+from charlm.evaluation.mixture import Mixture
+from charlm.evaluation.scoring import (
+    Segments,
+    corpus_of,
+    network,
+    pieces_of,
+    score_pieces,
+    score_split,
+    summary,
+)
+from charlm.evaluation.surprisal import Predictor, Reader, log_distributions
+from charlm.evaluation.tally import Score, in_bits
+from charlm.text.vocabulary import Symbols, Vocabulary
+
+MOST_SHOWN = 1_000_000
+"""Most symbols on the pages of a scored text; the score includes all."""
+SPLITS = {"val": "validation", "validation": "validation", "test": "test", "train": "train"}
+
+
+class ScoreOptions(TypedDict, total=False):
+    """Options of `score`.
+
+    window: symbols of a window, each read from the zero state; 0 reads the whole statefully.
+    with_: other runs, or "ngram", whose predictions are mixed in. adapt: True learns from the text
+    while reading it. html: a page to write, the text coloured by surprisal. data: the
+    configuration for reading a file; that of the run if left out.
+    """
+
+    window: int
+    with_: Sequence[PathLike]
+    adapt: bool
+    html: PathLike
+    data: DataConfig
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """Callbacks during the scoring. each: for every segment. advanced: for the number of symbols
+    read so far."""
+
+    each: Segments = lambda *_: None
+    advanced: Callable[[int], object] = lambda _: None
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """A score with its protocol. powers: the mean power of each model of a mixture. paces: of each
+    adapting model. pages: those written, if any."""
+
+    score: Score
+    window: int
+    adapted: bool
+    powers: dict[str, float]
+    paces: dict[str, Pace]
+    pages: list[Path] = field(default_factory=list)
+
+    def report(self) -> dict[str, Any]:
+        """Return the output of `score --json`."""
+        return summary(self.score, self.window, self.powers, adapted=self.adapted)
+
+
+def score(
+    run: Loaded | PathLike | None = None,
+    file: PathLike | None = None,
+    *,
+    split: str | None = None,
+    listeners: Listeners = Listeners(),
+    **options: Unpack[ScoreOptions],
+) -> Scoring:
+    """Score a file, or a split of the run's own data.
+
+    run: a loaded model, a run, or None for the latest run. file: a text, compressed or not; "-" is
+        stdin. split: "train", "val" or "test", instead of a file. options: see `ScoreOptions`.
+
+    Raises: UsageError, DataError, CheckpointError.
+    """
+    if (file is None) == (split is None):
+        raise UsageError("give a file or a split, one of them", 'charlm.score(run, split="val")')
+    if split is not None and split not in SPLITS:
+        raise UsageError(f"no split is called {split!r}", f"use one of {', '.join(SPLITS)}")
+    loaded = run if isinstance(run, Loaded) else load(run)
+    vocabulary, window = loaded.vocabulary, options.get("window", 0)
+    adapt = options.get("adapt", False)
+    reading = _Reading.of(loaded, options.get("with_", ()), adapt=adapt)
+    read, each, page = reading.read, listeners.each, None
+    if (html := options.get("html")) is not None:
+        page = _Page(Alternatives(reading.predict, len(vocabulary), MOST_SHOWN))
+        read, each = page.alternatives, partial(_call_all, [page.keep, each])
+    if file is not None:
+        data = options.get("data", loaded.checkpoint.config.data)
+        pieces = pieces_of(str(file), vocabulary, data)
+        result = score_pieces(
+            read, vocabulary, pieces, window, data=data, each=each, advanced=listeners.advanced
+        )
+    else:
+        assert split is not None
+        encoded = corpus_of(loaded.checkpoint)
+        result = score_split(
+            read, encoded, SPLITS[split], window, each=each, advanced=listeners.advanced
+        )
+    scoring = Scoring(result, window, adapt, reading.powers, reading.paces)
+    if page is not None and html is not None:
+        names = list(scoring.powers) or [loaded.name]
+        scoring.pages.extend(page.write(vocabulary, names, scoring.report(), Path(html)))
+    return scoring
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """The reader of the text, for surprisals and for distributions; the mixture, if it is one; the
+    pace of each adapting model, by name."""
+
+    read: Reader
+    predict: Predictor
+    mixture: Mixture | None = None
+    paces: dict[str, Pace] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, loaded: Loaded, others: Sequence[PathLike], *, adapt: bool) -> "_Reading":
+        """Return the reader of a model alone or with others."""
+        if others:
+            mixed = loaded.mixed_with(others)
+            readers = mixed.adaptive() if adapt else {}
+            mixture = mixed.mixture(readers)
+            paces = {name: one.pace for name, one in readers.items()}
+            return cls(mixture, mixture.distributions, mixture, paces)
+        if adapt:
+            reader = loaded.adaptive()
+            return cls(reader, reader.distributions, paces={"the model": reader.pace})
+        return cls(network(loaded.model), partial(log_distributions, loaded.model))
+
+    @property
+    def powers(self) -> dict[str, float]:
+        """The mean power of each model of the mixture, once the text is read."""
+        return self.mixture.mean_powers() if self.mixture else {}
+
+
+@dataclass
+class _Page:
+    """The data of the page of a scored text: the first `MOST_SHOWN` symbols."""
+
+    alternatives: Alternatives
+    _symbols: list[Symbols] = field(default_factory=list)
+    _nats: list[Tensor] = field(default_factory=list)
+
+    def keep(self, symbols: Symbols, nats: Tensor) -> None:
+        """Add a segment."""
+        left = MOST_SHOWN - sum(map(len, self._symbols))
+        self._symbols.append(symbols[:left])
+        self._nats.append(nats[:left])
+
+    def write(
+        self, vocabulary: Vocabulary, names: Sequence[str], result: dict[str, Any], path: Path
+    ) -> list[Path]:
+        """Write the page of the added segments, and continuation pages; return their paths."""
+        from charlm.reports import surprisal as report  # here: jinja2 takes a moment
+
+        symbols = np.concatenate(self._symbols)
+        bits = in_bits(vocabulary, symbols, torch.cat(self._nats).numpy()).astype(np.float32)
+        found = self.alternatives.found()
+        text = report.ScoredText(vocabulary, names, result, symbols, bits, *found)
+        return report.write(text, path.absolute())
+
+
+def _call_all(listeners: Sequence[Segments], symbols: Symbols, nats: Tensor) -> None:
+    """Call all listeners with a segment."""
+    for listener in listeners:
+        listener(symbols, nats)

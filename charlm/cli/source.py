@@ -1,0 +1,31 @@
+"""The model that a command loads."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from charlm.api.loaded import Loaded
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint to load. data: paths of the run's text, if it was moved. threads: of torch, in
+    this process; 0 leaves them."""
+
+    checkpoint: Path
+    data: list[str]
+    device: str | None = None
+    threads: int = 0
+
+    def load(self) -> "Loaded":
+        """Load the model, with progress on the terminal. Raises: as `api.load`."""
+        import torch  # only now: it takes two seconds
+
+        from charlm import api
+        from charlm.terminal.progress import TaskProgress
+
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        with TaskProgress():
+            return api.load(self.checkpoint, device=self.device or "cpu", data=self.data or None)

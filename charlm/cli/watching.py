@@ -1,0 +1,42 @@
+"""A comparison on the terminal, ended by a signal."""
+
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from charlm.cli.signals import stopping_on_signals
+from charlm.compare.comparison import Comparison, Stage
+from charlm.compare.runs import RunnerEvent
+from charlm.terminal import comparison as terminal
+from charlm.terminal import console
+from charlm.terminal.run import describe
+
+
+def print_how_to_go_on(command: str, path: Path) -> None:
+    """Print the command that continues a stopped comparison."""
+    console.print_status(f"stopped; to go on: {command} --out {shlex.quote(str(path))}", "next")
+
+
+class Watching:
+    """The progress of a comparison on the terminal, and its end by a signal.
+
+    code: 128 plus the number of the signal that has stopped it; 0 if none has.
+    """
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.code, self._quiet = 0, quiet
+
+    @contextmanager
+    def __call__(self, comparison: Comparison) -> Iterator[Callable[[Stage | RunnerEvent], object]]:
+        if not self._quiet:
+            describe(comparison.plan.corpus)
+            console.print_status(f"comparison  {comparison.path}")
+        with (
+            stopping_on_signals(comparison.stop) as received,
+            terminal.ComparisonProgress(quiet=self._quiet) as progress,
+        ):
+            try:
+                yield progress.show
+            finally:
+                self.code = 128 + received[0] if received else 0

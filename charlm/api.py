@@ -42,6 +42,7 @@ from charlm.sampling.generate import Generation
 from charlm.text.vocabulary import Vocabulary
 from charlm.training import request, setup
 from charlm.training.events import Finished
+from charlm.training.prepare import prepare_run
 
 if TYPE_CHECKING:
     from charlm.reports.inspection.views import Inspection
@@ -283,7 +284,7 @@ def train(
         paths = _paths(data)
         flags["data.path"] = paths[0] if len(paths) == 1 else paths
     layers = request.choose_layers(os.fspath(config) if config is not None else None, set, flags)
-    resolved = setup.resolve_run(layers)
+    resolved = prepare_run(layers)
     exact_float32(resolve_device(resolved.config.train.device))
     with use_threads(resolved.config.train.threads):
         trainer, begun = setup.begin(resolved, Path(run) if run is not None else None)

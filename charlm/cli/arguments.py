@@ -46,11 +46,6 @@ class TrainArguments:
         return self.layers if named else None
 
     @property
-    def name(self) -> str:
-        """The name of runs that may be resumed; "" for any."""
-        return request.run_name(self.begins) if self.begins else ""
-
-    @property
     def names_config(self) -> bool:
         """True if the argument is a preset or a `.toml` file."""
         return request.name_text(self.source, self.flags)[0] == self.source

@@ -62,7 +62,7 @@ def train(
             refuse_taken(run)
         return
     with _silent():
-        existing = request.find_run(run, given.name, given.begins)
+        existing = request.find_run(run, given.begins)
         if existing is not None:
             request.refuse_resumed(*existing, given.changes, given.all_flags)
         elif given.begins is not None:

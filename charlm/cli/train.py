@@ -4,7 +4,6 @@ import contextlib
 import traceback
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,10 +24,10 @@ from charlm.terminal import run as terminal
 from charlm.terminal.progress import TaskProgress
 from charlm.terminal.training import TrainingProgress
 from charlm.text.kinds import Kind, kind_of
-from charlm.training import multi_rank, request, setup
+from charlm.training import request, setup
 from charlm.training.estimate import estimate
 from charlm.training.events import Finished
-from charlm.training.setup import ResolvedRun
+from charlm.training.prepare import PreparedRun, prepare_run
 from charlm.training.trainer import Trainer
 
 SMALL_ENOUGH_TO_SHOW = 32
@@ -99,7 +98,7 @@ def dry_run(given: TrainArguments, *, as_json: bool) -> None:
     """Show the configuration and cost of a run, and write nothing."""
     console.show_log(quiet=as_json)
     with TaskProgress(quiet=as_json):
-        resolved = setup.resolve_run(given.layers, keep=False)
+        resolved = prepare_run(given.layers, keep=False)
     _prepare(resolved.config, ALONE)
     estimated = estimate(resolved.config, resolved.corpus)
     kind, command = _suggestion(given, resolved)
@@ -120,7 +119,7 @@ def dry_run(given: TrainArguments, *, as_json: bool) -> None:
     terminal.estimated(estimated, resolved.config.train.patience)
 
 
-def _suggestion(given: TrainArguments, resolved: ResolvedRun) -> tuple[Kind | None, str]:
+def _suggestion(given: TrainArguments, resolved: PreparedRun) -> tuple[Kind | None, str]:
     """Return the kind of a text that has a better preset, and the command that uses it; None and ""
     if there is none, or if the user has chosen a preset or records."""
     preset, flags = request.name_text(given.source, given.flags)
@@ -142,8 +141,9 @@ def _prepare(config: Config, ranks: Ranks) -> None:
 def _begin(
     given: TrainArguments, path: Path | None, ranks: Ranks, *, quiet: bool
 ) -> tuple[Trainer, RunDirectory]:
-    prepare = partial(_prepare, ranks=ranks)
-    resolved, trainer, directory = multi_rank.begin(given.layers, path, prepare, ranks)
+    resolved = ranks.in_turn(partial(prepare_run, given.layers, processes=ranks.size))
+    _prepare(resolved.config, ranks)
+    trainer, directory = setup.begin(resolved, path, ranks)
     if not quiet:
         terminal.describe(resolved.corpus, resolved.text)
         kind, command = _suggestion(given, resolved)
@@ -157,9 +157,13 @@ def _begin(
 def _resume(
     given: TrainArguments, path: Path | None, ranks: Ranks, *, quiet: bool
 ) -> tuple[Trainer, RunDirectory]:
-    options: Any = {"prepare": partial(_prepare, ranks=ranks), "ranks": ranks}
-    resumed = multi_rank.resume(
-        path, given.changes, given.all_flags, name=given.name, begins=given.begins, **options
+    resumed = setup.resume(
+        path,
+        given.changes,
+        given.all_flags,
+        prepare=partial(_prepare, ranks=ranks),
+        begins=given.begins,
+        ranks=ranks,
     )
     if not ranks.leads:
         return resumed.trainer, resumed.run

@@ -22,7 +22,7 @@ from charlm.compare.comparison import Compared, Comparison
 from charlm.config import loading
 from charlm.runs.state import SavedState
 from charlm.training import estimate
-from charlm.training.setup import ResolvedRun, resolve_run
+from charlm.training.prepare import PreparedRun, prepare_run
 
 WORDS = (
     "the",
@@ -150,9 +150,9 @@ TINY = [
 ]
 
 
-def tiny_plan(path: Path, *changes: str) -> ResolvedRun:
+def tiny_plan(path: Path, *changes: str) -> PreparedRun:
     """A plan for a model that takes a dozen steps in a moment."""
-    return resolve_run(loading.load("default", [*TINY, *changes], {"data.path": str(path)}))
+    return prepare_run(loading.load("default", [*TINY, *changes], {"data.path": str(path)}))
 
 
 @functools.cache

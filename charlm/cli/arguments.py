@@ -45,13 +45,6 @@ class TrainArguments:
         return self.layers if named else None
 
     @property
-    def name(self) -> str:
-        """The name of runs that may be resumed; "" for any."""
-        from charlm.training import request
-
-        return request.run_name(self.begins) if self.begins else ""
-
-    @property
     def names_config(self) -> bool:
         """True if the argument is a preset or a `.toml` file."""
         from charlm.training import request

@@ -104,7 +104,7 @@ def _check(given: TrainArguments, *, dry_run: bool, processes: int) -> None:
             refuse_taken(given.run)
         return
     with silent():
-        existing = request.find_run(given.run, given.name, given.begins)
+        existing = request.find_run(given.run, given.begins)
         if existing is not None:
             request.refuse_resumed(*existing, given.changes, given.all_flags)
         elif given.begins is not None:

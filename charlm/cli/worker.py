@@ -4,7 +4,6 @@ import contextlib
 import traceback
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,9 +24,9 @@ from charlm.terminal import run as terminal
 from charlm.terminal.progress import TaskProgress
 from charlm.terminal.training import TrainingProgress
 from charlm.text.kinds import Kind, kind_of
-from charlm.training import multi_rank, request, setup
+from charlm.training import request, setup
 from charlm.training.events import Finished
-from charlm.training.setup import ResolvedRun
+from charlm.training.prepare import PreparedRun, prepare_run
 from charlm.training.trainer import Trainer
 
 SMALL_ENOUGH_TO_SHOW = 32
@@ -84,7 +83,7 @@ def _train(given: TrainArguments, ranks: Ranks, *, quiet: bool) -> int:
     return 128 + signalled if signalled else 0
 
 
-def suggestion(given: TrainArguments, resolved: ResolvedRun) -> tuple[Kind | None, str]:
+def suggestion(given: TrainArguments, resolved: PreparedRun) -> tuple[Kind | None, str]:
     """Return the kind of a text that has a better preset, and the command that uses it; None and ""
     if there is none, or if the user has chosen a preset or records."""
     preset, flags = request.name_text(given.source, given.flags)
@@ -106,8 +105,9 @@ def _prepare(config: Config, ranks: Ranks) -> None:
 def _begin(
     given: TrainArguments, path: Path | None, ranks: Ranks, *, quiet: bool
 ) -> tuple[Trainer, RunDirectory]:
-    prepare = partial(_prepare, ranks=ranks)
-    resolved, trainer, directory = multi_rank.begin(given.layers, path, prepare, ranks)
+    resolved = ranks.in_turn(partial(prepare_run, given.layers, processes=ranks.size))
+    _prepare(resolved.config, ranks)
+    trainer, directory = setup.begin(resolved, path, ranks)
     if not quiet:
         terminal.describe(resolved.corpus, resolved.text)
         kind, command = suggestion(given, resolved)
@@ -121,9 +121,13 @@ def _begin(
 def _resume(
     given: TrainArguments, path: Path | None, ranks: Ranks, *, quiet: bool
 ) -> tuple[Trainer, RunDirectory]:
-    options: Any = {"prepare": partial(_prepare, ranks=ranks), "ranks": ranks}
-    resumed = multi_rank.resume(
-        path, given.changes, given.all_flags, name=given.name, begins=given.begins, **options
+    resumed = setup.resume(
+        path,
+        given.changes,
+        given.all_flags,
+        prepare=partial(_prepare, ranks=ranks),
+        begins=given.begins,
+        ranks=ranks,
     )
     if not ranks.leads:
         return resumed.trainer, resumed.run

@@ -135,4 +135,4 @@ def for_cell(layers: ConfigLayers, spec: CellSpec) -> ConfigLayers:
     defaults = [f"model.{key}={fields[key].default}" for key in foreign_options(spec.cell)]
     always = ["train.sample_every=0"]  # a sample of every run is drawn at the end
     settings = [f"model.cell={spec.cell}", *defaults, *always, *spec.settings]
-    return layers.with_layer(settings_layer(spec.label, settings, Rank.CELL))
+    return layers.with_layers([settings_layer(spec.label, settings, Rank.CELL)])

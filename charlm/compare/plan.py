@@ -22,7 +22,8 @@ from charlm.errors import DataError, UsageError
 from charlm.models.recurrent import CharModel
 from charlm.text.batches import BatchStream
 from charlm.text.corpus import Corpus
-from charlm.training import fitting, setup
+from charlm.training import fitting
+from charlm.training.prepare import prepare_run
 
 MEASURE = "lstm"
 """The cell whose parameters, at the configuration's width, the others are matched to."""
@@ -98,7 +99,7 @@ def plan(
     if chosen is None:
         raise UsageError(f"--match {match} is unknown", f"use one of {', '.join(MATCHES)}")
     specs = read_cells(cells, chosen)
-    measure = setup.resolve_run(for_cell(layers, CellSpec(layers.name, MEASURE, ())))
+    measure = prepare_run(for_cell(layers, CellSpec(layers.name, MEASURE, ())))
     if not len(measure.corpus.splits["validation"]):
         if measure.origins.get("data.split") == fitting.ORIGIN:
             raise DataError(
@@ -113,7 +114,9 @@ def plan(
     resolve_device(train.device)  # refused before there is a folder
     symbols, size = measure.corpus.symbols[: split.stop], len(measure.corpus.vocabulary)
     BatchStream(symbols, size, train.lanes, train.sequence_length)
-    entries = different_entries(_entry(layers, spec) for spec in specs)
+    entries = different_entries(
+        Entry(spec.label, measure.config_for(for_cell(layers, spec)), spec.keys) for spec in specs
+    )
     if budget:
         width = matched_width(measure.config.model, size, budget, COARSE)
         entries = tuple(entry.with_model(hidden_size=width) for entry in entries)
@@ -182,11 +185,6 @@ def _matched(entry: Entry, target: int, vocabulary_size: int, tolerance: float) 
     return entry.with_model(
         hidden_size=matched_width(entry.config.model, vocabulary_size, target, tolerance)
     )
-
-
-def _entry(layers: ConfigLayers, spec: CellSpec) -> Entry:
-    config = setup.resolve_run(for_cell(layers, spec), reports=False).config
-    return Entry(spec.label, config, spec.keys)
 
 
 def planned_runs(plan: Plan, folder: Path, seconds_a_step: Mapping[str, float]) -> list[PlannedRun]:

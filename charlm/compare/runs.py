@@ -15,6 +15,7 @@ from charlm.runs.directory import RunDirectory
 from charlm.text.corpus import Corpus
 from charlm.training import setup
 from charlm.training.events import Event, Finished, Trained
+from charlm.training.prepare import PreparedRun
 from charlm.training.trainer import Trainer
 
 
@@ -138,6 +139,6 @@ def _trainer(planned: PlannedRun, corpus: Corpus) -> tuple[Trainer, RunDirectory
     if RunDirectory(planned.path).has_checkpoints():
         resumed = setup.resume(planned.path, flags={"data.path": planned.config.data.path})
         return resumed.trainer, resumed.run, resumed.differences
-    resolved = setup.ResolvedRun(planned.name, planned.config, {}, corpus)
-    trainer, run = setup.begin(resolved, planned.path)
+    prepared = PreparedRun(planned.name, planned.config, {}, corpus)
+    trainer, run = setup.begin(prepared, planned.path)
     return trainer, run, []

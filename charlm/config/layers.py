@@ -121,20 +121,9 @@ class ConfigLayers:
         for characters in sorted({0, *(rule.max_characters for rule in rows)}):
             self.resolve(characters)
 
-    def with_value(self, section: str, key: str, value: Any) -> "ConfigLayers":
-        """Return the layers with a value replaced in the highest layer that sets it."""
-        layers = list(self.layers)
-        for at in reversed(range(len(layers))):
-            table = layers[at].values.get(section)
-            if isinstance(table, dict) and key in table:
-                values = {**layers[at].values, section: {**table, key: value}}
-                layers[at] = replace(layers[at], values=values)
-                break
-        return replace(self, layers=tuple(layers))
-
-    def with_layer(self, layer: ConfigSource) -> "ConfigLayers":
-        """Return the layers with another one, above those of its rank and lower ones."""
-        layers = sorted((*self.layers, layer), key=lambda one: one.rank)
+    def with_layers(self, added: Sequence[ConfigSource]) -> "ConfigLayers":
+        """Return the layers with others, each above those of its rank and lower ones."""
+        layers = sorted((*self.layers, *added), key=lambda one: one.rank)
         return replace(self, layers=tuple(layers))
 
     def _sized(self, characters: int) -> Iterator[ConfigSource]:

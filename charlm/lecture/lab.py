@@ -19,7 +19,7 @@ from charlm.models.recurrent import CharModel
 from charlm.progress import track, within
 from charlm.text.corpus import Corpus
 from charlm.training.learner import learner_of
-from charlm.training.setup import resolve_run
+from charlm.training.prepare import prepare_run
 
 CELLS = ("rnn", "lstm", "gru")
 WIDTH, STEPS, RATES = 96, 800, {"rnn": 0.004, "lstm": 0.012, "gru": 0.012}
@@ -71,7 +71,7 @@ class Lab:
         ]
         flags = {"data.path": self._data} if self._data else {}
         layers = loading.load("compare", [*base, *changes], flags)
-        resolved = resolve_run(layers)
+        resolved = prepare_run(layers)
         return resolved.config, resolved.corpus
 
     @cached_property
@@ -158,7 +158,7 @@ class Lab:
                     *("train.weight_average=0.95", "train.precision=float32", "train.device=cpu"),
                 ]
                 layers = loading.load("compare", changes, {"data.path": str(path)})
-                resolved = resolve_run(layers, keep=False)
+                resolved = prepare_run(layers, keep=False)
                 size = len(resolved.corpus.vocabulary)
                 found[unit] = self.train(resolved.config, resolved.corpus), size
         return found
@@ -166,7 +166,7 @@ class Lab:
     @cached_property
     def hello(self) -> tuple[CharModel, CharModel, Corpus]:
         """The lecture's model of "hello" before and after training, and its text."""
-        resolved = resolve_run(loading.load("hello", ["train.device=cpu"], {}))
+        resolved = prepare_run(loading.load("hello", ["train.device=cpu"], {}))
         learner = learner_of(resolved.config, resolved.corpus)
         before = CharModel(
             resolved.config.model, len(resolved.corpus.vocabulary), resolved.corpus.vocabulary.end

@@ -5,12 +5,17 @@ that the user has not named on this machine (`charlm.consent`).
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from charlm import consent
 from charlm.config import loading
-from charlm.config.schema import Config, DataConfig
+from charlm.config.layers import ConfigSource, Rank, Resolved
+from charlm.config.schema import Config, DataConfig, Mark, ModelConfig, marked
+from charlm.runs.finding import find_checkpoint
+from charlm.runs.state import read_state
+from charlm.text.files import sources
 from charlm.text.files.sources import BUILTIN, STANDARD_LIBRARY
 
 if TYPE_CHECKING:
@@ -18,17 +23,52 @@ if TYPE_CHECKING:
 
 BY_NAME = ("data.path", "train.start_from", "train.teachers")
 """Keys whose values name files to open."""
+SHAPE = sorted(key.removeprefix("model.") for key in marked(Mark.SHAPE))
+TAKEN_OVER = {"data.unit", "data.normalize", *marked(Mark.SHAPE)}
+"""Keys that a model takes over from its start run."""
 
 
-def remember(config: Config, origins: Mapping[str, str]) -> None:
-    """Remember the names given by the user in a configuration, as absolute paths.
+def absolute(resolved: Resolved, *, texts: bool = True) -> Resolved:
+    """Make every name given by the user absolute; a stream becomes a file. Those of a run are
+    absolute, or are left unchanged if another user wrote them.
 
-    origins: of its keys; values from a run's own configuration are not the user's.
+    texts: False leaves those of texts as they are, so that no stream is read.
     """
+    data, train = resolved.config.data, resolved.config.train
+    if texts and is_users("data.path", resolved.origins):
+        path = data.path
+        names = sources.absolute(path) if isinstance(path, str) else [*map(sources.absolute, path)]
+        data = data.model_copy(update={"path": names})
+    if train.start_from and is_users("train.start_from", resolved.origins):
+        train = train.model_copy(update={"start_from": str(Path(train.start_from).absolute())})
+    if is_users("train.teachers", resolved.origins):
+        teachers = [str(Path(run).absolute()) for run in train.teachers]
+        train = train.model_copy(update={"teachers": teachers})
+    config = resolved.config.model_copy(update={"data": data, "train": train})
+    return replace(resolved, config=config)
+
+
+def remember(resolved: Resolved) -> None:
+    """Remember the names given by the user in a configuration, as absolute paths; values from a
+    run's own configuration are not the user's."""
     for key in BY_NAME:
-        if is_users(key, origins):
+        if is_users(key, resolved.origins):
             section, _, name = key.partition(".")
-            consent.remember(_names(getattr(getattr(config, section), name)))
+            consent.remember(_names(getattr(getattr(resolved.config, section), name)))
+
+
+def start_shape(run: str) -> ConfigSource:
+    """Return a layer with the values that a model must share with its start run, of which only
+    the state is read. Raises: UsageError, CheckpointError."""
+    _, config = read_state(find_checkpoint(Path(run)))
+    data = {"unit": config.data.unit, "normalize": config.data.normalize}
+    values = {"data": data, "model": shape_of(config.model)}
+    return ConfigSource(f"the run {run}", values, Rank.START_RUN)
+
+
+def shape_of(config: ModelConfig) -> dict[str, object]:
+    """Return the keys of [model] that two models with the same weights share, with values."""
+    return {key: getattr(config, key) for key in SHAPE}
 
 
 def is_users(key: str, origins: Mapping[str, str]) -> bool:

@@ -6,8 +6,9 @@ Presets are made for texts of 50 KB and more. Values set by the user are never c
 import math
 from dataclasses import dataclass
 
-from charlm.config.layers import ConfigLayers, ConfigSource, Rank
+from charlm.config.layers import ConfigLayers, ConfigSource, Rank, Resolved
 from charlm.config.schema import Table, TrainConfig
+from charlm.runs import named
 from charlm.text import corpus
 from charlm.text.corpus import Corpus
 from charlm.text.splits import EmptySplitError, TextStats, TooRareError
@@ -34,10 +35,14 @@ the zero state. Parts of tinyshakespeare in windows of 32, bits per character on
 
 @dataclass(frozen=True)
 class Fitted:
-    """A configuration fitted to its encoded text. note: describes the changes; "" if none."""
+    """A configuration fitted to its encoded text.
 
-    layers: ConfigLayers
+    added: the layers with the fitted values. note: describes the changes; "" if none.
+    """
+
+    resolved: Resolved
     corpus: Corpus
+    added: tuple[ConfigSource, ...]
     note: str = ""
 
 
@@ -48,9 +53,14 @@ def fit(layers: ConfigLayers, text: TextStats, *, keep: bool, processes: int = 1
 
     Raises: DataError if a value that the user has set is too large.
     """
+    added: list[ConfigSource] = []
     notes: list[str] = []
+
+    def resolve() -> Resolved:
+        return named.absolute(layers.with_layers(added).resolve(text.characters))
+
     while True:
-        resolved = layers.resolve(text.characters)
+        resolved = resolve()
         free = KEYS - resolved.chosen
         data = resolved.config.data
         try:
@@ -62,10 +72,10 @@ def fit(layers: ConfigLayers, text: TextStats, *, keep: bool, processes: int = 1
         is_limited = "data.held_out_limit" in resolved.chosen  # the user wants few held out
         holds_too_little = not is_limited and _holds_too_little(encoded)
         if holds_out and (isinstance(error, EmptySplitError) or holds_too_little):
-            layers = layers.with_layer(_layer({"data": {"split": [1.0, 0.0, 0.0]}}))
+            added.append(_layer({"data": {"split": [1.0, 0.0, 0.0]}}))
             notes.append("nothing held out")
         elif counts and (isinstance(error, TooRareError) or _knows_too_little(encoded)):
-            layers = layers.with_layer(_layer({"data": {"minimum_count": 1}}))
+            added.append(_layer({"data": {"minimum_count": 1}}))
             notes.append(f"minimum_count 1, not {data.minimum_count}")
         elif error:
             raise error
@@ -78,13 +88,14 @@ def fit(layers: ConfigLayers, text: TextStats, *, keep: bool, processes: int = 1
         lanes, window = fitted
         values = {"batch_size": lanes, "sequence_length": window}
         values = {key: value for key, value in values.items() if f"train.{key}" in free}
-        layers = layers.with_layer(_layer({"train": values}))
+        added.append(_layer({"train": values}))
         notes.insert(0, _lanes_note(fitted, train))
-    if not notes or math.prod((*fitted, train.accumulate)) >= len(encoded.train):
-        return Fitted(layers, encoded)  # unchanged, or refused because of the user's values
+        resolved = resolve()
+    if math.prod((*fitted, train.accumulate)) >= len(encoded.train):
+        notes = []  # refused later because of the user's values
     said = "; ".join(notes)
     note = f"fitted to {text.characters:,} characters: {said} (configuration {layers.name})"
-    return Fitted(layers, encoded, note)
+    return Fitted(resolved, encoded, tuple(added), note if notes else "")
 
 
 def _layer(values: Table) -> ConfigSource:

@@ -33,9 +33,9 @@ Tensors = dict[str, Tensor]
 class Learner:
     """Model, optimizer, lanes and the states that are carried from window to window.
 
-    symbols: the train split. end: as for `CharModel`. compiling: as for `choose_backend`. teachers:
-    models to distil, with `train.teacher_weight`. ranks: the processes that train together; each
-    has its share of the lanes, and all call the same methods.
+    symbols: the train split. end: as for `CharModel`. compiling: as for `choose_backend`. ranks:
+    the processes that train together; each has its share of the lanes, and all call the same
+    methods.
 
     Raises: UsageError (no such device or backend, lanes that cannot be shared), DataError (text too
         short).
@@ -49,10 +49,11 @@ class Learner:
         *,
         end: int | None = None,
         compiling: Compiling = Compiling.KEPT,
-        teachers: Teachers | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
-        self.config, self.teachers, self.ranks = config.train, teachers, ranks
+        self.config, self.ranks = config.train, ranks
+        self.teachers: Teachers | None = None
+        """Models to distil, with `train.teacher_weight`."""
         self.device = device_of(ranks, self.config.device)
         self.precision = resolve_precision(self.config, self.device)
         self.batches = BatchStream(
@@ -239,15 +240,16 @@ def learner_of(
     train, split = config.train, corpus.train
     groups, device = groups_of(train, ranks), device_of(ranks, train.device)
     runs = teachers.read(train.teachers, corpus, groups, device)
-    return Learner(
+    learner = Learner(
         config,
         corpus.symbols[split.start : split.stop],
         len(corpus.vocabulary),
         end=corpus.vocabulary.end,
         compiling=compiling,
-        teachers=runs,
         ranks=ranks,
     )
+    learner.teachers = runs
+    return learner
 
 
 def learner_alone(config: Config, corpus: Corpus, ranks: Ranks) -> Learner:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from charlm.config import loading, presets
-from charlm.config.layers import ConfigLayers, ConfigSource, Rank
+from charlm.config.layers import ConfigLayers
 from charlm.config.schema import (
     Config,
+    DataConfig,
     Mark,
-    ModelConfig,
     TrainConfig,
     differing_keys,
     marked,
@@ -30,9 +30,6 @@ from charlm.text.files import sources, streams
 log = logging.getLogger(__name__)
 
 LONGEST_NAME = 60
-SHAPE = sorted(key.removeprefix("model.") for key in marked(Mark.SHAPE))
-TAKEN_OVER = {"data.unit", "data.normalize", *marked(Mark.SHAPE)}
-"""Keys that a model takes over from its start run."""
 
 
 def choose_layers(
@@ -76,67 +73,21 @@ def name_text(
     return source, flags
 
 
-def run_name(layers: ConfigLayers) -> str:
-    """Return a name for a run: that of its text, or of its configuration if it is not local."""
-    path = layers.resolve().config.data.path
-    first = path if isinstance(path, str) else path[0] if path else ""
+def run_name(data: DataConfig, otherwise: str) -> str:
+    """Return a name for a run: that of its text, or `otherwise` if the text is not local."""
+    first = data.path if isinstance(data.path, str) else data.path[0] if data.path else ""
     if streams.is_numbered(first):
         return "stdin"
     if not first or not sources.is_local(first):
-        return layers.name
+        return otherwise
     plain = re.sub(r"[^\w.-]+", "_", Path(first).absolute().stem).strip("._")
     return plain[:LONGEST_NAME] or "text"
-
-
-def with_absolute_paths(layers: ConfigLayers) -> ConfigLayers:
-    """Make every path given by the user absolute; those of a run are absolute, or are left
-    unchanged if another user wrote them."""
-    resolved = layers.resolve()
-    path = resolved.config.data.path
-    if named.is_users("data.path", resolved.origins):
-        absolute: Any = (
-            sources.absolute(path) if isinstance(path, str) else [*map(sources.absolute, path)]
-        )
-        layers = layers.with_value("data", "path", absolute)
-    return _with_absolute_runs(layers)
-
-
-def _with_absolute_runs(layers: ConfigLayers) -> ConfigLayers:
-    resolved = layers.resolve()
-    train, origins = resolved.config.train, resolved.origins
-    if train.start_from and named.is_users("train.start_from", origins):
-        start = str(Path(train.start_from).absolute())
-        layers = layers.with_value("train", "start_from", start)
-    if train.teachers and named.is_users("train.teachers", origins):
-        teachers = [str(Path(run).absolute()) for run in train.teachers]
-        layers = layers.with_value("train", "teachers", teachers)
-    return layers
 
 
 def remember_names(layers: ConfigLayers | None) -> None:
     """Remember the texts and runs that the user has named, if any."""
     if layers is not None:
-        resolved = with_absolute_paths(layers).resolve()
-        named.remember(resolved.config, resolved.origins)
-
-
-def with_shape(layers: ConfigLayers) -> ConfigLayers:
-    """Add a layer with the shape of the start run, if there is one."""
-    start = layers.resolve().config.train.start_from
-    return layers.with_layer(_shape_layer(start)) if start else layers
-
-
-def _shape_layer(run: str) -> ConfigSource:
-    """Return a configuration layer with the values that a model must share with its start run."""
-    _, config = read_state(find_checkpoint(Path(run)))
-    data = {"unit": config.data.unit, "normalize": config.data.normalize}
-    values = {"data": data, "model": shape_of(config.model)}
-    return ConfigSource(f"the run {run}", values, Rank.START_RUN)
-
-
-def shape_of(config: ModelConfig) -> dict[str, object]:
-    """Return the keys of [model] that two models with the same weights share, with values."""
-    return {key: getattr(config, key) for key in SHAPE}
+        named.remember(named.absolute(layers.resolve()))
 
 
 def changed(own: Config, changes: Sequence[str], flags: Mapping[str, Any] | None) -> Config:
@@ -144,9 +95,9 @@ def changed(own: Config, changes: Sequence[str], flags: Mapping[str, Any] | None
 
     Raises: UsageError for a key that is not `RESUMABLE`.
     """
-    resolved = with_absolute_paths(loading.on_top_of(to_toml(own), changes, flags)).resolve()
+    resolved = named.absolute(loading.on_top_of(to_toml(own), changes, flags).resolve())
     _refuse_unresumable(resolved.config, own)
-    named.remember(resolved.config, resolved.origins)
+    named.remember(resolved)
     return resolved.config
 
 
@@ -160,16 +111,17 @@ def _refuse_unresumable(config: Config, own: Config) -> None:
 
 
 def find_run(
-    path: Path | None, name: str, begins: ConfigLayers | None
+    path: Path | None, begins: ConfigLayers | None
 ) -> tuple[RunDirectory, Path | None] | None:
     """Find the run to resume, and the checkpoint if `path` is one; return None if there is no run
     yet and `begins` allows one to begin.
 
-    path: None takes the latest run, of those called `name` if that is given. begins: the
+    path: None takes the latest run, of those called as `begins` if that is given. begins: the
         configuration of a new run; None requires an existing one.
 
     Raises: UsageError.
     """
+    name = run_name(begins.resolve().config.data, begins.name) if begins else ""
     try:
         return locate(path, name=name, begun=True)
     except UsageError as error:
@@ -189,7 +141,8 @@ def refuse_new(layers: ConfigLayers) -> None:
     config = layers.resolve().config
     sources.refuse_missing(config.data)
     refuse_unusable_runs(config.train)
-    with_shape(layers).resolve()
+    if config.train.start_from:
+        layers.with_layers([named.start_shape(config.train.start_from)]).resolve()
 
 
 def refuse_unusable_runs(config: TrainConfig) -> None:
@@ -215,12 +168,10 @@ def refuse_resumed(
             _, own = read_state(folder or run.find("latest"))
     except CheckpointError:
         return
-    layers = loading.on_top_of(to_toml(own), changes, flags)
-    resolved = layers.resolve()
+    resolved = loading.on_top_of(to_toml(own), changes, flags).resolve()
     if named.is_users("data.path", resolved.origins) or named.is_known(resolved.config.data):
         sources.refuse_missing(resolved.config.data)
-    same_text = _with_absolute_runs(layers.with_value("data", "path", own.data.path))
-    _refuse_unresumable(same_text.resolve().config, own)
+    _refuse_unresumable(named.absolute(resolved, texts=False).config, own)
 
 
 def begun_config(run: RunDirectory) -> Config:

@@ -1,104 +1,38 @@
-"""Setup of training: a trainer from a configuration or from a stopped run."""
+"""Beginning and resuming a run, with one process or several: the leader first, then the others.
+
+The leader creates the run's folder; to resume, all of them read it.
+"""
 
 import contextlib
 import logging
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from charlm.config.layers import ConfigLayers
-from charlm.config.schema import Config, differing_keys, to_toml
+from charlm.config.schema import SECTIONS, Config, differing_keys, to_toml
+from charlm.distributed.launch_state import refuse_differences, remember_run
 from charlm.distributed.ranks import ALONE, Ranks
-from charlm.errors import CharlmError, CheckpointError
+from charlm.errors import CharlmError, CheckpointError, UsageError
 from charlm.models.recurrent import CharModel
 from charlm.runs import checkpoint, named
+from charlm.runs.checkpoint import Checkpoint
 from charlm.runs.directory import RunDirectory
 from charlm.runs.finding import claim_path
 from charlm.runs.manifest import intact
-from charlm.text import corpus
 from charlm.text.corpus import Corpus
-from charlm.text.splits import TextStats
 from charlm.training import fitting, warm_start
-from charlm.training.request import (
-    TAKEN_OVER,
-    begun_config,
-    changed,
-    find_run,
-    remember_names,
-    run_name,
-    with_absolute_paths,
-    with_shape,
-)
+from charlm.training.prepare import PreparedRun, prepare_run
+from charlm.training.request import begun_config, changed, find_run, remember_names
 from charlm.training.schedule import describe_jump
 from charlm.training.trainer import Trainer
+from charlm.version import __version__
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ResolvedRun:
-    """A configuration resolved against its text. name: of the text, else of the preset. text: its
-    files, unless it came from the cache."""
-
-    name: str
-    config: Config
-    origins: dict[str, str]
-    corpus: Corpus
-    text: TextStats | None = None
-
-
-def resolve_run(
-    layers: ConfigLayers, *, keep: bool = True, processes: int = 1, reports: bool = True
-) -> ResolvedRun:
-    """Find and encode the text, and resolve the rules that depend on its length.
-
-    keep: False writes nothing, not even to the cache. processes: number of them that train
-        together. reports: True logs that a preset was fitted to a short text.
-
-    Raises: ConfigError, DataError.
-    """
-    name = run_name(layers)
-    layers = with_shape(with_absolute_paths(layers))
-    text = corpus.survey(layers.resolve().config.data, keep=keep)
-    fitted = fitting.fit(layers, text, keep=keep, processes=processes)
-    if fitted.note and reports:
-        log.info(fitted.note)
-    resolved = fitted.layers.resolve(text.characters)
-    if keep:
-        named.remember(resolved.config, resolved.origins)
-    return ResolvedRun(name, resolved.config, resolved.origins, fitted.corpus, text)
-
-
-def begin(resolved: ResolvedRun, path: Path | None = None) -> tuple[Trainer, RunDirectory]:
-    """Return a trainer at step 0 and its new run directory, locked.
-
-    Raises: UsageError (no such device or backend; `path` is taken or cannot be written), DataError
-        (text too short).
-    """
-    trainer = new_trainer(resolved.config, resolved.corpus)  # first: errors leave no folder
-    return trainer, create_directory(resolved, path)
-
-
-def create_directory(resolved: ResolvedRun, path: Path | None) -> RunDirectory:
-    """Return a run's new directory, locked. Raises: UsageError: see `begin`."""
-    claimed = path or claim_path(resolved.name)
-    try:
-        return RunDirectory.create(claimed, resolved.config, resolved.corpus.vocabulary)
-    except CharlmError:
-        if path is None:
-            with contextlib.suppress(OSError):  # it is left where it is no longer empty
-                claimed.rmdir()
-        raise
-
-
-def new_trainer(config: Config, encoded: Corpus, ranks: Ranks = ALONE) -> Trainer:
-    """Return a trainer at step 0."""
-    trainer = Trainer(config, encoded, ranks=ranks)
-    if config.train.start_from:
-        warm_start.start_from(trainer.learner, config, encoded.vocabulary)
-    return trainer
 
 
 @dataclass(frozen=True)
@@ -116,12 +50,35 @@ class Resumed:
     folder: Path | None = None
 
 
+def begin(
+    prepared: PreparedRun, path: Path | None = None, ranks: Ranks = ALONE
+) -> tuple[Trainer, RunDirectory]:
+    """Return a trainer at step 0 and its new run directory, locked by the leader.
+
+    Raises: UsageError (no such device or backend; `path` is taken or cannot be written; the ranks
+        differ), DataError (text too short).
+    """
+    config, encoded = prepared.config, prepared.corpus
+    _refuse_other_runs(ranks, config, encoded)
+    trainer = ranks.in_turn(lambda: new_trainer(config, encoded, ranks))
+    _refuse_other_environments(ranks, trainer)
+    run = _new_directory(prepared, path) if ranks.leads else None  # last: errors leave no folder
+    return trainer, _leaders_directory(run, ranks)
+
+
+def new_trainer(config: Config, encoded: Corpus, ranks: Ranks = ALONE) -> Trainer:
+    """Return a trainer at step 0."""
+    trainer = Trainer(config, encoded, ranks=ranks)
+    if config.train.start_from:
+        warm_start.start_from(trainer.learner, config, encoded.vocabulary)
+    return trainer
+
+
 def resume(
     path: Path | None,
     changes: Sequence[str] = (),
     flags: Mapping[str, Any] | None = None,
     *,
-    name: str = "",
     prepare: Callable[[Config], object] = lambda config: None,
     begins: ConfigLayers | None = None,
     ranks: Ranks = ALONE,
@@ -130,43 +87,119 @@ def resume(
     run that was stopped before its first checkpoint begins again.
 
     prepare: called with the configuration before anything is computed. path: None takes the
-        latest run, of those called `name` if that is given. changes, flags: as for
+        latest run, of those called as `begins` if that is given. changes, flags: as for
         `loading.load`; values that differ from the run's own must be `RESUMABLE`.
         begins: the configuration of a new run if there is none yet; None refuses that.
 
-    Raises: UsageError, ConfigError, DataError (the text has changed), CheckpointError.
+    Raises: UsageError, ConfigError, DataError (the text has changed), CheckpointError; UsageError
+        if the ranks differ, or one cannot read the run.
     """
-    remember_names(begins)
-    existing = find_run(path, name, begins)
-    if existing is None:
-        assert begins is not None
-        return _begin_with(begins, path, prepare, ranks)
-    run, folder = existing
-    run.lock()
-    try:
-        if folder is None and not run.has_checkpoints():
-            return _begin_anew(run, changes, flags, prepare, begins, ranks)
-        saved = checkpoint.read(folder or _latest(run))
-        config = changed(saved.config, changes, flags)
-        CharModel.from_weights(
-            config.model, len(saved.vocabulary), saved.weights, saved.vocabulary.end
-        )  # raises an error for weights that do not fit
-        if jump := describe_jump(saved.step, saved.config.train, config.train):
-            log.warning(f"{jump} --run {_shown(saved.folder)}")
-        prepare(config)
+    resumption = _Resumption(changes, flags, prepare, ranks)
+    resumed = resumption.lead(path, begins) if ranks.leads else None
+    folder = ranks.from_first(str(resumed.folder.absolute()) if resumed and resumed.folder else "")
+    run = _leaders_directory(resumed.run if resumed else None, ranks)
+    if resumed is None:
+        remember_names(begins)  # the leader has done this, perhaps on another machine
+        resumed = resumption.follow(run, folder)
+    _refuse_other_runs(ranks, resumed.config, resumed.trainer.corpus)
+    _refuse_other_environments(ranks, resumed.trainer)
+    return resumed
+
+
+@dataclass(frozen=True)
+class _Resumption:
+    """The resuming of a run on one rank. Arguments and errors: as for `resume`."""
+
+    changes: Sequence[str]
+    flags: Mapping[str, Any] | None
+    prepare: Callable[[Config], object]
+    ranks: Ranks
+
+    def lead(self, path: Path | None, begins: ConfigLayers | None) -> Resumed:
+        """Find the run and resume it before all other ranks; lock its directory."""
+        remember_names(begins)
+        existing = find_run(path, begins)
+        if existing is None:
+            assert begins is not None
+            return self._begin_new(begins, path)
+        run, folder = existing
+        run.lock()
+        try:
+            if folder is None and not run.has_checkpoints():
+                return self._begin_again(run, begins)
+            saved = checkpoint.read(folder or _latest(run))
+            config = changed(saved.config, self.changes, self.flags)
+            CharModel.from_weights(
+                config.model, len(saved.vocabulary), saved.weights, saved.vocabulary.end
+            )  # raises an error for weights that do not fit
+            if jump := describe_jump(saved.step, saved.config.train, config.train):
+                log.warning(f"{jump} --run {_shown(saved.folder)}")
+            resumed = self._restore(run, saved, config)
+            run.forget_metrics_after(saved.step)
+            best = resumed.trainer.progress.best
+            run.rewind(saved.step, int(best["step"]) if best else None)
+            if to_toml(config) != to_toml(saved.config):
+                run.write_config(config)
+        except BaseException:
+            run.unlock()
+            raise
+        return resumed
+
+    def follow(self, run: RunDirectory, folder: str) -> Resumed:
+        """Resume the leader's run on another rank. folder: of its checkpoint; "" if it begins."""
+        if not run.path.is_dir():
+            raise UsageError(
+                f"rank {self.ranks.rank} does not see the run {run.path} of rank 0",
+                "keep runs where all machines find them, to resume them on several",
+            )
+        if not folder:
+            return self._start_over(run, begun_config(run))
+        saved = checkpoint.read(Path(folder))
+        return self._restore(run, saved, changed(saved.config, self.changes, self.flags))
+
+    def _restore(self, run: RunDirectory, saved: Checkpoint, config: Config) -> Resumed:
+        """Restore a trainer from a checkpoint of the run, with a changed configuration."""
+        self.prepare(config)
         named.require_teachers(config)
         encoded = named.open_text(config.data, saved.state.corpus)
-        trainer = Trainer(config, encoded, ranks=ranks)
+        trainer = Trainer(config, encoded, ranks=self.ranks)
         differences = trainer.resume(saved)
-        run.forget_metrics_after(saved.step)
-        best = trainer.progress.best
-        run.rewind(saved.step, int(best["step"]) if best else None)
-        if to_toml(config) != to_toml(saved.config):
-            run.write_config(config)
-    except BaseException:
+        return Resumed(trainer, run, config, saved.step, differences, saved.folder)
+
+    def _begin_new(self, layers: ConfigLayers, path: Path | None) -> Resumed:
+        """Begin a new run in a new directory."""
+        prepared = prepare_run(layers, processes=self.ranks.size)
+        self.prepare(prepared.config)
+        trainer = new_trainer(prepared.config, prepared.corpus, self.ranks)
+        return Resumed(trainer, _new_directory(prepared, path), prepared.config, 0, [])
+
+    def _begin_again(self, run: RunDirectory, begins: ConfigLayers | None) -> Resumed:
+        """Begin a run without a checkpoint again in its own folder, with its own configuration if
+        it has written one."""
+        try:
+            own = begun_config(run)
+        except CheckpointError:
+            if begins is None:
+                raise
+            run.unlock()
+            return self._begin_new(begins, run.path)
+        resumed = self._start_over(run, own)
         run.unlock()
-        raise
-    return Resumed(trainer, run, config, saved.step, differences, saved.folder)
+        vocabulary = resumed.trainer.corpus.vocabulary
+        begun = RunDirectory.create(run.path, resumed.config, vocabulary, anew=True)
+        return replace(resumed, run=begun)
+
+    def _start_over(self, run: RunDirectory, own: Config) -> Resumed:
+        """Make a trainer at step 0 for a run with its own configuration, changed.
+
+        Raises: NoConsentError if the user has not named the text, start run or teachers.
+        """
+        config = changed(own, self.changes, self.flags)
+        self.prepare(config)
+        named.require_start(config)
+        named.require_teachers(config)
+        encoded = named.open_text(config.data)
+        return Resumed(new_trainer(config, encoded, self.ranks), run, config, 0, [])
 
 
 def _latest(run: RunDirectory) -> Path:
@@ -181,50 +214,42 @@ def _latest(run: RunDirectory) -> Path:
         return latest  # reading it raises the error
 
 
-def _begin_with(
-    layers: ConfigLayers, path: Path | None, prepare: Callable[[Config], object], ranks: Ranks
-) -> Resumed:
-    resolved = resolve_run(layers, processes=ranks.size)
-    prepare(resolved.config)
-    trainer = new_trainer(resolved.config, resolved.corpus, ranks)
-    run = create_directory(resolved, path)
-    return Resumed(trainer, run, resolved.config, 0, [])
-
-
-def _begin_anew(
-    run: RunDirectory,
-    changes: Sequence[str],
-    flags: Mapping[str, Any] | None,
-    prepare: Callable[[Config], object],
-    begins: ConfigLayers | None,
-    ranks: Ranks,
-) -> Resumed:
-    """Begin a run without a checkpoint again in its own folder, with its own configuration if it
-    has written one."""
+def _new_directory(prepared: PreparedRun, path: Path | None) -> RunDirectory:
+    """Return a run's new directory, locked. Raises: UsageError: see `begin`."""
+    claimed = path or claim_path(prepared.name)
     try:
-        own = begun_config(run)
-    except CheckpointError:
-        if begins is None:
-            raise
-        run.unlock()
-        return _begin_with(begins, run.path, prepare, ranks)
-    config = changed(own, changes, flags)
-    prepare(config)
-    encoded = text_to_begin_with(config)
-    trainer = new_trainer(config, encoded, ranks)
-    run.unlock()
-    begun = RunDirectory.create(run.path, config, encoded.vocabulary, anew=True)
-    return Resumed(trainer, begun, config, 0, [])
+        return RunDirectory.create(claimed, prepared.config, prepared.corpus.vocabulary)
+    except CharlmError:
+        if path is None:
+            with contextlib.suppress(OSError):  # it is left where it is no longer empty
+                claimed.rmdir()
+        raise
 
 
-def text_to_begin_with(config: Config) -> Corpus:
-    """Return the text of a run that begins with its own configuration.
+def _leaders_directory(run: RunDirectory | None, ranks: Ranks) -> RunDirectory:
+    """Return the leader's directory on all ranks. run: None except on the leader."""
+    path = ranks.from_first(str(run.path.absolute()) if run else "")
+    if run is None:
+        return RunDirectory(Path(path))
+    remember_run(ranks, str(run.path))
+    return run
 
-    Raises: NoConsentError if the user has not named the text, start run or teachers.
-    """
-    named.require_start(config)
-    named.require_teachers(config)
-    return named.open_text(config.data)
+
+def _refuse_other_runs(ranks: Ranks, config: Config, encoded: Corpus) -> None:
+    """Check that all ranks have the same text, configuration and versions. Raises: UsageError."""
+    keys = {
+        f"{section}.{key}": value
+        for section in SECTIONS
+        for key, value in getattr(config, section).model_dump().items()
+    }
+    own = {"charlm": __version__, "torch": torch.__version__, "text": encoded.fingerprint}
+    refuse_differences(ranks, own | keys)
+
+
+def _refuse_other_environments(ranks: Ranks, trainer: Trainer) -> None:
+    """Check that all ranks compute alike. Raises: UsageError."""
+    environment = trainer.environment()
+    refuse_differences(ranks, {key: environment[key] for key in ("precision", "backend")})
 
 
 def _shown(folder: Path) -> str:
@@ -236,8 +261,8 @@ def _shown(folder: Path) -> str:
 def unlike_run(layers: ConfigLayers, resumed: Resumed) -> list[str]:
     """List the keys in which a configuration differs from the resumed run."""
     characters = sum(split.characters for split in resumed.trainer.corpus.splits.values())
-    resolved = with_absolute_paths(layers).resolve(characters)
+    resolved = named.absolute(layers.resolve(characters))
     differing = differing_keys(resolved.config, resumed.config)
-    taken_over = TAKEN_OVER if resolved.config.train.start_from else set()
+    taken_over = named.TAKEN_OVER if resolved.config.train.start_from else set()
     fitted = fitting.KEYS - resolved.chosen
     return [key for key in differing if key not in taken_over | fitted]

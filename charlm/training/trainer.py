@@ -19,7 +19,7 @@ from charlm.backends.choice import Compiling
 from charlm.backends.device import autocast, changes, peak_memory, versions
 from charlm.config.schema import Config, to_toml
 from charlm.distributed.ranks import ALONE, Ranks
-from charlm.errors import DivergedError
+from charlm.errors import CheckpointError, DataError, DivergedError
 from charlm.evaluation.surprisal import evaluate
 from charlm.evaluation.tally import Score
 from charlm.runs.checkpoint import Checkpoint
@@ -31,8 +31,8 @@ from charlm.text.corpus import Corpus
 from charlm.training.divergence import advice, rewind_to_good, spoilt
 from charlm.training.events import Evaluated, Event, Finished, Sampled, Saved, Trained
 from charlm.training.learner import derived_seed, learner_alone, learner_of
-from charlm.training.restore import restore
 from charlm.training.state import TrainingState
+from charlm.training.teachers import refuse_other
 from charlm.version import __version__
 
 LN2 = math.log(2)
@@ -298,8 +298,30 @@ class Trainer:
     def resume(self, checkpoint: Checkpoint) -> list[str]:
         """Continue from a checkpoint; return the changes of environment, which may change bits.
 
-        Raises: as `restore`.
+        Raises: DataError if the text or a teacher is a different one; CheckpointError if tensors do
+            not fit.
         """
-        self.progress = restore(self.learner, self.corpus, checkpoint, self.config.data.path)
+        state = checkpoint.state
+        if state.corpus != self.corpus.fingerprint:
+            raise DataError(
+                f"the text has changed since {checkpoint.folder} was written, or is another one: "
+                f"{self.config.data.path}",
+                "name the text that it was trained on (--data PATH), or train again",
+            )
+        refuse_other(self.learner.teachers, state.teachers)
+        tensors = checkpoint.training()
+        try:
+            progress = TrainingState.from_json(state.progress)
+            if progress.step != checkpoint.step:
+                raise ValueError(f"step {progress.step} in the state of {checkpoint.step}")
+            if checkpoint.vocabulary != self.corpus.vocabulary:
+                raise ValueError("the vocabulary is not that of the text")
+            self.learner.load(progress.step, progress.loss_count, checkpoint.weights, tensors)
+        except (ValueError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{checkpoint.folder} does not fit its own configuration: {error}",
+                "use the run that charlm wrote",
+            ) from None
+        self.progress = progress
         now = versions() | self.environment() | {"processes": self.ranks.size}
-        return changes(checkpoint.state.conditions(), now)
+        return changes(state.conditions(), now)

@@ -9,18 +9,12 @@ from torch import Tensor
 from charlm.config.schema import Config
 from charlm.errors import UsageError
 from charlm.runs import checkpoint
-from charlm.runs.checkpoint import Checkpoint
 from charlm.runs.finding import find_checkpoint
+from charlm.runs.named import shape_of
 from charlm.text.vocabulary import Vocabulary
 from charlm.training.learner import Learner
-from charlm.training.request import shape_of
 
 log = logging.getLogger(__name__)
-
-
-def read(run: str) -> Checkpoint:
-    """Read the best checkpoint of a run, or a named one. Raises: as `checkpoint.read`."""
-    return checkpoint.read(find_checkpoint(Path(run)))
 
 
 @torch.no_grad()
@@ -32,7 +26,7 @@ def start_from(learner: Learner, config: Config, vocabulary: Vocabulary) -> None
 
     Raises: UsageError if the two models differ in shape; as `checkpoint.read`.
     """
-    saved = read(config.train.start_from)
+    saved = checkpoint.read(find_checkpoint(Path(config.train.start_from)))
     own, theirs = shape_of(config.model), shape_of(saved.config.model)
     own["unit"], theirs["unit"] = vocabulary.unit, saved.vocabulary.unit
     if unlike := [key for key in own if own[key] != theirs[key]]:

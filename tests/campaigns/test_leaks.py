@@ -19,6 +19,7 @@ from pathlib import Path
 from charlm.backends.device import prepare_process, resolve_device
 from charlm.config import loading
 from charlm.training import setup
+from charlm.training.prepare import prepare_run
 from charlm.training.events import Trained
 
 text, folder, count, *changes = sys.argv[1:]
@@ -41,7 +42,7 @@ def held():
         "mapped": len(Path("/proc/self/maps").read_text().splitlines()),
     }
 
-resolved = setup.resolve_run(loading.load("default", changes, {"data.path": text}))
+resolved = prepare_run(loading.load("default", changes, {"data.path": text}))
 prepare_process(resolve_device("cpu"), 1)
 trainer, run = setup.begin(resolved, Path(folder))
 found = []

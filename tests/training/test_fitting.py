@@ -12,12 +12,11 @@ from charlm.errors import CharlmError, DataError
 from charlm.sampling.generate import Generation
 from charlm.training import fitting
 from charlm.training.fitting import fitted_lanes
+from charlm.training.prepare import PreparedRun, prepare_run
 from charlm.training.request import choose_layers
 from charlm.training.setup import (
-    ResolvedRun,
     begin,
     new_trainer,
-    resolve_run,
     resume,
     unlike_run,
 )
@@ -39,9 +38,9 @@ EMOJI = (
 TEXTS = [POEM, KOREAN, EMOJI]
 
 
-def resolved(path: Path, *changes: str, source: str = "default", **options: Any) -> ResolvedRun:
+def resolved(path: Path, *changes: str, source: str = "default", **options: Any) -> PreparedRun:
     layers = loading.load(source, [*SMALL, *changes], {"data.path": str(path)})
-    return resolve_run(layers, **options)
+    return prepare_run(layers, **options)
 
 
 def written(tmp_path: Path, text: str | bytes) -> Path:
@@ -140,7 +139,7 @@ def test_one_line_names_what_was_fitted_and_the_run_holds_it(
 def test_a_run_of_a_preset_on_a_short_text_resumes_without_a_warning(tmp_path: Path) -> None:
     path = written(tmp_path, POEM[:50])
     layers = choose_layers("default", [*SMALL, "train.steps=4"], {"data.path": str(path)})
-    trainer, run = begin(resolve_run(layers), tmp_path / "run")
+    trainer, run = begin(prepare_run(layers), tmp_path / "run")
     list(trainer.train(run))
     run.unlock()
     resumed = resume(tmp_path / "run", ["train.steps=6"])

@@ -18,8 +18,9 @@ from charlm.native.build import UnavailableError
 from charlm.native.head import SoftTargets
 from charlm.native.interface import Kernels
 from charlm.training.events import Trained
+from charlm.training.prepare import prepare_run
 from charlm.training.request import choose_layers
-from charlm.training.setup import begin, resolve_run, resume
+from charlm.training.setup import begin, resume
 
 SETTINGS = [
     part
@@ -90,7 +91,7 @@ def test_taught_run_resumes_bit_for_bit(folder: Path, command: Command) -> None:
     assert whole.returncode == 0, whole.stderr
     changes = [*SETTINGS[1::2], "train.seed=2"]
     flags = {"data.path": "words.txt", "train.teachers": ["teacher-0", "teacher-1"]}
-    trainer, run = begin(resolve_run(choose_layers("default", changes, flags)), Path("cut"))
+    trainer, run = begin(prepare_run(choose_layers("default", changes, flags)), Path("cut"))
     for event in trainer.train(run):
         if isinstance(event, Trained) and event.step >= 20:
             trainer.stop()

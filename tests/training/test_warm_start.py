@@ -11,8 +11,9 @@ from conftest import TINY, words
 import charlm
 from charlm.__main__ import run
 from charlm.training.events import Saved
+from charlm.training.prepare import prepare_run
 from charlm.training.request import choose_layers
-from charlm.training.setup import begin, resolve_run
+from charlm.training.setup import begin
 
 SETTINGS = [
     part
@@ -91,7 +92,7 @@ def test_run_that_was_started_from_another_resumes_to_the_same_bits(folder: Path
     last = folder / "new" / "checkpoints" / "step-00000040" / "model.safetensors"
     whole = last.read_bytes()
     layers = choose_layers(None, command[9::2], {"data.path": "new.txt", "train.start_from": "old"})
-    trainer, directory = begin(resolve_run(layers), folder / "stopped")
+    trainer, directory = begin(prepare_run(layers), folder / "stopped")
     for event in trainer.train(directory):
         if isinstance(event, Saved):
             trainer.stop()

@@ -121,7 +121,7 @@ class TorchComputation:
         if self._graph is not None:
             losses, *rest = self._graph(flat, given)
         else:
-            with _told(ready, parameters):
+            with _hooked(ready, parameters):
                 losses, *rest = flat(given)
         for parameter, gradient in zip(parameters, rest[-len(parameters) :], strict=True):
             parameter.grad = gradient
@@ -180,7 +180,7 @@ class TorchComputation:
 
 
 @contextlib.contextmanager
-def _told(ready: Ready | None, parameters: list[nn.Parameter]) -> Iterator[None]:
+def _hooked(ready: Ready | None, parameters: list[nn.Parameter]) -> Iterator[None]:
     """Call `ready` with every parameter's gradient that autograd completes in the `with` block."""
     if ready is None:
         yield

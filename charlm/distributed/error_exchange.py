@@ -7,7 +7,7 @@ import contextlib
 import json
 from datetime import timedelta
 
-from charlm.distributed.rank_errors import ToldError
+from charlm.distributed.rank_errors import ReportedError
 from charlm.distributed.ranks import Ranks
 from charlm.errors import CharlmError
 
@@ -17,7 +17,7 @@ TIME_TO_PRINT = timedelta(seconds=10)
 def report_error(ranks: Ranks, error: CharlmError) -> bool:
     """Store an error that ends this rank, for the others; return True if this rank is the first
     with an error, and so should print it."""
-    if ranks.store is None or isinstance(error, ToldError):
+    if ranks.store is None or isinstance(error, ReportedError):
         return ranks.store is None
     mine = {"rank": ranks.rank, "what": error.what, "advice": error.advice}
     mine["exit_code"] = error.exit_code

@@ -22,10 +22,10 @@ def remember_run(ranks: Ranks, path: str) -> None:
 
 def remembered_run(ranks: Ranks) -> str:
     """Return, on all ranks, the run begun by an earlier start of this launch; "" if none."""
-    found = ""
+    path = ""
     if ranks.leads and ranks.launch is not None and ranks.launch.check(["run"]):
-        found = ranks.launch.get("run").decode()
-    return str(ranks.from_first(found))
+        path = ranks.launch.get("run").decode()
+    return str(ranks.from_first(path))
 
 
 def remember_end(ranks: Ranks, code: int) -> None:
@@ -53,7 +53,7 @@ def refuse_differences(ranks: Ranks, facts: Mapping[str, Any]) -> None:
     every = ranks.exchange({key: facts[key] for key in sorted({*facts} - NOT_COMPARED)})
     details = []
     for key in sorted(set().union(*every)):
-        values = [found.get(key) for found in every]
+        values = [own.get(key) for own in every]
         if other := next((n for n, value in enumerate(values) if value != values[0]), 0):
             details.append(f"{key}: {values[0]!r} on rank 0, {values[other]!r} on rank {other}")
     if details:

@@ -12,9 +12,9 @@ class LostError(CharlmError):
     exit_code = 75  # EX_TEMPFAIL of sysexits.h; only the launcher sees it
 
 
-class ToldError(CharlmError):
+class ReportedError(CharlmError):
     """An error of another rank, which has printed it."""
 
-    def __init__(self, told: Mapping[str, Any]) -> None:
-        super().__init__(told["what"], told["advice"])
-        self.exit_code = int(told["exit_code"])
+    def __init__(self, report: Mapping[str, Any]) -> None:
+        super().__init__(report["what"], report["advice"])
+        self.exit_code = int(report["exit_code"])

@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.distributed_c10d import Store
 
-from charlm.distributed.rank_errors import LostError, ToldError
+from charlm.distributed.rank_errors import LostError, ReportedError
 
 T = TypeVar("T")
 
@@ -76,10 +76,10 @@ class Ranks:
         """Return the tensors of all ranks. Shapes: [...] -> [size, ...], on the same device."""
         if self.size == 1:
             return tensor.unsqueeze(0)
-        found = [torch.empty_like(tensor) for _ in range(self.size)]
+        gathered = [torch.empty_like(tensor) for _ in range(self.size)]
         with self.answered():
-            dist.all_gather(found, tensor.contiguous())
-        return torch.stack(found)
+            dist.all_gather(gathered, tensor.contiguous())
+        return torch.stack(gathered)
 
     def gather_lanes(self, groups: Sequence[Tensor]) -> Tensor:
         """Return a tensor of all ranks' lanes, in the order of the text.
@@ -131,18 +131,18 @@ class Ranks:
     def answered(self) -> Iterator[None]:
         """Count the `with` block as waiting for other ranks.
 
-        Raises: ToldError for an error of another rank, LostError if one does not answer.
+        Raises: ReportedError for an error of another rank, LostError if one does not answer.
         """
         began = time.perf_counter()
         try:
             yield
         except RuntimeError as error:  # of torch.distributed, all of them
-            told = None
+            error_of_other = None
             with contextlib.suppress(RuntimeError):  # the store may be gone, too
                 if self.store is not None and self.store.check(["error"]):
-                    told = json.loads(self.store.get("error"))
-            if told is not None:
-                raise ToldError(told) from None
+                    error_of_other = json.loads(self.store.get("error"))
+            if error_of_other is not None:
+                raise ReportedError(error_of_other) from None
             said = re.sub(r"^\[[^]]*\] *", "", str(error).partition("\n")[0]).partition(". ")[0]
             raise LostError(
                 f"another process of this training has ended, or does not answer: {said}",

@@ -90,10 +90,10 @@ class AdaptiveReader:
         advanced: Callable[[int], object] = lambda _: None,
     ) -> Tensor:
         assert not window, "a model that learns as it reads keeps its state"
-        found = torch.full((stop - start,), math.log(self.model.vocabulary_size))
+        surprisals = torch.full((stop - start,), math.log(self.model.vocabulary_size))
         for at, losses, _ in self._read(symbols, start, stop, advanced):
-            found[at - start : at - start + len(losses)] = losses.cpu()
-        return found
+            surprisals[at - start : at - start + len(losses)] = losses.cpu()
+        return surprisals
 
     def distributions(
         self,
@@ -107,10 +107,10 @@ class AdaptiveReader:
         """Read in the same way; return ln p of every symbol at each position. See `Predictor`."""
         assert not window, "a model that learns as it reads keeps its state"
         V = self.model.vocabulary_size
-        found = torch.full((stop - start, V), -math.log(V))
+        logs = torch.full((stop - start, V), -math.log(V))
         for at, _, logits in self._read(symbols, start, stop, advanced):
-            found[at - start : at - start + len(logits)] = logits.log_softmax(-1).cpu()
-        return found
+            logs[at - start : at - start + len(logits)] = logits.log_softmax(-1).cpu()
+        return logs
 
     def _read(
         self, symbols: SymbolSource, start: int, stop: int, advanced: Callable[[int], object]
@@ -121,8 +121,8 @@ class AdaptiveReader:
         if not self._is_warm:
             self._warm_up(symbols, first)
         try:
-            for given, targets, at in _windows(self.model, symbols, first, stop, self.pace.window):
-                losses, logits = self._adapter.adapt(given.squeeze(1), targets.squeeze(1))
+            for inputs, targets, at in _windows(self.model, symbols, first, stop, self.pace.window):
+                losses, logits = self._adapter.adapt(inputs.squeeze(1), targets.squeeze(1))
                 yield at, losses, logits
                 advanced(len(losses))
         finally:
@@ -131,10 +131,10 @@ class AdaptiveReader:
     def _warm_up(self, symbols: SymbolSource, stop: int) -> None:
         """Read the text before the first scored symbol."""
         computation, states = computation_of(self.model), self.model.initial_states(1)
-        for given, targets, _ in _windows(
+        for inputs, targets, _ in _windows(
             self.model, symbols, max(1, stop - WARM_UP), stop, WARM_UP
         ):
-            _, states = computation.surprisals(given, targets, states)
+            _, states = computation.surprisals(inputs, targets, states)
         self._adapter.carry(states)
         self._is_warm = True
 
@@ -191,7 +191,7 @@ def _fastest_adapter(
     kernels = built_kernels(model)
     if kernels is None:
         return _TorchAdapter(model, steps, pulls, longest)
-    parts = [_parts(model), *(_parts(_with_weights(model, given)) for given in (steps, pulls))]
+    parts = [_parts(model), *(_parts(_with_weights(model, weights)) for weights in (steps, pulls))]
     return NativeAdapter(kernels, *parts, end=model.end, window=window, longest=longest)
 
 
@@ -241,8 +241,8 @@ def mean_squares(computation: Computation, symbols: SymbolSource, window: int) -
     parameters = list(computation.model.parameters())
     sums = [torch.zeros_like(p) for p in parameters]
     states, count = computation.model.initial_states(1), 0
-    for given, targets, _ in _windows(computation.model, symbols, 1, len(symbols), window):
-        _, states = computation.loss_and_gradients(given, targets, states)
+    for inputs, targets, _ in _windows(computation.model, symbols, 1, len(symbols), window):
+        _, states = computation.loss_and_gradients(inputs, targets, states)
         gradients = [p.grad for p in parameters if p.grad is not None]
         torch._foreach_addcmul_(sums, gradients, gradients)
         count += 1

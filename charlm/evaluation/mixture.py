@@ -120,12 +120,12 @@ class Mixture:
         """Return ln p of every symbol by each model, and the cases. Shapes: [N, V] each; [N]."""
         logs = []
         for at, predict in enumerate(self._networks):
-            tell = advanced if at == 0 else _nothing
-            logs.append(predict(symbols, start, stop, window=window, advanced=tell))
+            report = advanced if at == 0 else _nothing
+            logs.append(predict(symbols, start, stop, window=window, advanced=report))
         cases = np.zeros(stop - start, np.int64)
         if self._ngram is not None:
-            found, cases = ngram_distributions(self._ngram, symbols, start, stop, window)
-            logs.append(found)
+            ngram_logs, cases = ngram_distributions(self._ngram, symbols, start, stop, window)
+            logs.append(ngram_logs)
         return logs, cases
 
     def combine(
@@ -176,16 +176,16 @@ def ngram_distributions(
 
     In a window the model sees the same context as a network. Shapes: [N, V], [N].
     """
-    found = torch.empty(stop - start, model.vocabulary_size)
+    logs = torch.empty(stop - start, model.vocabulary_size)
     cases = np.empty(stop - start, np.int64)
     size = max(1, (PROBABILITIES_AT_ONCE >> 4) // model.vocabulary_size)
     for begin in range(start, stop, size):
         positions = np.arange(begin, min(begin + size, stop))
         contexts = _contexts(model, symbols, positions, max(start, 1), window)
         piece = slice(begin - start, begin - start + len(positions))
-        found[piece] = torch.from_numpy(np.log(model.distributions(contexts)))
+        logs[piece] = torch.from_numpy(np.log(model.distributions(contexts)))
         cases[piece] = model.cases(contexts)
-    return found, cases
+    return logs, cases
 
 
 def _contexts(

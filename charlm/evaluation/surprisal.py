@@ -190,8 +190,8 @@ def distributions(model: CharModel, symbols: Symbols) -> Tensor:
 
     Shapes: [len(symbols), V].
     """
-    given = torch.from_numpy(symbols.astype(np.int64)).unsqueeze(1).to(model.head.weight.device)
-    logits, _ = model(given, model.initial_states(1))
+    inputs = torch.from_numpy(symbols.astype(np.int64)).unsqueeze(1).to(model.head.weight.device)
+    logits, _ = model(inputs, model.initial_states(1))
     chances: Tensor = logits.squeeze(1).float().softmax(-1).cpu()
     return chances
 

@@ -78,14 +78,14 @@ def _digest(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=8).digest()
 
 
-def records_in(given: Sequence[str] | str | bytes, data: DataConfig) -> list[Any]:
+def records_in(content: Sequence[str] | str | bytes, data: DataConfig) -> list[Any]:
     """Cut the content of a piece of a file into records."""
-    if not isinstance(given, str | bytes):
-        texts = list(given)
+    if not isinstance(content, str | bytes):
+        texts = list(content)
         return [text.encode() for text in texts] if data.unit == "byte" else texts
     if data.records == "files":
-        return [given]
-    parts = _separator(data).split(given)
+        return [content]
+    parts = _separator(data).split(content)
     if not parts[-1]:
         parts.pop()  # no record begins after the last separator
     return _without_returns(parts, data)
@@ -104,11 +104,11 @@ def in_stream(pieces: Iterable[Record | Sequence[str]], data: DataConfig) -> Ite
         if data.records == "files":
             held.append(piece)
             continue
-        *found, rest = separator.split(piece if tail is None else tail + piece)
-        if found:
-            found[0] = piece[:0].join([*held, found[0]])
+        *parts, rest = separator.split(piece if tail is None else tail + piece)
+        if parts:
+            parts[0] = piece[:0].join([*held, parts[0]])
             held = []
-            yield list(filter(None, _without_returns(found, data)))
+            yield list(filter(None, _without_returns(parts, data)))
         cut = max(0, len(rest) - separator.longest(piece) + 1)
         held.append(rest[:cut])
         tail = rest[cut:]

@@ -60,7 +60,7 @@ def digests_path(folder: Path, number: int) -> Path:
 
 def write_shard(folder: Path, number: int, parts: Sequence[Symbols]) -> tuple[str, int]:
     """Write a shard and the digests of its parts; return the digest of those, and its size."""
-    found, hasher, room, size = bytearray(), hashlib.sha256(), PART, 0
+    digests, hasher, room, size = bytearray(), hashlib.sha256(), PART, 0
     path = symbols_path(folder, number)
     path.unlink(missing_ok=True)  # it may be a link to the shard of another text
     with private_file(path) as out:
@@ -73,15 +73,15 @@ def write_shard(folder: Path, number: int, parts: Sequence[Symbols]) -> tuple[st
                 hasher.update(part)
                 room -= len(part)
                 if not room:
-                    found += hasher.digest()
+                    digests += hasher.digest()
                     hasher, room = hashlib.sha256(), PART
         if room < PART:
-            found += hasher.digest()
-    digests = digests_path(folder, number)
-    digests.unlink(missing_ok=True)
-    with private_file(digests) as out:
-        out.write(found)
-    return hashlib.sha256(found).hexdigest(), size
+            digests += hasher.digest()
+    digests_file = digests_path(folder, number)
+    digests_file.unlink(missing_ok=True)
+    with private_file(digests_file) as out:
+        out.write(digests)
+    return hashlib.sha256(digests).hexdigest(), size
 
 
 def sync(folder: Path, number: int) -> None:
@@ -97,14 +97,14 @@ def is_intact(folder: Path, number: int, shard: Shard) -> bool:
         digests = read_regular(digests_path(folder, number))
         if hashlib.sha256(digests).hexdigest() != shard.digest:
             return False
-        size, found = 0, bytearray()
+        size, computed = 0, bytearray()
         with symbols_path(folder, number).open("rb") as file:
             while part := file.read(PART):
                 size += len(part)
-                found += hashlib.sha256(part).digest()
+                computed += hashlib.sha256(part).digest()
     except OSError:
         return False
-    return size == shard.size and found == digests
+    return size == shard.size and computed == digests
 
 
 def link(folder: Path, number: int, into: Path, as_number: int) -> bool:
@@ -120,7 +120,7 @@ def link(folder: Path, number: int, into: Path, as_number: int) -> bool:
     return True
 
 
-def keep(path: Path, value: Any) -> None:
+def save_result(path: Path, value: Any) -> None:
     """Save the result of a chunk, for the next start if this one is killed, and mark the folder
     around it as in use. A file damaged by a crash of the machine is noticed by its digest."""
     path.unlink(missing_ok=True)
@@ -129,7 +129,7 @@ def keep(path: Path, value: Any) -> None:
     os.utime(path.parent.parent)  # abandoned folders are removed by age
 
 
-def kept(path: Path) -> Any:
+def read_result(path: Path) -> Any:
     """Return a saved result; None if it is missing or damaged."""
     try:
         return json.loads(without_digest(read_regular(path)))

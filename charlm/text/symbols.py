@@ -99,24 +99,24 @@ class SymbolFile:
         flat = positions.reshape(-1)
         order = np.argsort(flat, kind="stable")
         cuts = np.searchsorted(flat[order], self._ends[first:last])
-        found = np.empty(flat.size, self.dtype)
+        values = np.empty(flat.size, self.dtype)
         for number, chosen in enumerate(np.split(order, cuts), first):
             if chosen.size:
-                found[chosen] = self._take(number, flat[chosen])
-        return found.reshape(positions.shape)
+                values[chosen] = self._take(number, flat[chosen])
+        return values.reshape(positions.shape)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Symbols:
-        found = [np.empty(0, self.dtype)]
+        pieces = [np.empty(0, self.dtype)]
         if len(self):
             first, last = self._stretch(self._start), self._stretch(self._stop - 1)
-            found = [self._whole(number) for number in range(first, last + 1)]
-        joined = found[0] if len(found) == 1 else np.concatenate(found)
+            pieces = [self._whole(number) for number in range(first, last + 1)]
+        joined = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
         return joined if dtype is None else joined.astype(dtype)
 
     def tolist(self) -> list[int]:
         """Return all symbols as a list."""
-        found: list[int] = np.asarray(self).tolist()
-        return found
+        values: list[int] = np.asarray(self).tolist()
+        return values
 
     def map_all(self) -> None:
         """Map all shards at once: mapped files stay readable after they are removed."""

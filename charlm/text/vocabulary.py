@@ -98,8 +98,8 @@ class Vocabulary:
         if self.dtype == np.uint8:
             mapping = np.resize(np.maximum(table, 0).astype(np.uint8), 256).tobytes()
             return np.frombuffer(content.translate(mapping, missing), np.uint8)
-        kept = np.frombuffer(content.translate(None, missing), np.uint8)
-        return table.astype(self.dtype)[kept]
+        known = np.frombuffer(content.translate(None, missing), np.uint8)
+        return table.astype(self.dtype)[known]
 
     def encode_records(self, records: Sequence[str | bytes]) -> Symbols:
         """Return the indices of the records' symbols, each followed by the end of a record."""
@@ -158,8 +158,8 @@ class Vocabulary:
 
     def indices_of(self, symbols: str) -> Symbols:
         """Return the index of each symbol, without normalisation; -1 for those left out."""
-        found: Symbols = self._table[codes_of(symbols)]
-        return found
+        indices: Symbols = self._table[codes_of(symbols)]
+        return indices
 
     def __getstate__(self) -> dict[str, Any]:
         """Omit the table on pickling: another process makes its own."""

@@ -71,11 +71,11 @@ class Cutting:
     def records(self, chunk: Chunk) -> RecordsOf:
         """Return the records of each split."""
         assert self.shares is not None
-        found: list[Any] = []
-        for _, given in texts_of(chunk, self.data):
-            found += records_in(given, self.data)
-        filled = [record for record in found if record]
-        return RecordsOf(self.shares.place(filled), len(found) - len(filled))
+        in_order: list[Any] = []
+        for _, content in texts_of(chunk, self.data):
+            in_order += records_in(content, self.data)
+        filled = [record for record in in_order if record]
+        return RecordsOf(self.shares.place(filled), len(in_order) - len(filled))
 
     def _cuts(self, chunk: Chunk) -> Sequence[int]:
         return [max(-1, min(chunk.characters, end - chunk.first)) for end in self.ends[:2]]

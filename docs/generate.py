@@ -94,7 +94,7 @@ def configuration() -> str:
 
 def _docstrings() -> dict[str, str]:
     """Return the docstrings of the schema's keys, as Markdown."""
-    found = {}
+    texts = {}
     for node in ast.parse(SCHEMA.read_text(encoding="utf-8")).body:
         if not isinstance(node, ast.ClassDef) or not node.name.endswith("Config"):
             continue
@@ -103,11 +103,11 @@ def _docstrings() -> dict[str, str]:
             if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
                 key = item.target.id
             elif key and isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant):
-                found[f"{section}.{key}"] = " ".join(str(item.value.value).split())
+                texts[f"{section}.{key}"] = " ".join(str(item.value.value).split())
                 key = ""
             else:
                 key = ""
-    return found
+    return texts
 
 
 def _type_of(annotation: Any, metadata: typing.Iterable[Any] = ()) -> str:
@@ -162,7 +162,7 @@ def _preset_values() -> dict[str, list[str]]:
     from charlm.config.loading import preset_text, presets
     from charlm.config.schema import SECTIONS
 
-    found: dict[str, list[str]] = {}
+    by_key: dict[str, list[str]] = {}
     for name in presets():
         content = tomllib.loads(preset_text(name))
         rows = content.pop("size", [])
@@ -177,10 +177,10 @@ def _preset_values() -> dict[str, list[str]]:
             default = SECTIONS[section].model_fields[key].get_default(call_default_factory=True)
             shown = [default if value is None else value for value in listed]
             if any(value != default for value in shown):
-                told = ", ".join(f"`{_toml(value)}`" for value in shown)
+                listed_values = ", ".join(f"`{_toml(value)}`" for value in shown)
                 by_size = " by the text's length" if len(shown) > 1 else ""
-                found.setdefault(dotted, []).append(f"{name} {told}{by_size}")
-    return found
+                by_key.setdefault(dotted, []).append(f"{name} {listed_values}{by_size}")
+    return by_key
 
 
 # ---- JSON ----------------------------------------------------------------------------------------
@@ -287,17 +287,17 @@ def run_commands(folder: Path) -> dict[str, Any]:
     folder.joinpath("labels.txt").write_text("a\tthe the the\nb\tcat cat cat\n" * 20)
     results = {}
     for name, command in RUNS.items():
-        kept = folder / f"{name}.json"
-        if not kept.exists():
+        output = folder / f"{name}.json"
+        if not output.exists():
             words = [sys.executable, "-m", "charlm", *command]
             words += [] if "--json" in words else ["--json"]
             environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
             done = subprocess.run(  # noqa: S603 (the table above)
                 words, cwd=folder, env=environment, stdout=subprocess.PIPE, check=True
             )
-            kept.write_bytes(done.stdout)
+            output.write_bytes(done.stdout)
             print(name, flush=True)
-        results[name] = json.loads(kept.read_text(encoding="utf-8"))
+        results[name] = json.loads(output.read_text(encoding="utf-8"))
     return results
 
 
@@ -306,11 +306,11 @@ def run_commands(folder: Path) -> dict[str, Any]:
 
 def pages_of_files() -> dict[str, str]:
     """Map each file of the repository that a page includes to that page."""
-    found = {}
+    pages = {}
     for page in DOCS.glob("*.md"):
         for path in INCLUDED.findall(page.read_text(encoding="utf-8")):
-            found[path] = page.name
-    return found
+            pages[path] = page.name
+    return pages
 
 
 def included(path: str) -> str:
@@ -321,7 +321,7 @@ def included(path: str) -> str:
 
 def linked_files() -> set[str]:
     """List the files of the repository that pages link to and none includes."""
-    found = set()
+    paths = set()
     for page in DOCS.glob("*.md"):
         text = page.read_text(encoding="utf-8")
         texts = [(f"docs/{page.name}", text)]
@@ -330,8 +330,8 @@ def linked_files() -> set[str]:
             for _, target, _ in LINK.findall(FENCED.sub("", content)):
                 path = _in_repository(origin, target)
                 if path and not path.startswith("docs/") and path not in pages_of_files():
-                    found.add(path)
-    return found
+                    paths.add(path)
+    return paths
 
 
 def _in_repository(origin: str, target: str) -> str:

@@ -78,9 +78,10 @@ class NGram:
 
         Shapes: contexts [N, order - 1], oldest first; symbols [N]; each result [N].
         """
-        given = contexts.astype(np.int64)
-        whole = np.concatenate([given, symbols.astype(np.int64)[:, None]], axis=1)
-        grams, known = self._numbers(whole), [np.zeros(len(whole), np.int64), *self._numbers(given)]
+        before = contexts.astype(np.int64)
+        whole = np.concatenate([before, symbols.astype(np.int64)[:, None]], axis=1)
+        grams = self._numbers(whole)
+        known = [np.zeros(len(whole), np.int64), *self._numbers(before)]
         lower = np.full(len(whole), 1 / self.vocabulary_size)
         result = []
         for level, raw in enumerate(self._raw):

@@ -221,8 +221,8 @@ def _compiler() -> Path:
     """Find $CXX (a program, without options), else g++ or c++."""
     wanted = os.environ.get("CXX", "")
     for name in (wanted,) if wanted else ("g++", "c++"):
-        if found := shutil.which(name):
-            return Path(found)
+        if program := shutil.which(name):
+            return Path(program)
     looked = wanted or "g++ or c++"
     raise UnavailableError(
         f"no C++ compiler ({looked}) was found; install one for several times the speed"
@@ -235,8 +235,8 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return f"{platform.machine()} {platform.processor()}"
-    kept = ("model name", "flags", "Features", "CPU part")
-    return platform.machine() + str(sorted({line for line in lines if line.startswith(kept)}))
+    prefixes = ("model name", "flags", "Features", "CPU part")
+    return platform.machine() + str(sorted({line for line in lines if line.startswith(prefixes)}))
 
 
 def _compiled(folder: Path) -> Path:

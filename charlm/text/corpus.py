@@ -1,8 +1,8 @@
 """Corpora: text files, split and encoded as symbols in memory-mapped files.
 
-A first pass over the files measures and fingerprints them, and finds the pieces that can be read
-independently. Then symbols are counted and encoded, chunk by chunk, so that memory does not grow
-with the text. The result is cached under a fingerprint of content and options for later starts.
+A first pass measures the files, computes their digests, and finds the pieces that can be read
+independently. A second one counts the symbols and a third encodes them, chunk by chunk, so that
+memory does not grow with the text. The result is cached under a fingerprint of content and options.
 A text that changes between the passes is refused; a damaged entry of the cache is made again.
 """
 
@@ -50,11 +50,11 @@ from charlm.text.vocabulary import Vocabulary
 FORMAT = 1
 """Version of the fingerprint; a change would make every earlier run refuse its text."""
 ADDED_KEYS = {"records", "separator", "field", "encoding"}
-"""Keys that earlier fingerprints lack: at their defaults they are left out of the fingerprint."""
+"""Keys added later. A fingerprint leaves them out at their defaults, so that it stays the same."""
 WITHOUT_EFFECT = {"path", "sha256", "order", "file_limit"}
-"""Keys that select files: the digest covers the files' content and order."""
+"""Keys that are left out of the fingerprint: they select files, whose content and order count."""
 HUGE_TEXT = "huge"
-"""Marks the fingerprints of huge texts, which earlier versions split differently."""
+"""Added to the fingerprints of huge texts, because earlier versions split them differently."""
 FINGERPRINT = re.compile("[0-9a-f]{64}")
 LAYOUT = 6
 """Version of the layout of the cache's files."""
@@ -120,8 +120,9 @@ def prepare(
     keep: bool = True,
     advanced: ProgressCallback = _report,
 ) -> Corpus:
-    """Return the encoded corpus, from the cache if possible. Of several processes at once, one
-    encodes the text, and the others wait for it.
+    """Return the encoded corpus, from the cache if possible.
+
+    If several processes start at once, one encodes the text and the others wait for it.
 
     keep: False leaves the cache unchanged. advanced: progress callback.
 
@@ -157,8 +158,10 @@ def prepare(
 
 
 def cached(fingerprint: str) -> Corpus | None:
-    """Return the cached encoded text with a fingerprint, without opening a text; None if there is
-    none, or if the string is not a fingerprint."""
+    """Return the encoded text with a fingerprint from the cache; the text itself is not opened.
+
+    Returns None if the cache has none, or if the string is not a fingerprint.
+    """
     if not FINGERPRINT.fullmatch(fingerprint):
         return None
     return _cached(_folder(fingerprint), fingerprint)

@@ -1,5 +1,8 @@
-"""Encoded symbols on disk, mapped into memory: each part is compared with its digest before its
-first use, so that opening reads none of them and damage is always noticed."""
+"""Encoded symbols on disk, mapped into memory.
+
+Opening reads no symbols: each part is compared with its digest before it is first used, so that
+damage is always noticed.
+"""
 
 import contextlib
 import hashlib
@@ -39,8 +42,8 @@ class SymbolFile:
     """The symbols of a folder. Slicing returns a `SymbolFile` and reads nothing; symbols read by
     index, by an array of indices or as a whole (`numpy.asarray`) are checked first.
 
-    A shard holds symbols of up to three splits, and a split is contiguous: positions run through
-    stretches of shards, one after the other.
+    A shard holds symbols of up to three splits. Positions run through the train symbols of all
+    shards first, then through those of validation, then of test: each split is contiguous.
 
     Raises: ValueError if a shard or its digests have the wrong size; DataError on reading symbols
         of a damaged part. The folder is then removed; it can be made again from the text.

@@ -42,7 +42,7 @@ ProgressCallback = Callable[[int, int], object]
 
 @dataclass(frozen=True)
 class Built:
-    """An encoded text without its symbols. counted: symbol counts that made the vocabulary."""
+    """An encoded text without its symbols. counted: counts that the vocabulary was made from."""
 
     vocabulary: Vocabulary
     splits: dict[str, Split]
@@ -52,7 +52,7 @@ class Built:
 
 @dataclass(frozen=True)
 class EarlierText:
-    """An earlier encoded text that may share chunks with a new one. folder: of its shards."""
+    """An earlier encoded text that may share chunks with a new one. folder: holds its shards."""
 
     folder: Path
     built: Built
@@ -60,8 +60,9 @@ class EarlierText:
     def shards(self, vocabulary: Vocabulary) -> dict[str, Earlier]:
         """Return the shards, by source, whose symbols have the same indices in `vocabulary`.
 
-        Characters appended to a vocabulary move no index. Unknown characters must still be unknown,
-        because the first appended character takes the index of the unknown symbol.
+        A new character is appended, so that known ones keep their index. But the first new one
+        takes the index that the unknown symbol had: a shard is reused only if its unknown
+        characters are still unknown.
         """
         own, known = self.built.vocabulary, {*map(chr, vocabulary.code_points)}
         reusable = {}
@@ -142,7 +143,7 @@ def _refuse_no_room(
 
 
 def _synced(folder: Path, made: Iterable[Shard]) -> list[Shard]:
-    """Collect shards as they are made, and flush each to disk in a second thread meanwhile."""
+    """Collect shards as they are made; a second thread flushes each to disk."""
     shards, under_way = [], []
     with ThreadPoolExecutor(1) as beside:
         for number, shard in enumerate(made):
@@ -182,7 +183,7 @@ def _counted(
     pool: Workers,
     progress: _Progress,
 ) -> list[Counted]:
-    """Count the symbols of chunks; counts known from an earlier text are reused."""
+    """Count the symbols of chunks, with the counts of an earlier text (`known`) where they fit."""
     sources = [counting.source(chunk) for chunk in chunks]
     new = (chunk for chunk, one in zip(chunks, sources, strict=True) if one not in known)
     counts = pool.map(counting, with_contents(new, counting.cutting.data))

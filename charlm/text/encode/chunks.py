@@ -1,6 +1,6 @@
-"""A text as chunks, the units of work of one process: each is decoded and cut by itself.
+"""Chunks of a text: units of work for a process, each decoded and cut independently.
 
-A chunk's borders depend on the text before it only: a text that grows keeps its earlier chunks.
+A chunk's borders depend only on the text before it, so that a text that grows keeps its chunks.
 """
 
 import hashlib
@@ -104,7 +104,7 @@ def with_contents(chunks: Iterable[Chunk], data: DataConfig) -> Iterator[Chunk]:
 
 
 def read_piece(file: Path, piece: Piece) -> bytes:
-    """Read a piece of a file; of the last one, one byte more, to notice a file that has grown."""
+    """Read a piece of a file. After the last one read a byte more, which shows a file has grown."""
     try:
         with file.open("rb") as stream:
             stream.seek(piece.start)
@@ -166,7 +166,10 @@ def has_changed(file: Path, data: DataConfig) -> DataError:
 
 
 def parts_of(text: str | bytes, cuts: Sequence[int]) -> Iterator[str | bytes]:
-    """Cut a text at character positions; -1 is before its first byte, which may continue one."""
+    """Cut a text at character positions.
+
+    Position 0 is the first byte that begins a character, -1 the very first byte.
+    """
     places = [0, *(_offset(text, cut) for cut in cuts), len(text)]
     return (text[begin:end] for begin, end in pairwise(places))
 

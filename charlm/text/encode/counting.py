@@ -50,8 +50,8 @@ class SymbolCounter:
     def decompose(self) -> None:
         """Turn counts of a text's code points into those of its NFD form.
 
-        Decomposing a text decomposes each code point and at most reorders marks, so it need not
-        be done to the whole text. The order of first appearance is kept, code point by code point.
+        NFD replaces each code point by its parts, and reorders marks, which changes no count. So it
+        suffices to decompose each counted code point, in the order of first appearance.
         """
         counts, order = self.counts, self.order
         self.counts, self.order = np.zeros(CODE_POINTS, np.int64), []

@@ -34,7 +34,7 @@ FEW = 1 << 12
 class Counted:
     """The symbols of a chunk's train split, in order of first appearance, with their counts.
 
-    source: a digest of all that determines them.
+    source: a digest of everything that determines them.
     """
 
     source: str
@@ -50,7 +50,7 @@ class Counting:
     results: Path | None
 
     def source(self, chunk: Chunk) -> str:
-        """Return a digest of all that determines the counts."""
+        """Return a digest of everything that determines the counts."""
         return hashlib.sha256(self.cutting.source(chunk).encode("utf-8")).hexdigest()
 
     def __call__(self, chunk: Chunk) -> Counted:
@@ -95,8 +95,11 @@ class Earlier:
 
 @dataclass(frozen=True)
 class ToEncode:
-    """A chunk to encode. earlier: its shard in an earlier text, if there is one. symbols: its
-    distinct symbols, if all of it was counted."""
+    """A chunk to encode.
+
+    earlier: its shard in an earlier text, if there is one. symbols: its distinct symbols, if the
+    whole chunk was counted.
+    """
 
     chunk: Chunk
     earlier: Earlier | None = None
@@ -116,14 +119,14 @@ class Encoding:
     results: Path | None
 
     def source(self, chunk: Chunk) -> str:
-        """Return a digest of all that determines a shard, except the vocabulary's order."""
+        """Return a digest of everything that determines a shard, except the vocabulary's order."""
         vocabulary = self.vocabulary
         depends = f"{self.cutting.source(chunk)} {vocabulary.dtype} {vocabulary.end}"
         return hashlib.sha256(depends.encode("utf-8")).hexdigest()
 
     def __call__(self, task: ToEncode) -> Shard:
-        """Return the shard of a chunk: that of a killed start, that of an earlier text if the
-        symbols still have the same indices, or a new one."""
+        """Return the shard of a chunk: the one saved by a killed start; else that of an earlier
+        text, if the symbols have the same indices; else a new one."""
         chunk, earlier = task.chunk, task.earlier
         path = self.results / f"encoded-{chunk.number:05}" if self.results else None
         source = self.source(chunk)
@@ -179,7 +182,7 @@ class Encoding:
         )
 
     def _units(self, counted: str) -> str:
-        """Return the symbols of counted code points; decomposed, each may yield several."""
+        """Return the symbols of counted code points; in NFD a code point may have several."""
         decomposed = is_decomposed(self.vocabulary.unit, self.vocabulary.normalize)
         return "".join(normalize("NFD", one) for one in counted) if decomposed else counted
 

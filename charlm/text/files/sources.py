@@ -85,8 +85,10 @@ def _named(data: DataConfig) -> list[str]:
 
 
 def absolute(path: str) -> str:
-    """Return a path that names the same text from every working directory and in every process: a
-    stream, which can be read once only, becomes a file."""
+    """Return a path that names the same text from every working directory and in every process.
+
+    A stream, which can be read only once, is copied to a file.
+    """
     if streams.is_stream(path):
         return str(streams.copy_to_cache(path))
     if not is_local(path):

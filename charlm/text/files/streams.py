@@ -24,8 +24,8 @@ _copies: dict[tuple[int, int], Path] = {}
 
 
 def is_stream(path: str) -> bool:
-    """Return True for standard input, a FIFO such as a shell's <(...), and a file named by a
-    process's descriptor, whose number means another file, or none, in other processes."""
+    """Return True for standard input, a FIFO such as a shell's <(...), and a file named by a number
+    of a descriptor, which in another process means another file or none."""
     if path == STDIN:
         return True
     try:

@@ -1,5 +1,7 @@
-"""The lecture's claims, each judged from a comparison's runs: it holds, it does not, or these runs
-do not show it."""
+"""The lecture's claims, judged by a comparison's runs.
+
+A claim holds, does not hold, or is not shown by these runs.
+"""
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ from charlm.inspect.gradients import LAGS
 from charlm.wording import byte_size
 
 SIMILAR = 0.02
-"""Relative difference of loss up to which performance is "similar"."""
+"""Relative difference of loss up to which two cells are called similar."""
 NOTHING = 1e-300
 """Replaces a gradient of zero, so that it has a logarithm."""
 LAG = 20

@@ -1,5 +1,7 @@
-"""Longer runs of the best cell: if the n-gram model beats every network, how much longer the best
-one must train to beat it. Measured, not extrapolated."""
+"""Longer runs of the best cell, if the n-gram model beats all networks.
+
+They measure the training that the cell needs to beat it, rather than extrapolate a curve.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

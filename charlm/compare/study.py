@@ -1,5 +1,4 @@
-"""A study of a paper: a comparison for every number of parameters and every varied value, and their
-common result."""
+"""The result of a paper's study: comparisons at several numbers of parameters and varied values."""
 
 import itertools
 import math
@@ -71,7 +70,7 @@ def _mean(group: dict[str, Any], cell: str) -> float:
 
 
 def _between_cells(study: Study, groups: Sequence[dict[str, Any]]) -> list[str]:
-    """Describe for every two cells how often one is ahead, and by how much on average."""
+    """Describe each pair of cells: how often one is ahead, and by how much on average."""
     sentences, sign = [], -1 if study.memorize else 1
     verb = "remembers more on average" if study.memorize else "predicts better on average"
     unit = "bits per parameter" if study.memorize else "bits per character"

@@ -1,10 +1,10 @@
 """The search for learning rate and dropout, the same for every cell: `--tune`.
 
-Each cell tries its own rate times `FACTORS`; then, at the best of them, its own dropout and
-`DROPOUTS` (its own only if all train for the same time, because a step with dropout takes longer).
-As long as the best value is the lowest or highest tried, the next value beyond is tried, too. A
-trial is a run like those compared, with a seed that the comparison does not use; the best
-validation wins.
+Each cell first tries its own learning rate times each of `FACTORS`; then, at the best rate, its
+own dropout and `DROPOUTS`. While the best value is the lowest or highest tried, the next value
+beyond it is tried, too. A trial is a run like those compared, with a seed that the comparison does
+not use; the best validation wins. (With `--match time` no dropouts are tried, because a step with
+dropout takes longer.)
 """
 
 import math

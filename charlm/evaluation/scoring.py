@@ -1,5 +1,7 @@
-"""Scoring of a text, or of a split of a run's data, as a stream, so that memory does not grow with
-the text."""
+"""Scoring of a text, or of a split of a run's data.
+
+The text is read as a stream, so that memory does not grow with its length.
+"""
 
 import math
 import stat
@@ -41,7 +43,7 @@ ENCODING = "--encoding {}"
 """Option of `charlm score` that sets an encoding."""
 
 Given = str | bytes | list[str]
-"""A piece of a text, or several texts that are a record or a line each."""
+"""A piece of a text, or a list of texts, each of which is a record or a line."""
 
 Segments = Callable[[Symbols, Tensor], object]
 """Callback for each segment's symbols and their surprisals in nats, [N] each."""

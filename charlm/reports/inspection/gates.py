@@ -99,9 +99,8 @@ def _sentences(trace: Trace, saturated: Sequence[Saturation]) -> list[str]:
         if "c" in layer:
             largest = np.abs(layer["c"]).max()
             sentences.append(
-                f"Layer {number}: the cell state reaches {largest:.1f}, the hidden state never "
-                "more than "
-                "1: c is a counter, h the part of it that is shown."
+                f"Layer {number}: the cell state c reaches {largest:.1f}: it adds up over many "
+                "characters. The hidden state h, which the layers above read, stays within 1."
             )
     return sentences
 

@@ -8,8 +8,8 @@ from charlm.wording import different_sizes
 
 def available() -> int | None:
     """Return the bytes that a process can still allocate; None if the system does not report it."""
-    found = [free for free in (_of_system(), _of_group()) if free is not None]
-    return min(found) if found else None
+    limits = [free for free in (_of_system(), _of_group()) if free is not None]
+    return min(limits) if limits else None
 
 
 def refuse_more(needed: float, free: int | None, what: str, advice: str) -> None:

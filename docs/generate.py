@@ -1,21 +1,29 @@
-"""Generate the pages that have another source: a hook of mkdocs, and `generate.py json`.
+"""Generate the pages that have another source: a hook of mkdocs, `generate.py json` and
+`generate.py notebooks`.
 
 A page whose text holds `<!-- generate: configuration -->` gets the configuration there, made from
 the schema and the presets; `<!-- include: PATH -->` stands for a file of the repository, whose
 headings move down below the page's title. A link to a file of the repository leads to the page
 that includes it, else to a page that shows the file.
 
+`<!-- notebook: PATH -->` stands for a notebook with the outputs stored in it. `python
+docs/generate.py notebooks` executes all notebooks in temporary folders and stores their outputs.
+
 `json.md` is written by `python docs/generate.py json FOLDER`, which runs every command that has
 `--json` on a tiny text in FOLDER (a result that is there is not made again).
 """
 
 import ast
+import base64
+import io
+import itertools
 import json
 import os
 import posixpath
 import re
 import subprocess
 import sys
+import tempfile
 import tomllib
 import types
 import typing
@@ -28,6 +36,7 @@ DOCS = ROOT / "docs"
 SCHEMA = ROOT / "charlm" / "config" / "schema.py"
 GENERATED = re.compile(r"<!-- generate: (\w+) -->")
 INCLUDED = re.compile(r"<!-- include: (\S+) -->")
+NOTEBOOK = re.compile(r"<!-- notebook: (\S+) -->")
 LINK = re.compile(r"(!?\[[^\]]*\])\(([^)#\s:]+)(#[^)]*)?\)")
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 LANGUAGES = {".py": "python", ".toml": "toml", ".h": "cpp", ".cpp": "cpp", ".yml": "yaml"}
@@ -94,7 +103,7 @@ def configuration() -> str:
 
 def _docstrings() -> dict[str, str]:
     """Return the docstrings of the schema's keys, as Markdown."""
-    found = {}
+    texts = {}
     for node in ast.parse(SCHEMA.read_text(encoding="utf-8")).body:
         if not isinstance(node, ast.ClassDef) or not node.name.endswith("Config"):
             continue
@@ -103,11 +112,11 @@ def _docstrings() -> dict[str, str]:
             if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
                 key = item.target.id
             elif key and isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant):
-                found[f"{section}.{key}"] = " ".join(str(item.value.value).split())
+                texts[f"{section}.{key}"] = " ".join(str(item.value.value).split())
                 key = ""
             else:
                 key = ""
-    return found
+    return texts
 
 
 def _type_of(annotation: Any, metadata: typing.Iterable[Any] = ()) -> str:
@@ -162,7 +171,7 @@ def _preset_values() -> dict[str, list[str]]:
     from charlm.config import presets
     from charlm.config.schema import SECTIONS
 
-    found: dict[str, list[str]] = {}
+    by_key: dict[str, list[str]] = {}
     for name in presets.names():
         content = tomllib.loads(presets.text(name))
         rows = content.pop("size", [])
@@ -177,10 +186,10 @@ def _preset_values() -> dict[str, list[str]]:
             default = SECTIONS[section].model_fields[key].get_default(call_default_factory=True)
             shown = [default if value is None else value for value in listed]
             if any(value != default for value in shown):
-                told = ", ".join(f"`{_toml(value)}`" for value in shown)
+                listed_values = ", ".join(f"`{_toml(value)}`" for value in shown)
                 by_size = " by the text's length" if len(shown) > 1 else ""
-                found.setdefault(dotted, []).append(f"{name} {told}{by_size}")
-    return found
+                by_key.setdefault(dotted, []).append(f"{name} {listed_values}{by_size}")
+    return by_key
 
 
 # ---- JSON ----------------------------------------------------------------------------------------
@@ -287,18 +296,95 @@ def run_commands(folder: Path) -> dict[str, Any]:
     folder.joinpath("labels.txt").write_text("a\tthe the the\nb\tcat cat cat\n" * 20)
     results = {}
     for name, command in RUNS.items():
-        kept = folder / f"{name}.json"
-        if not kept.exists():
+        output = folder / f"{name}.json"
+        if not output.exists():
             words = [sys.executable, "-m", "charlm", *command]
             words += [] if "--json" in words else ["--json"]
             environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
             done = subprocess.run(  # noqa: S603 (the table above)
                 words, cwd=folder, env=environment, stdout=subprocess.PIPE, check=True
             )
-            kept.write_bytes(done.stdout)
+            output.write_bytes(done.stdout)
             print(name, flush=True)
-        results[name] = json.loads(kept.read_text(encoding="utf-8"))
+        results[name] = json.loads(output.read_text(encoding="utf-8"))
     return results
+
+
+# ---- notebooks -----------------------------------------------------------------------------------
+
+NOTEBOOKS = DOCS / "notebooks"
+COLOURS = 32
+"""Colours of a stored figure: a third of the bytes, and no difference to see."""
+
+
+def notebook(path: str) -> str:
+    """Return a notebook's Markdown for a page of its own, its title left out."""
+    cells = json.loads((ROOT / path).read_text(encoding="utf-8"))["cells"]
+    blocks = []
+    for cell in cells:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            blocks.append(with_links(source, path))
+            continue
+        blocks.append(f"```python\n{source}\n```")
+        blocks += [_output(one, cell["metadata"]) for one in _joined(cell["outputs"])]
+    return re.sub(r"\A# .*\n+", "", "\n\n".join(blocks))
+
+
+def _joined(outputs: typing.Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Yield a cell's outputs, with all that it prints in a row as one."""
+    for kind, group in itertools.groupby(outputs, key=lambda one: one["output_type"]):
+        if kind == "stream":
+            yield {"text": [line for one in group for line in one["text"]]}
+        else:
+            yield from group
+
+
+def _output(output: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
+    """Return an output of a cell as Markdown: a picture, HTML or text."""
+    data = output.get("data", {})
+    if "image/png" in data:
+        png, alternative = "".join(data["image/png"].split()), metadata["alternative"]
+        return f'<img alt="{alternative}" src="data:image/png;base64,{png}">'
+    if "text/html" in data:
+        return "".join(data["text/html"])
+    text = "".join(output.get("text") or data["text/plain"]).rstrip()
+    return f"```text\n{text}\n```"
+
+
+def execute(path: Path, folder: Path) -> Any:
+    """Execute a notebook in a folder; return it with its outputs.
+
+    Raises: CellExecutionError for a cell that fails.
+    """
+    import nbformat
+    from nbclient import NotebookClient
+
+    content = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+    place = {"metadata": {"path": str(folder)}}
+    NotebookClient(content, timeout=600, kernel_name="python3", resources=place).execute()
+    return content
+
+
+def store_outputs(path: Path) -> None:
+    """Execute a notebook, and write it with its outputs: text, HTML and pictures, as small as they
+    can be."""
+    import nbformat
+    from PIL import Image
+
+    with tempfile.TemporaryDirectory() as folder:
+        content = execute(path, Path(folder))
+    for cell in content.cells:
+        cell.metadata.pop("execution", None)
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if "image/png" in data:
+                target = io.BytesIO()
+                picture = Image.open(io.BytesIO(base64.b64decode(data["image/png"])))
+                picture.convert("RGB").quantize(COLOURS).save(target, "png", optimize=True)
+                data["image/png"] = base64.b64encode(target.getvalue()).decode("ascii")
+    content.metadata["language_info"] = {"name": "python"}
+    nbformat.write(content, path)  # type: ignore[no-untyped-call]
 
 
 # ---- files of the repository ---------------------------------------------------------------------
@@ -306,11 +392,12 @@ def run_commands(folder: Path) -> dict[str, Any]:
 
 def pages_of_files() -> dict[str, str]:
     """Map each file of the repository that a page includes to that page."""
-    found = {}
+    pages = {}
     for page in DOCS.glob("*.md"):
-        for path in INCLUDED.findall(page.read_text(encoding="utf-8")):
-            found[path] = page.name
-    return found
+        text = page.read_text(encoding="utf-8")
+        for path in [*INCLUDED.findall(text), *NOTEBOOK.findall(text)]:
+            pages[path] = page.name
+    return pages
 
 
 def included(path: str) -> str:
@@ -321,7 +408,7 @@ def included(path: str) -> str:
 
 def linked_files() -> set[str]:
     """List the files of the repository that pages link to and none includes."""
-    found = set()
+    paths = set()
     for page in DOCS.glob("*.md"):
         text = page.read_text(encoding="utf-8")
         texts = [(f"docs/{page.name}", text)]
@@ -330,8 +417,8 @@ def linked_files() -> set[str]:
             for _, target, _ in LINK.findall(FENCED.sub("", content)):
                 path = _in_repository(origin, target)
                 if path and not path.startswith("docs/") and path not in pages_of_files():
-                    found.add(path)
-    return found
+                    paths.add(path)
+    return paths
 
 
 def _in_repository(origin: str, target: str) -> str:
@@ -351,7 +438,7 @@ def with_links(text: str, origin: str) -> str:
         path = _in_repository(origin, target)
         if not path:
             return link[0]
-        if path in pages:
+        if path in pages and not (path.endswith(".ipynb") and origin == f"docs/{pages[path]}"):
             target = pages[path]
         elif path.startswith("docs/"):
             target = path.removeprefix("docs/")
@@ -383,6 +470,7 @@ def rendered(page: str, text: str) -> str:
     """Return a page's Markdown with what is generated and included, and its links led."""
     text = with_links(text, f"docs/{page}")
     text = GENERATED.sub(lambda found: GENERATORS[found[1]](), text)
+    text = NOTEBOOK.sub(lambda found: notebook(found[1]), text)
     return INCLUDED.sub(lambda found: with_links(included(found[1]), found[1]), text)
 
 
@@ -402,8 +490,12 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3 or sys.argv[1] != "json":
-        sys.exit("usage: python docs/generate.py json FOLDER")
-    DOCS.joinpath("json.md").write_text(
-        json_page(run_commands(Path(sys.argv[2]))), encoding="utf-8"
-    )
+    match sys.argv[1:]:
+        case ["json", folder]:
+            page = json_page(run_commands(Path(folder)))
+            DOCS.joinpath("json.md").write_text(page, encoding="utf-8")
+        case ["notebooks"]:
+            for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+                store_outputs(path)
+        case _:
+            sys.exit("usage: python docs/generate.py json FOLDER, or: ... notebooks")

@@ -39,14 +39,14 @@ class CudaGraph:
             return compute(inputs) if recorded is None else recorded
         if not _alike(inputs, self._inputs):
             return compute(inputs)
-        for mine, given in zip(self._inputs, inputs, strict=True):
-            mine.copy_(given)
+        for own, other in zip(self._inputs, inputs, strict=True):
+            own.copy_(other)
         self._graph.replay()
         return self._outputs
 
     def _record(self, compute: TensorFunction, inputs: list[Tensor]) -> list[Tensor] | None:
         """Record, and replay once. Returns: the results; None if they cannot be trusted."""
-        self._inputs = [given.clone() for given in inputs]
+        self._inputs = [tensor.clone() for tensor in inputs]
         reason = ""
         with torch.cuda.device(inputs[0].device):
             current, aside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
@@ -79,13 +79,13 @@ class CudaGraph:
         return None
 
 
-def _alike(found: list[Tensor], expected: list[Tensor]) -> bool:
-    return [(t.shape, t.dtype) for t in found] == [(t.shape, t.dtype) for t in expected]
+def _alike(tensors: list[Tensor], expected: list[Tensor]) -> bool:
+    return [(t.shape, t.dtype) for t in tensors] == [(t.shape, t.dtype) for t in expected]
 
 
-def _agree(found: Tensor, expected: Tensor) -> bool:
+def _agree(result: Tensor, expected: Tensor) -> bool:
     """Return True if tensors are equal up to the order of summation."""
-    if found.numel() == 0:
+    if result.numel() == 0:
         return True
-    deviation = (found - expected).float().norm() / expected.float().norm().clamp(min=1e-12)
+    deviation = (result - expected).float().norm() / expected.float().norm().clamp(min=1e-12)
     return bool(deviation < 1e-2)

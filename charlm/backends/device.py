@@ -29,8 +29,8 @@ def resolve_device(name: str) -> torch.device:
     refuse_unknown_device(name)
     chosen = torch.device(first if name == "auto" else name)
     if not there.get(chosen.type) or (chosen.index or 0) >= max(1, torch.cuda.device_count()):
-        found = ", ".join(kind for kind in there if there[kind])
-        raise UsageError(f"device {name} is not available here", f"there is: {found}")
+        listed = ", ".join(kind for kind in there if there[kind])
+        raise UsageError(f"device {name} is not available here", f"there is: {listed}")
     return chosen
 
 

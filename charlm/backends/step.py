@@ -112,17 +112,17 @@ class TorchComputation:
         ready: Ready | None = None,
     ) -> tuple[Tensor, States]:
         parts = [part for state in states for part in state]
-        given = [symbols, targets, *parts, *self._masks(dropout_seed, symbols, lanes)]
+        tensors = [symbols, targets, *parts, *self._masks(dropout_seed, symbols, lanes)]
         flat = self._flat
         if soft is not None:
-            given.append(soft.probabilities)
+            tensors.append(soft.probabilities)
             flat = partial(self._flat, soft_weight=soft.weight)
         parameters = list(self.model.parameters())
         if self._graph is not None:
-            losses, *rest = self._graph(flat, given)
+            losses, *rest = self._graph(flat, tensors)
         else:
-            with _told(ready, parameters):
-                losses, *rest = flat(given)
+            with _hooked(ready, parameters):
+                losses, *rest = flat(tensors)
         for parameter, gradient in zip(parameters, rest[-len(parameters) :], strict=True):
             parameter.grad = gradient
             if ready is not None and self._graph is not None:
@@ -144,11 +144,11 @@ class TorchComputation:
         losses = F.cross_entropy(logits, targets.flatten(), reduction="none")
         return losses.view(targets.shape), after
 
-    def _flat(self, given: list[Tensor], soft_weight: float = 0.0) -> list[Tensor]:
+    def _flat(self, tensors: list[Tensor], soft_weight: float = 0.0) -> list[Tensor]:
         """Return losses, next states and gradients as a flat list, from symbols, targets, states,
         masks and, if they have a weight, soft targets: `CudaGraph` takes and returns tensors only.
         """
-        symbols, targets, *rest = given
+        symbols, targets, *rest = tensors
         probabilities = rest.pop() if soft_weight else None
         states = self._grouped(rest)
         logits, after = self.model(symbols, states, rest[sum(map(len, states)) :])
@@ -180,7 +180,7 @@ class TorchComputation:
 
 
 @contextlib.contextmanager
-def _told(ready: Ready | None, parameters: list[nn.Parameter]) -> Iterator[None]:
+def _hooked(ready: Ready | None, parameters: list[nn.Parameter]) -> Iterator[None]:
     """Call `ready` with every parameter's gradient that autograd completes in the `with` block."""
     if ready is None:
         yield

@@ -78,10 +78,10 @@ class Cell(nn.Module, ABC):
     def unroll(self, x: Tensor, state: State, resets: Tensor | None = None) -> tuple[Tensor, State]:
         """Compute a sequence by the equations, one symbol after another. See `forward`."""
         outputs = []
-        for t, given in enumerate(x.unbind(0)):
+        for t, x_t in enumerate(x.unbind(0)):
             if resets is not None:
                 state = self.begin_anew(state, resets[t])
-            state = self.step(given, state)
+            state = self.step(x_t, state)
             outputs.append(state[0])
         return torch.stack(outputs), state
 

@@ -25,10 +25,10 @@ def run_fused(
         kind = torch.get_autocast_dtype("cuda") if wished else x.dtype
         weights = flatten_weights(weights, kind)
         x, hidden = x.to(kind), [part.to(kind) for part in hidden]
-    given = hidden if len(hidden) > 1 else hidden[0]
+    initial = hidden if len(hidden) > 1 else hidden[0]
     with torch.autocast("cuda", enabled=False) if x.is_cuda else nullcontext():
         output, *after = operator(
-            x, given, weights, cell.bias_ih is not None, 1, 0.0, cell.training, False, False
+            x, initial, weights, cell.bias_ih is not None, 1, 0.0, cell.training, False, False
         )
     return output, tuple(a[0].to(s.dtype) for a, s in zip(after, state, strict=True))
 

@@ -141,9 +141,9 @@ def _gradients(model: CharModel, corpus: Corpus) -> Gradients:
     split = corpus.splits["validation"]
     try:
         by_lag = gradient_by_lag(model, corpus.symbols, split.start, split.stop)
-        found = {part: one.means() for part, one in by_lag.items()}
+        means = {part: one.means() for part, one in by_lag.items()}
     except DataError:
         return {}
-    if not all(math.isfinite(value) for values in found.values() for value in values):
+    if not all(math.isfinite(value) for values in means.values() for value in values):
         return {}
-    return found
+    return means

@@ -30,7 +30,7 @@ class Baselines:
 def baselines(corpus: Corpus) -> Baselines:
     """Measure the baselines. Characters outside the vocabulary cost as much as in `Tally`.
 
-    uniform: all symbols equally probable. unigram: by frequency. ngram: see `charlm.ngram`. xz:
+    uniform: all symbols equally probable. unigram: by frequency. ngram: see `models.ngram`. xz:
     the bytes that the split adds to the compressed train split.
     """
     start, stop = max(corpus.train.start, corpus.train.stop - MOST_SYMBOLS), corpus.train.stop

@@ -33,7 +33,7 @@ class Row:
     `read_rate`.
 
     train: by backend, "native" and "torch". write: by precision of the weights. picked: the backend
-    of `train.backend = "auto"`, and the precision of `train.precision = "auto"`.
+    and the precision that "auto" stands for.
     """
 
     cell: str

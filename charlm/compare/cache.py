@@ -1,5 +1,4 @@
-"""Cache of measurements in a comparison's folder, so that a repeated comparison shows the same
-numbers."""
+"""Cache of measurements in a comparison's folder: a repeated comparison shows the same numbers."""
 
 import hashlib
 import json

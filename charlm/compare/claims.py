@@ -1,5 +1,7 @@
-"""The lecture's claims, each judged from a comparison's runs: it holds, it does not, or these runs
-do not show it."""
+"""The lecture's claims, judged by a comparison's runs.
+
+A claim holds, does not hold, or is not shown by these runs.
+"""
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ from charlm.inspect.gradients import LAGS
 from charlm.wording import byte_size
 
 SIMILAR = 0.02
-"""Relative difference of loss up to which performance is "similar"."""
+"""Relative difference of loss up to which two cells are called similar."""
 NOTHING = 1e-300
 """Replaces a gradient of zero, so that it has a logarithm."""
 LAG = 20
@@ -146,13 +148,13 @@ def _beats_rnn(findings: Findings, cell: str, terms: str) -> Claim:
         return _missing(text, [c for c, v in ((cell, own), ("rnn", rnn)) if v is None])
     if unlike := findings.unlike_at_same_width(cell, "rnn"):
         return Claim(text, None, f"they differ in {unlike}")
-    found = difference(own, rnn)
+    gap = difference(own, rnn)
     return Claim(
         text,
-        True if found.is_below_zero else False if found.is_above_zero else None,
+        True if gap.is_below_zero else False if gap.is_above_zero else None,
         f"{_named(findings, cell)} {fmean(own):.3f}, "
         f"{_named(findings, 'rnn')} {fmean(rnn):.3f} bits per character; "
-        f"difference {_interval(found)}",
+        f"difference {_interval(gap)}",
     )
 
 
@@ -163,15 +165,15 @@ def _gru_is_similar(findings: Findings, terms: str) -> Claim:
         return _missing(text, [c for c, v in (("gru", gru), ("lstm", lstm)) if v is None])
     if unlike := findings.unlike_at_same_width("gru", "lstm"):
         return Claim(text, None, f"they differ in {unlike}")
-    found, margin = difference(gru, lstm), SIMILAR * fmean(lstm)
-    holds = True if found.high <= margin else False if found.low > margin else None
-    share = 100 * found.mean / fmean(lstm)
+    gap, margin = difference(gru, lstm), SIMILAR * fmean(lstm)
+    holds = True if gap.high <= margin else False if gap.low > margin else None
+    share = 100 * gap.mean / fmean(lstm)
     return Claim(
         text,
         holds,
         f"{_named(findings, 'gru')} {fmean(gru):.3f}, "
         f"{_named(findings, 'lstm')} {fmean(lstm):.3f} bits per character: the GRU is "
-        f"{abs(share):.1f} % {'worse' if share > 0 else 'better'}; difference {_interval(found)}",
+        f"{abs(share):.1f} % {'worse' if share > 0 else 'better'}; difference {_interval(gap)}",
     )
 
 
@@ -181,15 +183,15 @@ def _gru_trains_faster(findings: Findings) -> Claim:
     if isinstance(pair, Claim):
         return pair
     gru, lstm = pair
-    found = ratio(lstm.step_seconds, gru.step_seconds)
-    holds = True if found.low > 1 else False if found.high < 1 else None
+    speedup = ratio(lstm.step_seconds, gru.step_seconds)
+    holds = True if speedup.low > 1 else False if speedup.high < 1 else None
     speeds = [1000 * one.seconds_a_step for one in (gru, lstm)]
     return Claim(
         text,
         holds,
         f"a step takes {speeds[0]:.3g} ms with the GRU, {speeds[1]:.3g} ms with the LSTM, both "
-        f"{gru.config.model.hidden_size} wide: {found.mean:.2f} times as fast "
-        f"(95 %: {found.low:.2f} to {found.high:.2f}, {len(gru.step_seconds)} rounds in turn)",
+        f"{gru.config.model.hidden_size} wide: {speedup.mean:.2f} times as fast "
+        f"(95 %: {speedup.low:.2f} to {speedup.high:.2f}, {len(gru.step_seconds)} rounds in turn)",
     )
 
 
@@ -225,18 +227,18 @@ def _reaches_further(findings: Findings, cell: str, *, trained: bool) -> Claim:
         return Claim(text, None, f"the gradient could not be followed {LAGS} steps back")
     if max(*own, *rnn) <= NOTHING:
         return Claim(text, None, "no gradient reaches as far: the records end sooner")
-    found = ratio(own, rnn)
-    holds = True if found.low > 1 else False if found.high < 1 else None
+    times = ratio(own, rnn)
+    holds = True if times.low > 1 else False if times.high < 1 else None
     return Claim(
         text,
         holds,
         f"{_named(findings, cell)} {geometric_mean(own):.1e}, "
         f"{_named(findings, 'rnn')} {geometric_mean(rnn):.1e}: "
-        f"{_times(found.mean)} times as large"
+        f"{_times(times.mean)} times as large"
         + (
             ", from too few seeds to show it (use --seeds 5)"
-            if found.is_open
-            else f" (95 %: {_times(found.low)} to {_times(found.high)})"
+            if times.is_open
+            else f" (95 %: {_times(times.low)} to {_times(times.high)})"
         ),
     )
 
@@ -276,10 +278,10 @@ def _article(cell: str) -> str:
     return {"lstm": "an LSTM", "gru": "a GRU", "rnn": "an RNN"}[cell]
 
 
-def _interval(found: Interval) -> str:
-    if found.is_open:
-        return f"{found.mean:+.3f}, from too few seeds to show it (use --seeds 5)"
-    return f"{found.mean:+.3f} (95 %: {found.low:+.3f} to {found.high:+.3f})"
+def _interval(interval: Interval) -> str:
+    if interval.is_open:
+        return f"{interval.mean:+.3f}, from too few seeds to show it (use --seeds 5)"
+    return f"{interval.mean:+.3f} (95 %: {interval.low:+.3f} to {interval.high:+.3f})"
 
 
 def _times(ratio: float) -> str:

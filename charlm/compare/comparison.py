@@ -179,9 +179,9 @@ class Comparison:
         plan: Plan,
         analyses: Sequence[RunAnalysis],
         seconds_a_step: Mapping[str, float],
-        found: list[LongerRun],
+        outcomes: list[LongerRun],
     ) -> Events:
-        """Train the best cell longer until it beats the n-gram model's bits; fill `found`."""
+        """Train the best cell longer until it beats the n-gram model's bits; fill `outcomes`."""
         ngram = known.bits["validation"]["ngram"]
         label, bits = extended_runs.best_cell(plan, analyses)
         for times in extended_runs.TIMES:
@@ -192,8 +192,8 @@ class Comparison:
             )
             doing = f"no network beats counting, {ngram:.3f} bits: {label} trains {run.note}"
             yield from self._train(doing, [run], tolerant=True)
-            found.append(extended_runs.outcome(run, times, ngram))
-            bits = found[-1].bits_per_character or math.inf  # None: it has diverged
+            outcomes.append(extended_runs.outcome(run, times, ngram))
+            bits = outcomes[-1].bits_per_character or math.inf  # None: it has diverged
 
     def write(self, result: Result) -> None:
         """Write compare.json. Raises: CharlmError if it cannot be written."""
@@ -216,16 +216,16 @@ class Comparison:
         configs = {to_toml(e.config): e.config for e in (*plan.entries, *plan.same_width)}
 
         def measure() -> list[Any]:
-            found = measure_steps(list(configs.values()), plan.corpus, self._end_if_stopped)
-            return [[one.step_seconds, one.memory_bytes] for one in found]
+            costs = measure_steps(list(configs.values()), plan.corpus, self._end_if_stopped)
+            return [[one.step_seconds, one.memory_bytes] for one in costs]
 
         key = [plan.corpus.fingerprint, list(configs), versions()]
 
-        def read(found: Any) -> dict[str, StepCost]:
+        def read(costs: Any) -> dict[str, StepCost]:
             return {
                 toml: StepCost(config, tuple(seconds), memory)
                 for (toml, config), (seconds, memory) in zip(
-                    configs.items(), STEPS.validate_python(found), strict=True
+                    configs.items(), STEPS.validate_python(costs), strict=True
                 )
             }
 

@@ -77,8 +77,8 @@ def describe(curves: Sequence[Curve]) -> dict[str, Any]:
                 f"rate comes down, these curves {verb}: {', '.join(known)} bits."
             )
     for one, other in pairs:
-        if found := _crossings(one, other):
-            places = ", ".join(f"{round(where):,} ({ahead} ahead)" for where, ahead in found)
+        if crossed := _crossings(one, other):
+            places = ", ".join(f"{round(where):,} ({ahead} ahead)" for where, ahead in crossed)
             sentences.append(f"{one.label} and {other.label} cross after {places} characters.")
     if len(curves) > 1 and not crossings:
         sentences.append("No two curves cross.")
@@ -95,7 +95,7 @@ def _crossings(one: Curve, other: Curve) -> list[tuple[float, str]]:
     end = min(one.characters[-1], other.characters[-1])
     start = max(one.characters[0], other.characters[0])
     places = sorted({c for c in (*one.characters, *other.characters) if start <= c <= end})
-    found = []
+    crossings = []
     before: tuple[float, float] | None = None  # last characters with a gap that is not 0, the gap
     for place in places:
         gap = one.at(place) - other.at(place)
@@ -104,9 +104,9 @@ def _crossings(one: Curve, other: Curve) -> list[tuple[float, str]]:
         if before is not None and (before[1] < 0) != (gap < 0):
             share = before[1] / (before[1] - gap)
             where = before[0] + share * (place - before[0])
-            found.append((where, one.label if gap < 0 else other.label))
+            crossings.append((where, one.label if gap < 0 else other.label))
         before = place, gap
-    return found
+    return crossings
 
 
 def _interpolated(x: Sequence[float], y: Sequence[float], at: float) -> float:

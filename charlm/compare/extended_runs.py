@@ -1,5 +1,7 @@
-"""Longer runs of the best cell: if the n-gram model beats every network, how much longer the best
-one must train to beat it. Measured, not extrapolated."""
+"""Longer runs of the best cell, if the n-gram model beats all networks.
+
+They measure the training that the cell needs to beat it, rather than extrapolate a curve.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,16 +66,16 @@ def outcome(planned: PlannedRun, times: int, ngram_bits: float) -> LongerRun:
     label = planned.entry.label
     if not (planned.path / "summary.json").is_file():
         return LongerRun(label, times, planned.steps, None, False)
-    told = summary(planned)
-    bits = float(told["best"]["bits_per_character"])
-    return LongerRun(label, times, told["steps"], bits, bits < ngram_bits)
+    result = summary(planned)
+    bits = float(result["best"]["bits_per_character"])
+    return LongerRun(label, times, result["steps"], bits, bits < ngram_bits)
 
 
-def sentence(found: Sequence[LongerRun]) -> str:
+def sentence(runs: Sequence[LongerRun]) -> str:
     """Describe the budget at which the network beats counting; "" if none had to be tried."""
-    if not found:
+    if not runs:
         return ""
-    last = found[-1]
+    last = runs[-1]
     more = f"{last.times} times as many steps"
     if last.bits_per_character is None:
         return f"With {more} {last.cell} diverges (one seed)."

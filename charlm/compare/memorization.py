@@ -1,7 +1,7 @@
 """Memorization: the bits of a random text that a run's parameters hold.
 
-Nothing in a random text can be predicted, so every bit by which a run's surprisal is below that of
-a uniform guess is stored in its parameters.
+A random text cannot be predicted. So each bit by which the surprisal is below that of a uniform
+guess must be stored in the parameters.
 
 Source: Collins et al. 2017 (arXiv 1611.09913), section 2, for labels of random inputs; here the
 text itself is memorized.

@@ -37,17 +37,17 @@ def make_result(
     """
     table = rows(plan, analyses)
     at_same_width = {e.label: costs[to_toml(e.config)] for e in plan.same_width}
-    found = differences(table)
+    between_cells = differences(table)
     curves = [mean_curve(e.label, runs_of(e.label, plan, analyses)) for e in plan.entries]
     first = plan.seeds[0]
     return {
         "match": plan.match,
         "budget": plan.budget or None,
-        "verdict": verdict(table, found, known, longer, at_same_width),
+        "verdict": verdict(table, between_cells, known, longer, at_same_width),
         "longer": [asdict(one) for one in longer],
         "curves": describe(curves),
         "rows": table,
-        "differences": found,
+        "differences": between_cells,
         "baselines": known.bits["validation"],
         "test_baselines": known.bits.get("test"),
         "ngram_order": known.ngram_order,

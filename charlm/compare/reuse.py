@@ -24,23 +24,23 @@ WITHOUT_EFFECT = {
 def summary(planned: PlannedRun) -> dict[str, Any]:
     """Return the summary of a finished run. Raises: CheckpointError if it is damaged."""
     try:
-        found = _told(planned)
-        float(found["best"]["bits_per_character"])
-        return {key: found[key] for key in SUMMARY_KEYS}
+        values = _read_summary(planned)
+        float(values["best"]["bits_per_character"])
+        return {key: values[key] for key in SUMMARY_KEYS}
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(planned, "summary.json", error) from None
 
 
-def _told(planned: PlannedRun) -> dict[str, Any]:
+def _read_summary(planned: PlannedRun) -> dict[str, Any]:
     """Read a run's summary; `best` is null if it was stopped before its first evaluation."""
-    found: dict[str, Any] = json.loads(read_regular(planned.path / "summary.json"))
-    return found
+    values: dict[str, Any] = json.loads(read_regular(planned.path / "summary.json"))
+    return values
 
 
 def _was_stopped(planned: PlannedRun) -> bool:
     """Return True if a signal ended a run. Raises: CheckpointError if it is damaged."""
     try:
-        return bool(_told(planned)["stopped_by"] == "signal")
+        return bool(_read_summary(planned)["stopped_by"] == "signal")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(planned, "summary.json", error) from None
 
@@ -56,13 +56,13 @@ def evaluations(planned: PlannedRun) -> list[dict[str, Any]]:
     """Return the evaluations of a finished run, in order. Raises: CheckpointError if damaged."""
     try:
         lines = read_regular(planned.path / "metrics.jsonl").decode("utf-8").splitlines()
-        found = [row for row in map(json.loads, lines) if row["kind"] == "eval"]
-        kept = [{key: row[key] for key in EVALUATION_KEYS} for row in found]
-        if not kept or kept[-1]["step"] != summary(planned)["steps"]:
+        rows = [row for row in map(json.loads, lines) if row["kind"] == "eval"]
+        values = [{key: row[key] for key in EVALUATION_KEYS} for row in rows]
+        if not values or values[-1]["step"] != summary(planned)["steps"]:
             raise ValueError("the last evaluation is missing")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(planned, "metrics.jsonl", error) from None
-    return kept
+    return values
 
 
 EVALUATION_KEYS = ("step", "characters", "seconds", "loss", "bits_per_character")
@@ -90,10 +90,10 @@ def finished_state(planned: PlannedRun, corpus: Corpus) -> SavedState | None:
     except (OSError, UnicodeDecodeError) as error:
         raise _damaged(planned, "config.toml", error) from None
     try:
-        found = loading.from_toml(text, str(planned.path / "config.toml"))
+        config = loading.from_toml(text, str(planned.path / "config.toml"))
     except ConfigError as error:
         raise _damaged(planned, "config.toml", error) from None
-    if changed := _changed(found, planned.config):
+    if changed := _changed(config, planned.config):
         raise _refusal(planned, f"it was made with other settings: {changed}")
     directory = RunDirectory(planned.path)
     if not directory.has_checkpoints():
@@ -109,9 +109,9 @@ def finished_state(planned: PlannedRun, corpus: Corpus) -> SavedState | None:
         raise _refusal(planned, "it was trained on another text")
     if not (planned.path / "summary.json").is_file() or _was_stopped(planned):
         return None
-    told, progress = summary(planned), state.progress
+    done, progress = summary(planned), state.progress
     there = (state.step, progress["best"], progress["best"]["step"])
-    if (told["steps"], told["best"], best) != there:
+    if (done["steps"], done["best"], best) != there:
         raise _damaged(planned, "summary.json", ValueError("it does not match the checkpoint"))
     return state
 
@@ -123,12 +123,12 @@ def _refusal(planned: PlannedRun, why: str) -> UsageError:
     )
 
 
-def _changed(found: Config, wanted: Config) -> str:
+def _changed(saved: Config, wanted: Config) -> str:
     """Describe the first difference in a key that affects the result; "" if there is none."""
-    for dotted in differing_keys(found, wanted):
+    for dotted in differing_keys(saved, wanted):
         if dotted not in WITHOUT_EFFECT:
             section, _, key = dotted.partition(".")
-            then, now = (getattr(getattr(c, section), key) for c in (found, wanted))
+            then, now = (getattr(getattr(c, section), key) for c in (saved, wanted))
             return f"{dotted} was {then}, now {now}"
     return ""
 

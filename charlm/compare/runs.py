@@ -1,6 +1,7 @@
-"""The runs of a comparison, one after another: begun, resumed if stopped, reused if finished.
+"""Execution of a comparison's runs, one after another.
 
-They are ordinary runs by the ordinary trainer. This yields events and prints nothing.
+A stopped run is resumed, a finished one reused. They are ordinary runs by the ordinary trainer.
+Events are yielded, nothing is printed.
 """
 
 import gc
@@ -21,10 +22,10 @@ from charlm.training.trainer import Trainer
 
 @dataclass(frozen=True)
 class Begun:
-    """The beginning of a run of the comparison, or one that was found finished (`reused`).
+    """The beginning of a run of the comparison.
 
-    number: from 1. step: at which it continues. differences: changes of environment since it was
-    trained.
+    number: from 1. step: the step at which it continues. reused: True if it was already finished.
+    differences: changes of the environment since it was trained.
     """
 
     planned: PlannedRun
@@ -74,8 +75,8 @@ class Runner:
     def run(
         self, planned_runs: Sequence[PlannedRun], *, tolerant: bool = False
     ) -> Iterator[RunnerEvent]:
-        """Carry out the runs that are not finished. Runs with other settings or of another text are
-        refused before the first one starts.
+        """Carry out the runs that are not finished. If a folder holds a run with other settings or
+        of another text, an error is raised before the first one starts.
 
         tolerant: True continues after a run that diverges, with a `Diverged` event.
 

@@ -15,7 +15,7 @@ T_975 = (
 
 
 ENOUGH = 3
-"""Least measurements for a useful interval: with two, Student's t is 12.7."""
+"""Fewest measurements for a useful interval: with two, Student's t is 12.7."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,4 @@
-"""A study of a paper: a comparison for every number of parameters and every varied value, and their
-common result."""
+"""The result of a paper's study: comparisons at several numbers of parameters and varied values."""
 
 import itertools
 import math
@@ -24,7 +23,7 @@ def study_result(name: str, study: Study, finished: Sequence[Finished]) -> dict[
     Units: of `measured`, bits per character on validation (in `nats`, too), lower is better; or
         bits of a random text per parameter, higher is better.
     """
-    found = [
+    groups = [
         {
             "name": group.name,
             "parameters": group.parameters,
@@ -46,23 +45,23 @@ def study_result(name: str, study: Study, finished: Sequence[Finished]) -> dict[
         "cells": study.cells,
         "seeds": first["seeds"],
         "text": None if study.memorize else first["text"],
-        "groups": found,
+        "groups": groups,
         "sentences": [
-            *_between_cells(study, found),
-            *_within_cells(study, found),
+            *_between_cells(study, groups),
+            *_within_cells(study, groups),
             *_caution(len(first["seeds"])),
         ],
     }
 
 
 def _row(row: dict[str, Any], memorized: Mapping[str, Sequence[float]]) -> dict[str, Any]:
-    kept = ("cell", "hidden_size", "num_layers", "parameters", "learning_rate", "dropout")
+    copied = ("cell", "hidden_size", "num_layers", "parameters", "learning_rate", "dropout")
     if values := memorized.get(row["cell"]):
-        found = {"measured": spread(values), "nats": None}
+        measured = {"measured": spread(values), "nats": None}
     else:
         bits = row["bits_per_character"]
-        found = {"measured": bits, "nats": bits["mean"] * math.log(2)}
-    return {**{key: row[key] for key in kept}, **found}
+        measured = {"measured": bits, "nats": bits["mean"] * math.log(2)}
+    return {**{key: row[key] for key in copied}, **measured}
 
 
 def _mean(group: dict[str, Any], cell: str) -> float:
@@ -70,13 +69,13 @@ def _mean(group: dict[str, Any], cell: str) -> float:
     return float(row["measured"]["mean"])
 
 
-def _between_cells(study: Study, found: Sequence[dict[str, Any]]) -> list[str]:
-    """Describe for every two cells how often one is ahead, and by how much on average."""
+def _between_cells(study: Study, groups: Sequence[dict[str, Any]]) -> list[str]:
+    """Describe each pair of cells: how often one is ahead, and by how much on average."""
     sentences, sign = [], -1 if study.memorize else 1
     verb = "remembers more on average" if study.memorize else "predicts better on average"
     unit = "bits per parameter" if study.memorize else "bits per character"
     for one, other in itertools.combinations(study.cells, 2):
-        gaps = [sign * (_mean(group, other) - _mean(group, one)) for group in found]
+        gaps = [sign * (_mean(group, other) - _mean(group, one)) for group in groups]
         first, second = (one, other) if fmean(gaps) >= 0 else (other, one)
         ahead = sum((gap > 0) == (first == one) for gap in gaps if gap)
         sentences.append(
@@ -94,13 +93,13 @@ def _caution(seeds: int) -> list[str]:
     return [f"{count} too little of the spread: small differences mean nothing (use --seeds 5)."]
 
 
-def _within_cells(study: Study, found: Sequence[dict[str, Any]]) -> list[str]:
+def _within_cells(study: Study, groups: Sequence[dict[str, Any]]) -> list[str]:
     """Describe for every cell which of the varied values is best, by number of parameters."""
     sentences = []
     for cell in study.cells if study.vary else []:
         places = []
         for parameters in study.parameters:
-            own = [group for group in found if group["parameters"] == parameters]
+            own = [group for group in groups if group["parameters"] == parameters]
             best = (max if study.memorize else min)(own, key=lambda group: _mean(group, cell))
             values = ", ".join(f"{k.rpartition('.')[2]} {v}" for k, v in best["values"].items())
             places.append(f"{values} ({_mean(best, cell):.3f}) at {parameters:,} parameters")

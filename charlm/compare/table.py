@@ -31,13 +31,13 @@ def differences(table: Sequence[Row]) -> list[dict[str, Any]]:
     for at, one in enumerate(table):
         for other in table[at + 1 :]:
             a, b = (row["bits_per_character"]["values"] for row in (one, other))
-            found = difference(a, b)
+            interval = difference(a, b)
             result.append(
                 {
                     "cells": [one["cell"], other["cell"]],
-                    **_bounds(found),
-                    "shown": found.is_above_zero or found.is_below_zero,
-                    "sentence": _sentence(one["cell"], other["cell"], found, len(a)),
+                    **_bounds(interval),
+                    "shown": interval.is_above_zero or interval.is_below_zero,
+                    "sentence": _sentence(one["cell"], other["cell"], interval, len(a)),
                 }
             )
     return result
@@ -45,7 +45,7 @@ def differences(table: Sequence[Row]) -> list[dict[str, Any]]:
 
 def verdict(
     table: Sequence[Row],
-    found: Sequence[dict[str, Any]],
+    between_cells: Sequence[dict[str, Any]],
     known: Baselines,
     longer: Sequence[LongerRun],
     costs: Mapping[str, StepCost],
@@ -57,7 +57,8 @@ def verdict(
     ranked = sorted(table, key=_mean)
     best = ranked[0]
     pairs = [
-        next(d for d in found if {best["cell"], r["cell"]} == {*d["cells"]}) for r in ranked[1:]
+        next(d for d in between_cells if {best["cell"], r["cell"]} == {*d["cells"]})
+        for r in ranked[1:]
     ]
     shown = all(pair["shown"] for pair in pairs)
     sentences = [
@@ -86,11 +87,11 @@ def _fastest(costs: Mapping[str, StepCost]) -> list[str]:
         return []
     ranked = sorted(costs, key=lambda label: costs[label].seconds_a_step)
     first, second = ranked[:2]
-    found = ratio(costs[second].step_seconds, costs[first].step_seconds)
+    times = ratio(costs[second].step_seconds, costs[first].step_seconds)
     width = costs[first].config.model.hidden_size
-    shown = f"{found.mean:.2f} times as fast as {second}"
-    if not found.is_open:
-        shown += f" (95 %: {found.low:.2f} to {found.high:.2f})"
+    shown = f"{times.mean:.2f} times as fast as {second}"
+    if not times.is_open:
+        shown += f" (95 %: {times.low:.2f} to {times.high:.2f})"
     return [f"At the same width, {width}, {first} trains fastest: {shown}."]
 
 
@@ -112,37 +113,37 @@ def _and(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def _bounds(found: Interval) -> dict[str, float | None]:
+def _bounds(interval: Interval) -> dict[str, float | None]:
     """Return an interval as JSON; None for bounds left open by too few seeds."""
-    if found.is_open:
-        return {"mean": found.mean, "low": None, "high": None}
-    return {"mean": found.mean, "low": found.low, "high": found.high}
+    if interval.is_open:
+        return {"mean": interval.mean, "low": None, "high": None}
+    return {"mean": interval.mean, "low": interval.low, "high": interval.high}
 
 
-def _sentence(one: str, other: str, found: Interval, seeds: int) -> str:
-    if found.is_open:
+def _sentence(one: str, other: str, interval: Interval, seeds: int) -> str:
+    if interval.is_open:
         count = "one seed" if seeds == 1 else f"{seeds} seeds"
         return (
-            f"{one} minus {other}: {found.mean:+.3f} bits, but {count} cannot show a difference "
+            f"{one} minus {other}: {interval.mean:+.3f} bits, but {count} cannot show a difference "
             "(use --seeds 5)"
         )
-    if found.is_below_zero or found.is_above_zero:
-        better, worse = (one, other) if found.is_below_zero else (other, one)
-        low, high = sorted((abs(found.low), abs(found.high)))
+    if interval.is_below_zero or interval.is_above_zero:
+        better, worse = (one, other) if interval.is_below_zero else (other, one)
+        low, high = sorted((abs(interval.low), abs(interval.high)))
         return (
-            f"{better} predicts better than {worse}, by {abs(found.mean):.3f} bits per character "
-            f"(95 %: {low:.3f} to {high:.3f})"
+            f"{better} predicts better than {worse}, by {abs(interval.mean):.3f} bits per "
+            f"character (95 %: {low:.3f} to {high:.3f})"
         )
     return (
         f"{one} and {other}: no difference that {seeds} seeds can show "
-        f"({found.mean:+.3f} bits; 95 %: {found.low:+.3f} to {found.high:+.3f})"
+        f"({interval.mean:+.3f} bits; 95 %: {interval.low:+.3f} to {interval.high:+.3f})"
     )
 
 
 def runs_of(label: str, plan: Plan, analyses: Sequence[RunAnalysis]) -> list[RunAnalysis]:
     """Select a cell's runs, in the order of the seeds."""
-    found = [one for one in analyses if one.planned.entry.label == label]
-    return sorted(found, key=lambda one: plan.seeds.index(one.planned.config.train.seed))
+    own = [one for one in analyses if one.planned.entry.label == label]
+    return sorted(own, key=lambda one: plan.seeds.index(one.planned.config.train.seed))
 
 
 def _row(label: str, group: Sequence[RunAnalysis], target: float) -> Row:

@@ -17,8 +17,8 @@ FILE = "timing.json"
 def timed(plan: Plan, seconds_a_step: Mapping[str, float]) -> dict[str, Any]:
     """Return the training seconds of every cell, and the steps that each takes in them.
 
-    With steps set, every learning rate has decayed when time is up. The budget is train.seconds or,
-    if that is 0, the mean time of train.steps.
+    Each cell gets a number of steps, so that its learning rate has decayed when the time is up. The
+    time is train.seconds or, if that is 0, the mean over the cells of the time of train.steps.
     """
     asked = plan.entries[0].config.train
     needed = [seconds_a_step[entry.label] * asked.steps for entry in plan.entries]

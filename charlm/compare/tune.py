@@ -1,10 +1,10 @@
 """The search for learning rate and dropout, the same for every cell: `--tune`.
 
-Each cell tries its own rate times `FACTORS`; then, at the best of them, its own dropout and
-`DROPOUTS` (its own only if all train for the same time, because a step with dropout takes longer).
-As long as the best value is the lowest or highest tried, the next value beyond is tried, too. A
-trial is a run like those compared, with a seed that the comparison does not use; the best
-validation wins.
+Each cell first tries its own learning rate times each of `FACTORS`; then, at the best rate, its
+own dropout and `DROPOUTS`. While the best value is the lowest or highest tried, the next value
+beyond it is tried, too. A trial is a run like those compared, with a seed that the comparison does
+not use; the best validation wins. (With `--match time` no dropouts are tried, because a step with
+dropout takes longer.)
 """
 
 import math
@@ -61,13 +61,13 @@ def next_runs(
 
 def results(searched: Sequence[PlannedRun]) -> list[Trial]:
     """Read the results of finished trials. Raises: CheckpointError for a damaged run."""
-    found = []
+    trials = []
     for planned in searched:
         diverged = not (planned.path / "summary.json").is_file()
         bits = None if diverged else float(summary(planned)["best"]["bits_per_character"])
         rate, dropout = planned.config.train.learning_rate, planned.config.model.dropout
-        found.append(Trial(planned.entry.label, rate, dropout, bits))
-    return found
+        trials.append(Trial(planned.entry.label, rate, dropout, bits))
+    return trials
 
 
 def tuned(plan: Plan, tried: Sequence[Trial]) -> Plan:
@@ -84,7 +84,7 @@ def at_the_edge(plan: Plan, tried: Sequence[Trial]) -> list[str]:
 
     A dropout of 0 is not an edge: there is nothing beyond it.
     """
-    said = []
+    notes = []
     for entry in plan.entries:
         own = _of(entry, tried)
         rate, dropout = _best(entry, own)
@@ -97,8 +97,8 @@ def at_the_edge(plan: Plan, tried: Sequence[Trial]) -> list[str]:
             ends = {min(values), max(values)} - {lowest} if values else set()
             if value in ends:
                 side = "highest" if value == max(values) else "lowest"
-                said.append(f"{entry.label}: the best {name}, {value:g}, is the {side} tried")
-    return said
+                notes.append(f"{entry.label}: the best {name}, {value:g}, is the {side} tried")
+    return notes
 
 
 def _next_values(
@@ -146,10 +146,10 @@ def _beyond_dropouts(tried: Sequence[Trial]) -> list[float]:
 
 def _best(entry: Entry, tried: Sequence[Trial]) -> Values:
     """Return the values with the best validation; the entry's own if all trials diverged."""
-    found = [one for one in tried if one.bits_per_character is not None]
-    if not found:
+    finished = [one for one in tried if one.bits_per_character is not None]
+    if not finished:
         return entry.config.train.learning_rate, entry.config.model.dropout
-    best = min(found, key=_bits)
+    best = min(finished, key=_bits)
     return best.learning_rate, best.dropout
 
 

@@ -94,19 +94,19 @@ class ConfigLayers:
         Raises: ConfigError with every error of every layer, each with its place.
         """
         merged: Table = {}
-        found: dict[str, ConfigSource] = {}
+        origins: dict[str, ConfigSource] = {}
         for layer in self._sized(characters):
             for section, key, value in _entries(layer.values):
                 section, key = RENAMED.get((section, key), (section, key))
                 merged.setdefault(section, {})[key] = value
-                found[f"{section}.{key}"] = layer
-        _leave_out_of_bytes(merged, found)
+                origins[f"{section}.{key}"] = layer
+        _leave_out_of_bytes(merged, origins)
         try:
             config = Config.model_validate(merged)
         except ValidationError as error:
-            raise _config_error(error, found) from None
-        chosen = frozenset(key for key, layer in found.items() if not layer.is_preset)
-        return Resolved(config, {key: layer.origin for key, layer in found.items()}, chosen)
+            raise _config_error(error, origins) from None
+        chosen = frozenset(key for key, layer in origins.items() if not layer.is_preset)
+        return Resolved(config, {key: layer.origin for key, layer in origins.items()}, chosen)
 
     def resolve_every_size(self) -> None:
         """Check the configuration for every length of text at which the `[[size]]` row changes.
@@ -141,15 +141,15 @@ class ConfigLayers:
                     break
 
 
-def _leave_out_of_bytes(merged: Table, found: dict[str, ConfigSource]) -> None:
+def _leave_out_of_bytes(merged: Table, origins: dict[str, ConfigSource]) -> None:
     """Remove a preset's keys for characters if the user has chosen bytes."""
-    data, unit = merged.get("data", {}), found.get("data.unit")
+    data, unit = merged.get("data", {}), origins.get("data.unit")
     if unit is None or unit.is_preset or data["unit"] != "byte":
         return
     for key in ("normalize", "minimum_count"):
-        layer = found.get(f"data.{key}")
+        layer = origins.get(f"data.{key}")
         if layer is not None and layer.is_preset:
-            del data[key], found[f"data.{key}"]
+            del data[key], origins[f"data.{key}"]
 
 
 def settings_layer(
@@ -219,11 +219,11 @@ def _size_rules(layer: ConfigSource, rows: Any) -> list[SizeRule]:
     )
 
 
-def _config_error(error: ValidationError, found: Mapping[str, ConfigSource]) -> ConfigError:
+def _config_error(error: ValidationError, origins: Mapping[str, ConfigSource]) -> ConfigError:
     """Combine all errors into one, with a line for each that has the place of the key."""
 
     def place(section: str, key: str) -> str:
-        source = found.get(f"{section}.{key}" if key else section) or found.get(f"{section}.")
+        source = origins.get(f"{section}.{key}" if key else section) or origins.get(f"{section}.")
         return f"{source.place(section, key)}: " if source else ""
 
     lines = sentences(error, place)

@@ -18,7 +18,7 @@ MAX_FILE_BYTES = 1_000_000
 """Largest configuration file."""
 
 RUN = "the run's config.toml"
-EARLIER = {
+LEGACY_DEFAULTS = {
     ("model", "input_scale"): 0.0,
     ("data", "order"): "name",
     ("data", "file_limit"): 10**9,
@@ -93,7 +93,7 @@ def with_options(own: SampleConfig, options: Mapping[str, Any]) -> SampleConfig:
 def _written(text: str, origin: str) -> ConfigSource:
     """Read a configuration written by `to_toml` of this version or an earlier one."""
     values = _parse(text, origin)
-    for (section, key), before in EARLIER.items():
+    for (section, key), before in LEGACY_DEFAULTS.items():
         if isinstance(table := values.get(section), dict):
             table.setdefault(key, before)
     return ConfigSource(origin, values, Rank.FILE, text)

@@ -1,13 +1,14 @@
-"""An error of one rank, made known to the others.
+"""Exchange of errors between ranks.
 
-It is put into the launcher's store, where the others find it once that rank no longer answers.
+A rank that fails puts its error into the launcher's store. The others wait for that rank in vain,
+look into the store, and end with the same error.
 """
 
 import contextlib
 import json
 from datetime import timedelta
 
-from charlm.distributed.rank_errors import ToldError
+from charlm.distributed.rank_errors import ReportedError
 from charlm.distributed.ranks import Ranks
 from charlm.errors import CharlmError
 
@@ -15,9 +16,11 @@ TIME_TO_PRINT = timedelta(seconds=10)
 
 
 def report_error(ranks: Ranks, error: CharlmError) -> bool:
-    """Store an error that ends this rank, for the others; return True if this rank is the first
-    with an error, and so should print it."""
-    if ranks.store is None or isinstance(error, ToldError):
+    """Store the error that ends this rank, unless another rank's error is already there.
+
+    Returns: True if this rank must print its error, as the first one with an error.
+    """
+    if ranks.store is None or isinstance(error, ReportedError):
         return ranks.store is None
     mine = {"rank": ranks.rank, "what": error.what, "advice": error.advice}
     mine["exit_code"] = error.exit_code
@@ -29,7 +32,7 @@ def report_error(ranks: Ranks, error: CharlmError) -> bool:
 
 
 def wait_until_printed(ranks: Ranks, *, printed: bool) -> None:
-    """Wait until an error is printed: the launcher ends all ranks once one has failed.
+    """Wait until an error is printed, because the launcher kills all ranks as soon as one ends.
 
     printed: True if this rank has printed it.
     """

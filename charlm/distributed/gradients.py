@@ -10,11 +10,14 @@ from torch import Tensor
 from charlm.distributed.ranks import Ranks
 
 BUCKET = 1 << 22
-"""Bytes of a full bucket: a layer of 512 units fills two of them."""
+"""Bytes of a full bucket. (An LSTM layer of 512 units fills two.)"""
 
 
 class _Bucket:
-    """Gradients that are reduced together. missing: number not yet computed, of the last group."""
+    """Gradients that are summed over the ranks in one operation.
+
+    missing: number of gradients of the current group that are not computed yet.
+    """
 
     def __init__(self, parameters: Sequence[Tensor], reduce: torch.dtype) -> None:
         self.parameters = parameters
@@ -37,8 +40,8 @@ class _Bucket:
 class MeanGradients:
     """The mean gradients of a step, over its groups of lanes and over the ranks.
 
-    A bucket is reduced, in the type `reduce`, as soon as the last group's backward pass has passed
-    its parameters, while the pass continues in the layers below.
+    In the last group's backward pass, a bucket is summed over the ranks as soon as all of its
+    gradients are computed, while the pass continues in the layers below. reduce: type of this sum.
     """
 
     def __init__(

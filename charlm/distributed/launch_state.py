@@ -1,7 +1,7 @@
-"""Facts that the starts of one launch share, and facts that must be equal on all ranks.
+"""State of a launch, which restarted workers read, and a check that all ranks are alike.
 
-torch's launcher may start all processes again after a failure: the run and the end recorded here
-decide the next start.
+After a failure, torch's launcher restarts all workers. The run recorded here is then resumed; if an
+end is recorded, the new workers end at once.
 """
 
 from collections.abc import Mapping
@@ -21,22 +21,24 @@ def remember_run(ranks: Ranks, path: str) -> None:
 
 
 def remembered_run(ranks: Ranks) -> str:
-    """Return, on all ranks, the run begun by an earlier start of this launch; "" if none."""
-    found = ""
+    """Return the run that earlier workers of this launch began, on all ranks; "" if none."""
+    path = ""
     if ranks.leads and ranks.launch is not None and ranks.launch.check(["run"]):
-        found = ranks.launch.get("run").decode()
-    return str(ranks.from_first(found))
+        path = ranks.launch.get("run").decode()
+    return str(ranks.from_first(path))
 
 
 def remember_end(ranks: Ranks, code: int) -> None:
-    """Record the exit code with which the run ends, so that restarted workers do not resume it:
-    a signal is not a failure."""
+    """Record the exit code with which the run ends, so that restarted workers do not resume it.
+
+    The launcher also restarts workers that end by a signal, although the user has stopped them.
+    """
     if ranks.leads and ranks.launch is not None:
         ranks.launch.set("ended", str(code))
 
 
 def remembered_end(ranks: Ranks) -> int:
-    """Return the exit code recorded by an earlier start of this launch; 0 if none."""
+    """Return the exit code that earlier workers recorded, on all ranks; 0 if none."""
     code = 0
     if ranks.leads and ranks.launch is not None:
         code = int(ranks.launch.get("ended")) if ranks.launch.check(["ended"]) else 0
@@ -53,7 +55,7 @@ def refuse_differences(ranks: Ranks, facts: Mapping[str, Any]) -> None:
     every = ranks.exchange({key: facts[key] for key in sorted({*facts} - NOT_COMPARED)})
     details = []
     for key in sorted(set().union(*every)):
-        values = [found.get(key) for found in every]
+        values = [own.get(key) for own in every]
         if other := next((n for n, value in enumerate(values) if value != values[0]), 0):
             details.append(f"{key}: {values[0]!r} on rank 0, {values[other]!r} on rank {other}")
     if details:

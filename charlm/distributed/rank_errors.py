@@ -7,14 +7,14 @@ from charlm.errors import CharlmError
 
 
 class LostError(CharlmError):
-    """An error because another rank has died or does not answer; the launcher may restart all."""
+    """The death of another rank, or its silence. The launcher may restart all ranks."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h; only the launcher sees it
 
 
-class ToldError(CharlmError):
-    """An error of another rank, which has printed it."""
+class ReportedError(CharlmError):
+    """An error of another rank, read from the store. That rank prints it."""
 
-    def __init__(self, told: Mapping[str, Any]) -> None:
-        super().__init__(told["what"], told["advice"])
-        self.exit_code = int(told["exit_code"])
+    def __init__(self, report: Mapping[str, Any]) -> None:
+        super().__init__(report["what"], report["advice"])
+        self.exit_code = int(report["exit_code"])

@@ -1,8 +1,8 @@
 """The ranks of a training and their collectives.
 
-torch's launcher starts the processes and gives each a number, its rank; rank 0 leads: it writes and
-prints. Each trains a share of the lanes. All ranks agree on everything that decides the next step.
-They exchange JSON and tensors, never code.
+torch's launcher starts the processes and gives each a number, its rank. Each trains a share of the
+lanes. Rank 0, the leader, writes and prints. All ranks agree on everything that decides the next
+step. They exchange JSON and tensors, never code.
 """
 
 import contextlib
@@ -18,19 +18,19 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.distributed_c10d import Store
 
-from charlm.distributed.rank_errors import LostError, ToldError
+from charlm.distributed.rank_errors import LostError, ReportedError
 
 T = TypeVar("T")
 
 
 @dataclass
 class Ranks:
-    """The processes of one training, as seen by one of them; by default a single one.
+    """This process among the processes of a training; by default it is the only one.
 
-    rank: its number, of `size`. here: its number on its own machine, of `neighbours`. restarts:
-    number of restarts by the launcher. store: holds errors, for the other ranks. launch: holds
-    facts for later starts of the same launch. long_timeout_group: for work that may take hours.
-    wait_seconds: time spent waiting for the others.
+    rank: its number, from 0 to `size` - 1. here: its number on its own machine, from 0 to
+    `neighbours` - 1. restarts: number of restarts by the launcher. store: holds errors for the
+    other ranks. launch: holds the launch's state, see `launch_state`. long_timeout_group: for work
+    that may take hours. wait_seconds: time spent waiting for other ranks.
     """
 
     rank: int = 0
@@ -59,8 +59,10 @@ class Ranks:
         self.gather(torch.zeros(1))
 
     def in_turn(self, work: Callable[[], T]) -> T:
-        """Do work on rank 0 first, then on the first rank of every machine, then on the rest, which
-        find the results in the cache."""
+        """Do work on rank 0, then on the first rank of each other machine, then on all others.
+
+        So each machine's first rank fills its cache, and the later ones read from it.
+        """
         if self.size == 1:
             return work()
         own = 0 if self.leads else 1 if self.here == 0 else 2
@@ -73,13 +75,13 @@ class Ranks:
         return result[0]
 
     def gather(self, tensor: Tensor) -> Tensor:
-        """Return the tensors of all ranks. Shapes: [...] -> [size, ...], on the same device."""
+        """Return the tensors of all ranks, on the same device. Shapes: [...] -> [size, ...]."""
         if self.size == 1:
             return tensor.unsqueeze(0)
-        found = [torch.empty_like(tensor) for _ in range(self.size)]
+        gathered = [torch.empty_like(tensor) for _ in range(self.size)]
         with self.answered():
-            dist.all_gather(found, tensor.contiguous())
-        return torch.stack(found)
+            dist.all_gather(gathered, tensor.contiguous())
+        return torch.stack(gathered)
 
     def gather_lanes(self, groups: Sequence[Tensor]) -> Tensor:
         """Return a tensor of all ranks' lanes, in the order of the text.
@@ -103,7 +105,7 @@ class Ranks:
         return self.gather(torch.tensor(value, dtype=torch.float64)).sum().item()
 
     def agree(self, asked: bool, seconds: float) -> tuple[bool, float]:
-        """Return True if any rank has asked, and the leader's seconds."""
+        """Return True if `asked` is True on any rank, and the leader's `seconds`."""
         if self.size == 1:
             return asked, seconds
         rows = self.gather(torch.tensor([float(asked), seconds], dtype=torch.float64))
@@ -131,18 +133,18 @@ class Ranks:
     def answered(self) -> Iterator[None]:
         """Count the `with` block as waiting for other ranks.
 
-        Raises: ToldError for an error of another rank, LostError if one does not answer.
+        Raises: ReportedError for an error of another rank, LostError if one does not answer.
         """
         began = time.perf_counter()
         try:
             yield
         except RuntimeError as error:  # of torch.distributed, all of them
-            told = None
+            error_of_other = None
             with contextlib.suppress(RuntimeError):  # the store may be gone, too
                 if self.store is not None and self.store.check(["error"]):
-                    told = json.loads(self.store.get("error"))
-            if told is not None:
-                raise ToldError(told) from None
+                    error_of_other = json.loads(self.store.get("error"))
+            if error_of_other is not None:
+                raise ReportedError(error_of_other) from None
             said = re.sub(r"^\[[^]]*\] *", "", str(error).partition("\n")[0]).partition(". ")[0]
             raise LostError(
                 f"another process of this training has ended, or does not answer: {said}",
@@ -153,13 +155,15 @@ class Ranks:
             self.wait_seconds += time.perf_counter() - began
 
     def leave(self) -> None:
-        """Wait, before the end, until the leader has printed everything."""
+        """Wait until the leader has printed everything, before this rank ends."""
         if self.size > 1:
             self.barrier()
 
     def close(self) -> None:
-        """Close all connections, so that no rank waits for this one: its process may live on as
-        long as the others."""
+        """Close all connections, so that no other rank waits for this one.
+
+        (Without this they would wait as long as this process lives.)
+        """
         self.long_timeout_group = None  # else its connections would stay open
         if self.size > 1 and dist.is_initialized():
             with contextlib.suppress(RuntimeError):

@@ -12,8 +12,8 @@ from charlm.distributed.ranks import ALONE, Ranks
 from charlm.errors import UsageError
 
 TIMEOUT, LONG_TIMEOUT = timedelta(minutes=30), timedelta(days=7)
-"""Limits of a rank's wait for the others: in training, and while one of them encodes a text. The
-end of a rank is noticed at once."""
+"""Limits of a rank's wait for another: in training, and while the other encodes a text. They are
+for ranks that hang; if a process ends, the others notice at once."""
 NEEDED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """Variables that torch's launcher sets for every process, in addition to WORLD_SIZE."""
 
@@ -43,9 +43,8 @@ def join(timeout: timedelta = TIMEOUT) -> Ranks:
     ranks.restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
     with ranks.answered():
         whole, rank, _ = next(iter(rendezvous("env://", timeout=timeout)))
-        store = PrefixStore(
-            f"start-{ranks.restarts}", whole
-        )  # else it would find the addresses of lost ranks
+        # A prefix for each start: without it, the addresses of the processes before would be found.
+        store = PrefixStore(f"start-{ranks.restarts}", whole)
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if nccl else "gloo",
             store=store, rank=rank, world_size=size, timeout=timeout,

@@ -1,7 +1,7 @@
 """Dynamic evaluation: a model that continues to learn from the text it reads.
 
-Every window is predicted first and learned from afterwards, so that no prediction depends on the
-symbol itself. Such a score is not one of the trained weights, and is always reported separately.
+Each window is predicted first and learned from afterwards, so that no prediction depends on the
+symbol itself. The score is not that of the trained weights, and is always reported separately.
 
 Symbols: T the length of a window.
 """
@@ -29,15 +29,15 @@ Squares = list[Tensor]
 """The mean square of every weight's gradient over the windows of a text, in parameter order."""
 
 SQUARED_ON, TUNED_ON = 20_000, 10_000
-"""Symbols at the end of the train split."""
+"""Symbols at the end of the train split that the mean squares, and the pace, are computed on."""
 RATES, DECAYS = (3e-4, 6e-4, 1.2e-3), (0.0, 3e-3)
 """Values to try: every rate with `Pace.decay`, then the other decays with the best rate."""
 DAMPING = 1e-3
 """Added to each root of a mean square, in units of their mean."""
 LONGEST = 1.5
-"""Largest norm of a gradient, in units of its root mean square on train. Without a limit single
-windows threw an LSTM off course for thousands of symbols: on tinyshakespeare 1.376 nats, with it
-1.297; 1.0 and 2.5 are within 0.003."""
+"""Largest norm of a gradient, in units of its root mean square on train. On tinyshakespeare an
+LSTM reaches 1.376 nats without a limit, 1.297 with it: without it, single windows spoilt the
+weights for thousands of symbols. Limits of 1.0 and 2.5 are within 0.003 of this one."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,9 @@ class AdaptiveReader:
 
         w <- w - rate g / (sqrt(s) + e) + decay r (w_0 - w);   r = sqrt(s) / mean(sqrt(s))
 
-    g is the window's gradient, clipped to `LONGEST`; s its mean square on the train split, w_0 the
-    trained weights. Every call continues with the state and the weights of the last one; `model`
-    has them afterwards.
+    g is the window's gradient, clipped to `LONGEST`; s is the mean square of such gradients on the
+    train split; w_0 are the trained weights. Each call continues with the state and the weights of
+    the call before; `model` has these weights.
 
     squares: see `mean_squares`.
 
@@ -90,10 +90,10 @@ class AdaptiveReader:
         advanced: Callable[[int], object] = lambda _: None,
     ) -> Tensor:
         assert not window, "a model that learns as it reads keeps its state"
-        found = torch.full((stop - start,), math.log(self.model.vocabulary_size))
+        surprisals = torch.full((stop - start,), math.log(self.model.vocabulary_size))
         for at, losses, _ in self._read(symbols, start, stop, advanced):
-            found[at - start : at - start + len(losses)] = losses.cpu()
-        return found
+            surprisals[at - start : at - start + len(losses)] = losses.cpu()
+        return surprisals
 
     def distributions(
         self,
@@ -107,22 +107,22 @@ class AdaptiveReader:
         """Read in the same way; return ln p of every symbol at each position. See `Predictor`."""
         assert not window, "a model that learns as it reads keeps its state"
         V = self.model.vocabulary_size
-        found = torch.full((stop - start, V), -math.log(V))
+        logs = torch.full((stop - start, V), -math.log(V))
         for at, _, logits in self._read(symbols, start, stop, advanced):
-            found[at - start : at - start + len(logits)] = logits.log_softmax(-1).cpu()
-        return found
+            logs[at - start : at - start + len(logits)] = logits.log_softmax(-1).cpu()
+        return logs
 
     def _read(
         self, symbols: SymbolSource, start: int, stop: int, advanced: Callable[[int], object]
     ) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Read and learn, window by window; yield the start of each, its surprisals, [T], and its
-        logits, [T, V], before the update."""
+        """Read and learn, window by window. Yield the start of each, and its surprisals and logits
+        before the update. Shapes: [T], [T, V]."""
         first = max(start, 1)  # the first symbol of a text has no context
         if not self._is_warm:
             self._warm_up(symbols, first)
         try:
-            for given, targets, at in _windows(self.model, symbols, first, stop, self.pace.window):
-                losses, logits = self._adapter.adapt(given.squeeze(1), targets.squeeze(1))
+            for inputs, targets, at in _windows(self.model, symbols, first, stop, self.pace.window):
+                losses, logits = self._adapter.adapt(inputs.squeeze(1), targets.squeeze(1))
                 yield at, losses, logits
                 advanced(len(losses))
         finally:
@@ -131,10 +131,10 @@ class AdaptiveReader:
     def _warm_up(self, symbols: SymbolSource, stop: int) -> None:
         """Read the text before the first scored symbol."""
         computation, states = computation_of(self.model), self.model.initial_states(1)
-        for given, targets, _ in _windows(
+        for inputs, targets, _ in _windows(
             self.model, symbols, max(1, stop - WARM_UP), stop, WARM_UP
         ):
-            _, states = computation.surprisals(given, targets, states)
+            _, states = computation.surprisals(inputs, targets, states)
         self._adapter.carry(states)
         self._is_warm = True
 
@@ -191,7 +191,7 @@ def _fastest_adapter(
     kernels = built_kernels(model)
     if kernels is None:
         return _TorchAdapter(model, steps, pulls, longest)
-    parts = [_parts(model), *(_parts(_with_weights(model, given)) for given in (steps, pulls))]
+    parts = [_parts(model), *(_parts(_with_weights(model, weights)) for weights in (steps, pulls))]
     return NativeAdapter(kernels, *parts, end=model.end, window=window, longest=longest)
 
 
@@ -241,8 +241,8 @@ def mean_squares(computation: Computation, symbols: SymbolSource, window: int) -
     parameters = list(computation.model.parameters())
     sums = [torch.zeros_like(p) for p in parameters]
     states, count = computation.model.initial_states(1), 0
-    for given, targets, _ in _windows(computation.model, symbols, 1, len(symbols), window):
-        _, states = computation.loss_and_gradients(given, targets, states)
+    for inputs, targets, _ in _windows(computation.model, symbols, 1, len(symbols), window):
+        _, states = computation.loss_and_gradients(inputs, targets, states)
         gradients = [p.grad for p in parameters if p.grad is not None]
         torch._foreach_addcmul_(sums, gradients, gradients)
         count += 1

@@ -31,7 +31,7 @@ class Alternatives:
     most: int
     _symbols: list[NDArray[np.uint32]] = field(default_factory=list)
     _chances: list[NDArray[np.float32]] = field(default_factory=list)
-    _kept: int = 0
+    _recorded: int = 0
 
     def __call__(
         self,
@@ -44,21 +44,21 @@ class Alternatives:
     ) -> Tensor:
         step = max(1, LOGS_AT_ONCE // self.vocabulary_size)
         step = max(window, step // max(window, 1) * max(window, 1))  # whole windows
-        found, begin, end = [], start, start
+        pieces, begin, end = [], start, start
         while end < stop:
             begin, end = end, min(end + step + (end == 0), stop)  # the first has no context
             logs = self.predict(symbols, begin, end, window=window, advanced=advanced)
             targets = torch.from_numpy(np.asarray(symbols[begin:end]).astype(np.int64))
-            found.append(-logs.gather(1, targets.unsqueeze(1)).squeeze(1))
-            self._keep(logs)
-        return torch.cat(found)
+            pieces.append(-logs.gather(1, targets.unsqueeze(1)).squeeze(1))
+            self._record(logs)
+        return torch.cat(pieces)
 
-    def _keep(self, logs: Tensor) -> None:
-        logs = logs[: max(0, self.most - self._kept)]
+    def _record(self, logs: Tensor) -> None:
+        logs = logs[: max(0, self.most - self._recorded)]
         values, indices = logs.topk(min(ALTERNATIVES, self.vocabulary_size), dim=1)
         self._symbols.append(indices.numpy().astype(np.uint32))
         self._chances.append(values.exp().numpy())
-        self._kept += len(logs)
+        self._recorded += len(logs)
 
     def found(self) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
         """Return the symbols of each position, most probable first, and their probabilities.

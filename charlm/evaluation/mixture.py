@@ -1,8 +1,8 @@
 """Mixture of predictors: the normalised product of their probabilities, each to a learned power.
 
-The powers are learned from the past only: those that predict a symbol come from the symbols before
-it, and are updated along the gradient of its surprisal once it has been read. So they are the same
-for every symbol that might follow, and the prediction sums to one.
+The powers are learned while reading. A symbol is predicted with the powers learned from the symbols
+before it; only after it has been read are they updated, along the gradient of its surprisal. So the
+powers do not depend on the symbol that follows, and the probabilities sum to one.
 
 Symbols: N positions, K predictors, V vocabulary size, n the order of the n-gram model.
 """
@@ -36,10 +36,10 @@ class Mixture:
         p(s) ~ prod_k p_k(s)^a_k
         a_k <- a_k - RATE g_k / sqrt(DAMPING + sum g_k^2);   g_k = E[ln p_k] - ln p_k(s)
 
-    Every case of the n-gram model (the length of the context it knows, see `NGram.cases`) has
-    powers of its own. Weighted sums were tried, too: 0.014 nats worse on tinyshakespeare.
+    Each case of the n-gram model (the length of the context that it knows, see `NGram.cases`) has
+    its own powers. A weighted sum of the probabilities is 0.014 nats worse on tinyshakespeare.
 
-    networks: by name. ngram: the last of the K, named "ngram", if it is not None.
+    networks: by name. ngram: if not None, it is the last of the K models and named "ngram".
 
     Source: Mahoney 2005 (adaptive weighing of context models, logistic mixing), for alphabets;
     Duchi et al. 2011 (Adagrad).
@@ -120,12 +120,12 @@ class Mixture:
         """Return ln p of every symbol by each model, and the cases. Shapes: [N, V] each; [N]."""
         logs = []
         for at, predict in enumerate(self._networks):
-            tell = advanced if at == 0 else _nothing
-            logs.append(predict(symbols, start, stop, window=window, advanced=tell))
+            report = advanced if at == 0 else _nothing
+            logs.append(predict(symbols, start, stop, window=window, advanced=report))
         cases = np.zeros(stop - start, np.int64)
         if self._ngram is not None:
-            found, cases = ngram_distributions(self._ngram, symbols, start, stop, window)
-            logs.append(found)
+            ngram_logs, cases = ngram_distributions(self._ngram, symbols, start, stop, window)
+            logs.append(ngram_logs)
         return logs, cases
 
     def combine(
@@ -174,18 +174,18 @@ def ngram_distributions(
 ) -> tuple[Tensor, Integers]:
     """Return ln p of every symbol at each of the positions from `start` to `stop`, and its case.
 
-    In a window the model sees the same context as a network. Shapes: [N, V], [N].
+    window: as for a network, the context then begins with the window. Shapes: [N, V], [N].
     """
-    found = torch.empty(stop - start, model.vocabulary_size)
+    logs = torch.empty(stop - start, model.vocabulary_size)
     cases = np.empty(stop - start, np.int64)
     size = max(1, (PROBABILITIES_AT_ONCE >> 4) // model.vocabulary_size)
     for begin in range(start, stop, size):
         positions = np.arange(begin, min(begin + size, stop))
         contexts = _contexts(model, symbols, positions, max(start, 1), window)
         piece = slice(begin - start, begin - start + len(positions))
-        found[piece] = torch.from_numpy(np.log(model.distributions(contexts)))
+        logs[piece] = torch.from_numpy(np.log(model.distributions(contexts)))
         cases[piece] = model.cases(contexts)
-    return found, cases
+    return logs, cases
 
 
 def _contexts(

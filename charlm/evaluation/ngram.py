@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 def ngram_of(saved: Checkpoint) -> NGram:
     """Return the Kneser-Ney model of a run's own train split.
 
-    It is stored in the run; for a checkpoint copied out of its run it is counted every time.
+    It is stored in the run. For a checkpoint outside of a run it is counted at every call.
 
     Raises: DataError if it must be counted, and the run's text has changed.
     """

@@ -1,5 +1,7 @@
-"""Scoring of a text, or of a split of a run's data, as a stream, so that memory does not grow with
-the text."""
+"""Scoring of a text, or of a split of a run's data.
+
+The text is read as a stream, so that memory does not grow with its length.
+"""
 
 import math
 import stat
@@ -41,7 +43,7 @@ ENCODING = "--encoding {}"
 """Option of `charlm score` that sets an encoding."""
 
 Given = str | bytes | list[str]
-"""A piece of a text, or several texts that are a record or a line each."""
+"""A piece of a text, or a list of texts, each of which is a record or a line."""
 
 Segments = Callable[[Symbols, Tensor], object]
 """Callback for each segment's symbols and their surprisals in nats, [N] each."""
@@ -85,12 +87,12 @@ def score_text(
 
     Raises: DataError for an empty text.
     """
-    kept: list[tuple[Symbols, Tensor]] = []
+    segments: list[tuple[Symbols, Tensor]] = []
     read = network(model)
     score = score_pieces(
-        read, vocabulary, [content], window, data=data, each=lambda *one: kept.append(one)
+        read, vocabulary, [content], window, data=data, each=lambda *one: segments.append(one)
     )
-    symbols, each = zip(*kept, strict=True)
+    symbols, each = zip(*segments, strict=True)
     return Scored(score, np.concatenate(symbols), torch.cat(each))
 
 
@@ -121,11 +123,11 @@ def score_pieces(
     opening = [] if vocabulary.end is None else [vocabulary.end]  # precedes the first record
     before = np.array(opening, vocabulary.dtype)
     for symbols in _segments(_encoded(vocabulary, pieces, data, tally), window):
-        given = np.concatenate([before, symbols])
-        found = read(given, len(before), len(given), window=window, advanced=advanced)
-        tally.add_surprisals(found)
-        each(symbols, found)
-        before = given[-WARM_UP - 1 :]
+        text = np.concatenate([before, symbols])
+        nats = read(text, len(before), len(text), window=window, advanced=advanced)
+        tally.add_surprisals(nats)
+        each(symbols, nats)
+        before = text[-WARM_UP - 1 :]
     if not tally.symbols:
         raise DataError("the text is empty", "give a text with at least one known character")
     return _finite(tally.score())
@@ -154,9 +156,9 @@ def score_split(
     step = _whole_windows(window)
     for start in range(split.start + first, split.stop, step):
         stop = min(start + step, split.stop)
-        found = read(encoded.symbols, start, stop, window=window, advanced=advanced)
-        tally.add_surprisals(found)
-        each(np.asarray(encoded.symbols[start:stop]), found)
+        nats = read(encoded.symbols, start, stop, window=window, advanced=advanced)
+        tally.add_surprisals(nats)
+        each(np.asarray(encoded.symbols[start:stop]), nats)
     characters, size = opening_size(vocabulary, encoded.symbols) if first else (0, 0)
     tally.add_text(split.characters - characters, split.bytes - size, sum(split.unknown.values()))
     return _finite(tally.score())
@@ -261,11 +263,11 @@ def _encoded(
     """Encode pieces of text; after the last one, add their size to the tally."""
     size, unknown, is_byte = TextSize(vocabulary), 0, vocabulary.unit == "byte"
     if vocabulary.end is not None:
-        given = (as_bytes(one) if is_byte and isinstance(one, str) else one for one in pieces)
-        for records in filter(None, in_stream(given, data)):
+        encodable = (as_bytes(one) if is_byte and isinstance(one, str) else one for one in pieces)
+        for records in filter(None, in_stream(encodable, data)):
             size.add_records(records, counts_ends=data.records != "files")
             known = (vocabulary.unknown_in(one) for one in records if isinstance(one, str))
-            unknown += sum(sum(found.values()) for found in known)
+            unknown += sum(sum(counts.values()) for counts in known)
             yield vocabulary.encode_records(records)
         pieces = ()
     running = (as_lines(one) if isinstance(one, list) else one for one in pieces)

@@ -1,8 +1,9 @@
 """Surprisal of every symbol of a text under a model.
 
-There are two protocols, never mixed. *Stateful*: the text is read from its start to its end; it is
-cut into lanes that are read in parallel, each warmed up on the text before it. *Windowed*: every
-window of N symbols starts from the zero state, as in published results of transformers.
+There are two protocols. *Stateful*: the text is read from its start to its end. To be fast, it is
+cut into lanes that are read in parallel, each after a warm-up on the text before it. *Windowed*:
+each window of N symbols is read from the zero state, as in published results of transformers.
+Numbers of the two are never compared.
 """
 
 import math
@@ -27,8 +28,8 @@ from charlm.text.vocabulary import Symbols, Vocabulary
 LANES = 64
 """Lanes read in parallel: enough for the full rate of the matrix products on two cores."""
 WARM_UP = 192
-"""Symbols that a lane reads before it is scored: beyond this, 2 layers of 512 units on
-tinyshakespeare change by less than 0.0005 bits per character."""
+"""Symbols that a lane reads before it is scored. A longer warm-up changes the score of 2 layers of
+512 units on tinyshakespeare by less than 0.0005 bits per character."""
 LOGITS_AT_ONCE = 1 << 22
 
 
@@ -107,7 +108,7 @@ def log_distributions(
 
 
 class _Predicts(Protocol):
-    """A computation of each target's -ln p, or of ln p of all symbols in its place."""
+    """A computation that returns -ln p of each target, or in its place ln p of all symbols."""
 
     @property
     def model(self) -> CharModel: ...
@@ -119,7 +120,7 @@ class _Predicts(Protocol):
 
 @dataclass(frozen=True)
 class _Distributions:
-    """A computation of ln p of all symbols in place of each target's surprisal: [T, B, V]."""
+    """A computation that returns ln p of all symbols in place of surprisals. Shapes: [T, B, V]."""
 
     computation: Computation
 
@@ -164,9 +165,9 @@ def evaluate(
 ) -> tuple[Tensor, Score]:
     """Return the surprisals of a split's symbols, in nats, and its score.
 
-    The first symbol of the text, which has no context, is left out of both. ranks: each reads its
-    share of the lanes, statefully, and leaves the surprisals of other lanes at zero; the score is
-    that of all lanes.
+    The first symbol of the text, which has no context, is left out of both. ranks: each rank reads
+    its share of the lanes, statefully; its surprisals of other lanes are zero, its score is that of
+    all lanes.
     """
     first = 1 if split.start == 0 else 0
     start = split.start + first
@@ -190,8 +191,8 @@ def distributions(model: CharModel, symbols: Symbols) -> Tensor:
 
     Shapes: [len(symbols), V].
     """
-    given = torch.from_numpy(symbols.astype(np.int64)).unsqueeze(1).to(model.head.weight.device)
-    logits, _ = model(given, model.initial_states(1))
+    inputs = torch.from_numpy(symbols.astype(np.int64)).unsqueeze(1).to(model.head.weight.device)
+    logits, _ = model(inputs, model.initial_states(1))
     chances: Tensor = logits.squeeze(1).float().softmax(-1).cpu()
     return chances
 

@@ -1,4 +1,4 @@
-"""The score of a text: surprisals summed, sizes counted, each ratio formed once."""
+"""The score of a text: sums of its surprisals and of its size, from which ratios are computed."""
 
 import math
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from charlm.text.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class Score:
-    """The surprisal of a text, stored as sums so that every ratio is formed once.
+    """The surprisal of a text, stored as sums: a ratio is computed once, not averaged over pieces.
 
     Units: `nats` in all; `symbols`, `characters` (of the source text) and `bytes` (in UTF-8).
     """
@@ -72,9 +72,9 @@ def in_bits(
 class Tally:
     """Sums of a text's surprisals, of its size, and of the cost of unknown characters.
 
-    To identify a character outside the vocabulary costs a uniform guess among all code points
-    outside of it, in addition to the surprisal of the unknown symbol. (Otherwise a model would look
-    better the fewer characters it knows.)
+    A character outside the vocabulary costs the surprisal of the unknown symbol, and then a uniform
+    guess among all code points outside the vocabulary. (Without the guess, a model that knows fewer
+    characters would look better.)
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:

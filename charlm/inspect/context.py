@@ -81,17 +81,17 @@ def _surprisals(computation: Computation, rows: np.ndarray) -> Reals:
     Shapes: rows [k + 1, N]; the result [N].
     """
     model = computation.model
-    found = []
+    surprisals = []
     for begin in range(0, rows.shape[1], AT_ONCE):
-        given = torch.from_numpy(rows[:, begin : begin + AT_ONCE]).to(model.head.weight.device)
-        states = model.initial_states(given.shape[1])
-        if len(given) == 1:
+        inputs = torch.from_numpy(rows[:, begin : begin + AT_ONCE]).to(model.head.weight.device)
+        states = model.initial_states(inputs.shape[1])
+        if len(inputs) == 1:
             with torch.inference_mode():
                 logs = model.head(states[-1][0]).float().log_softmax(-1)
-            found.append(-logs.gather(1, given.T).squeeze(1))
+            surprisals.append(-logs.gather(1, inputs.T).squeeze(1))
             continue
         with torch.inference_mode():
-            losses, _ = computation.surprisals(given[:-1], given[1:], states)
-        found.append(losses[-1].clone())
-    joined: Reals = torch.cat(found).cpu().double().numpy()
+            losses, _ = computation.surprisals(inputs[:-1], inputs[1:], states)
+        surprisals.append(losses[-1].clone())
+    joined: Reals = torch.cat(surprisals).cpu().double().numpy()
     return joined

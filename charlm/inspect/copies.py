@@ -98,21 +98,21 @@ def apart(spans: list[Span], most: int) -> list[Span]:
     return chosen
 
 
-def copies_data(found: Copied) -> dict[str, object]:
+def copies_data(copied: Copied) -> dict[str, object]:
     """Return the shared spans of a text for the output of `--json`."""
     return {
-        "characters": len(found.characters),
-        "longest": found.spans[0].length if found.spans else 0,
-        "share": round(found.share(), 4),
-        "share_long": round(found.share(LONG), 4),
+        "characters": len(copied.characters),
+        "longest": copied.spans[0].length if copied.spans else 0,
+        "share": round(copied.share(), 4),
+        "share_long": round(copied.share(LONG), 4),
         "spans": [
             {
                 "start": one.start,
                 "length": one.length,
                 "place": one.place,
-                "text": found.text_of(one),
+                "text": copied.text_of(one),
             }
-            for one in apart(list(found.spans), LISTED)
+            for one in apart(list(copied.spans), LISTED)
         ],
     }
 
@@ -124,8 +124,8 @@ def _first_places(
     order = np.argsort(hits, kind="stable")
     hits, places = hits[order], places[order]
     begins = np.searchsorted(hits, hits)
-    kept = np.arange(len(hits)) - begins < COMMONEST
-    return hits[kept], places[kept]
+    is_early = np.arange(len(hits)) - begins < COMMONEST
+    return hits[is_early], places[is_early]
 
 
 def _occurrences(
@@ -141,9 +141,9 @@ def _occurrences(
         candidates = np.flatnonzero(possible[hashes >> np.uint64(44)])
         at = np.searchsorted(table, hashes[candidates])
         at[at == len(table)] = 0
-        found = table[at] == hashes[candidates]
-        hits.append(at[found])
-        places.append(begin + candidates[found])
+        matches = table[at] == hashes[candidates]
+        hits.append(at[matches])
+        places.append(begin + candidates[matches])
     if not hits:
         return np.empty(0, np.int64), np.empty(0, np.int64)
     return np.concatenate(hits), np.concatenate(places)
@@ -171,14 +171,14 @@ def _maximal(
     starts, places = starts[order], places[order]
     fresh = np.ones(len(starts), np.bool_)
     fresh[1:] = (np.diff(places - starts) != 0) | (np.diff(starts) != 1)
-    found: dict[int, Span] = {}
+    longest: dict[int, Span] = {}
     for first in np.flatnonzero(fresh).tolist():
         span = _extended(text, train, int(starts[first]), int(places[first]))
-        if span.length >= SEED and span.length > getattr(found.get(span.start), "length", 0):
-            found[span.start] = span
+        if span.length >= SEED and span.length > getattr(longest.get(span.start), "length", 0):
+            longest[span.start] = span
     kept, end = [], 0
-    for start in sorted(found):
-        span = found[start]
+    for start in sorted(longest):
+        span = longest[start]
         if start + span.length > end:
             kept.append(span)
             end = start + span.length

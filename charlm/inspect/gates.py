@@ -61,14 +61,14 @@ def saturation(model: CharModel, excerpt: Excerpt) -> list[Saturation]:
     if not any(gates):
         return []
     lanes = max(1, min(LANES, len(excerpt) // (2 * STEPS)))
-    given = lanes_of(excerpt.source, excerpt.start, excerpt.stop, lanes, 2 * STEPS)
+    symbols = lanes_of(excerpt.source, excerpt.start, excerpt.stop, lanes, 2 * STEPS)
     device = model.head.weight.device
     shut: dict[tuple[int, str], torch.Tensor] = {}
     opened: dict[tuple[int, str], torch.Tensor] = {}
     counted = 0
     states = model.initial_states(lanes)
-    for step, seen in enumerate(walk(model, given.to(device), states)):
-        if step < len(given) // 2:
+    for step, seen in enumerate(walk(model, symbols.to(device), states)):
+        if step < len(symbols) // 2:
             continue
         counted += lanes
         for layer, own in enumerate(gates):
@@ -112,5 +112,5 @@ def ordered(values: Reals) -> np.ndarray:
 
 
 def _share(counts: torch.Tensor, of: int) -> Reals:
-    found: Reals = (counts.cpu().double() / of).float().numpy()
-    return found
+    shares: Reals = (counts.cpu().double() / of).float().numpy()
+    return shares

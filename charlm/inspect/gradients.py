@@ -32,8 +32,8 @@ class ByLag:
 
     def means(self) -> list[float]:
         """Return the mean over the positions, by lag."""
-        found: list[float] = self.norms.mean(1).tolist()
-        return found
+        means: list[float] = self.norms.mean(1).tolist()
+        return means
 
     def summary(self) -> dict[str, list[float] | list[list[float]]]:
         """Return the median and both quartiles over the positions, by lag."""
@@ -78,9 +78,9 @@ def gradient_by_lag(
     before = min(WARM_UP, int(targets[0]) - steps)
     states = warmed_up(model, read(steps + before, steps)) if before else None
     with torch.enable_grad():
-        given = read(steps, 0)
+        inputs = read(steps, 0)
         states = states or model.initial_states(len(targets))
-        trail = unrolled(model, given, model.vectors(given), states)
+        trail = unrolled(model, inputs, model.vectors(inputs), states)
         logits = model.head(trail[-1][-1][0])
         goal = torch.from_numpy(symbols[targets].astype(np.int64)).to(device)
         loss = F.cross_entropy(logits, goal, reduction="sum")  # the lanes are independent
@@ -107,12 +107,12 @@ def unrolled(model: CharModel, symbols: Tensor, x: Tensor, states: States) -> li
     # Frozen weights leave nothing to differentiate: let the graph begin at the first states.
     states = [tuple(part.requires_grad_() for part in state) for state in states]
     trail = []
-    for read, given in zip(symbols, x, strict=True):
+    for read, below in zip(symbols, x, strict=True):
         states = model.begin_anew(states, read)
         after: States = []
         for cell, state in zip(model.layers(), states, strict=True):
-            state = cell.step(given, state)
-            given = state[0]
+            state = cell.step(below, state)
+            below = state[0]
             after.append(state)
         states = after
         trail.append(states)

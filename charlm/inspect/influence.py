@@ -32,14 +32,14 @@ def influence(model: CharModel, symbols: SymbolSource) -> NDArray[np.float64]:
 
     Source: Shrikumar et al. 2016 (arXiv 1605.01713), gradient times input.
     """
-    given = np.asarray(symbols[:]).astype(np.int64)
-    count = len(given)
+    indices = np.asarray(symbols[:]).astype(np.int64)
+    count = len(indices)
     if not 2 <= count <= LONGEST:
         raise UsageError(
             f"the text has {count:,} symbols; it takes 2 to {LONGEST:,}", "give another piece"
         )
     device = model.head.weight.device
-    vectors = model.vectors(torch.from_numpy(given).to(device)).detach()
+    vectors = model.vectors(torch.from_numpy(indices).to(device)).detach()
     result = np.zeros((count, count))
     for first in range(1, count, AT_ONCE):
         targets = torch.arange(first, min(first + AT_ONCE, count), device=device)
@@ -47,11 +47,11 @@ def influence(model: CharModel, symbols: SymbolSource) -> NDArray[np.float64]:
         steps = int(targets[-1])
         with torch.enable_grad():
             x = vectors[:steps].unsqueeze(1).expand(-1, lanes, -1).clone().requires_grad_()
-            read = torch.from_numpy(given[:steps, None]).to(device).expand(-1, lanes)
+            read = torch.from_numpy(indices[:steps, None]).to(device).expand(-1, lanes)
             trail = unrolled(model, read, x, model.initial_states(lanes))
             tops = torch.stack([states[-1][0] for states in trail])
             seen = tops[targets - 1, torch.arange(lanes, device=device)]
-            goal = torch.from_numpy(given).to(device)[targets]
+            goal = torch.from_numpy(indices).to(device)[targets]
             gain = -F.cross_entropy(model.head(seen), goal, reduction="sum")
             (gradient,) = torch.autograd.grad(gain, x)
         drove = (gradient * x.detach()).sum(-1).cpu().double().numpy()  # [steps, lanes]

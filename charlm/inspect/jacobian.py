@@ -39,17 +39,17 @@ def singular_values(
     rows = places - np.arange(WARM_UP, -1, -1)[:, None]
     read = torch.from_numpy(symbols[rows].astype(np.int64)).to(model.head.weight.device)
     states = warmed_up(model, read[:-1])
-    given, found = model.vectors(read[-1]).detach(), []
+    x, spectra = model.vectors(read[-1]).detach(), []
     for cell, state in zip(model.layers(), states, strict=True):
         values = []
         for lane in range(len(places)):
             own = tuple(part[lane : lane + 1] for part in state)
-            matrix = jacobian(cell, given[lane : lane + 1], own)
+            matrix = jacobian(cell, x[lane : lane + 1], own)
             values.append(torch.linalg.svdvals(matrix.cpu().double()).numpy())
-        found.append(np.stack(values))
+        spectra.append(np.stack(values))
         with torch.no_grad():
-            given = cell.step(given, state)[0]
-    return found
+            x = cell.step(x, state)[0]
+    return spectra
 
 
 def jacobian(cell: Cell, x: Tensor, state: State) -> Tensor:

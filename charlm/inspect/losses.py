@@ -41,14 +41,14 @@ def decompose(
     """
     names, kinds = _kinds(characters, nats, ngram_nats, known_words)
     total = nats.sum()
-    found = []
+    causes = []
     for number, name in enumerate(names):
         own = kinds == number
         if own.any():
             part = nats[own]
             bits = float(part.mean() / np.log(2))
-            found.append(Cause(name, float(part.sum() / total), float(own.mean()), bits))
-    return found
+            causes.append(Cause(name, float(part.sum() / total), float(own.mean()), bits))
+    return causes
 
 
 def words_of(characters: Sequence[str]) -> list[tuple[int, int]]:

@@ -26,7 +26,7 @@ class KnownRecords:
     @classmethod
     def of(cls, vocabulary: Vocabulary, symbols: SymbolSource) -> "KnownRecords":
         """Read the records of a text, each followed by the vocabulary's end of a record."""
-        found = bytearray()
+        hashes = bytearray()
         held = np.empty(0, vocabulary.dtype)
         for start in range(0, len(symbols), AT_ONCE):
             part = np.concatenate([held, np.asarray(symbols[start : start + AT_ONCE])])
@@ -34,9 +34,9 @@ class KnownRecords:
             begins = np.concatenate([[0], ends[:-1] + 1]) if ends.size else ends
             content, size = part.tobytes(), part.itemsize
             for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
-                found += _hash(content[begin * size : end * size])
+                hashes += _hash(content[begin * size : end * size])
             held = part[ends[-1] + 1 :] if ends.size else part
-        return cls(vocabulary, np.unique(np.frombuffer(found, DIGEST)))
+        return cls(vocabulary, np.unique(np.frombuffer(hashes, DIGEST)))
 
     def __len__(self) -> int:
         return len(self.hashes)

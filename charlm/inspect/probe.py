@@ -96,11 +96,11 @@ def final_states(
     for begin in range(0, len(order), LANES):
         group = order[begin : begin + LANES]
         lengths = np.array([max(1, len(encoded[at])) for at in group])
-        given = np.zeros((int(lengths.max()), len(group)), np.int64)
+        inputs = np.zeros((int(lengths.max()), len(group)), np.int64)
         for lane, at in enumerate(group):
-            given[: len(encoded[at]), lane] = encoded[at]
+            inputs[: len(encoded[at]), lane] = encoded[at]
         states = model.initial_states(len(group))
-        for step, seen in enumerate(walk(model, torch.from_numpy(given).to(device), states)):
+        for step, seen in enumerate(walk(model, torch.from_numpy(inputs).to(device), states)):
             ended = np.flatnonzero(lengths == step + 1)
             if not ended.size:
                 continue

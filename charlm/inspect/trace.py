@@ -84,11 +84,11 @@ def walk(model: CharModel, symbols: Tensor, states: States) -> Iterator[list[dic
     """
     pairs = zip(symbols, model.vectors(symbols), strict=True)
     for read, x in track(pairs, "reading", len(symbols)):
-        given, layers = x, []
+        inputs, layers = x, []
         states[:] = model.begin_anew(states, read)
         for number, cell in enumerate(model.layers()):
-            seen, states[number] = look(cell, given, states[number])
-            given = states[number][0]
+            seen, states[number] = look(cell, inputs, states[number])
+            inputs = states[number][0]
             layers.append(seen)
         yield layers
 
@@ -99,15 +99,15 @@ def trace(model: CharModel, symbols: SymbolSource, characters: list[str]) -> Tra
     characters: the symbols as strings.
     """
     device = model.head.weight.device
-    given = torch.from_numpy(np.asarray(symbols[:]).astype(np.int64)).unsqueeze(1).to(device)
-    found: list[dict[str, list[Tensor]]] = [
+    inputs = torch.from_numpy(np.asarray(symbols[:]).astype(np.int64)).unsqueeze(1).to(device)
+    layers: list[dict[str, list[Tensor]]] = [
         {letter: [] for letter in letters(cell)} for cell in model.layers()
     ]
-    for seen in walk(model, given, model.initial_states(1)):
-        for kept, layer in zip(found, seen, strict=True):
+    for seen in walk(model, inputs, model.initial_states(1)):
+        for rows, layer in zip(layers, seen, strict=True):
             for letter, value in layer.items():
-                kept[letter].append(value[0])
-    return Trace(characters, [{k: stacked(v) for k, v in one.items()} for one in found])
+                rows[letter].append(value[0])
+    return Trace(characters, [{k: stacked(v) for k, v in one.items()} for one in layers])
 
 
 def stacked(values: Sequence[Tensor]) -> Reals:

@@ -74,7 +74,7 @@ def truncation_errors(model: CharModel, excerpt: Excerpt) -> list[TruncationErro
     device = model.head.weight.device
     read = lanes_of(excerpt.source, excerpt.start, excerpt.stop, ROUNDS * LANES, needed).to(device)
     lengths = [2**n for n in range(STRETCH.bit_length()) if 2**n <= STRETCH]
-    found: dict[int, list[tuple[float, float]]] = {length: [] for length in lengths}
+    errors: dict[int, list[tuple[float, float]]] = {length: [] for length in lengths}
 
     def gradient(symbols: Tensor, length: int) -> Tensor:
         states = computation.model.initial_states(LANES)
@@ -95,10 +95,10 @@ def truncation_errors(model: CharModel, excerpt: Excerpt) -> list[TruncationErro
         for length in lengths:
             cut = gradient(own, length)
             cosine = float(torch.dot(cut, full) / (cut.norm() * full.norm()))
-            found[length].append((cosine, float(cut.norm() / full.norm())))
+            errors[length].append((cosine, float(cut.norm() / full.norm())))
     return [
         TruncationError(length, *np.mean(values, axis=0).tolist())
-        for length, values in found.items()
+        for length, values in errors.items()
     ]
 
 

@@ -58,12 +58,12 @@ def read_units(model: CharModel, excerpt: Excerpt) -> tuple[list[Read], dict[str
     of both, concatenated."""
     lanes = max(2, min(LANES, len(excerpt) // (2 * WARM_UP)))
     steps = min(WARM_UP + STEPS, len(excerpt) // lanes)  # disjoint, so that one half is held out
-    given = lanes_of(excerpt.source, excerpt.start, excerpt.stop, lanes, steps)
-    warm_up = min(WARM_UP, len(given) // 2)
-    kept: list[Reals] = []
+    symbols = lanes_of(excerpt.source, excerpt.start, excerpt.stop, lanes, steps)
+    warm_up = min(WARM_UP, len(symbols) // 2)
+    rows: list[Reals] = []
     labels: list[tuple[int, str, int]] = []
     states = model.initial_states(lanes)
-    for step, seen in enumerate(walk(model, given.to(model.head.weight.device), states)):
+    for step, seen in enumerate(walk(model, symbols.to(model.head.weight.device), states)):
         if step < warm_up:
             continue
         parts = [
@@ -74,25 +74,25 @@ def read_units(model: CharModel, excerpt: Excerpt) -> tuple[list[Read], dict[str
         ]
         if not labels:
             labels = [(at, name, unit) for at, name, v in parts for unit in range(v.shape[1])]
-        kept.append(np.concatenate([v.float().cpu().numpy() for _, _, v in parts], axis=1))
-    values = np.stack(kept)  # [T, B, U]
+        rows.append(np.concatenate([v.float().cpu().numpy() for _, _, v in parts], axis=1))
+    values = np.stack(rows)  # [T, B, U]
     table = [excerpt.vocabulary.symbol(index) for index in range(len(excerpt.vocabulary))]
-    texts = [[table[i] for i in given[:, lane].tolist()] for lane in range(lanes)]
-    found: dict[str, list[Reals]] = {}
+    texts = [[table[i] for i in symbols[:, lane].tolist()] for lane in range(lanes)]
+    by_name: dict[str, list[Reals]] = {}
     for text in texts:  # features may depend on the text of the warm-up
         for name, own in features(text).items():
-            found.setdefault(name, []).append(own[warm_up:])
+            by_name.setdefault(name, []).append(own[warm_up:])
     half = lanes // 2
     halves = [
         Read(
             [c for text in texts[part] for c in text[warm_up:]],
             values[:, part].transpose(1, 0, 2).reshape(-1, values.shape[2]),
             labels,
-            len(kept),
+            len(rows),
         )
         for part in (slice(0, half), slice(half, lanes))
     ]
-    return halves, {name: np.concatenate(own) for name, own in found.items()}
+    return halves, {name: np.concatenate(own) for name, own in by_name.items()}
 
 
 def best_units(halves: list[Read], asked: dict[str, Reals]) -> list[Unit]:
@@ -107,17 +107,17 @@ def best_units(halves: list[Read], asked: dict[str, Reals]) -> list[Unit]:
     )
     if not names:
         return []
-    found = correlations(first.values, wanted[:cut])
+    fitted = correlations(first.values, wanted[:cut])
     check = correlations(second.values, wanted[cut:])
     for at, name in enumerate(names):
-        best = int(np.abs(found[:, at]).argmax())
+        best = int(np.abs(fitted[:, at]).argmax())
         layer, state, unit = first.labels[best]
         memory = first.labels.index((layer, "c", unit)) if _has_c(first, layer) else best
         low, high = np.quantile(first.values[:, memory], (0.05, 0.95))
         chosen.append(
             Unit(
                 *(layer, state, unit, name),
-                *(float(found[best, at]), float(check[best, at])),
+                *(float(fitted[best, at]), float(check[best, at])),
                 *(round(float(low), 2), round(float(high), 2)),
             )
         )

@@ -21,8 +21,8 @@ class Words:
 
     def text(self, chapter: str, name: str, values: Mapping[str, Any] | None = None) -> str:
         """Return a sentence, filled in with values."""
-        found: str = self._chapters[chapter][name]
-        return found.format_map(values or {})
+        pattern: str = self._chapters[chapter][name]
+        return pattern.format_map(values or {})
 
     def paragraphs(self, chapter: str, values: Mapping[str, Any]) -> list[str]:
         """Return a chapter's paragraphs below its figures."""

@@ -67,7 +67,7 @@ def one_three_four(lab: Lab, words: Words) -> Chapter:
 def faster(lab: Lab, words: Words) -> Chapter:
     """Time training steps of the cells at the same width, and measure their memory."""
     costs = measure_steps([lab.config(f"model.cell={cell}") for cell in CELLS], lab.corpus)
-    found = dict(zip(CELLS, costs, strict=True))
+    by_cell = dict(zip(CELLS, costs, strict=True))
     rows = [
         (
             cell,
@@ -75,11 +75,11 @@ def faster(lab: Lab, words: Words) -> Chapter:
             f"{cost.characters_per_second(1.0):,.0f}",
             "-" if cost.memory_bytes is None else f"{cost.memory_bytes / 1e6:.1f}",
         )
-        for cell, cost in found.items()
+        for cell, cost in by_cell.items()
     ]
     ratios = [
         lstm / gru
-        for lstm, gru in zip(found["lstm"].step_seconds, found["gru"].step_seconds, strict=True)
+        for lstm, gru in zip(by_cell["lstm"].step_seconds, by_cell["gru"].step_seconds, strict=True)
     ]
     times = float(np.median(ratios))
     ahead = sum(ratio > 1 for ratio in ratios)

@@ -89,15 +89,15 @@ class Lab:
         """One model of each cell, all with as many parameters as the LSTM."""
         size = len(self.corpus.vocabulary)
         budget = parameters(self.config("model.cell=lstm").model, size)
-        found = {}
+        models = {}
         for number, cell in enumerate(CELLS):
             log.info(f"training a small {cell}")
             config = self.config(f"model.cell={cell}", f"train.learning_rate={RATES[cell]}")
             width = matched_width(config.model, size, budget, 0.05)
             matched = config.model.model_copy(update={"hidden_size": width})
             with within("training", number, number + 1, len(CELLS)):
-                found[cell] = self.train(config.model_copy(update={"model": matched}))
-        return found
+                models[cell] = self.train(config.model_copy(update={"model": matched}))
+        return models
 
     @cached_property
     def relu(self) -> Trained:
@@ -145,7 +145,7 @@ class Lab:
 
     def by_unit(self, text: str, units: tuple[str, ...]) -> dict[str, tuple[Trained, int]]:
         """Train a small model on a text for each unit; return it with the vocabulary's size."""
-        found = {}
+        models = {}
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "text.txt"
             path.write_text(text, encoding="utf-8")
@@ -160,8 +160,8 @@ class Lab:
                 layers = loading.load("compare", changes, {"data.path": str(path)})
                 resolved = prepare_run(layers, keep=False)
                 size = len(resolved.corpus.vocabulary)
-                found[unit] = self.train(resolved.config, resolved.corpus), size
-        return found
+                models[unit] = self.train(resolved.config, resolved.corpus), size
+        return models
 
     @cached_property
     def hello(self) -> tuple[CharModel, CharModel, Corpus]:

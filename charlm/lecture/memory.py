@@ -138,10 +138,10 @@ def belt(lab: Lab, words: Words) -> Chapter:
 def _likeness(values: NDArray[np.float32], lags: int) -> list[float]:
     """Return the mean autocorrelation of the units, by lag in characters."""
     standard = (values - values.mean(0)) / (values.std(0) + 1e-9)
-    found = [1.0]
+    correlations = [1.0]
     for lag in range(1, lags + 1):
-        found.append(float((standard[lag:] * standard[:-lag]).mean()))
-    return found
+        correlations.append(float((standard[lag:] * standard[:-lag]).mean()))
+    return correlations
 
 
 def addition(lab: Lab, words: Words) -> Chapter:

@@ -47,8 +47,8 @@ def chapters(lab: Lab, words: Words) -> Iterator[Chapter]:
 
 def lecture(lab: Lab, words: Words, began: float) -> View:
     """Measure everything, and return it as a page. began: by `time.perf_counter`."""
-    found = list(chapters(lab, words))
-    judged = [chapter.holds for chapter in found if chapter.holds is not None]
+    every = list(chapters(lab, words))
+    judged = [chapter.holds for chapter in every if chapter.holds is not None]
     values = {
         "holds": sum(judged),
         "claims": len(judged),
@@ -60,8 +60,8 @@ def lecture(lab: Lab, words: Words, began: float) -> View:
         "lecture",
         words.text("page", "title", values),
         [words.text("page", "first")],
-        [chapter.section(words) for chapter in found],
-        [chapter.as_json(words) for chapter in found],
+        [chapter.section(words) for chapter in every],
+        [chapter.as_json(words) for chapter in every],
         about=words.text("page", "about", values),
         language=words.language,
         again=words.text("page", "again"),

@@ -28,10 +28,10 @@ def same_function(lab: Lab, words: Words) -> Chapter:
     symbols = torch.from_numpy(lab.held_out.head(5_000).symbols().astype(np.int64)).unsqueeze(1)
     rows, outputs = [], []
     for length in (5, 50, len(symbols)):
-        given = symbols[:length]
-        found, _ = model.outputs(given, model.initial_states(1))
-        outputs.append(found[:5])
-        rows.append((f"{length:,}", f"{model.parameter_count():,}", f"{len(found):,}"))
+        inputs = symbols[:length]
+        hidden, _ = model.outputs(inputs, model.initial_states(1))
+        outputs.append(hidden[:5])
+        rows.append((f"{length:,}", f"{model.parameter_count():,}", f"{len(hidden):,}"))
     apart = max(float((one - outputs[0]).abs().max()) for one in outputs)
     heading = tuple(words.text("same_function", name) for name in ("length", "parameters", "steps"))
     return Chapter(
@@ -93,8 +93,8 @@ def hello(lab: Lab, words: Words) -> Chapter:
 
 def _steps(model: CharModel, symbols: NDArray[np.int64]) -> tuple[NDArray[np.float64], ...]:
     """Return the hidden layer and the logits after each symbol."""
-    given = torch.from_numpy(symbols).unsqueeze(1)
-    hidden, _ = model.outputs(given, model.initial_states(1))
+    inputs = torch.from_numpy(symbols).unsqueeze(1)
+    hidden, _ = model.outputs(inputs, model.initial_states(1))
     logits = model.head(hidden)
     return tuple(one.squeeze(1).double().numpy() for one in (hidden, logits))
 
@@ -136,8 +136,8 @@ def zero_centred(lab: Lab, words: Words) -> Chapter:
     rows, means = [], {}
     symbols = lab.held_out.head(1_000)
     for name, trained in (("tanh", lab.tanh), ("relu", lab.relu)):
-        found = trace(trained.model, symbols.symbols(), symbols.characters())
-        h = found.layers[0]["h"]
+        traced = trace(trained.model, symbols.symbols(), symbols.characters())
+        h = traced.layers[0]["h"]
         means[name] = float(h.mean())
         rows.append(
             (
@@ -184,10 +184,10 @@ def truncated(lab: Lab, words: Words) -> Chapter:
 
 def vanishing_toy(lab: Lab, words: Words) -> Chapter:
     """Show powers of a number, with tanh and without."""
-    found = toy.toy(list(FACTORS), LAGS)
+    curves = toy.toy(list(FACTORS), LAGS)
     picture = toy_picture(
         FACTORS,
-        found,
+        curves,
         name="lecture-toy",
         title=words.text("vanishing_toy", "figure"),
         caption=words.text("vanishing_toy", "caption"),
@@ -196,11 +196,11 @@ def vanishing_toy(lab: Lab, words: Words) -> Chapter:
         "vanishing_toy",
         [picture],
         {
-            "half": found["powers"][0][50],
-            "more": found["powers"][4][50],
-            "held": found["gradient"][4][50],
+            "half": curves["powers"][0][50],
+            "more": curves["powers"][4][50],
+            "held": curves["gradient"][4][50],
         },
-        holds=found["powers"][0][50] < 1e-9 and found["powers"][4][50] > 1e6,
+        holds=curves["powers"][0][50] < 1e-9 and curves["powers"][4][50] > 1e6,
         equation="h(t) = tanh(a x(t) + b h(t-1) + c)\n"
         "d h(t) / d h(t-k) = b^k (1 - h(t)^2) ... (1 - h(t-k+1)^2)",
         more="charlm inspect RUN --gradients",

@@ -43,14 +43,14 @@ def shapes(lab: Lab, words: Words) -> Chapter:
     for directions in (1, 2):
         for batched in (False, True):
             module = nn.LSTM(H_IN, H_OUT, LAYERS, batch_first=True, bidirectional=directions == 2)
-            given = torch.randn(*([N] if batched else []), L, H_IN)
+            inputs = torch.randn(*([N] if batched else []), L, H_IN)
             with torch.inference_mode():
-                output, (h_n, c_n) = module(given)
+                output, (h_n, c_n) = module(inputs)
             label = words.text("shapes", "batched" if batched else "single")
             rows.append(
                 (
                     f"{label}, D = {directions}",
-                    *(str(list(one.shape)) for one in (given, h_n, c_n, output, h_n, c_n)),
+                    *(str(list(one.shape)) for one in (inputs, h_n, c_n, output, h_n, c_n)),
                 )
             )
     heading = ("", "input", "h_0", "c_0", "output", "h_n", "c_n")
@@ -95,10 +95,10 @@ def initialisation(lab: Lab, words: Words) -> Chapter:
     own = lab.held_out
     medians = {}
     for scheme in SCHEMES:
-        found = gradient_by_lag(
+        by_lag = gradient_by_lag(
             lab.fresh("rnn", scheme), own.source, own.start, own.stop, lags=40, lanes=32
         )
-        medians[scheme] = np.maximum(np.median(found["h"].norms, axis=1), 1e-30)
+        medians[scheme] = np.maximum(np.median(by_lag["h"].norms, axis=1), 1e-30)
     ends = {scheme: float(median[-1]) for scheme, median in medians.items()}
     best = max(ends, key=lambda scheme: ends[scheme])
 
@@ -205,13 +205,13 @@ def vocabulary(lab: Lab, words: Words) -> Chapter:
 def korean(lab: Lab, words: Words) -> Chapter:
     """Train on this lecture's own Korean text by character and by jamo."""
     text = Words("ko").everything()
-    found = lab.by_unit(text, ("char", "jamo"))
+    by_unit = lab.by_unit(text, ("char", "jamo"))
     rows = [
         (unit, f"{size:,}", f"{one.parameters:,}", f"{one.bits:.3f}")
-        for unit, (one, size) in found.items()
+        for unit, (one, size) in by_unit.items()
     ]
     heading = tuple(words.text("korean", "heading").split(" | "))
-    bits = {unit: one.bits for unit, (one, _) in found.items()}
+    bits = {unit: one.bits for unit, (one, _) in by_unit.items()}
     return Chapter(
         "korean",
         [Table(heading, rows)],

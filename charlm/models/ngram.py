@@ -78,9 +78,10 @@ class NGram:
 
         Shapes: contexts [N, order - 1], oldest first; symbols [N]; each result [N].
         """
-        given = contexts.astype(np.int64)
-        whole = np.concatenate([given, symbols.astype(np.int64)[:, None]], axis=1)
-        grams, known = self._numbers(whole), [np.zeros(len(whole), np.int64), *self._numbers(given)]
+        before = contexts.astype(np.int64)
+        whole = np.concatenate([before, symbols.astype(np.int64)[:, None]], axis=1)
+        grams = self._numbers(whole)
+        known = [np.zeros(len(whole), np.int64), *self._numbers(before)]
         lower = np.full(len(whole), 1 / self.vocabulary_size)
         result = []
         for level, raw in enumerate(self._raw):
@@ -182,15 +183,15 @@ class _Level:
     def __init__(self, counts: Integers, contexts: Integers, context_count: int) -> None:
         discounts = _discounts(counts)[np.minimum(counts, 3)]
         self._contexts = contexts
-        self.kept = counts - discounts
+        self.discounted = counts - discounts
         self.totals = np.bincount(contexts, counts, context_count)
         self.taken = np.bincount(contexts, discounts, context_count)
 
     def blend(self, grams: Integers, contexts: Integers, lower: Reals) -> Reals:
         """Compute p_n from p_{n-1}. Shapes: [N] each."""
-        kept = np.where(grams == NEVER, 0.0, self.kept[grams])
+        discounted = np.where(grams == NEVER, 0.0, self.discounted[grams])
         totals = np.where(contexts == NEVER, 0.0, self.totals[contexts])
-        mixed = (kept + self.taken[contexts] * lower) / np.maximum(totals, 1.0)
+        mixed = (discounted + self.taken[contexts] * lower) / np.maximum(totals, 1.0)
         return np.where(totals > 0, mixed, lower)
 
     def blend_all(self, contexts: Integers, last: Integers, chances: Reals) -> None:
@@ -206,7 +207,7 @@ class _Level:
         # The grams of a context are contiguous in `_by_context`: list those of every row.
         begins = np.repeat(self._ends[numbers] - np.cumsum(counts), counts)
         grams = self._by_context[begins + np.arange(counts.sum())]
-        chances[np.repeat(rows, counts), last[grams]] += self.kept[grams] / np.repeat(
+        chances[np.repeat(rows, counts), last[grams]] += self.discounted[grams] / np.repeat(
             totals, counts
         )
 

@@ -78,13 +78,13 @@ class CharModel(nn.Module):
         with torch.device("meta"):
             model = cls(config, vocabulary_size, end)
         expected = {name: (p.shape, p.dtype) for name, p in model.state_dict().items()}
-        found = {name: (w.shape, w.dtype) for name, w in weights.items()}
-        if expected != found:
+        actual = {name: (w.shape, w.dtype) for name, w in weights.items()}
+        if expected != actual:
             wrong = sorted(
-                name for name in {*expected, *found} if expected.get(name) != found.get(name)
+                name for name in {*expected, *actual} if expected.get(name) != actual.get(name)
             )
             raise CheckpointError(
-                f"the weights do not fit the configuration: {wrong[0]} is {found.get(wrong[0])}, "
+                f"the weights do not fit the configuration: {wrong[0]} is {actual.get(wrong[0])}, "
                 f"expected {expected.get(wrong[0])}",
                 "use the checkpoint that charlm wrote",
             )

@@ -62,7 +62,7 @@ class _RefusedError(UnavailableError):
 
 
 def library(accept: Callable[[ctypes.CDLL], str], *, keep: bool = True) -> ctypes.CDLL:
-    """Return the library, from the cache or built now (10 to 30 seconds, announced in the log).
+    """Return the library, from the cache or built now (10 to 60 seconds, announced in the log).
 
     accept: called with a new library; returns a description of a wrong result, or "". A library
     that is not accepted, and a source that does not compile, are remembered and not tried again.
@@ -120,7 +120,7 @@ def _raise_what_was_refused(path: Path) -> None:
 
 def _build(path: Path, accept: Callable[[ctypes.CDLL], str]) -> None:
     """Compile a library, test it, and move it to its place. Raises: as `library`; OSError."""
-    log.info("compiling the kernels for this processor: 10 to 30 seconds, this once")
+    log.info("compiling the kernels for this processor: 10 to 60 seconds, this once")
     sweep(path.parent, ".building-*", ABANDONED_AFTER)
     try:
         with tempfile.TemporaryDirectory(prefix=".building-", dir=path.parent) as folder:
@@ -136,7 +136,7 @@ def _build(path: Path, accept: Callable[[ctypes.CDLL], str]) -> None:
 
 def _built_for_now(accept: Callable[[ctypes.CDLL], str]) -> ctypes.CDLL:
     """Compile a library for this process only. Raises: UnavailableError."""
-    log.info("compiling the kernels for this estimate: 10 to 30 seconds; none is kept")
+    log.info("compiling the kernels for this estimate: 10 to 60 seconds; none is kept")
     try:
         with tempfile.TemporaryDirectory(prefix="charlm-kernels-") as folder:
             fresh = _opened(_compiled(Path(folder)))  # once loaded, it does not need its file
@@ -221,8 +221,8 @@ def _compiler() -> Path:
     """Find $CXX (a program, without options), else g++ or c++."""
     wanted = os.environ.get("CXX", "")
     for name in (wanted,) if wanted else ("g++", "c++"):
-        if found := shutil.which(name):
-            return Path(found)
+        if program := shutil.which(name):
+            return Path(program)
     looked = wanted or "g++ or c++"
     raise UnavailableError(
         f"no C++ compiler ({looked}) was found; install one for several times the speed"
@@ -235,8 +235,8 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return f"{platform.machine()} {platform.processor()}"
-    kept = ("model name", "flags", "Features", "CPU part")
-    return platform.machine() + str(sorted({line for line in lines if line.startswith(kept)}))
+    prefixes = ("model name", "flags", "Features", "CPU part")
+    return platform.machine() + str(sorted({line for line in lines if line.startswith(prefixes)}))
 
 
 def _compiled(folder: Path) -> Path:

@@ -86,11 +86,12 @@ def problem(cell: GatedCell) -> Problem:
 def deviation(kernels: Kernels, cell: GatedCell, precision: torch.dtype) -> float:
     """Return the largest relative error of outputs, states and gradients against the equations in
     float64."""
-    given = problem(cell)
-    ends = given.symbols == END
+    case = problem(cell)
+    ends = case.symbols == END
     return max(
         worst(
-            _found(kernels, cell, precision, given, looked_up, resets), exact(cell, given, resets)
+            _by_kernels(kernels, cell, precision, case, looked_up, resets),
+            exact(cell, case, resets),
         )
         for looked_up, resets in ((True, None), (False, ends), (True, ends))
     )
@@ -107,37 +108,37 @@ def head_deviation(kernels: Kernels, precision: torch.dtype, symbols: int) -> fl
     with torch.no_grad():
         loss = HeadLoss(kernels, head, x, targets, training=True)
         d_x = loss.backward()
-    found = [loss.losses, d_x, *(p.grad for p in head.parameters() if p.grad is not None)]
-    given, exact_head = x.double().requires_grad_(), copy.deepcopy(head).double()
-    logits = exact_head(given).flatten(0, 1)
+    results = [loss.losses, d_x, *(p.grad for p in head.parameters() if p.grad is not None)]
+    exact_x, exact_head = x.double().requires_grad_(), copy.deepcopy(head).double()
+    logits = exact_head(exact_x).flatten(0, 1)
     losses = F.cross_entropy(logits, targets.flatten(), reduction="none").view(T, B)
-    right = torch.autograd.grad(losses.mean(), [given, *exact_head.parameters()])
-    return worst(found, [losses.detach(), *right])
+    right = torch.autograd.grad(losses.mean(), [exact_x, *exact_head.parameters()])
+    return worst(results, [losses.detach(), *right])
 
 
 @torch.no_grad()
 def writing_deviation(kernels: Kernels, cell: GatedCell, name: str) -> float:
     """Return the error of the logits in sampling with two layers of a cell and a head."""
-    given, draw = problem(cell), torch.Generator().manual_seed(1)
+    case, draw = problem(cell), torch.Generator().manual_seed(1)
     options = {name: getattr(cell, name) for name in cell.options}
     upper = type(cell)(cell.hidden_size, cell.hidden_size, **options)
     problem(upper)
     head = nn.Linear(cell.hidden_size, V)
     head.weight.data = torch.randn(head.weight.shape, generator=draw) / 4
-    table = cell.project(given.table)
+    table = cell.project(case.table)
     if cell.bias_ih is not None:
-        table = F.linear(given.table, cell.weight_ih, cell.merged_biases()[0])
+        table = F.linear(case.table, cell.weight_ih, cell.merged_biases()[0])
     sampler = NativeSampler(kernels, name, [cell, upper], table, (head.weight, head.bias), B, END)
-    found = torch.stack([sampler.read(row).clone() for row in given.symbols])
-    states, ends = [cell.initial_state(B), upper.initial_state(B)], given.symbols == END
-    outputs, _ = cell.unroll(given.table[given.symbols], states[0], ends)
-    return worst([found], [head(upper.unroll(outputs, states[1], ends)[0]).double()])
+    logits = torch.stack([sampler.read(row).clone() for row in case.symbols])
+    states, ends = [cell.initial_state(B), upper.initial_state(B)], case.symbols == END
+    outputs, _ = cell.unroll(case.table[case.symbols], states[0], ends)
+    return worst([logits], [head(upper.unroll(outputs, states[1], ends)[0]).double()])
 
 
 def adapting_deviation(kernels: Kernels, cell: GatedCell) -> float:
     """Return the error of a text's surprisals under a model that learns from each window."""
-    given, draw = problem(cell), torch.Generator().manual_seed(2)
-    embedding, head = nn.Embedding(V, INPUTS, _weight=given.table), nn.Linear(cell.hidden_size, V)
+    case, draw = problem(cell), torch.Generator().manual_seed(2)
+    embedding, head = nn.Embedding(V, INPUTS, _weight=case.table), nn.Linear(cell.hidden_size, V)
     for parameter in head.parameters():
         parameter.data = torch.randn(parameter.shape, generator=draw) / 4
     model = Parts(embedding, [cell], head)
@@ -145,12 +146,12 @@ def adapting_deviation(kernels: Kernels, cell: GatedCell) -> float:
     for parts, size in ((steps, STEP), (pulls, PULL)):
         for parameter in parts.parameters():
             parameter.data.fill_(size)
-    text = given.symbols.flatten()
+    text = case.symbols.flatten()
     windows = [text[at : at + T + 1] for at in range(0, len(text) - T, T)]
     right = _adapted(copy.deepcopy(model), windows)
     adapter = NativeAdapter(kernels, model, steps, pulls, end=END, window=T, longest=LONGEST)
-    found = [adapter.adapt(window[:-1], window[1:])[0] for window in windows]
-    return worst([torch.cat(found)], [right])
+    surprisals = [adapter.adapt(window[:-1], window[1:])[0] for window in windows]
+    return worst([torch.cat(surprisals)], [right])
 
 
 def _adapted(model: Parts, windows: Sequence[Tensor]) -> Tensor:
@@ -161,10 +162,10 @@ def _adapted(model: Parts, windows: Sequence[Tensor]) -> Tensor:
         module.double()
     weights = model.parameters()
     trained = [p.detach().clone() for p in weights]
-    state, found = cell.initial_state(1), []
+    state, surprisals = cell.initial_state(1), []
     for window in windows:
-        given = window[:-1, None]
-        outputs, state = cell.unroll(embedding(given), state, given == END)
+        inputs = window[:-1, None]
+        outputs, state = cell.unroll(embedding(inputs), state, inputs == END)
         losses = F.cross_entropy(model.head(outputs[:, 0]), window[1:], reduction="none")
         gradients = torch.autograd.grad(losses.mean(), weights)
         share = min(1.0, LONGEST / float(nn.utils.get_total_norm(gradients)))
@@ -172,53 +173,53 @@ def _adapted(model: Parts, windows: Sequence[Tensor]) -> Tensor:
             weight.data -= share * STEP * gradient
             weight.data += PULL * (first - weight.data)
         state = tuple(part.detach() for part in state)
-        found.append(losses.detach())
-    return torch.cat(found)
+        surprisals.append(losses.detach())
+    return torch.cat(surprisals)
 
 
-def exact(cell: GatedCell, given: Problem, resets: Tensor | None = None) -> list[Tensor]:
+def exact(cell: GatedCell, case: Problem, resets: Tensor | None = None) -> list[Tensor]:
     """Compute output, states, gradients of table and parameters, by the equations."""
     cell.double()
-    table = given.table.double().requires_grad_()
-    state = tuple(p.double() for p in given.state)
-    output, after = cell.unroll(table[given.symbols], state, resets)
-    loss = (output * given.weights.double()).sum()
+    table = case.table.double().requires_grad_()
+    state = tuple(p.double() for p in case.state)
+    output, after = cell.unroll(table[case.symbols], state, resets)
+    loss = (output * case.weights.double()).sum()
     gradients = torch.autograd.grad(loss, [table, *cell.parameters()])
     cell.float()
     return [part.detach() for part in (output, *after, *gradients)]
 
 
-def worst(found: Sequence[Tensor], right: Sequence[Tensor]) -> float:
+def worst(results: Sequence[Tensor], right: Sequence[Tensor]) -> float:
     """Return the largest relative error among tensors; infinite if a value is not a number."""
     errors = [
         float((part.detach().double() - exact).norm() / exact.norm())
-        for part, exact in zip(found, right, strict=True)
+        for part, exact in zip(results, right, strict=True)
     ]
     return max(errors) if not any(map(math.isnan, errors)) else math.inf
 
 
 @torch.no_grad()
-def _found(
+def _by_kernels(
     kernels: Kernels,
     cell: GatedCell,
     precision: torch.dtype,
-    given: Problem,
+    case: Problem,
     looked_up: bool,
     resets: Tensor | None,
 ) -> list[Tensor]:
     """Compute the results of `exact` by the kernels."""
-    inputs, symbols = given.table, given.symbols if looked_up else None
+    inputs, symbols = case.table, case.symbols if looked_up else None
     if not looked_up:
-        inputs = F.pad(inputs[given.symbols], (0, -cell.input_size % kernels.width)).to(precision)
+        inputs = F.pad(inputs[case.symbols], (0, -cell.input_size % kernels.width)).to(precision)
     marks = None if resets is None else resets.to(torch.uint8)
     layer = LayerPass(
-        kernels, cell, precision, inputs, symbols, given.state, training=True, resets=marks
+        kernels, cell, precision, inputs, symbols, case.state, training=True, resets=marks
     )
     output = layer.output[..., : cell.hidden_size].clone()
     padding = (0, layer.output.shape[-1] - cell.hidden_size)
-    d_given = layer.backward(F.pad(given.weights, padding).to(precision))
+    d_inputs = layer.backward(F.pad(case.weights, padding).to(precision))
     if not looked_up:
-        d_rows = d_given[..., : cell.input_size].flatten(0, 1).float()
-        d_given = torch.zeros_like(given.table).index_add_(0, given.symbols.flatten(), d_rows)
+        d_rows = d_inputs[..., : cell.input_size].flatten(0, 1).float()
+        d_inputs = torch.zeros_like(case.table).index_add_(0, case.symbols.flatten(), d_rows)
     gradients = [p.grad for p in cell.parameters() if p.grad is not None]
-    return [output, *layer.after, d_given, *gradients]
+    return [output, *layer.after, d_inputs, *gradients]

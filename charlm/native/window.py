@@ -161,9 +161,9 @@ class LayerPass:
                 "scatter", TYPES[self._precision], rows_at(d_projected), d_projected.stride(0),
                 self._symbols, rows, columns, d_table, V, torch.get_num_threads(),
             )  # fmt: skip
-            found = d_table.t() @ self._inputs, d_table.sum(0), d_table @ self._weight_ih
+            gradients = d_table.t() @ self._inputs, d_table.sum(0), d_table @ self._weight_ih
             kernels.release(d_table)
-            return found
+            return gradients
         below = self._inputs.view(rows, -1)
         d_weight_ih = self._gradient_buffer(columns, below.shape[1])
         d_bias = weight_gradient(kernels, d_projected, below, d_weight_ih)

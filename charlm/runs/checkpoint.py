@@ -95,7 +95,7 @@ def write(
 
     Raises: OSError if the disk is full or read-only; unfinished files are removed.
     """
-    told = json_bytes(state.to_json())
+    content = json_bytes(state.to_json())
     temporary = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder.parent))
     try:
         # mkdtemp's mode would hide the run from its group
@@ -103,9 +103,9 @@ def write(
         written = {
             MODEL: tensor_file.write(temporary / MODEL, weights),
             TRAINING: tensor_file.write(temporary / TRAINING, training),
-            STATE: (len(told), hashlib.sha256(told).hexdigest()),
+            STATE: (len(content), hashlib.sha256(content).hexdigest()),
         }
-        write_synced(temporary / STATE, told)
+        write_synced(temporary / STATE, content)
         files = {name: {"size": size, "sha256": digest} for name, (size, digest) in written.items()}
         write_synced(temporary / MANIFEST, json_bytes({"format": FORMAT, "files": files}))
         sync_folder(temporary)

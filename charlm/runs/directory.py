@@ -284,8 +284,8 @@ class RunDirectory:
 
     def _folders(self) -> list[Path]:
         """List the folders of checkpoints, oldest first."""
-        found = self.checkpoints.glob("step-*")
-        own = (path for path in found if step_of(path.name) >= 0 and _is_own(path))
+        folders = self.checkpoints.glob("step-*")
+        own = (path for path in folders if step_of(path.name) >= 0 and _is_own(path))
         return sorted(own, key=lambda path: step_of(path.name))
 
 

@@ -28,11 +28,11 @@ def locate(
         return RunDirectory(max(runs, key=last_change)), None
     if not path.exists():
         raise UsageError(f"there is no run {path}", "name a run directory, such as runs/hello-1")
-    given, path = path, path.absolute()
+    as_written, path = path, path.absolute()
     if path.parent.name == "checkpoints" and (path / MANIFEST).exists():
         return RunDirectory(path.parent.parent), path
     if (path / "checkpoints").is_dir():
-        return RunDirectory(given if given.name not in ("", "..") else path), None
+        return RunDirectory(as_written if as_written.name not in ("", "..") else path), None
     if (path / MANIFEST).exists():  # a checkpoint copied out of its run
         return RunDirectory(path.parent), path
     raise UsageError(f"{path} is not a run of charlm", "name a run directory or a checkpoint")

@@ -52,8 +52,8 @@ def list_runs(folder: Path) -> list[ListedRun]:
     Raises: UsageError if there is no such folder.
     """
     refuse_no_folder(folder)
-    found = [path for path in (folder, *folder.iterdir()) if _is_run(path)]
-    return sorted(map(_listed, found), key=lambda run: (-run.changed, run.run))
+    runs = [path for path in (folder, *folder.iterdir()) if _is_run(path)]
+    return sorted(map(_listed, runs), key=lambda run: (-run.changed, run.run))
 
 
 def refuse_no_folder(folder: Path) -> None:
@@ -88,8 +88,8 @@ def _listed(path: Path) -> ListedRun:
             state = json.loads(verified(folder, manifest, STATE))
             verified(folder, manifest, TRAINING)
             parameters = _parameters(verified(folder, manifest, MODEL))
-            step, found = _count(state["step"]), state["progress"]["best"]
-            best = _finite(found["bits_per_character"]) if found else None
+            step, best_row = _count(state["step"]), state["progress"]["best"]
+            best = _finite(best_row["bits_per_character"]) if best_row else None
         except (CheckpointError, *UNEXPECTED):
             damaged = True
     config = config or {}
@@ -138,10 +138,10 @@ def _is_locked(path: Path) -> bool:
 
 def _config(path: Path) -> dict[str, Any] | None:
     try:
-        found = tomllib.loads(read_regular(path / "config.toml", MOST_OF_CONFIG).decode("utf-8"))
+        tables = tomllib.loads(read_regular(path / "config.toml", MOST_OF_CONFIG).decode("utf-8"))
     except (OSError, *UNEXPECTED):
         return None
-    return found if all(isinstance(table, dict) for table in found.values()) else None
+    return tables if all(isinstance(table, dict) for table in tables.values()) else None
 
 
 def _text(config: dict[str, Any]) -> str | None:

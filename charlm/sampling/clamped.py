@@ -21,15 +21,15 @@ class ClampedEngine(StepwiseEngine):
     @torch.inference_mode()
     def read(self, symbols: Tensor) -> Tensor:
         """Read one more symbol in every text; return the logits."""
-        given = self._model.vectors(symbols)
+        x = self._model.vectors(symbols)
         self._states = self._model.begin_anew(self._states, symbols)
         for layer, cell in enumerate(self._model.layers()):
             before = self._states[layer]
-            after = cell.step(given, before)
+            after = cell.step(x, before)
             for clamp in self._clamps:
                 if clamp.layer == layer:
-                    after = cell.hold(given, before, after, clamp.unit, clamp.value)
+                    after = cell.hold(x, before, after, clamp.unit, clamp.value)
             self._states[layer] = after
-            given = after[0]
-        self._logits = self._model.head(given)
+            x = after[0]
+        self._logits = self._model.head(x)
         return self._logits

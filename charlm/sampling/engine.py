@@ -161,16 +161,16 @@ class TorchEngine(StepwiseEngine):
     @torch.inference_mode()
     def read(self, symbols: Tensor) -> Tensor:
         """Read one more symbol in every text; return the logits."""
-        given = self.table[symbols]
+        x = self.table[symbols]
         for layer, cell in enumerate(self.cells):
             if self._end is not None:
                 self.states[layer] = cell.begin_anew(self.states[layer], symbols == self._end)
             if layer == 0 and isinstance(cell, GatedCell):
-                self.states[layer] = cell.advance(given, self.states[layer])
+                self.states[layer] = cell.advance(x, self.states[layer])
             else:
-                self.states[layer] = cell.step(given, self.states[layer])
-            given = self.states[layer][0]
-        self._logits = F.linear(given, *self.head)
+                self.states[layer] = cell.step(x, self.states[layer])
+            x = self.states[layer][0]
+        self._logits = F.linear(x, *self.head)
         return self._logits
 
 

@@ -71,5 +71,5 @@ def choose(logits: Tensor, config: SampleConfig, uniform: Tensor) -> Tensor:
     cumulative = logits.double().softmax(-1).cumsum(-1)
     threshold = uniform.double().unsqueeze(-1) * cumulative[..., -1:]
     # The first symbol whose cumulative probability exceeds the threshold has a probability above 0.
-    found = torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)
-    return found.clamp(max=logits.shape[-1] - 1)  # out of bounds if logits are NaN
+    chosen = torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)
+    return chosen.clamp(max=logits.shape[-1] - 1)  # out of bounds if logits are NaN

@@ -98,8 +98,8 @@ class Generation:
             progress.report("writing", self.config.length - left, self.config.length)
             left -= len(drawn)
             with torch.inference_mode(), use_threads(self._threads):
-                found = self._engine.write(drawn, self.config, self.vocabulary.unknown)
-            yield from self._take(*found)
+                written = self._engine.write(drawn, self.config, self.vocabulary.unknown)
+            yield from self._take(*written)
         for number, (sample, decoder) in enumerate(zip(self.samples, self._decoders, strict=True)):
             piece = decoder.rest()
             sample.text += piece

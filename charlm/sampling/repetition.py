@@ -12,12 +12,12 @@ def repeating(written: Tensor, vocabulary_size: int, length: int = REPETITION_LE
 
     Shapes: written [N, L] (int64), result [N, V] (bool).
     """
-    found = torch.zeros(len(written), vocabulary_size, dtype=torch.bool, device=written.device)
+    marks = torch.zeros(len(written), vocabulary_size, dtype=torch.bool, device=written.device)
     if written.shape[1] < length:
-        return found
+        return marks
     stretches = written.unfold(1, length, 1)
     last = written[:, written.shape[1] - length + 1 :]
     alike = (stretches[..., :-1] == last.unsqueeze(1)).all(-1)
     texts, places = alike.nonzero(as_tuple=True)
-    found[texts, stretches[texts, places, -1]] = True
-    return found
+    marks[texts, stretches[texts, places, -1]] = True
+    return marks

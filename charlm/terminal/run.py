@@ -73,13 +73,13 @@ def _warn_of_unlike(unlike: Sequence[Unlike], records: str) -> None:
 
 def _files(text: TextStats) -> str:
     """Describe the files that were read, and the first ones left out."""
-    count, found = len(text.files), text.found
+    count, text_files = len(text.files), text.found
     line = f"{count:,} file{'s' if count != 1 else ''}, {byte_size(text.size)}"
-    if not found.left_out_count:
+    if not text_files.left_out_count:
         return line
-    first = ", ".join(f"{one.path} ({one.reason})" for one in found.left_out[:MOST_LEFT_OUT])
-    more = ", ..." if found.left_out_count > MOST_LEFT_OUT else ""
-    return f"{line}; {found.left_out_count:,} left out: {first}{more}"
+    first = ", ".join(f"{one.path} ({one.reason})" for one in text_files.left_out[:MOST_LEFT_OUT])
+    more = ", ..." if text_files.left_out_count > MOST_LEFT_OUT else ""
+    return f"{line}; {text_files.left_out_count:,} left out: {first}{more}"
 
 
 def files_as_json(text: TextStats) -> dict[str, Any]:
@@ -87,12 +87,12 @@ def files_as_json(text: TextStats) -> dict[str, Any]:
 
     Units: bytes of the files' content, decompressed.
     """
-    found = text.found
-    named = [{"path": str(one.path), "reason": one.reason} for one in found.left_out]
+    text_files = text.found
+    named = [{"path": str(one.path), "reason": one.reason} for one in text_files.left_out]
     return {
         "count": len(text.files),
         "bytes": text.size,
-        "left_out_count": found.left_out_count,
+        "left_out_count": text_files.left_out_count,
         "left_out": named,
     }
 
@@ -167,14 +167,14 @@ def predictions_table(
     heading = ["input", "target", *(f"p({symbol})" for symbol in symbols)]
     cells: list[list[str | Text]] = [
         [
-            given,
+            read,
             target,
             *(
                 Text(f"{p:.3f}", "likely" if symbol == target else "aside")
                 for symbol, p in zip(symbols, row, strict=True)
             ),
         ]
-        for given, target, row in zip(inputs, targets, rows, strict=True)
+        for read, target, row in zip(inputs, targets, rows, strict=True)
     ]
     print_result("")
     print_result("predictions of the model", "heading")

@@ -16,8 +16,8 @@ READ_AHEAD = 1 << 16
 class BatchStream:
     """B contiguous lanes of the text, read side by side; window w is the next T symbols of each.
 
-    One pass over the text is `windows` windows; the rest, at most B * T symbols, is left out.
-    Window w's states come from window w - 1, those of window 0 are zero.
+    One pass over the text has `windows` windows; the rest, at most B * T symbols, is left out. A
+    window begins with the states in which the one before ended; window 0 begins with zeros.
 
     Raises: DataError for a text that does not fill one window, and in `window` for a symbol that is
         not in the vocabulary.
@@ -62,7 +62,7 @@ class BatchStream:
         return both[:-1], both[1:]
 
     def _read(self, number: int, wanted: range) -> Symbols:
-        """Return the symbols of some windows in a row, a lane each row: [B, N]."""
+        """Return the symbols of group `number` of windows. Shapes: [B, N], a lane in each row."""
         first = number * self._ahead
         count = (min(first + self._ahead, self.windows) - first) * self.sequence_length + 1
         begins = self._begins[wanted.start : wanted.stop]

@@ -1,6 +1,7 @@
 """The cache as a whole: its size by kind, and its removal.
 
-Only files with names that charlm gives are counted or removed: CHARLM_CACHE may be any folder.
+CHARLM_CACHE may name a folder that holds other files, too. So only files whose names match `NAMES`
+are counted and removed.
 """
 
 import contextlib
@@ -34,7 +35,7 @@ NAMES = {
         "locks": r"[0-9a-f]{24}-\d+\.lock",
     },
 }
-"""The folders of a kind, with a pattern for the names of charlm's files there."""
+"""For each kind, its folders and the pattern of the names that charlm gives to files there."""
 BEING_WRITTEN = re.compile(r"tmp.+|.+\.writing")
 """Names of files that another process may be writing without a lock."""
 UNUSED_AFTER = 90 * 86_400

@@ -1,8 +1,8 @@
 """Corpora: text files, split and encoded as symbols in memory-mapped files.
 
-A first pass over the files measures and fingerprints them, and finds the pieces that can be read
-independently. Then symbols are counted and encoded, chunk by chunk, so that memory does not grow
-with the text. The result is cached under a fingerprint of content and options for later starts.
+A first pass measures the files, computes their digests, and finds the pieces that can be read
+independently. A second one counts the symbols and a third encodes them, chunk by chunk, so that
+memory does not grow with the text. The result is cached under a fingerprint of content and options.
 A text that changes between the passes is refused; a damaged entry of the cache is made again.
 """
 
@@ -37,11 +37,11 @@ from charlm.files import (
 )
 from charlm.text.cache import drop_unused
 from charlm.text.encode import description
-from charlm.text.encode.building import Advanced, EarlierText, build
+from charlm.text.encode.building import EarlierText, ProgressCallback, build
 from charlm.text.encode.cutting import ANY_LINE_END
 from charlm.text.encode.description import DESCRIBED
 from charlm.text.files import sources
-from charlm.text.files.measuring import Reading, measure
+from charlm.text.files.measuring import ReadProgress, measure
 from charlm.text.remarks import remarks
 from charlm.text.splits import Split, TextStats
 from charlm.text.symbols import UNFINISHED, SymbolFile, set_aside
@@ -49,12 +49,12 @@ from charlm.text.vocabulary import Vocabulary
 
 FORMAT = 1
 """Version of the fingerprint; a change would make every earlier run refuse its text."""
-YOUNGER = {"records", "separator", "field", "encoding"}
-"""Keys that earlier fingerprints lack: at their defaults they are left out of the fingerprint."""
+ADDED_KEYS = {"records", "separator", "field", "encoding"}
+"""Keys added later. A fingerprint leaves them out at their defaults, so that it stays the same."""
 WITHOUT_EFFECT = {"path", "sha256", "order", "file_limit"}
-"""Keys that select files: the digest covers the files' content and order."""
+"""Keys that are left out of the fingerprint: they select files, whose content and order count."""
 HUGE_TEXT = "huge"
-"""Marks the fingerprints of huge texts, which earlier versions split differently."""
+"""Added to the fingerprints of huge texts, because earlier versions split them differently."""
 FINGERPRINT = re.compile("[0-9a-f]{64}")
 LAYOUT = 6
 """Version of the layout of the cache's files."""
@@ -88,16 +88,18 @@ def _report(done: int, total: int) -> None:
     progress.report(f"reading {total / 1e6:,.0f} MB", done, total)
 
 
-def survey(data: DataConfig, *, keep: bool = True, advanced: Advanced = _report) -> TextStats:
+def survey(
+    data: DataConfig, *, keep: bool = True, advanced: ProgressCallback = _report
+) -> TextStats:
     """Measure and fingerprint the text of `data.path`.
 
     keep: False leaves the cache unchanged. advanced: progress callback.
 
     Raises: DataError for a text that is missing or too short to learn from.
     """
-    found = sources.find(data, progress.count_files)
-    files = found.files
-    digest, measured, reading = hashlib.sha256(), {}, Reading(files, advanced)
+    text_files = sources.find(data, progress.count_files)
+    files = text_files.files
+    digest, measured, reading = hashlib.sha256(), {}, ReadProgress(files, advanced)
     for file in files:
         measured[file] = measure(file, data, keep=keep, advanced=reading.read)
         digest.update(bytes.fromhex(measured[file].digest))
@@ -108,7 +110,7 @@ def survey(data: DataConfig, *, keep: bool = True, advanced: Advanced = _report)
     if characters < 2:
         size = "is empty" if characters == 0 else "has a single character"
         raise DataError(f"{named} {size}", "a model needs at least two characters to learn from")
-    return TextStats(tuple(files), measured, characters, digest.hexdigest(), found)
+    return TextStats(tuple(files), measured, characters, digest.hexdigest(), text_files)
 
 
 def prepare(
@@ -116,10 +118,11 @@ def prepare(
     text: TextStats,
     *,
     keep: bool = True,
-    advanced: Advanced = _report,
+    advanced: ProgressCallback = _report,
 ) -> Corpus:
-    """Return the encoded corpus, from the cache if possible. Of several processes at once, one
-    encodes the text, and the others wait for it.
+    """Return the encoded corpus, from the cache if possible.
+
+    If several processes start at once, one encodes the text and the others wait for it.
 
     keep: False leaves the cache unchanged. advanced: progress callback.
 
@@ -129,20 +132,20 @@ def prepare(
     folder = _folder(fingerprint)
     if keep:
         close_cache()
-    if (found := _cached(folder, fingerprint)) is not None:
-        return found
+    if (corpus := _cached(folder, fingerprint)) is not None:
+        return corpus
     try:
         if not keep:
             with tempfile.TemporaryDirectory(prefix=UNFINISHED) as name:
                 built = build(Path(name), data, text, advanced=advanced)
                 description.write(Path(name), fingerprint, built)
-                found = _open(Path(name), fingerprint)
-                found.symbols.map_all()  # a mapped file stays readable after it is removed
-                return found
+                corpus = _open(Path(name), fingerprint)
+                corpus.symbols.map_all()  # a mapped file stays readable after it is removed
+                return corpus
         writable(folder.parent)
         with _lock(writable(cache_folder() / "locks") / f"{folder.name}.lock"):
-            if (found := _cached(folder, fingerprint)) is not None:
-                return found
+            if (corpus := _cached(folder, fingerprint)) is not None:
+                return corpus
             _encode(folder, data, text, fingerprint, advanced)
         return _open(folder, fingerprint)
     except OSError as error:
@@ -155,8 +158,10 @@ def prepare(
 
 
 def cached(fingerprint: str) -> Corpus | None:
-    """Return the cached encoded text with a fingerprint, without opening a text; None if there is
-    none, or if the string is not a fingerprint."""
+    """Return the encoded text with a fingerprint from the cache; the text itself is not opened.
+
+    Returns None if the cache has none, or if the string is not a fingerprint.
+    """
     if not FINGERPRINT.fullmatch(fingerprint):
         return None
     return _cached(_folder(fingerprint), fingerprint)
@@ -169,10 +174,10 @@ def _folder(fingerprint: str) -> Path:
 
 def _fingerprint(data: DataConfig, text: TextStats) -> str:
     """Return a digest of everything that determines an encoded text."""
-    found = [FORMAT, text.digest, _options(data), *([HUGE_TEXT] if text.is_huge else [])]
+    facts = [FORMAT, text.digest, _options(data), *([HUGE_TEXT] if text.is_huge else [])]
     if any(one.varied for one in text.measured.values()):
-        found.append(ANY_LINE_END)
-    key = json.dumps(found, sort_keys=True)
+        facts.append(ANY_LINE_END)
+    key = json.dumps(facts, sort_keys=True)
     return hashlib.sha256(key.encode()).hexdigest()
 
 
@@ -181,7 +186,7 @@ def _options(data: DataConfig) -> dict[str, Any]:
     return {
         name: value
         for name, value in data.model_dump(exclude=WITHOUT_EFFECT).items()
-        if name not in YOUNGER or value != DataConfig.model_fields[name].default
+        if name not in ADDED_KEYS or value != DataConfig.model_fields[name].default
     }
 
 
@@ -215,26 +220,26 @@ def _lock(path: Path) -> Iterator[None]:
 
 
 def _encode(
-    folder: Path, data: DataConfig, text: TextStats, fingerprint: str, advanced: Advanced
+    folder: Path, data: DataConfig, text: TextStats, fingerprint: str, advanced: ProgressCallback
 ) -> None:
     """Encode a text in a folder with a fixed name, so that a killed start can be continued."""
     unfinished = writable(folder.with_name(UNFINISHED + folder.name))
     unfinished.touch()  # so that no other process removes it as abandoned
     sweep(folder.parent, f"{UNFINISHED}*", spared=unfinished)
     drop_unused()
-    kept = unfinished / "kept"
+    results = unfinished / "kept"
     latest = cache_folder() / "latest" / _named(data)
     try:
         built = build(
-            unfinished, data, text, earlier=_earlier(latest), kept=kept, advanced=advanced
+            unfinished, data, text, earlier=_earlier(latest), results=results, advanced=advanced
         )
-        shutil.rmtree(kept, ignore_errors=True)
+        shutil.rmtree(results, ignore_errors=True)
         description.write(unfinished, fingerprint, built)
         _publish(unfinished, folder, fingerprint)
         if len(built.shards) > 1:
             replace(writable(latest.parent) / latest.name, folder.name.encode(), private=True)
     except (KeyboardInterrupt, SystemExit):
-        if not kept.is_dir():
+        if not results.is_dir():
             shutil.rmtree(unfinished, ignore_errors=True)
         raise
     except BaseException:

@@ -15,9 +15,10 @@ from charlm.text.corpus import Corpus
 STRETCHES, STRETCH = 4, 50_000
 """Number and length in symbols of the stretches that sample a long text."""
 FEWEST_ITEMS = 20
-"""Poems often have fewer lines, lists worth training on seldom."""
+"""Fewest lines of a list: poems often have fewer, lists worth training on seldom."""
 FEWEST_OF_CODE = 3_000_000
-"""Characters; the preset for code would read fewer more than three times, without dropout."""
+"""Fewest characters of code for its preset, which has no dropout: it would read a shorter text more
+than three times."""
 
 ENDS_SENTENCE = re.compile(r"[.,;:!?…)\"”»\]}>。，、！？—–-]$")
 BEGINS_SPEECH = re.compile(r"[^\s:][^:]{0,30}: ")

@@ -1,5 +1,6 @@
-"""Comparison of the held-out splits' characters with the train split's: a text is split by
-position, and its end may be in another language.
+"""Comparison of the characters of the held-out splits with those of the train split.
+
+A text is split by position, so that its end, which is held out, may be in another language.
 """
 
 from collections.abc import Sequence
@@ -14,19 +15,20 @@ from charlm.text.splits import Split
 LONGEST = 100_000
 """Symbols of a stretch, at most."""
 MOST, FEWEST, MOST_HELD_OUT = 16, 4, 5
-"""Numbers of stretches: of the train split, at most and at least, and of a held-out one, at most.
+"""Numbers of stretches: the most and the fewest of the train split, and the most of a held-out one.
 They suffice to know the variation within a split, and are read quickly."""
 LEAST, TIMES = 0.08, 2.5
-"""A split is unlike the train split from this distance on, and from this multiple of the usual one.
-Of 37 uniform texts none reaches 2; English before German, code or Russian reaches 6 and more."""
+"""A split is unlike the train split if its distance is above LEAST, and above TIMES the usual one.
+None of 37 uniform texts reaches 2 times the usual distance; English followed by German, code or
+Russian reaches 6 and more."""
 
 
 @dataclass(frozen=True)
 class Unlike:
     """A split whose characters are unlike those of the train split everywhere.
 
-    distance: median total variation distance of its stretches to the nearest of the train split.
-    usual: that between stretches of the train split.
+    distance: the median, over its stretches, of the total variation distance to the nearest stretch
+    of the train split. usual: the same for stretches of the train split itself.
     """
 
     split: str
@@ -37,9 +39,9 @@ class Unlike:
 def unlike_splits(corpus: Corpus) -> list[Unlike]:
     """List the held-out splits that are unlike the train split.
 
-    Stretches of one length are compared by the total variation distance of their symbol
-    frequencies, so that chance affects both alike. Records are split by content, not position:
-    none is listed.
+    Stretches are compared by the total variation distance of their symbol frequencies. All have the
+    same length, so that chance affects all alike. Of records, which are not split by position, no
+    split is listed.
     """
     unlike: list[Unlike] = []
     if corpus.vocabulary.has_end:

@@ -6,15 +6,15 @@ from collections.abc import Iterable, Iterator
 from charlm.config.schema import DataConfig
 from charlm.text.vocabulary import Vocabulary
 
-# Characters that never combine with the one before them, so that a text may be cut there and
-# normalised in pieces. The common scripts' letters suffice: one of them is always near.
+# Characters that never combine with the one before them: a text may be cut before one, and the
+# pieces normalised separately. Letters of common scripts suffice, because one is always near.
 SAFE_TO_CUT_BEFORE = re.compile("[\0-\x7f\u0400-\u0482\u3041-\u3096\u4e00-\u9fff\uac00-\ud7a3]")
 CHARACTERS = 1 << 20
-"""Characters that are normalised and encoded at a time, to limit memory."""
+"""Most characters normalised and encoded at a time, to limit memory."""
 
 
 def in_blocks(text: str | bytes) -> Iterator[str | bytes]:
-    """Cut a text into blocks."""
+    """Cut a text into blocks of `CHARACTERS` characters."""
     return (text[start : start + CHARACTERS] for start in range(0, len(text), CHARACTERS))
 
 

@@ -1,10 +1,10 @@
-"""Records: a text as a list of texts, each with an end of its own and in one split as a whole.
+"""Records: a text as a list of texts. Each ends with a symbol of its own and is in one split.
 
-A record's split is decided by a hash of its content, in the normal form that it is read in:
-duplicates share a split, sorted lists do no harm, and text that is added moves no record to another
-split. There is one exception: `data.held_out_limit`, which a text above 10 GiB always has, limits
-the held-out splits to shares that shrink as the text grows; records then move from them to the
-train split.
+A hash of a record's content, in the normal form that the model reads, decides its split. So
+duplicates share a split, a sorted list is split as well as a shuffled one, and text added later
+moves no record to another split. One exception: `data.held_out_limit` (always set above 10 GiB)
+limits the size of the held-out splits. Their share then shrinks as the text grows, and records move
+from them to the train split.
 """
 
 import hashlib
@@ -24,9 +24,10 @@ Record = str | bytes
 
 @dataclass(frozen=True)
 class Shares:
-    """The splits' shares of the hashes, as fractions: up to `train` the train split, from there up
-    to `validation` the validation split, from `test` on the test split; those in between belong to
-    the train split, too (so that a limit moves records to the train split only).
+    """The borders between the splits, on the scale of hashes from 0 to 1.
+
+    Hashes in [0, train) are in the train split, [train, validation) in validation, [test, 1) in
+    test. [validation, test) is in the train split, too: a limit moves records to train only.
 
     form: the normal form in which records are hashed; None: unchanged.
     """
@@ -38,7 +39,10 @@ class Shares:
 
     @classmethod
     def of(cls, data: DataConfig, characters: int, limit: int) -> "Shares":
-        """Return the shares of a configuration. limit: of characters in each held-out split."""
+        """Return the shares of a configuration.
+
+        characters: of the whole text. limit: the most characters of a held-out split.
+        """
         train, validation, test = data.split
         most = limit / max(characters, 1)
         form: Literal["NFC", "NFD"] | None = None
@@ -47,8 +51,11 @@ class Shares:
         return cls(train, train + min(validation, most), 1.0 - min(test, most), form)
 
     def place(self, records: Iterable[Record]) -> tuple[list[Any], list[Any], list[Any]]:
-        """Return the records of each split; those of the train split sorted by hash, duplicates
-        apart from each other."""
+        """Divide records into train, validation and test.
+
+        Those of train are sorted by hash; each copy of a record has a hash of its own, so that
+        copies are apart.
+        """
         train: list[tuple[bytes, Record]] = []
         validation: list[Record] = []
         test: list[Record] = []
@@ -78,22 +85,24 @@ def _digest(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=8).digest()
 
 
-def records_in(given: Sequence[str] | str | bytes, data: DataConfig) -> list[Any]:
+def records_in(content: Sequence[str] | str | bytes, data: DataConfig) -> list[Any]:
     """Cut the content of a piece of a file into records."""
-    if not isinstance(given, str | bytes):
-        texts = list(given)
+    if not isinstance(content, str | bytes):
+        texts = list(content)
         return [text.encode() for text in texts] if data.unit == "byte" else texts
     if data.records == "files":
-        return [given]
-    parts = _separator(data).split(given)
+        return [content]
+    parts = _separator(data).split(content)
     if not parts[-1]:
         parts.pop()  # no record begins after the last separator
     return _without_returns(parts, data)
 
 
 def in_stream(pieces: Iterable[Record | Sequence[str]], data: DataConfig) -> Iterator[list[Any]]:
-    """Yield batches of the records of a text that comes in pieces or in lists of records, without
-    empty ones. One record is held in memory, however long it is."""
+    """Yield batches of a text's records, without the empty ones.
+
+    pieces: pieces of the text, or lists of records. One whole record at a time is held in memory.
+    """
     held: list[Any] = []
     separator = _separator(data)
     tail: Any = None  # the end of the held text, in which a separator may have begun
@@ -104,11 +113,11 @@ def in_stream(pieces: Iterable[Record | Sequence[str]], data: DataConfig) -> Ite
         if data.records == "files":
             held.append(piece)
             continue
-        *found, rest = separator.split(piece if tail is None else tail + piece)
-        if found:
-            found[0] = piece[:0].join([*held, found[0]])
+        *parts, rest = separator.split(piece if tail is None else tail + piece)
+        if parts:
+            parts[0] = piece[:0].join([*held, parts[0]])
             held = []
-            yield list(filter(None, _without_returns(found, data)))
+            yield list(filter(None, _without_returns(parts, data)))
         cut = max(0, len(rest) - separator.longest(piece) + 1)
         held.append(rest[:cut])
         tail = rest[cut:]
@@ -118,7 +127,7 @@ def in_stream(pieces: Iterable[Record | Sequence[str]], data: DataConfig) -> Ite
 
 
 def _separator(data: DataConfig) -> Separator:
-    """Return the separator of records; for lines "\\n", see `_without_returns` for "\\r\\n"."""
+    """Return the separator of records. For lines it is "\\n": `_without_returns` removes "\\r"."""
     is_lines = data.records == "lines"
     return Separator("\n" if is_lines else data.separator, is_exact=is_lines)
 

@@ -25,10 +25,10 @@ Totals = tuple[int, int, int, int]
 class Shard:
     """The symbols of one chunk: those of its train split first, then validation, then test.
 
-    source: a digest of the chunk and of how it was cut. digest: the SHA-256 of its parts' digests.
-    size: in bytes. counts: symbols of each split. totals: `TextSize.totals` of each split.
-    unknown: for each split, counts of the symbols that the vocabulary lacks. symbols: the distinct
-    ones, before they are looked up. empty: number of records left out.
+    source: digest of everything that determines it. digest: SHA-256 of its parts' digests. size:
+    in bytes. counts: number of symbols of each split. totals: `TextSize.totals` of each split.
+    unknown: for each split, counts of the symbols that the vocabulary lacks. symbols: its distinct
+    symbols, as text. empty: number of empty records, which are left out.
     """
 
     source: str
@@ -41,7 +41,7 @@ class Shard:
     empty: int
 
     def with_symbols(self, symbols: str) -> "Shard":
-        """Return a copy with other symbols: corpus.json, which each start reads, has none."""
+        """Return a copy with other `symbols`. (corpus.json, which each start reads, has none.)"""
         return replace(self, symbols=symbols)
 
 
@@ -59,8 +59,11 @@ def digests_path(folder: Path, number: int) -> Path:
 
 
 def write_shard(folder: Path, number: int, parts: Sequence[Symbols]) -> tuple[str, int]:
-    """Write a shard and the digests of its parts; return the digest of those, and its size."""
-    found, hasher, room, size = bytearray(), hashlib.sha256(), PART, 0
+    """Write a shard and the digests of its parts.
+
+    Returns: the digest of the digests, and the shard's size in bytes.
+    """
+    digests, hasher, room, size = bytearray(), hashlib.sha256(), PART, 0
     path = symbols_path(folder, number)
     path.unlink(missing_ok=True)  # it may be a link to the shard of another text
     with private_file(path) as out:
@@ -73,15 +76,15 @@ def write_shard(folder: Path, number: int, parts: Sequence[Symbols]) -> tuple[st
                 hasher.update(part)
                 room -= len(part)
                 if not room:
-                    found += hasher.digest()
+                    digests += hasher.digest()
                     hasher, room = hashlib.sha256(), PART
         if room < PART:
-            found += hasher.digest()
-    digests = digests_path(folder, number)
-    digests.unlink(missing_ok=True)
-    with private_file(digests) as out:
-        out.write(found)
-    return hashlib.sha256(found).hexdigest(), size
+            digests += hasher.digest()
+    digests_file = digests_path(folder, number)
+    digests_file.unlink(missing_ok=True)
+    with private_file(digests_file) as out:
+        out.write(digests)
+    return hashlib.sha256(digests).hexdigest(), size
 
 
 def sync(folder: Path, number: int) -> None:
@@ -97,14 +100,14 @@ def is_intact(folder: Path, number: int, shard: Shard) -> bool:
         digests = read_regular(digests_path(folder, number))
         if hashlib.sha256(digests).hexdigest() != shard.digest:
             return False
-        size, found = 0, bytearray()
+        size, computed = 0, bytearray()
         with symbols_path(folder, number).open("rb") as file:
             while part := file.read(PART):
                 size += len(part)
-                found += hashlib.sha256(part).digest()
+                computed += hashlib.sha256(part).digest()
     except OSError:
         return False
-    return size == shard.size and found == digests
+    return size == shard.size and computed == digests
 
 
 def link(folder: Path, number: int, into: Path, as_number: int) -> bool:
@@ -120,16 +123,18 @@ def link(folder: Path, number: int, into: Path, as_number: int) -> bool:
     return True
 
 
-def keep(path: Path, value: Any) -> None:
-    """Save the result of a chunk, for the next start if this one is killed, and mark the folder
-    around it as in use. A file damaged by a crash of the machine is noticed by its digest."""
+def save_result(path: Path, value: Any) -> None:
+    """Save the result of a chunk, so that the next start continues from it if this one is killed.
+
+    A digest in the file shows damage by a crash. The unfinished text's folder is marked as in use.
+    """
     path.unlink(missing_ok=True)
     with private_file(path) as out:
         out.write(with_digest(json.dumps(value, ensure_ascii=False).encode("utf-8")))
     os.utime(path.parent.parent)  # abandoned folders are removed by age
 
 
-def kept(path: Path) -> Any:
+def read_result(path: Path) -> Any:
     """Return a saved result; None if it is missing or damaged."""
     try:
         return json.loads(without_digest(read_regular(path)))

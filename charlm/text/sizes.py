@@ -7,8 +7,10 @@ from charlm.text.vocabulary import END_OF_RECORD, Vocabulary, as_bytes, joined
 
 
 class TextSize:
-    """Counts of a stream's characters and UTF-8 bytes: of the text, or of the form that `decode`
-    returns, whichever has fewer in all. (Otherwise a text in NFD would look easier read as NFC.)
+    """Counts of a text's characters and UTF-8 bytes.
+
+    They are those of the text as it is, or of the normal form that `decode` returns: the smaller
+    ones. (Otherwise a text in NFD, which has more characters, would look easier when read as NFC.)
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:

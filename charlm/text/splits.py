@@ -23,10 +23,9 @@ class TooRareError(DataError):
 class Split:
     """A stretch of the corpus.
 
-    start, stop: its symbols' positions. characters, bytes: its size in code points and UTF-8 bytes,
-    of the source text or of the form it is normalised to, whichever is shorter; of records, their
-    own and one for the end of each, which is a line's end or a separator in the source (none if a
-    record is a file). unknown: counts of the symbols in it that the vocabulary lacks.
+    start, stop: positions of its symbols. characters, bytes: its size as counted by `TextSize`;
+    the end of a record counts as one character, unless records are files. unknown: counts of the
+    symbols in it that the vocabulary lacks.
     """
 
     start: int
@@ -41,8 +40,10 @@ class Split:
 
 @dataclass(frozen=True)
 class TextStats:
-    """Measurements of a text's files. digest: of all their digests. found: the files, with those
-    that were left out of folders."""
+    """Measurements of a text's files.
+
+    digest: SHA-256 of the files' digests. found: the files that are read, and those left out.
+    """
 
     files: tuple[Path, ...]
     measured: dict[Path, Measured]

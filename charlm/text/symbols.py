@@ -1,5 +1,8 @@
-"""Encoded symbols on disk, mapped into memory: each part is compared with its digest before its
-first use, so that opening reads none of them and damage is always noticed."""
+"""Encoded symbols on disk, mapped into memory.
+
+Opening reads no symbols: each part is compared with its digest before it is first used, so that
+damage is always noticed.
+"""
 
 import contextlib
 import hashlib
@@ -39,8 +42,8 @@ class SymbolFile:
     """The symbols of a folder. Slicing returns a `SymbolFile` and reads nothing; symbols read by
     index, by an array of indices or as a whole (`numpy.asarray`) are checked first.
 
-    A shard holds symbols of up to three splits, and a split is contiguous: positions run through
-    stretches of shards, one after the other.
+    A shard holds symbols of up to three splits. Positions run through the train symbols of all
+    shards first, then through those of validation, then of test: each split is contiguous.
 
     Raises: ValueError if a shard or its digests have the wrong size; DataError on reading symbols
         of a damaged part. The folder is then removed; it can be made again from the text.
@@ -99,24 +102,24 @@ class SymbolFile:
         flat = positions.reshape(-1)
         order = np.argsort(flat, kind="stable")
         cuts = np.searchsorted(flat[order], self._ends[first:last])
-        found = np.empty(flat.size, self.dtype)
+        values = np.empty(flat.size, self.dtype)
         for number, chosen in enumerate(np.split(order, cuts), first):
             if chosen.size:
-                found[chosen] = self._take(number, flat[chosen])
-        return found.reshape(positions.shape)
+                values[chosen] = self._take(number, flat[chosen])
+        return values.reshape(positions.shape)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Symbols:
-        found = [np.empty(0, self.dtype)]
+        pieces = [np.empty(0, self.dtype)]
         if len(self):
             first, last = self._stretch(self._start), self._stretch(self._stop - 1)
-            found = [self._whole(number) for number in range(first, last + 1)]
-        joined = found[0] if len(found) == 1 else np.concatenate(found)
+            pieces = [self._whole(number) for number in range(first, last + 1)]
+        joined = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
         return joined if dtype is None else joined.astype(dtype)
 
     def tolist(self) -> list[int]:
         """Return all symbols as a list."""
-        found: list[int] = np.asarray(self).tolist()
-        return found
+        values: list[int] = np.asarray(self).tolist()
+        return values
 
     def map_all(self) -> None:
         """Map all shards at once: mapped files stay readable after they are removed."""

@@ -1,7 +1,8 @@
 """The symbols a model reads and writes: characters, bytes or jamo, built from the train split only.
 
-A vocabulary that includes validation and test hides the gaps of a model. This one has a symbol for
-unknown characters instead, and these are counted and reported.
+If the vocabulary included the symbols of validation and test, a score would not show that the
+model has never seen some of them. Here a symbol for unknown characters takes their place; scores
+count and report them.
 """
 
 import json
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from charlm.errors import CheckpointError
 
 Symbols = npt.NDArray[Any]
-"""Encoded text: one unsigned integer per symbol, of the smallest type that fits the vocabulary."""
+"""Encoded text: an unsigned integer for each symbol, of the smallest type that can hold them."""
 
 Codes = npt.NDArray[np.uint32]
 """Code points, one uint32 each."""
@@ -37,8 +38,8 @@ class Vocabulary:
     normalize: the form of the text that `decode` returns: unchanged ("none"), NFC or NFD. For
         jamo, "none" means NFC, because decomposing loses the form of the source.
     code_points: the symbols by index, in order of first appearance; for bytes, 0 to 255.
-    has_unknown: True if one more index, after them, stands for every other code point.
-    has_end: True if one more index, the very last, stands for the end of a record.
+    has_unknown: True if the next index stands for all other code points.
+    has_end: True if the last index stands for the end of a record.
     """
 
     unit: Literal["char", "byte", "jamo"]
@@ -80,9 +81,9 @@ class Vocabulary:
     def encode(self, text: str | bytes) -> Symbols:
         """Return the indices of a text's symbols.
 
-        Bytes are taken unchanged (unit "byte" only). Code points outside the vocabulary become the
-        unknown symbol; without one they are left out, and `unknown_in` counts them. No text holds
-        the end of a record: `encode_records` adds it.
+        Code points outside the vocabulary become the unknown symbol; if there is none, they are
+        left out. `unknown_in` counts them. The end of a record is in no text: `encode_records` adds
+        it. text: bytes only for unit "byte", which takes them unchanged.
         """
         if self.unit == "byte":
             return np.frombuffer(as_bytes(text), np.uint8).astype(self.dtype, copy=False)
@@ -98,8 +99,8 @@ class Vocabulary:
         if self.dtype == np.uint8:
             mapping = np.resize(np.maximum(table, 0).astype(np.uint8), 256).tobytes()
             return np.frombuffer(content.translate(mapping, missing), np.uint8)
-        kept = np.frombuffer(content.translate(None, missing), np.uint8)
-        return table.astype(self.dtype)[kept]
+        known = np.frombuffer(content.translate(None, missing), np.uint8)
+        return table.astype(self.dtype)[known]
 
     def encode_records(self, records: Sequence[str | bytes]) -> Symbols:
         """Return the indices of the records' symbols, each followed by the end of a record."""
@@ -158,8 +159,8 @@ class Vocabulary:
 
     def indices_of(self, symbols: str) -> Symbols:
         """Return the index of each symbol, without normalisation; -1 for those left out."""
-        found: Symbols = self._table[codes_of(symbols)]
-        return found
+        indices: Symbols = self._table[codes_of(symbols)]
+        return indices
 
     def __getstate__(self) -> dict[str, Any]:
         """Omit the table on pickling: another process makes its own."""

@@ -459,7 +459,7 @@ def test_a_start_goes_on_after_days_and_sweeps_what_others_left(
     for folder in (unfinished, *others):
         for each in (*folder.rglob("*"), folder):
             os.utime(each, (1, 1))
-    shards.keep(others[1] / "kept" / "counted-00000", [])
+    shards.save_result(others[1] / "kept" / "counted-00000", [])
     read = pieces_read(monkeypatch)
     prepared(path)
     assert len(read) == 15 - 6

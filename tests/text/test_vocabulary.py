@@ -18,15 +18,15 @@ texts = st.text(st.characters(exclude_categories=["Cs"]))
 def vocabulary_of(text: str, unit: str = "char", normalize: str = "none") -> Vocabulary:
     counter = SymbolCounter()
     counter.add(unit_codes(text, unit, normalize))
-    return Vocabulary(unit, normalize, tuple(counter.kept(1)), True)  # type: ignore[arg-type]
+    return Vocabulary(unit, normalize, tuple(counter.frequent(1)), True)  # type: ignore[arg-type]
 
 
 def test_vocabulary_is_in_order_of_first_appearance_across_blocks() -> None:
     counter = SymbolCounter()
     for block in ("hel", "lo", " hello world"):
         counter.add(codes_of(block))
-    assert [chr(c) for c in counter.kept(1)] == list("helo wrd")
-    assert [chr(c) for c in counter.kept(2)] == list("helo ")
+    assert [chr(c) for c in counter.frequent(1)] == list("helo wrd")
+    assert [chr(c) for c in counter.frequent(2)] == list("helo ")
     assert counter.counts[ord("l")] == 5
 
 

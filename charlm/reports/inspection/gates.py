@@ -41,17 +41,17 @@ MEANING_OF_Z = {
 
 
 def gates_view(
-    name: str, found: Trace, saturated: Sequence[Saturation], reset_gate: str | None
+    name: str, trace: Trace, saturated: Sequence[Saturation], reset_gate: str | None
 ) -> View:
     """Show every gate and state of each layer. reset_gate: the form of a GRU, None for others."""
-    sections, sentences = [], _sentences(found, saturated)
+    sections, sentences = [], _sentences(trace, saturated)
     if reset_gate is not None:
         sentences.append(MEANING_OF_Z[reset_gate])
-    for number, layer in enumerate(found.layers):
+    for number, layer in enumerate(trace.layers):
         flat = {key: value for key, value in layer.items() if value.ndim == 2}
-        blocks: list[Block] = [_belt(found.characters, flat, number)]
-        blocks += [_heat_map(found.characters, flat, number)]
-        blocks += _coloured(found.characters, flat)
+        blocks: list[Block] = [_belt(trace.characters, flat, number)]
+        blocks += [_heat_map(trace.characters, flat, number)]
+        blocks += _coloured(trace.characters, flat)
         sections.append(Section(f"Layer {number}", blocks))
     if saturated:
         about = (
@@ -65,45 +65,44 @@ def gates_view(
         )
     return View(
         "gates",
-        _title(name, found, saturated, reset_gate),
+        _title(name, trace, saturated, reset_gate),
         sentences,
         sections,
         {
-            "characters": found.characters,
-            "layers": as_lists(found.layers),
+            "characters": trace.characters,
+            "layers": as_lists(trace.layers),
             "saturation": [saturation_row(one) for one in saturated],
         },
-        about=f"{len(found.characters):,} symbols, read from the initial state, by the equations.",
+        about=f"{len(trace.characters):,} symbols, read from the initial state, by the equations.",
     )
 
 
-def _title(name: str, found: Trace, saturated: Sequence[Saturation], reset_gate: str | None) -> str:
+def _title(name: str, trace: Trace, saturated: Sequence[Saturation], reset_gate: str | None) -> str:
     forget = next((one for one in saturated if one.gate in ("f", "z")), None)
     if forget is None:
-        return f"{name}: {found.layers[0]['h'].shape[1]} units over a text"
-    kept = (forget.shut if reset_gate == "before" else forget.open).mean()
-    return f"{name}: in layer 0 a unit keeps its memory {100 * kept:.0f} % of the time"
+        return f"{name}: {trace.layers[0]['h'].shape[1]} units over a text"
+    share = (forget.shut if reset_gate == "before" else forget.open).mean()
+    return f"{name}: in layer 0 a unit keeps its memory {100 * share:.0f} % of the time"
 
 
-def _sentences(found: Trace, saturated: Sequence[Saturation]) -> list[str]:
-    said = []
+def _sentences(trace: Trace, saturated: Sequence[Saturation]) -> list[str]:
+    sentences = []
     for one in saturated:
         if one.gate == "f":
             always = int((one.open > 0.9).sum())
             carry = ": they carry something over many characters" if always else ""
-            said.append(
+            sentences.append(
                 f"Layer {one.layer}: {always} of {len(one.open)} units keep their forget gate open "
                 f"nine tenths of the time{carry}."
             )
-    for number, layer in enumerate(found.layers):
+    for number, layer in enumerate(trace.layers):
         if "c" in layer:
             largest = np.abs(layer["c"]).max()
-            said.append(
-                f"Layer {number}: the cell state reaches {largest:.1f}, the hidden state never "
-                "more than "
-                "1: c is a counter, h the part of it that is shown."
+            sentences.append(
+                f"Layer {number}: the cell state c reaches {largest:.1f}: it adds up over many "
+                "characters. The hidden state h, which the layers above read, stays within 1."
             )
-    return said
+    return sentences
 
 
 def _lasting(values: np.ndarray, count: int) -> np.ndarray:

@@ -39,23 +39,23 @@ def memorization_view(name: str, written: Copied, beside: Copied) -> View:
     )
 
 
-def _table(found: Copied) -> Table:
+def _table(copied: Copied) -> Table:
     rows = [
         (
             f"{span.length}",
             f"{span.start:,}",
             f"{span.place:,}",
-            found.text_of(span).replace("\n", "\u21b5"),
+            copied.text_of(span).replace("\n", "\u21b5"),
         )
-        for span in apart(list(found.spans), LISTED)
+        for span in apart(list(copied.spans), LISTED)
     ]
     heading = ("characters", "in the sample at", "in train at", "text")
     return Table(heading, rows, "Longest first; none overlaps another.", is_text=True)
 
 
-def _coloured(found: Copied) -> Coloured:
-    values = np.zeros(len(found.characters))
-    for span in reversed(found.spans):
+def _coloured(copied: Copied) -> Coloured:
+    values = np.zeros(len(copied.characters))
+    for span in reversed(copied.spans):
         values[span.start : span.start + span.length] = min(1.0, span.length / LONG)
     about = f"The deeper the colour, the longer the span; full colour from {LONG} characters on."
-    return Coloured(about, found.characters[:SHOWN], values[:SHOWN])
+    return Coloured(about, copied.characters[:SHOWN], values[:SHOWN])

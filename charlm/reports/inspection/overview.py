@@ -115,31 +115,33 @@ def _sentences(
     saturated: Sequence[Saturation],
     evaluated: str,
 ) -> list[str]:
-    found = []
+    sentences = []
     if len(evals) > 1:
         best = min(evals, key=lambda row: row["loss"])
         gained = evals[-1]["loss"] - best["loss"]
         if best is evals[-1]:
-            found.append("It was still learning when it stopped: its last evaluation is its best.")
+            sentences.append(
+                "It was still learning when it stopped: its last evaluation is its best."
+            )
         else:
-            found.append(
+            sentences.append(
                 f"Its best evaluation is step {best['step']:,}; at the end it was "
                 f"{gained:.3f} nats worse."
             )
     if trained and evals:
         apart = evals[-1]["loss"] - trained[-1]["loss"]
-        found.append(
+        sentences.append(
             f"At the end the loss was {trained[-1]['loss']:.3f} nats in training and "
             f"{evals[-1]['loss']:.3f} on {evaluated}, {abs(apart):.3f} apart."
         )
     for one in saturated:
         if one.gate in ("f", "z"):
-            found.append(
+            sentences.append(
                 f"Layer {one.layer}: gate {one.gate} is shut {100 * one.shut.mean():.0f} % and "
                 "open "
                 f"{100 * one.open.mean():.0f} % of the time."
             )
-    return found
+    return sentences
 
 
 def _curves(

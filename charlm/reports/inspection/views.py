@@ -141,19 +141,19 @@ class Inspection:
 
     def gates(self, text: str) -> View:
         """Show every gate and state over a text. Raises: UsageError: see `gates_of`."""
-        found = gates.gates_of(self.model, self.vocabulary, text)
+        trace = gates.gates_of(self.model, self.vocabulary, text)
         saturated = self._saturation()
         config = self.model.config
         form = config.reset_gate if config.cell == "gru" else None
-        return gates_view(self.name, found, saturated, form)
+        return gates_view(self.name, trace, saturated, form)
 
     def units(self) -> View:
         """Show units that follow a property of the text, and the effect of holding the best."""
         self._refuse_bytes()
         halves, asked = following.read_units(self.model, self.held_out(following.LEAST))
-        found = following.best_units(halves, asked)
-        clamped = {unit: self._held(unit) for unit in found[:3]}
-        return units_view(self.name, found, halves[1], clamped)
+        units = following.best_units(halves, asked)
+        clamped = {unit: self._held(unit) for unit in units[:3]}
+        return units_view(self.name, units, halves[1], clamped)
 
     def _held(self, unit: following.Unit) -> tuple[str, str, str]:
         """Return samples with a unit held low, left alone and held high."""
@@ -212,12 +212,12 @@ class Inspection:
         own = self.held_out(context.LENGTHS[5] + 2)
         use = context.context_use(self.model, own, self.train)
         piece = own.head(READ)
-        found = brackets.closings(piece.characters())
+        closings = brackets.closings(piece.characters())
         rows = []
-        if len(found.places):
-            rows = brackets.by_distance(found, piece, *self._favourites(piece, found.places))
+        if len(closings.places):
+            rows = brackets.by_distance(closings, piece, *self._favourites(piece, closings.places))
         return context_view(
-            self.name, use, rows, len(found.places), self._unit(), self._per_character()
+            self.name, use, rows, len(closings.places), self._unit(), self._per_character()
         )
 
     def _favourites(

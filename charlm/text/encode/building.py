@@ -36,13 +36,13 @@ from charlm.wording import different_sizes
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
-Advanced = Callable[[int, int], object]
+ProgressCallback = Callable[[int, int], object]
 """Progress callback: called with the number of bytes done, and of all bytes."""
 
 
 @dataclass(frozen=True)
 class Built:
-    """An encoded text without its symbols. counted: symbol counts that made the vocabulary."""
+    """An encoded text without its symbols. counted: counts that the vocabulary was made from."""
 
     vocabulary: Vocabulary
     splits: dict[str, Split]
@@ -52,7 +52,7 @@ class Built:
 
 @dataclass(frozen=True)
 class EarlierText:
-    """An earlier encoded text that may share chunks with a new one. folder: of its shards."""
+    """An earlier encoded text that may share chunks with a new one. folder: holds its shards."""
 
     folder: Path
     built: Built
@@ -60,17 +60,18 @@ class EarlierText:
     def shards(self, vocabulary: Vocabulary) -> dict[str, Earlier]:
         """Return the shards, by source, whose symbols have the same indices in `vocabulary`.
 
-        Characters appended to a vocabulary move no index. Unknown characters must still be unknown,
-        because the first appended character takes the index of the unknown symbol.
+        A new character is appended, so that known ones keep their index. But the first new one
+        takes the index that the unknown symbol had: a shard is reused only if its unknown
+        characters are still unknown.
         """
         own, known = self.built.vocabulary, {*map(chr, vocabulary.code_points)}
-        found = {}
+        reusable = {}
         for number, shard in enumerate(self.built.shards):
             indices = vocabulary.indices_of(shard.symbols)
             is_unknown = all(known.isdisjoint(counts) for counts in shard.unknown)
             if is_unknown and np.array_equal(own.indices_of(shard.symbols), indices):
-                found[shard.source] = Earlier(self.folder, number, shard)
-        return found
+                reusable[shard.source] = Earlier(self.folder, number, shard)
+        return reusable
 
 
 def build(
@@ -79,13 +80,13 @@ def build(
     text: TextStats,
     *,
     earlier: EarlierText | None = None,
-    kept: Path | None = None,
-    advanced: Advanced = lambda *_: None,
+    results: Path | None = None,
+    advanced: ProgressCallback = lambda *_: None,
 ) -> Built:
     """Encode a text, and write its symbols and their digests to a folder.
 
-    earlier: a text whose unchanged shards are reused. kept: a folder for intermediate results, so
-        that the next start continues from them. advanced: progress callback.
+    earlier: a text whose unchanged shards are reused. results: a folder for intermediate results,
+        so that the next start continues from them. advanced: progress callback.
 
     Raises: DataError for a text that is not UTF-8 or has changed, for an empty split, and for a
         separator that does not occur in it.
@@ -95,15 +96,15 @@ def build(
     chunks, cutting = plan(text, data), Cutting.of(data, text)
     train = [] if data.unit == "byte" else _to_count(chunks, cutting, text)
     progress = _Progress(sum(chunk.size for chunk in [*train, *chunks]), advanced)
-    kept = writable(kept) if kept and len(chunks) > 1 else None
+    results = writable(results) if results and len(chunks) > 1 else None
     with workers(text.size) as pool:
         known = {one.source: one for one in earlier.built.counted} if earlier else {}
-        counted = _counted(train, Counting(cutting, kept), known, pool, progress)
+        counted = _counted(train, Counting(cutting, results), known, pool, progress)
         counter = _counter(data, counted)
         if data.records != "none" and data.unit != "byte" and not counter.order:
             raise _no_record_in("train", chunks, cutting)
         vocabulary = _vocabulary(data, counter)
-        encoding = Encoding(cutting, vocabulary, folder, kept)
+        encoding = Encoding(cutting, vocabulary, folder, results)
         same = earlier.shards(vocabulary) if earlier else {}
         new = [chunk for chunk in chunks if encoding.source(chunk) not in same]
         _refuse_no_room(folder, new, data, vocabulary)
@@ -142,7 +143,7 @@ def _refuse_no_room(
 
 
 def _synced(folder: Path, made: Iterable[Shard]) -> list[Shard]:
-    """Collect shards as they are made, and flush each to disk in a second thread meanwhile."""
+    """Collect shards as they are made; a second thread flushes each to disk."""
     shards, under_way = [], []
     with ThreadPoolExecutor(1) as beside:
         for number, shard in enumerate(made):
@@ -164,7 +165,7 @@ def _to_count(chunks: Sequence[Chunk], cutting: Cutting, text: TextStats) -> lis
 class _Progress:
     """Progress over the chunks of a text, reported in bytes."""
 
-    def __init__(self, total: int, advanced: Advanced) -> None:
+    def __init__(self, total: int, advanced: ProgressCallback) -> None:
         self._done, self._total, self._advanced = 0, total, advanced
 
     def over(self, chunks: Sequence[Chunk], results: Iterator[Result]) -> Iterator[Result]:
@@ -182,7 +183,7 @@ def _counted(
     pool: Workers,
     progress: _Progress,
 ) -> list[Counted]:
-    """Count the symbols of chunks; counts known from an earlier text are reused."""
+    """Count the symbols of chunks, with the counts of an earlier text (`known`) where they fit."""
     sources = [counting.source(chunk) for chunk in chunks]
     new = (chunk for chunk, one in zip(chunks, sources, strict=True) if one not in known)
     counts = pool.map(counting, with_contents(new, counting.cutting.data))
@@ -205,13 +206,13 @@ def _vocabulary(data: DataConfig, counter: SymbolCounter) -> Vocabulary:
     has_end = data.records != "none"
     if data.unit == "byte":
         return BYTES_IN_RECORDS if has_end else BYTES
-    kept = counter.kept(data.minimum_count)
-    if not kept:
+    symbols = counter.frequent(data.minimum_count)
+    if not symbols:
         raise TooRareError(
             f"no character occurs {data.minimum_count} times in the train split",
             "lower data.minimum_count",
         )
-    return Vocabulary(data.unit, data.normalize, tuple(kept), data.unknown, has_end)
+    return Vocabulary(data.unit, data.normalize, tuple(symbols), data.unknown, has_end)
 
 
 def _splits(shards: Sequence[Shard]) -> dict[str, Split]:
@@ -243,9 +244,9 @@ def _no_record_in(split: str, chunks: Sequence[Chunk], cutting: Cutting) -> Data
     """Read the text again, and make the error for a split without a record."""
     count, empty, distinct = 0, 0, set[Any]()
     for chunk in with_contents(chunks, cutting.data):
-        found = cutting.records(chunk)
-        empty += found.empty
-        for records in found.splits:
+        of_chunk = cutting.records(chunk)
+        empty += of_chunk.empty
+        for records in of_chunk.splits:
             count += len(records)
             if len(distinct) < 2:
                 distinct.update(records)
@@ -253,9 +254,9 @@ def _no_record_in(split: str, chunks: Sequence[Chunk], cutting: Cutting) -> Data
     if not count:
         which = f"all {empty:,} {one}s are" if empty > 1 else f"its only {one} is"
         return DataError(f"the text has nothing to learn from: {which} empty", "use another text")
-    what = f"none of the {count:,} {one}s falls into the {split} split"
+    fault = f"none of the {count:,} {one}s falls into the {split} split"
     if len(distinct) == 1:
-        what = f"all {count:,} {one}s are alike" if count > 1 else f"the text is a single {one}"
-        what += f", so the {split} split is empty"
+        fault = f"all {count:,} {one}s are alike" if count > 1 else f"the text is a single {one}"
+        fault += f", so the {split} split is empty"
     advice = f"use more {one}s, or hold none out: --set data.split=[1,0,0]"
-    return EmptySplitError(what, advice)
+    return EmptySplitError(fault, advice)

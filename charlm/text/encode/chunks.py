@@ -1,6 +1,6 @@
-"""A text as chunks, the units of work of one process: each is decoded and cut by itself.
+"""Chunks of a text: units of work for a process, each decoded and cut independently.
 
-A chunk's borders depend on the text before it only: a text that grows keeps its earlier chunks.
+A chunk's borders depend only on the text before it, so that a text that grows keeps its chunks.
 """
 
 import hashlib
@@ -44,10 +44,10 @@ class Chunk:
     @property
     def digest(self) -> str:
         """Digest of its pieces, in hexadecimal."""
-        found = hashlib.sha256()
+        hasher = hashlib.sha256()
         for _, piece in self.pieces:
-            found.update(f"{piece.start == 0} {piece.digest}\n".encode("ascii"))
-        return found.hexdigest()
+            hasher.update(f"{piece.start == 0} {piece.digest}\n".encode("ascii"))
+        return hasher.hexdigest()
 
 
 def plan(text: TextStats, data: DataConfig) -> list[Chunk]:
@@ -104,7 +104,7 @@ def with_contents(chunks: Iterable[Chunk], data: DataConfig) -> Iterator[Chunk]:
 
 
 def read_piece(file: Path, piece: Piece) -> bytes:
-    """Read a piece of a file; of the last one, one byte more, to notice a file that has grown."""
+    """Read a piece of a file. After the last one read a byte more, which shows a file has grown."""
     try:
         with file.open("rb") as stream:
             stream.seek(piece.start)
@@ -118,14 +118,14 @@ def texts_of(chunk: Chunk, data: DataConfig) -> Iterator[tuple[Path, Sequence[st
 
     Raises: DataError if it has changed since it was measured, or is not UTF-8.
     """
-    for (file, piece), given in zip(chunk.pieces, chunk.contents, strict=True):
+    for (file, piece), in_memory in zip(chunk.pieces, chunk.contents, strict=True):
         if data.field and suffix_inside(file) == objects.PARQUET:
             texts = objects.from_row_group(file, piece.start, data)
             if objects.digest(texts) != piece.digest:
                 raise has_changed(file, data)
             yield file, texts
             continue
-        content = read_piece(file, piece) if given is None else given
+        content = read_piece(file, piece) if in_memory is None else in_memory
         if hashlib.sha256(content).hexdigest() != piece.digest:
             raise has_changed(file, data)
         if data.field:
@@ -147,13 +147,13 @@ def _decoded(file: Path, piece: Piece, content: bytes) -> str:
 
 def running_text(chunk: Chunk, data: DataConfig) -> str | bytes:
     """Return a chunk as one text, with a line for each object. Raises: DataError."""
-    found = [
-        given if isinstance(given, str | bytes) else objects.as_lines(given)
-        for _, given in texts_of(chunk, data)
+    parts = [
+        content if isinstance(content, str | bytes) else objects.as_lines(content)
+        for _, content in texts_of(chunk, data)
     ]
     if data.unit == "byte":
-        return b"".join(part if isinstance(part, bytes) else part.encode() for part in found)
-    return "".join(str(part) for part in found)
+        return b"".join(part if isinstance(part, bytes) else part.encode() for part in parts)
+    return "".join(str(part) for part in parts)
 
 
 def has_changed(file: Path, data: DataConfig) -> DataError:
@@ -166,7 +166,10 @@ def has_changed(file: Path, data: DataConfig) -> DataError:
 
 
 def parts_of(text: str | bytes, cuts: Sequence[int]) -> Iterator[str | bytes]:
-    """Cut a text at character positions; -1 is before its first byte, which may continue one."""
+    """Cut a text at character positions.
+
+    Position 0 is the first byte that begins a character, -1 the very first byte.
+    """
     places = [0, *(_offset(text, cut) for cut in cuts), len(text)]
     return (text[begin:end] for begin, end in pairwise(places))
 

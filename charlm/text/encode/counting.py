@@ -20,13 +20,13 @@ class SymbolCounter:
 
     def add_ascii(self, content: bytes) -> None:
         """Count an ASCII text: several times as fast as `add`."""
-        found = np.zeros(128, np.int64)
+        counts = np.zeros(128, np.int64)
         for start in range(0, len(content), CACHED):
             part = np.frombuffer(content, np.uint8, min(CACHED, len(content) - start), start)
-            found += np.bincount(part, minlength=128)
-        new = np.flatnonzero((found > 0) & (self.counts[:128] == 0)).tolist()
+            counts += np.bincount(part, minlength=128)
+        new = np.flatnonzero((counts > 0) & (self.counts[:128] == 0)).tolist()
         self.order.extend(sorted(new, key=lambda code: content.index(code)))
-        self.counts[:128] += found
+        self.counts[:128] += counts
 
     def merge(self, symbols: str, counts: Sequence[int]) -> None:
         """Add the counts of the text that follows, in its order of first appearance."""
@@ -44,14 +44,14 @@ class SymbolCounter:
             seen[new] = True
             distinct = np.flatnonzero(seen)
             self.order.extend(distinct[np.argsort(first[distinct])].tolist())
-        found = np.bincount(codes)
-        self.counts[: found.size] += found
+        counts = np.bincount(codes)
+        self.counts[: counts.size] += counts
 
     def decompose(self) -> None:
         """Turn counts of a text's code points into those of its NFD form.
 
-        Decomposing a text decomposes each code point and at most reorders marks, so it need not
-        be done to the whole text. The order of first appearance is kept, code point by code point.
+        NFD replaces each code point by its parts, and reorders marks, which changes no count. So it
+        suffices to decompose each counted code point, in the order of first appearance.
         """
         counts, order = self.counts, self.order
         self.counts, self.order = np.zeros(CODE_POINTS, np.int64), []
@@ -61,6 +61,6 @@ class SymbolCounter:
                     self.order.append(part)
                 self.counts[part] += counts[code]
 
-    def kept(self, minimum_count: int) -> Sequence[int]:
+    def frequent(self, minimum_count: int) -> Sequence[int]:
         """List the symbols with at least `minimum_count` occurrences, by first appearance."""
         return [code for code in self.order if self.counts[code] >= minimum_count]

@@ -14,7 +14,8 @@ from charlm.text.splits import TextStats, held_out_limit, split_ends
 from charlm.text.vocabulary import is_decomposed
 
 ANY_LINE_END = "any line end"
-"""Marks separators that match any line end: earlier versions cut texts with CRLF differently."""
+"""Added to fingerprints if the separator matches any line end: earlier versions cut such texts
+differently."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Cutting:
         return cls(data, (0, 0, 0), Shares.of(data, text.characters, limit))
 
     def source(self, chunk: Chunk) -> Any:
-        """Return, as JSON, all that determines the splits of a chunk, except the vocabulary."""
+        """Return everything that determines the splits of a chunk, as JSON."""
         shares = self.shares
         where: Any = self._cuts(chunk)
         if shares is not None:
@@ -61,7 +62,7 @@ class Cutting:
         return self.shares is not None or chunk.first < self.ends[0]
 
     def is_train(self, chunk: Chunk) -> bool:
-        """Return True if a chunk is certain to lie in the train split as a whole."""
+        """Return True if a chunk certainly lies in the train split as a whole."""
         return self.shares is None and chunk.first + chunk.characters <= self.ends[0]
 
     def texts(self, chunk: Chunk) -> list[str | bytes]:
@@ -71,11 +72,11 @@ class Cutting:
     def records(self, chunk: Chunk) -> RecordsOf:
         """Return the records of each split."""
         assert self.shares is not None
-        found: list[Any] = []
-        for _, given in texts_of(chunk, self.data):
-            found += records_in(given, self.data)
-        filled = [record for record in found if record]
-        return RecordsOf(self.shares.place(filled), len(found) - len(filled))
+        in_order: list[Any] = []
+        for _, content in texts_of(chunk, self.data):
+            in_order += records_in(content, self.data)
+        filled = [record for record in in_order if record]
+        return RecordsOf(self.shares.place(filled), len(in_order) - len(filled))
 
     def _cuts(self, chunk: Chunk) -> Sequence[int]:
         return [max(-1, min(chunk.characters, end - chunk.first)) for end in self.ends[:2]]

@@ -34,7 +34,7 @@ FEW = 1 << 12
 class Counted:
     """The symbols of a chunk's train split, in order of first appearance, with their counts.
 
-    source: a digest of all that determines them.
+    source: a digest of everything that determines them.
     """
 
     source: str
@@ -44,27 +44,27 @@ class Counted:
 
 @dataclass(frozen=True)
 class Counting:
-    """A counter of the symbols of chunks' train splits. kept: a folder for counts, or None."""
+    """A counter of the symbols of chunks' train splits. results: a folder for counts, or None."""
 
     cutting: Cutting
-    kept: Path | None
+    results: Path | None
 
     def source(self, chunk: Chunk) -> str:
-        """Return a digest of all that determines the counts."""
+        """Return a digest of everything that determines the counts."""
         return hashlib.sha256(self.cutting.source(chunk).encode("utf-8")).hexdigest()
 
     def __call__(self, chunk: Chunk) -> Counted:
         """Return the counts of a chunk's train split; those of a killed start are reused."""
-        path = self.kept / f"counted-{chunk.number:05}" if self.kept else None
+        path = self.results / f"counted-{chunk.number:05}" if self.results else None
         source = self.source(chunk)
-        match files.kept(path) if path else None:
+        match files.read_result(path) if path else None:
             case [known, str(symbols), [*counts]] if known == source:
                 return Counted(source, symbols, counts)
         counter = self._count(chunk)
         symbols = "".join(map(chr, counter.order))
         counts = [int(counter.counts[code]) for code in counter.order]
         if path:
-            files.keep(path, [source, symbols, counts])
+            files.save_result(path, [source, symbols, counts])
         return Counted(source, symbols, counts)
 
     def _count(self, chunk: Chunk) -> SymbolCounter:
@@ -95,8 +95,11 @@ class Earlier:
 
 @dataclass(frozen=True)
 class ToEncode:
-    """A chunk to encode. earlier: its shard in an earlier text, if there is one. symbols: its
-    distinct symbols, if all of it was counted."""
+    """A chunk to encode.
+
+    earlier: its shard in an earlier text, if there is one. symbols: its distinct symbols, if the
+    whole chunk was counted.
+    """
 
     chunk: Chunk
     earlier: Earlier | None = None
@@ -107,27 +110,27 @@ class ToEncode:
 class Encoding:
     """An encoder of chunks, which writes their shards to a folder.
 
-    kept: a folder for each shard's metadata, or None.
+    results: a folder for each shard's metadata, or None.
     """
 
     cutting: Cutting
     vocabulary: Vocabulary
     folder: Path
-    kept: Path | None
+    results: Path | None
 
     def source(self, chunk: Chunk) -> str:
-        """Return a digest of all that determines a shard, except the vocabulary's order."""
+        """Return a digest of everything that determines a shard, except the vocabulary's order."""
         vocabulary = self.vocabulary
         depends = f"{self.cutting.source(chunk)} {vocabulary.dtype} {vocabulary.end}"
         return hashlib.sha256(depends.encode("utf-8")).hexdigest()
 
     def __call__(self, task: ToEncode) -> Shard:
-        """Return the shard of a chunk: that of a killed start, that of an earlier text if the
-        symbols still have the same indices, or a new one."""
+        """Return the shard of a chunk: the one saved by a killed start; else that of an earlier
+        text, if the symbols have the same indices; else a new one."""
         chunk, earlier = task.chunk, task.earlier
-        path = self.kept / f"encoded-{chunk.number:05}" if self.kept else None
+        path = self.results / f"encoded-{chunk.number:05}" if self.results else None
         source = self.source(chunk)
-        shard = files.from_json(files.kept(path)) if path else None
+        shard = files.from_json(files.read_result(path)) if path else None
         if shard and shard.source == source and files.is_intact(self.folder, chunk.number, shard):
             return shard
         if earlier and self._take_over(chunk.number, earlier):
@@ -135,7 +138,7 @@ class Encoding:
         else:
             shard = self._encode(chunk, source, task.symbols)
         if path:
-            files.keep(path, files.as_json(shard))
+            files.save_result(path, files.as_json(shard))
         return shard
 
     def _take_over(self, number: int, earlier: Earlier) -> bool:
@@ -152,11 +155,11 @@ class Encoding:
                 for piece in reading.normalizable(reading.in_blocks(text), self.cutting.data):
                     part.add(piece)
         else:
-            found = self.cutting.records(chunk)
-            empty = found.empty
+            of_chunk = self.cutting.records(chunk)
+            empty = of_chunk.empty
             if chunk.number == 0:
                 parts[0].begin()
-            for part, records in zip(parts, found.splits, strict=True):
+            for part, records in zip(parts, of_chunk.splits, strict=True):
                 for block in _blocks(records):
                     part.add_records(block, counts_ends=self.cutting.data.records != "files")
         symbols = [indices for part in parts for indices in part.symbols]
@@ -179,7 +182,7 @@ class Encoding:
         )
 
     def _units(self, counted: str) -> str:
-        """Return the symbols of counted code points; decomposed, each may yield several."""
+        """Return the symbols of counted code points; in NFD a code point may have several."""
         decomposed = is_decomposed(self.vocabulary.unit, self.vocabulary.normalize)
         return "".join(normalize("NFD", one) for one in counted) if decomposed else counted
 

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from charlm.errors import DataError
 
 ENOUGH = 64 << 20
-"""Bytes of text from which worker processes repay the time of their start."""
+"""Bytes of text above which worker processes save more time than their start takes."""
 
 MMAP_THRESHOLD, TRIM_THRESHOLD, KEPT = -3, -1, 1 << 25
 """Options of glibc: freed memory up to KEPT bytes is retained for the next chunk."""
@@ -30,8 +30,8 @@ Result = TypeVar("Result")
 class Worker:
     """A worker process that carries out one task at a time.
 
-    It communicates through pipes only: the named semaphores of a `ProcessPoolExecutor` survive a
-    kill -9, and Python would then complain about them on the terminal.
+    It communicates through pipes. A `ProcessPoolExecutor` has named semaphores: they survive a
+    kill -9, and Python then prints warnings about them.
     """
 
     def __init__(self) -> None:
@@ -123,8 +123,8 @@ def workers(size: int) -> Iterator[Workers]:
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """Block SIGINT and SIGHUP in processes started inside, from the first moment on: this process
-    ends them."""
+    """Block SIGINT and SIGHUP, from their first moment, in processes started in the `with` block:
+    this process ends them."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

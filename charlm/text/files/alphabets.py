@@ -1,6 +1,7 @@
-"""Frequent letters beyond ASCII, by language, most frequent first, and the codecs that write them.
+"""Frequent letters beyond ASCII of each language, the most frequent first, and its codecs.
 
-Rough orders are enough: they rank codecs by how probable they make a text, they score no language.
+`guessing.py` ranks codecs by the probability that these letters give to the decoded text. The order
+of the letters is approximate, which is enough for ranking.
 """
 
 from dataclasses import dataclass
@@ -10,8 +11,8 @@ from dataclasses import dataclass
 class Alphabet:
     """The frequent letters of a language.
 
-    codecs: the likeliest first. is_latin: ASCII letters are its own, too. is_large: its letters are
-    thousands, of which these are the most frequent.
+    codecs: the likeliest first. is_latin: True if the language also uses the letters of ASCII.
+    is_large: True if it has thousands of letters; `letters` are then the most frequent.
     """
 
     codecs: tuple[str, ...]

@@ -126,20 +126,20 @@ def _decompressed(raw: BinaryIO, form: _Format) -> Iterator[bytes]:
     """
     stream: _Decompressor | None = None
     is_first, zeros, held = True, 0, bytearray()
-    while given := raw.read(form.input_size):
-        while given or (stream and not stream.needs_input):
+    while block := raw.read(form.input_size):
+        while block or (stream and not stream.needs_input):
             if stream is None:
-                size = len(given)
-                given = given if is_first or not form.padding else given.lstrip(b"\0")
-                zeros += size - len(given)
-                if not given:
+                size = len(block)
+                block = block if is_first or not form.padding else block.lstrip(b"\0")
+                zeros += size - len(block)
+                if not block:
                     break
                 _check_padding(zeros, form)
                 stream, is_first, zeros = form.new(), False, 0
-            held += stream.decompress(given, BLOCK - len(held))
-            given = b""
+            held += stream.decompress(block, BLOCK - len(held))
+            block = b""
             if stream.eof:
-                given, stream = stream.unused_data, None
+                block, stream = stream.unused_data, None
             while len(held) >= BLOCK:
                 yield bytes(held[:BLOCK])
                 del held[:BLOCK]

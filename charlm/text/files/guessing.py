@@ -16,9 +16,9 @@ SAMPLE = 1 << 15
 WIDE = ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
 CONTROLS = bytes({*range(0x20)} - {*b"\t\n\v\f\r\x1b"})
 SHORTEST = 16
-"""Bytes by which such a codec is recognised."""
+"""Fewest bytes by which one of these codecs is recognised."""
 SHOWN = 32
-"""Characters of a decoded text that are shown."""
+"""Characters of a decoded text shown in a message."""
 NO_TEXT = 0.05
 """Share of control and unassigned characters above which decoded bytes are not a text."""
 
@@ -26,8 +26,8 @@ NO_TEXT = 0.05
 ASCII_LETTER, ASCII_OTHER, OTHER_LETTER, OTHER, CONTROL, NO_CHARACTER = 4.5, 6.5, 13.5, 15, 30, 40
 PUNCTUATION, PUNCTUATION_BITS = "“”‘’„‚–—…«»·№°§ ", 7.0
 CAPITAL, JOINED, MIXED, RARER = 4.0, 4.0, 10.0, 4.0
-"""Bits for a capital; for two adjacent letters beyond ASCII, where that is rare; for a word that
-mixes scripts; for each rank of a codec below the likeliest."""
+"""Extra bits: for a capital; for two adjacent letters beyond ASCII, in languages in which these are
+rare; for a word that mixes scripts; for each rank of a codec below the likeliest."""
 WHITESPACE = "\t\n\r\f"
 BEYOND = r"(?:[^\W\d_\0-\x7f]|[\u05b0-\u05c7\u0e31-\u0e4e])"
 PAIRS = re.compile(rf"(?={BEYOND}{BEYOND})")
@@ -48,7 +48,8 @@ class Guess:
 
 
 def likeliest(content: bytes, *, without: str = "utf-8") -> list[Guess]:
-    """Rank codecs by the probability of a text's bytes; return the best two that disagree.
+    """Rank codecs by the probability of a text's bytes; return the best two that decode it
+    differently.
 
     without: the codec that cannot decode the text.
     """

@@ -100,21 +100,21 @@ def measure(
     """
     memory = _memory(file, data)
     try:
-        found = _recalled(read_regular(memory, LARGEST_MEMORY))
+        measured = _recalled(read_regular(memory, LARGEST_MEMORY))
     except (OSError, ValueError, TypeError):  # missing or damaged: measure again
         pass
     else:
         advanced(file.stat().st_size)
-        return found
+        return measured
     if data.field and suffix_inside(file) == objects.PARQUET:
-        found = _measure_parquet(file, data, advanced)
+        measured = _measure_parquet(file, data, advanced)
     else:
-        found = _measure(file, data, advanced)
+        measured = _measure(file, data, advanced)
     if keep and _is_settled(file) and memory == _memory(file, data):
-        body = json.dumps(astuple(found)).encode()
+        body = json.dumps(astuple(measured)).encode()
         with contextlib.suppress(OSError):  # two processes may write at once: either is right
             replace(writable(memory.parent) / memory.name, with_digest(body), private=True)
-    return found
+    return measured
 
 
 def forget(file: Path, data: "DataConfig") -> None:
@@ -168,7 +168,7 @@ class _Pieces:
         self._in_place = in_place
         self._hasher, self._start, self._stop, self._characters = hashlib.sha256(), 0, 0, 0
         self._held: list[bytes] = []
-        self.found: list[Piece] = []
+        self.complete: list[Piece] = []
 
     def add(self, block: bytes) -> None:
         """Take the next block."""
@@ -199,7 +199,9 @@ class _Pieces:
             digest = self._hasher.hexdigest()
             size = self._stop - self._start
             place = self._start, self._stop
-            self.found.append(Piece(*place, self._characters, digest, last, size, self._in_place))
+            self.complete.append(
+                Piece(*place, self._characters, digest, last, size, self._in_place)
+            )
         self._hasher, self._start, self._characters = hashlib.sha256(), self._stop, 0
 
 
@@ -221,7 +223,7 @@ def _measure(file: Path, data: "DataConfig", advanced: Callable[[int], object]) 
                 under_way.result()
     pieces.end(last=True)
     borders = pieces.borders
-    return Measured(whole.hexdigest(), tuple(pieces.found), borders.separators, borders.varied)
+    return Measured(whole.hexdigest(), tuple(pieces.complete), borders.separators, borders.varied)
 
 
 def _measure_parquet(file: Path, data: "DataConfig", advanced: Callable[[int], object]) -> Measured:
@@ -249,7 +251,7 @@ class Borders:
         if data.field or data.records == "lines":
             self._find = lambda block: block.rfind(b"\n") + 1
         elif data.records == "separator":
-            self._find = self._behind_separator
+            self._find = self._separator_end
         elif data.records == "files":
             self._find = lambda block: 0
         elif data.unit == "byte":
@@ -261,15 +263,15 @@ class Borders:
         """Return the last place in the next block where a piece may end; 0: nowhere."""
         return self._find(block)
 
-    def _behind_separator(self, block: bytes) -> int:
+    def _separator_end(self, block: bytes) -> int:
         """Find the end of the last separator, from left to right: it may overlap with itself."""
         content = self._carry + block
-        *found, rest = self._separator.split(content)
-        self.separators += len(found)
+        *parts, rest = self._separator.split(content)
+        self.separators += len(parts)
         self.varied = self.varied or self._separator.is_varied(content)
         overlap = self._separator.longest(content) - 1
         self._carry = rest[max(0, len(rest) - overlap) :] if overlap else b""
-        return len(block) - len(rest) if found else 0
+        return len(block) - len(rest) if parts else 0
 
 
 def _character_border(block: bytes) -> int:
@@ -307,7 +309,7 @@ def starts(block: bytes) -> np.ndarray[Any, np.dtype[np.bool_]]:
     return result
 
 
-class Reading:
+class ReadProgress:
     """Progress of reading files, in bytes."""
 
     def __init__(self, files: Iterable[Path], advanced: Callable[[int, int], object]) -> None:

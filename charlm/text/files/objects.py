@@ -121,11 +121,11 @@ def from_row_group(file: Path, number: int, data: "DataConfig") -> list[str]:
 
 def digest(texts: Iterable[str]) -> str:
     """Return the SHA-256 of texts, in hexadecimal."""
-    found = hashlib.sha256()
+    hasher = hashlib.sha256()
     for text in texts:
         content = text.encode("utf-8")
-        found.update(b"%d:" % len(content) + content)
-    return found.hexdigest()
+        hasher.update(b"%d:" % len(content) + content)
+    return hasher.hexdigest()
 
 
 def _parquet(file: Path) -> Any:

@@ -10,8 +10,9 @@ from typing import Any
 class Separator:
     """A separator of records, to cut text or bytes at.
 
-    Each "\\n" in it matches "\\r\\n", too, if one of them follows another character: earlier
-    versions found no such separator in texts of Windows. All others match as in those versions.
+    If a "\\n" in it follows another character than "\\r", each "\\n" also matches "\\r\\n": earlier
+    versions found no such separator in texts of Windows. Other separators match only themselves, so
+    that records are the same as in those versions.
 
     is_exact: True if it matches its own characters only, in any case.
     """

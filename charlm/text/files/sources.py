@@ -88,10 +88,12 @@ def _named(data: "DataConfig") -> list[str]:
 
 
 def absolute(path: str) -> str:
-    """Return a path that names the same text from every working directory and in every process: a
-    stream, which can be read once only, becomes a file."""
+    """Return a path that names the same text from every working directory and in every process.
+
+    A stream, which can be read only once, is copied to a file.
+    """
     if streams.is_stream(path):
-        return str(streams.keep(path))
+        return str(streams.copy_to_cache(path))
     if not is_local(path):
         return path
     refuse_undecodable(
@@ -115,18 +117,19 @@ def standard_library() -> list[Path]:
     """List the source files of the running Python's standard library, sorted by a hash of the name:
     a fixed order that puts every kind of module into every split."""
     root = Path(sysconfig.get_path("stdlib"))
-    found = [
+    modules = [
         path
         for path in root.rglob("*.py")
         if not NOT_LIBRARY.intersection(path.relative_to(root).parts[:-1])
     ]
-    if not found:
+    if not modules:
         raise DataError(
             f"this Python has no source files of its standard library in {root}",
             "pass a text of your own with --data PATH",
         )
     return sorted(
-        found, key=lambda path: hashlib.sha256(path.relative_to(root).as_posix().encode()).digest()
+        modules,
+        key=lambda path: hashlib.sha256(path.relative_to(root).as_posix().encode()).digest(),
     )
 
 
@@ -146,8 +149,8 @@ def _is_folder(path: Path) -> bool:
             f"there is no file or folder {path}", "put the text there, or name another: --data PATH"
         ) from None
     except (OSError, ValueError) as error:  # the name is too long or contains a NUL
-        said = getattr(error, "strerror", None) or error
-        raise DataError(f"cannot read {path}: {said}", "check the path given to --data") from None
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"cannot read {path}: {reason}", "check the path given to --data") from None
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise DataError(f"{path} is neither a file nor a folder", "pipe it in: --data -")
     return stat.S_ISDIR(mode)
@@ -163,11 +166,11 @@ def _download(address: str, sha256: str) -> Path:
         return path
     folder = writable(path.parent)
     sweep(folder, "tmp*")
-    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as kept:
-        temporary = Path(kept.name)
+    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as copy:
+        temporary = Path(copy.name)
         try:
             with urllib.request.urlopen(address, timeout=20) as answer:  # noqa: S310 (https only)
-                shutil.copyfileobj(answer, kept)
+                shutil.copyfileobj(answer, copy)
         except (urllib.error.URLError, OSError, ValueError) as error:
             temporary.unlink()
             reason = getattr(error, "reason", error)

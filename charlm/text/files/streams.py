@@ -19,13 +19,13 @@ from charlm.text.files.compressed import BLOCK, cannot_read
 NUMBERED = re.compile(r"/dev/(stdin$|fd/)|/proc/[^/]+/fd/")
 STDIN = "-"
 
-_kept: dict[tuple[int, int], Path] = {}
+_copies: dict[tuple[int, int], Path] = {}
 """This process's copies of streams, by device and inode."""
 
 
 def is_stream(path: str) -> bool:
-    """Return True for standard input, a FIFO such as a shell's <(...), and a file named by a
-    process's descriptor, whose number means another file, or none, in other processes."""
+    """Return True for standard input, a FIFO such as a shell's <(...), and a file named by a number
+    of a descriptor, which in another process means another file or none."""
     if path == STDIN:
         return True
     try:
@@ -40,22 +40,22 @@ def is_numbered(path: str) -> bool:
     return path == STDIN or NUMBERED.match(path) is not None
 
 
-def keep(path: str) -> Path:
+def copy_to_cache(path: str) -> Path:
     """Copy a stream to the cache; return the file. Raises: DataError if unreadable or empty."""
     place = _place(path)
-    if place in _kept and _kept[place].is_file():
-        return _kept[place]
+    if place in _copies and _copies[place].is_file():
+        return _copies[place]
     if path == STDIN:
-        kept = _keep(sys.stdin.buffer, "standard input")
+        copy = _copy(sys.stdin.buffer, "standard input")
     else:
         try:
             with open_to_read(Path(path)) as stream:
-                kept = _keep(stream, path)
+                copy = _copy(stream, path)
         except OSError as error:
             raise cannot_read(path, error) from None
     if place:
-        _kept[place] = kept
-    return kept
+        _copies[place] = copy
+    return copy
 
 
 def _place(path: str) -> tuple[int, int] | None:
@@ -68,7 +68,7 @@ def _place(path: str) -> tuple[int, int] | None:
     return (status.st_dev, status.st_ino) if is_read_once else None
 
 
-def _keep(stream: BinaryIO, name: str) -> Path:
+def _copy(stream: BinaryIO, name: str) -> Path:
     """Copy an open stream to a file named after its content."""
     folder, digest = writable(cache_folder() / "stdin"), hashlib.sha256()
     sweep(folder, "tmp*")

@@ -37,7 +37,10 @@ class LeftOut:
 
 @dataclass
 class TextFiles:
-    """The files of a text, in order. left_out: the first of left_out_count that are not read."""
+    """The files of a text, in order.
+
+    left_out: entries that are not read, at most `MOST_NAMED`. left_out_count: how many there are.
+    """
 
     files: list[Path] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
@@ -51,8 +54,8 @@ class TextFiles:
 
 
 class FolderReader:
-    """A reader that adds the files of folders to a text. All folders are walked before the first
-    file is opened.
+    """A reader that adds the files of folders to a text. A folder is walked to its end before the
+    first of its files is opened.
 
     listed: called with the number of files seen so far.
 
@@ -155,8 +158,8 @@ def _names(folder: Path) -> set[str]:
 
 
 def _cannot_read(error: OSError) -> DataError:
-    """Make the error for an unreadable entry of a folder: leaving it out would silently change the
-    text."""
+    """Make the error for an unreadable entry of a folder. (To leave it out would change the text
+    without notice.)"""
     return DataError(
         f"cannot read {error.filename}: {error.strerror}",
         "check its permissions, or name the files and folders to be read, each with --data",

@@ -6,6 +6,7 @@ import gc
 import os
 import random
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,8 @@ from typing import Any
 
 import pytest
 import torch
-from forks import Forks
+import typer.main
+from forks import Forked, Forks
 
 from charlm.__main__ import run as main
 from charlm.compare import plan as comparing
@@ -61,6 +63,12 @@ def pytest_collection_finish() -> None:
 IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 if IS_WORKER:  # commands with as many threads as there are cores would wait for each other
     os.environ["OMP_NUM_THREADS"] = "1"
+
+
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each command started would compile charlm anew
+sys.dont_write_bytecode = False
+os.fsync = os.fstat  # no test's data outlives the machine; test_faults.py has processes of its own
+typer.main.get_command = functools.cache(typer.main.get_command)  # for all commands of a process
 
 
 @pytest.fixture(scope="session")
@@ -165,10 +173,16 @@ def started_forks() -> Forks:
 
 def charlm(*arguments: str, cwd: Path, stdin: str | Path = "") -> subprocess.CompletedProcess[str]:
     """The command line in a process of its own, as a user runs it. stdin: a text, or a file."""
+    process = begun(*arguments, cwd=cwd, stdin=stdin)
+    code, (out, err) = process.wait(), process.communicate()
+    return subprocess.CompletedProcess(arguments, code, out, err)
+
+
+def begun(*arguments: str, cwd: Path, **given: Any) -> Forked:
+    """A command line that has begun in a process of its own. given: as for `Forks.open`."""
     server = started_forks()
     server.folder = cwd
-    code = server.run(*arguments, stdin=stdin)
-    return subprocess.CompletedProcess(arguments, code, server.out(), server.said())
+    return server.open(*arguments, **given)
 
 
 def saved_state(step: int) -> SavedState:

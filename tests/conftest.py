@@ -6,6 +6,7 @@ import gc
 import os
 import random
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,15 +14,13 @@ from typing import Any
 
 import pytest
 import torch
-from forks import Forks
+from forks import Forked, Forks, hurry
 
 from charlm.__main__ import run as main
 from charlm.compare import plan as comparing
-from charlm.compare import step_cost
 from charlm.compare.comparison import Compared, Comparison
 from charlm.config import loading
 from charlm.runs.state import SavedState
-from charlm.training import estimate
 from charlm.training.prepare import PreparedRun, prepare_run
 
 WORDS = (
@@ -63,6 +62,11 @@ if IS_WORKER:  # commands with as many threads as there are cores would wait for
     os.environ["OMP_NUM_THREADS"] = "1"
 
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each command started would compile charlm anew
+sys.dont_write_bytecode = False
+hurry()
+
+
 @pytest.fixture(scope="session")
 def kernels_folder(pytestconfig: pytest.Config) -> Path:
     """Where the kernels are compiled into, once for each version of their sources: pytest's cache,
@@ -101,8 +105,6 @@ def _isolated(
     monkeypatch.setenv("CHARLM_CACHE", new_cache(tmp_path_factory, kernels_folder))
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.setattr(estimate, "ENOUGH", 0.05)  # seconds; no test needs a precise speed
-    monkeypatch.setattr(step_cost, "SECONDS_A_TURN", 0.005)
     torch.set_num_threads(1)  # tiny models: faster, and alike on every machine
 
 
@@ -165,10 +167,16 @@ def started_forks() -> Forks:
 
 def charlm(*arguments: str, cwd: Path, stdin: str | Path = "") -> subprocess.CompletedProcess[str]:
     """The command line in a process of its own, as a user runs it. stdin: a text, or a file."""
+    process = begun(*arguments, cwd=cwd, stdin=stdin)
+    code, (out, err) = process.wait(), process.communicate()
+    return subprocess.CompletedProcess(arguments, code, out, err)
+
+
+def begun(*arguments: str, cwd: Path, **given: Any) -> Forked:
+    """A command line that has begun in a process of its own. given: as for `Forks.open`."""
     server = started_forks()
     server.folder = cwd
-    code = server.run(*arguments, stdin=stdin)
-    return subprocess.CompletedProcess(arguments, code, server.out(), server.said())
+    return server.open(*arguments, **given)
 
 
 def saved_state(step: int) -> SavedState:

@@ -4,7 +4,7 @@
 both: the class for the tests, and the program of that process.
 """
 
-import contextlib
+import functools
 import gc
 import importlib
 import io
@@ -14,23 +14,28 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 IMPORTED_LATE = (
     *("torch._dynamo", "matplotlib.figure", "matplotlib.backends.backend_agg", "jinja2"),
     *("charlm.api", "charlm.cli.app", "charlm.cli.worker", "charlm.lecture.page"),
     *("charlm.compare.benchmark", "charlm.terminal.sample", "charlm.terminal.score"),
+    *("charlm.cli.study", "charlm.cli.watching", "charlm.reports.surprisal"),
+    *("matplotlib.backends.backend_svg", "PIL.PngImagePlugin"),
 )
 """What commands import only when they need it."""
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LONGEST = 120
 """Seconds after which a command is ended by SIGALRM, so that one that hangs fails its test."""
 
 
 class Forks:
-    """Starts commands, one at a time. Use as a context manager.
+    """Starts commands in forks of one process. Use as a context manager.
 
     folder: where they run.
     """
@@ -38,6 +43,7 @@ class Forks:
     def __init__(self) -> None:
         self.folder = Path.cwd()
         self._streams = tempfile.TemporaryDirectory()
+        self._started = 0
         self._process = subprocess.Popen(
             [sys.executable, __file__],
             env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -54,25 +60,50 @@ class Forks:
         self._process.communicate("", timeout=60)
         self._streams.cleanup()
 
+    def open(
+        self,
+        *argv: str,
+        stdin: str | Path = "",
+        stdout: int | None = None,
+        stderr: int | None = None,
+        code: str = "",
+        variables: Mapping[str, str] | None = None,
+        own_session: bool = False,
+    ) -> "Forked":
+        """Begin a command of charlm; several may run at a time.
+
+        stdin: what comes out of a pipe, or a file. stdout, stderr: file descriptors, else
+        `communicate` returns what was written. code: a Python program to run instead of charlm.
+        variables: additions to the environment. own_session: as by setsid.
+        """
+        self._started += 1
+        streams = [Path(self._streams.name) / f"{self._started}-{name}" for name in ("out", "err")]
+        paths = [
+            str(stream) if given is None else f"/proc/{os.getpid()}/fd/{given}"
+            for stream, given in zip(streams, (stdout, stderr), strict=True)
+        ]
+        handled = {number: signal.getsignal(number) for number in STOPPING}
+        pid = self._ask(
+            argv=argv,
+            code=code,
+            cwd=str(self.folder),
+            piped=stdin if isinstance(stdin, str) else None,
+            stdin=str(stdin),
+            streams=paths,
+            environ={**os.environ, **(variables or {})},
+            ignored=[number for number, by in handled.items() if by == signal.SIG_IGN],
+            own_session=own_session,
+        )
+        return Forked(self, int(pid), *streams)
+
     def start(self, *argv: str, stdin: str | Path = "") -> int:
-        """Begin a command; return its process. stdin: what comes out of a pipe, or a file."""
-        request: dict[str, Any] = {
-            "argv": argv,
-            "cwd": str(self.folder),
-            "piped": stdin if isinstance(stdin, str) else None,
-            "streams": [str(self._stream(name)) for name in ("stdout", "stderr")],
-            "environ": dict(os.environ),
-        }
-        if isinstance(stdin, Path):
-            request["stdin"] = str(stdin)
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return int(self._read())
+        """Begin a command; return its process."""
+        self._last = self.open(*argv, stdin=stdin)
+        return self._last.pid
 
     def wait(self) -> int:
         """Wait for the command to end; return its exit code, or minus the signal that ended it."""
-        return int(self._read())
+        return self._last.wait()
 
     def run(self, *argv: str, stdin: str | Path = "") -> int:
         """Run a command to its end."""
@@ -81,41 +112,126 @@ class Forks:
 
     def kill(self, process: int) -> int:
         """Kill a command, if it is still there; return how it ended."""
-        with contextlib.suppress(ProcessLookupError):  # it waits to be waited for, so it is its own
-            os.kill(process, signal.SIGKILL)
-        return self.wait()
+        assert process == self._last.pid
+        self._last.kill()
+        return self._last.wait()
 
     def out(self) -> str:
         """Return what the last command printed on stdout."""
-        return self._stream("stdout").read_bytes().decode("utf-8", "replace")
+        return self._last.communicate()[0]
 
     def said(self) -> str:
         """Return what the last command printed on stderr."""
-        return self._stream("stderr").read_bytes().decode("utf-8", "replace")
+        return self._last.communicate()[1]
 
-    def _stream(self, name: str) -> Path:
-        return Path(self._streams.name) / name
+    def code_of(self, pid: int, *, wait: bool) -> int | None:
+        """Return the exit code of a command; None if it runs and is not waited for."""
+        answer = self._ask(waited_for=pid, wait=wait)
+        return int(answer) if answer != "running" else None
+
+    def _ask(self, **request: Any) -> str:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return self._read()
 
     def _read(self) -> str:
         assert self._process.stdout is not None
         return self._process.stdout.readline().strip()
 
 
+class Forked:
+    """A command in a process of its own: a `subprocess.Popen`, in the parts that tests use."""
+
+    def __init__(self, forks: Forks, pid: int, out: Path, err: Path) -> None:
+        self.pid, self.returncode = pid, cast("int | None", None)
+        self._forks, self._streams = forks, (out, err)
+
+    def __enter__(self) -> "Forked":
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.wait()
+
+    def poll(self) -> int | None:
+        """Return how it ended, None if it has not."""
+        if self.returncode is None:
+            self.returncode = self._forks.code_of(self.pid, wait=False)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end; return its exit code, or minus the signal that ended it.
+
+        Raises: subprocess.TimeoutExpired after `timeout` seconds.
+        """
+        until = time.monotonic() + (timeout or 0)
+        while timeout is not None and self.poll() is None:
+            if time.monotonic() > until:
+                raise subprocess.TimeoutExpired("charlm", timeout)
+            time.sleep(0.005)
+        if self.returncode is None:
+            self.returncode = self._forks.code_of(self.pid, wait=True)
+        assert self.returncode is not None
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Wait for its end; return what it wrote on stdout and stderr."""
+        self.wait(timeout)
+        out, err = (
+            stream.read_bytes().decode("utf-8", "replace") if stream.exists() else ""
+            for stream in self._streams
+        )
+        return out, err
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)  # it waits to be waited for, so the number is still its own
+
+    def kill(self) -> None:
+        """Kill it, unless it has ended."""
+        self.send_signal(signal.SIGKILL)
+
+
+def hurry() -> None:
+    """Let the commands of this process measure speeds in a moment, as no test needs precise ones,
+    not wait for the disk, as no test's data outlives the machine (but for `test_faults.py`, which
+    has processes of its own), and make their parser once."""
+    import typer.main
+
+    from charlm.compare import analysis, benchmark, step_cost
+    from charlm.training import estimate
+
+    estimate.ENOUGH = 0.05  # seconds
+    step_cost.SECONDS_A_TURN = 0.005
+    analysis.SPEED_SYMBOLS = benchmark.WRITTEN = 40
+    os.fsync = os.fstat
+    typer.main.get_command = functools.cache(typer.main.get_command)
+
+
 def serve() -> None:
     for name in IMPORTED_LATE:
         importlib.import_module(name)
+    hurry()
     gc.freeze()
     print("ready", flush=True)
     while line := sys.stdin.readline():
-        process = os.fork()
-        if not process:
-            carry_out(json.loads(line))
-        print(process, flush=True)
-        print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
+        request = json.loads(line)
+        if "waited_for" in request:
+            found, status = os.waitpid(request["waited_for"], 0 if request["wait"] else os.WNOHANG)
+            answer = os.waitstatus_to_exitcode(status) if found else "running"
+        else:
+            streams = opened(request)  # before the answer: the other process may close its own
+            answer = os.fork()
+            if not answer:
+                carry_out(request, streams)
+            for stream in streams:
+                os.close(stream)
+        print(answer, flush=True)
 
 
-def carry_out(request: dict[str, Any]) -> None:
-    """Become a process that was started for the command of a request, up to its end."""
+def opened(request: dict[str, Any]) -> list[int]:
+    """Open the three streams of a command."""
     if request["piped"] is None:
         ready = os.open(request["stdin"], os.O_RDONLY)
     else:
@@ -125,8 +241,12 @@ def carry_out(request: dict[str, Any]) -> None:
         assert not content or os.write(end, content) == len(content)
         os.close(end)
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-    opened = (ready, *(os.open(path, flags) for path in request["streams"]))
-    for number, stream in enumerate(opened):
+    return [ready, *(os.open(path, flags) for path in request["streams"])]
+
+
+def carry_out(request: dict[str, Any], streams: list[int]) -> None:
+    """Become a process that was started for the command of a request, up to its end."""
+    for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
     sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), "utf-8")
@@ -135,6 +255,11 @@ def carry_out(request: dict[str, Any]) -> None:
         for number, errors in ((1, "strict"), (2, "backslashreplace"))
     )
     sys.stderr.reconfigure(line_buffering=True)
+    for number in STOPPING:
+        default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, signal.SIG_IGN if number in request["ignored"] else default)
+    if request["own_session"]:
+        os.setsid()
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["environ"])
@@ -143,9 +268,12 @@ def carry_out(request: dict[str, Any]) -> None:
     code = 0
     signal.alarm(LONGEST)
     try:
-        from charlm.__main__ import main
+        if request["code"]:
+            exec(request["code"], {"__name__": "__main__"})
+        else:
+            from charlm.__main__ import main
 
-        main()
+            main()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:

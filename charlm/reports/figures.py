@@ -6,7 +6,16 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from charlm.reports.picture import GREY, MARKERS, Picture, colour_of, on_axes, short, style_of
+from charlm.reports.picture import (
+    GREY,
+    MARKERS,
+    Picture,
+    colour_of,
+    label_powers,
+    on_axes,
+    short,
+    style_of,
+)
 
 Result = dict[str, Any]
 
@@ -170,6 +179,7 @@ def _gradient(axes: Axes, result: Result, key: str) -> None:
         if "c" in own[0]:
             c = _by_lag(result, key, cell, "c")
             axes.semilogy(range(len(c)), c, color=colour_of(cell), linestyle=":", linewidth=1)
+    label_powers(axes)
     axes.set_xlabel("steps back, k")
     axes.set_ylabel("norm of the gradient")
     axes.legend(loc="upper right")

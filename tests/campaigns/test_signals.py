@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TINY, words
+from conftest import TINY, begun, words
+from forks import Forked
 
 from charlm.__main__ import run
 from charlm.runs.manifest import MODEL, TRAINING
@@ -69,6 +70,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def start(arguments: list[str], folder: Path, **streams: Any) -> "subprocess.Popen[str]":
+    """Start a command whose start or end of the process itself matters; else `begun` is faster."""
     given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
     command = [sys.executable, "-m", "charlm", *arguments]
     return subprocess.Popen(command, cwd=folder, text=True, **given)
@@ -82,7 +84,7 @@ def shell(line: str, folder: Path) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def wait_until_training(process: "subprocess.Popen[str]", run_folder: Path) -> None:
+def wait_until_training(process: Forked, run_folder: Path) -> None:
     for _ in range(3000):
         if _has_metrics(run_folder) or process.poll() is not None:
             return
@@ -114,7 +116,7 @@ def test_signal_saves_the_step_and_the_run_ends_with_the_same_bits(
     rng, stopped = random.Random(number), 0
     for at in range(count):
         name = f"run-{at}"
-        with start([*BEGIN, "--run", name], folder) as process:
+        with begun(*BEGIN, "--run", name, cwd=folder) as process:
             wait_until_training(process, folder / name)
             time.sleep(rng.uniform(0, 0.8))
             process.send_signal(number)
@@ -229,7 +231,8 @@ def test_signal_while_the_kernels_are_compiled_kills_the_compilers(
     compiler.chmod(0o755)
     monkeypatch.setenv("CXX", str(compiler))
     monkeypatch.setenv("CHARLM_CACHE", str(folder / "cache"))
-    with start([*BEGIN, "--set", "train.backend=native", "--run", "run"], folder) as process:
+    native = ("--set", "train.backend=native", "--run", "run")
+    with begun(*BEGIN, *native, cwd=folder) as process:
         for _ in range(3000):
             if (folder / "compiling").exists():
                 break
@@ -251,7 +254,7 @@ def test_second_process_on_a_run_is_refused_and_the_first_unharmed(
 ) -> None:
     monkeypatch.chdir(folder)
     long = [*BEGIN, "--set", "train.steps=100000", "--run", "shared"]
-    with start(long, folder) as process:
+    with begun(*long, cwd=folder) as process:
         wait_until_training(process, folder / "shared")
         while not (folder / "shared" / "checkpoints" / "latest").exists():
             time.sleep(0.01)
@@ -274,7 +277,7 @@ def test_lock_of_a_killed_process_does_not_hinder(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
-    with start([*BEGIN, "--run", "killed"], folder) as process:
+    with begun(*BEGIN, "--run", "killed", cwd=folder) as process:
         wait_until_training(process, folder / "killed")
         process.kill()
         process.communicate(timeout=60)
@@ -289,7 +292,7 @@ def test_two_processes_encode_one_text_at_once(
     (folder / "words.txt").write_text(words(60_000), encoding="utf-8")
     for at in range(count):
         monkeypatch.setenv("CHARLM_CACHE", str(folder / f"cache-{at}"))
-        pair = [start([*SHORT, "--run", f"{at}-{name}"], folder) for name in "ab"]
+        pair = [begun(*SHORT, "--run", f"{at}-{name}", cwd=folder) for name in "ab"]
         for process in pair:
             _, err = process.communicate(timeout=60)
             assert process.returncode == 0, err

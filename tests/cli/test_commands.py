@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import TINY, charlm, words
+from conftest import TINY, begun, charlm, words
 
 from charlm.__main__ import run
 from charlm.config import presets
@@ -572,12 +572,7 @@ def test_compare_from_a_run_refuses_another_shape_as_train_does(shell: Shell, op
 def test_compare_interrupted_says_how_to_go_on(tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_text(words(1500), encoding="utf-8")
     slow = ["--set", "train.steps=100000", "--set", "train.eval_every=50"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "charlm", "compare", "rnn", "--data", "words.txt", *COMPARED, *slow],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = begun("compare", "rnn", "--data", "words.txt", *COMPARED, *slow, cwd=tmp_path)
     checkpoints = tmp_path / "runs" / "compare-1" / "runs" / "rnn-seed0" / "checkpoints"
     deadline = time.monotonic() + 60
     while not (checkpoints / "latest").exists() and time.monotonic() < deadline:

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import TINY, Command, tiny_plan, words
+from conftest import TINY, Command, begun, tiny_plan, words
 from conftest import charlm as run_command
 
 import charlm
@@ -22,8 +21,10 @@ from charlm import consent
 from charlm.config import loading
 from charlm.config.schema import to_toml
 from charlm.errors import DataError
+from charlm.evaluation import adaptation
 from charlm.files import cache_folder
 from charlm.inspect import truncation
+from charlm.reports.inspection import views
 from charlm.runs.manifest import MANIFEST, STATE
 from charlm.training import setup
 
@@ -49,6 +50,14 @@ COMMANDS = {
 SPLIT = "data.split=[0.5,0.4,0.1]"
 """Enough to look into, and little to adapt to."""
 SHOWN_WITHOUT_TEXT = {"overview", "gates"}
+
+
+@pytest.fixture(autouse=True)
+def short_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let commands read and write less than what makes their figures precise."""
+    monkeypatch.setattr(views, "WRITTEN", 500)
+    monkeypatch.setattr(adaptation, "SQUARED_ON", 600)
+    monkeypatch.setattr(adaptation, "TUNED_ON", 300)
 
 
 @pytest.fixture
@@ -282,13 +291,9 @@ def test_user_is_asked_at_a_terminal(
     (tmp_path / "stranger" / "words.txt").rename(path)
     strangers(str(path))
     leader, follower = pty.openpty()
-    child = subprocess.Popen(
-        [sys.executable, "-m", "charlm", "score", "RUN", "--split", "val"],
-        cwd=tmp_path,
-        stdin=follower,
-        stdout=subprocess.PIPE,
-        stderr=follower,
-    )
+    terminal = Path(f"/proc/{os.getpid()}/fd/{follower}")
+    command = ("score", "RUN", "--split", "val")
+    child = begun(*command, cwd=tmp_path, stdin=terminal, stderr=follower)
     os.close(follower)
     seen = b""
     while not seen.endswith(b"[y/N] "):
@@ -302,7 +307,7 @@ def test_user_is_asked_at_a_terminal(
     assert str(path).replace("\x1b", "\u241b").replace("\n", "\u240a") in shown
     assert "\x1b[2K" not in shown
     assert child.returncode == code
-    assert (b"bits per character" in product) == (code == 0)
+    assert ("bits per character" in product) == (code == 0)
 
 
 def test_nobody_is_asked_where_no_terminal_is(

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TINY, charlm, new_cache, words
+from conftest import TINY, begun, charlm, new_cache, words
 
 from charlm.config import loading
 from charlm.config.layers import ConfigLayers
@@ -112,8 +112,16 @@ def two(tmp_path_factory: pytest.TempPathFactory, text: Path, kernels_folder: Pa
     folder = tmp_path_factory.mktemp("two")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CHARLM_CACHE", new_cache(tmp_path_factory, kernels_folder))
-        given = (free_port(), text, folder)
-        torch.multiprocessing.spawn(be_a_rank, given, nprocs=2)  # type: ignore[no-untyped-call]
+        port, here = free_port(), Path(__file__)
+        code = (
+            f"import sys; sys.path.insert(0, {str(here.parent)!r}); from pathlib import Path; "
+            f"from {here.stem} import be_a_rank; "
+            f"be_a_rank(int(sys.argv[1]), {port}, Path({str(text)!r}), Path({str(folder)!r}))"
+        )
+        ranks = [begun(str(rank), cwd=folder, code=code) for rank in range(2)]
+        for rank in ranks:
+            _, said = rank.communicate(timeout=100)
+            assert rank.returncode == 0, said
     return folder
 
 
@@ -240,13 +248,11 @@ def command(text: Path, run: Path, changes: tuple[str, ...], *more: str) -> list
     return [*start, *settings, *more]
 
 
-def ended(commands: list[list[str]]) -> tuple[list[int], list[str]]:
+def ended(commands: list[list[str]], cwd: Path) -> tuple[list[int], list[str]]:
     """Run two processes that a launcher might have started; return exit codes and errors."""
     port, started = free_port(), []
     for rank, words_typed in enumerate(commands):
-        given: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        given["env"] = {**os.environ, **variables(rank, port)}
-        started.append(subprocess.Popen(words_typed, **given))
+        started.append(begun(*words_typed[3:], cwd=cwd, variables=variables(rank, port)))
     said = [process.communicate(timeout=60)[1] for process in started]
     return [process.returncode for process in started], said
 
@@ -254,7 +260,7 @@ def ended(commands: list[list[str]]) -> tuple[list[int], list[str]]:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, which was to be missing")
 def test_what_fails_on_one_process_ends_both_with_its_error(tmp_path: Path, text: Path) -> None:
     given = command(text, tmp_path / "run", TORCH)
-    codes, said = ended([given, [*given, "--device", "cuda"]])
+    codes, said = ended([given, [*given, "--device", "cuda"]], tmp_path)
     assert codes == [2, 2], said
     assert "".join(said).count("error: ") == 1
     assert "device cuda is not available here" in said[1]
@@ -281,7 +287,7 @@ def test_a_part_of_the_launchers_variables_is_refused(
 
 def test_processes_that_differ_are_refused_on_all(tmp_path: Path, text: Path) -> None:
     changes = [(*TORCH, f"train.seed={rank}", f"model.dropout=0.{rank + 1}") for rank in range(2)]
-    codes, said = ended([command(text, tmp_path / "run", one) for one in changes])
+    codes, said = ended([command(text, tmp_path / "run", one) for one in changes], tmp_path)
     assert codes == [2, 2]
     assert "".join(said).count("error: the processes of this training differ") == 1
     assert "train.seed: 0 on rank 0, 1 on rank 1" in "".join(said)
@@ -308,10 +314,13 @@ def disturbed(
 ) -> tuple[int, str, str]:
     """Send a signal to rank 1, or to the launcher, once there is a checkpoint; return exit code and
     output."""
-    process = subprocess.Popen(
-        [*given, "--processes", "2", "--json"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    given = [*given, "--processes", "2", "--json"]
+    process: Any = None
+    if launcher:  # whose processes go on, and write into its streams
+        streams: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        process = subprocess.Popen(given, **streams)
+    else:
+        process = begun(*given[3:], cwd=run.parent)
     until = time.monotonic() + 60
     while not list(run.glob("checkpoints/step-*")) and time.monotonic() < until:
         time.sleep(0.02)

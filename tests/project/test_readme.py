@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import charlm, words
+from conftest import begun, charlm, words
 
 from charlm.config import presets
 
@@ -94,10 +94,9 @@ def test_readme_python_runs(tmp_path: Path) -> None:
         'charlm.train(data="my.txt")', 'charlm.train(data="my.txt", set=["train.steps=20"])'
     )
     assert shorter != code
-    done = subprocess.run(
-        [sys.executable, "-c", shorter], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    process = begun(cwd=tmp_path, code=shorter)
+    _, said = process.communicate(timeout=100)
+    assert process.returncode == 0, said
 
 
 def test_readme_opens_with_the_command_that_ci_runs() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from charlm.api.loaded import PathLike, paths_of
 from charlm.backends.device import exact_float32, resolve_device, use_threads
-from charlm.training import request, setup
+from charlm.training import setup, source
 from charlm.training.events import Finished
 from charlm.training.prepare import prepare_run
 
@@ -33,7 +33,7 @@ def train(
     if data is not None:
         paths = paths_of(data)
         flags["data.path"] = paths[0] if len(paths) == 1 else paths
-    layers = request.choose_layers(os.fspath(config) if config is not None else None, set, flags)
+    layers = source.choose_layers(os.fspath(config) if config is not None else None, set, flags)
     resolved = prepare_run(layers)
     exact_float32(resolve_device(resolved.config.train.device))
     with use_threads(resolved.config.train.threads):

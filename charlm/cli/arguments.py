@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainArguments:
-    """The arguments of `charlm train`; see `request.choose_layers`. run: a directory, or None."""
+    """The arguments of `charlm train`; see `source.choose_layers`. run: a directory, or None."""
 
     source: str | None
     changes: list[str]
@@ -27,16 +27,16 @@ class TrainArguments:
     @cached_property
     def layers(self) -> "ConfigLayers":
         """The requested configuration."""
-        from charlm.training import request
+        from charlm.training import source
 
-        return request.choose_layers(self.source, self.changes, self.flags)
+        return source.choose_layers(self.source, self.changes, self.flags)
 
-    @property
-    def all_flags(self) -> dict[str, Any]:
-        """The flags, including the text if it is the argument."""
-        from charlm.training import request
+    @cached_property
+    def named(self) -> tuple[str, dict[str, Any]]:
+        """The preset or `.toml` file, and the flags, including the text if it is the argument."""
+        from charlm.training import source
 
-        return request.name_text(self.source, self.flags)[1]
+        return source.name_text(self.source, self.flags)
 
     @property
     def begins(self) -> "ConfigLayers | None":
@@ -47,9 +47,7 @@ class TrainArguments:
     @property
     def names_config(self) -> bool:
         """True if the argument is a preset or a `.toml` file."""
-        from charlm.training import request
-
-        return request.name_text(self.source, self.flags)[0] == self.source
+        return self.named[0] == self.source
 
     def refuse_stdin(self) -> None:
         """Check that the text can be read by several processes. Raises: UsageError."""

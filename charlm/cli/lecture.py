@@ -25,8 +25,10 @@ def lecture(
     """Measure every claim of the lecture notes on this machine, in two to three minutes."""
     refuse_no_folder(out, "--out")
     if data:
-        from charlm.config.schema import DataConfig
         from charlm.text.files import sources
+
+        sources.refuse_absent(data)
+        from charlm.config.schema import DataConfig  # only now: it takes a moment
 
         sources.refuse_missing(DataConfig(path=data))
     began = time.perf_counter()

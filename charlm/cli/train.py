@@ -94,18 +94,34 @@ def _check(given: TrainArguments, *, dry_run: bool, processes: int) -> None:
     if "WORLD_SIZE" in os.environ:  # one of several processes: they report an error together
         return
     refuse_no_folder(given.run, "--run")
+    if not given.resume:
+        _refuse_at_once(given, dry_run=dry_run)
+        given.layers.resolve_every_size()
     from charlm.training import request  # only now: it takes a moment
 
     if not given.resume:
         request.refuse_new(given.layers)
-        if given.run is not None and not dry_run:
-            from charlm.runs.directory import refuse_taken
-
-            refuse_taken(given.run)
         return
     with silent():
         existing = request.find_run(given.run, given.begins)
         if existing is not None:
-            request.refuse_resumed(*existing, given.changes, given.all_flags)
+            request.refuse_resumed(*existing, given.changes, given.named[1])
         elif given.begins is not None:
             request.refuse_new(given.begins)
+
+
+def _refuse_at_once(given: TrainArguments, *, dry_run: bool) -> None:
+    """Check the names of a new run's preset, text and directory: this takes no configuration.
+
+    Raises: ConfigError, DataError, UsageError.
+    """
+    from charlm.config import presets
+    from charlm.runs.directory import refuse_taken
+    from charlm.text.files import sources
+
+    name, flags = given.named
+    if not name.endswith(".toml"):
+        presets.text(name)
+    sources.refuse_absent(flags.get("data.path", []))
+    if given.run is not None and not dry_run:
+        refuse_taken(given.run)

@@ -24,7 +24,7 @@ from charlm.terminal import run as terminal
 from charlm.terminal.progress import TaskProgress
 from charlm.terminal.training import TrainingProgress
 from charlm.text.kinds import Kind, kind_of
-from charlm.training import request, setup
+from charlm.training import setup
 from charlm.training.events import Finished
 from charlm.training.prepare import PreparedRun, prepare_run
 from charlm.training.trainer import Trainer
@@ -86,7 +86,7 @@ def _train(given: TrainArguments, ranks: Ranks, *, quiet: bool) -> int:
 def suggestion(given: TrainArguments, resolved: PreparedRun) -> tuple[Kind | None, str]:
     """Return the kind of a text that has a better preset, and the command that uses it; None and ""
     if there is none, or if the user has chosen a preset or records."""
-    preset, flags = request.name_text(given.source, given.flags)
+    preset, flags = given.named
     chosen = {"data.records", "data.field"} & resolved.origins.keys()
     if preset != "default" or given.source == "default" or chosen:
         return None, ""
@@ -124,7 +124,7 @@ def _resume(
     resumed = setup.resume(
         path,
         given.changes,
-        given.all_flags,
+        given.named[1],
         prepare=partial(_prepare, ranks=ranks),
         begins=given.begins,
         ranks=ranks,

@@ -1,4 +1,4 @@
-"""The part of a request to train that needs no text: configuration and runs.
+"""Checks of a new run and of changes to a resumed one that need no text.
 
 Importing this does not import torch, so that mistakes are reported quickly.
 """
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from charlm.config import loading, presets
+from charlm.config import loading
 from charlm.config.layers import ConfigLayers
 from charlm.config.schema import (
     Config,
@@ -23,54 +23,13 @@ from charlm.config.schema import (
 from charlm.errors import CheckpointError, UsageError
 from charlm.runs import named
 from charlm.runs.directory import RunDirectory, is_taken
-from charlm.runs.finding import find_checkpoint, is_run, locate
+from charlm.runs.finding import find_checkpoint, locate
 from charlm.runs.state import read_state
 from charlm.text.files import sources, streams
 
 log = logging.getLogger(__name__)
 
 LONGEST_NAME = 60
-
-
-def choose_layers(
-    source: str | None, changes: Sequence[str] = (), flags: Mapping[str, Any] | None = None
-) -> ConfigLayers:
-    """Read the SOURCE of `charlm train`: a preset, a `.toml` file, or a text or folder.
-
-    source: None means `hello`, or `default` if `flags` contain a text. A preset takes precedence
-        over a file of the same name. changes, flags: as for `loading.load`.
-
-    Raises: ConfigError, UsageError (two texts).
-    """
-    config, flags = name_text(source, flags)
-    if config == source and config in presets.names() and Path(config).exists():
-        log.info(f"{config} is read as the preset; for the file of that name: --data {config}")
-    return loading.load(config, changes, flags)
-
-
-def name_text(
-    source: str | None, flags: Mapping[str, Any] | None = None
-) -> tuple[str, dict[str, Any]]:
-    """Return the preset or `.toml` file that `choose_layers` reads, and the flags with the text."""
-    flags = dict(flags or {})
-    if source is None:
-        source = "default" if "data.path" in flags else "hello"
-    elif sources.is_address(source):
-        raise UsageError(f"{source} is an address, not a file", sources.FOR_ADDRESSES)
-    elif source not in presets.names() and not source.endswith(".toml") and Path(source).exists():
-        if "data.path" in flags:
-            raise UsageError(
-                f"two texts are named: {source} and --data {flags['data.path']}",
-                "name one of them, or both as --data",
-            )
-        if is_run(Path(source)):
-            raise UsageError(
-                f"{source} is a run, not a text", f"to go on with it: --resume --run {source}"
-            )
-        flags["data.path"], source = source, "default"
-    elif source not in presets.names() and not source.endswith(".toml") and Path(source).suffix:
-        raise UsageError(f"there is no file {source}", "name a text, a folder or a preset")
-    return source, flags
 
 
 def run_name(data: DataConfig, otherwise: str) -> str:

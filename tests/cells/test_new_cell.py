@@ -11,9 +11,9 @@ from matrix_memory import SLOTS
 import charlm
 from charlm.__main__ import run
 from charlm.cells import CELLS, CellEntry
-from charlm.training import request
 from charlm.training.learner import Learner
 from charlm.training.prepare import prepare_run
+from charlm.training.source import choose_layers
 
 SIZES = ("model.cell=matrix", "model.hidden_size=36", "model.num_layers=2", "model.dropout=0.2")
 SETTINGS = [part for change in (*TINY, *SIZES) for part in ("--set", change)]
@@ -78,7 +78,7 @@ def test_resets_start_lanes_of_any_state_anew_even_where_lanes_are_as_many_as_un
     folder: Path,
 ) -> None:
     changes = [*TINY, "model.cell=matrix", "model.hidden_size=12", "train.batch_size=12"]
-    layers = request.choose_layers("words.txt", [*changes, "train.state_reset=0.5"])
+    layers = choose_layers("words.txt", [*changes, "train.state_reset=0.5"])
     resolved = prepare_run(layers)
     split = resolved.corpus.train
     learner = Learner(

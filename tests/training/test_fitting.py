@@ -13,13 +13,13 @@ from charlm.sampling.generate import Generation
 from charlm.training import fitting
 from charlm.training.fitting import fitted_lanes
 from charlm.training.prepare import PreparedRun, prepare_run
-from charlm.training.request import choose_layers
 from charlm.training.setup import (
     begin,
     new_trainer,
     resume,
     unlike_run,
 )
+from charlm.training.source import choose_layers
 
 LENGTHS = [1, 2, 3, 5, 10, 20, 50, 100, 300, 513, 1000]
 SMALL = ["model.hidden_size=6", "model.embedding_size=4", "train.precision=float32"]

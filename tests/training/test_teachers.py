@@ -19,8 +19,8 @@ from charlm.native.head import SoftTargets
 from charlm.native.interface import Kernels
 from charlm.training.events import Trained
 from charlm.training.prepare import prepare_run
-from charlm.training.request import choose_layers
 from charlm.training.setup import begin, resume
+from charlm.training.source import choose_layers
 
 SETTINGS = [
     part

@@ -12,8 +12,8 @@ import charlm
 from charlm.__main__ import run
 from charlm.training.events import Saved
 from charlm.training.prepare import prepare_run
-from charlm.training.request import choose_layers
 from charlm.training.setup import begin
+from charlm.training.source import choose_layers
 
 SETTINGS = [
     part

@@ -9,7 +9,7 @@ import shutil
 import stat
 import sysconfig
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,6 +65,13 @@ def find(data: "DataConfig", listed: Callable[[int], object] = lambda _: None) -
     return text
 
 
+def refuse_absent(paths: str | Sequence[str]) -> None:
+    """Check that files and folders exist, without opening them or stdin. Raises: DataError."""
+    for path in [paths] if isinstance(paths, str) else paths:
+        if is_local(path) and not streams.is_stream(path):
+            _is_folder(Path(path).absolute())
+
+
 def refuse_missing(data: "DataConfig") -> None:
     """Check that the files and folders of `data.path` exist, without opening them or stdin.
 
@@ -75,8 +82,8 @@ def refuse_missing(data: "DataConfig") -> None:
             _builtin(path.removeprefix(BUILTIN))
         elif is_address(path):
             _refuse_unchecked(path, data.sha256)
-        elif is_local(path) and not streams.is_stream(path):
-            _is_folder(Path(path).absolute())
+        else:
+            refuse_absent(path)
 
 
 def _named(data: "DataConfig") -> list[str]:

@@ -1,5 +1,4 @@
-"""Generate the pages that have another source: a hook of mkdocs, `generate.py json` and
-`generate.py notebooks`.
+"""Generate the pages that have another source: a hook of mkdocs, and a script.
 
 A page whose text holds `<!-- generate: configuration -->` gets the configuration there, made from
 the schema and the presets; `<!-- include: PATH -->` stands for a file of the repository, whose
@@ -8,6 +7,7 @@ that includes it, else to a page that shows the file.
 
 `<!-- notebook: PATH -->` stands for a notebook with the outputs stored in it. `python
 docs/generate.py notebooks` executes all notebooks in temporary folders and stores their outputs.
+`python docs/generate.py page NAME` prints a completed page.
 
 `json.md` is written by `python docs/generate.py json FOLDER`, which runs every command that has
 `--json` on a tiny text in FOLDER (a result that is there is not made again).
@@ -37,6 +37,8 @@ SCHEMA = ROOT / "charlm" / "config" / "schema.py"
 GENERATED = re.compile(r"<!-- generate: (\w+) -->")
 INCLUDED = re.compile(r"<!-- include: (\S+) -->")
 NOTEBOOK = re.compile(r"<!-- notebook: (\S+) -->")
+STUB = re.compile(r"^> In a checkout .*\n(> .*\n)*\n", re.MULTILINE)
+"""A note for readers of the stub, which the site leaves out."""
 LINK = re.compile(r"(!?\[[^\]]*\])\(([^)#\s:]+)(#[^)]*)?\)")
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 LANGUAGES = {".py": "python", ".toml": "toml", ".h": "cpp", ".cpp": "cpp", ".yml": "yaml"}
@@ -468,7 +470,7 @@ GENERATORS = {"configuration": configuration}
 
 def rendered(page: str, text: str) -> str:
     """Return a page's Markdown with what is generated and included, and its links led."""
-    text = with_links(text, f"docs/{page}")
+    text = with_links(STUB.sub("", text), f"docs/{page}")
     text = GENERATED.sub(lambda found: GENERATORS[found[1]](), text)
     text = NOTEBOOK.sub(lambda found: notebook(found[1]), text)
     return INCLUDED.sub(lambda found: with_links(included(found[1]), found[1]), text)
@@ -497,5 +499,7 @@ if __name__ == "__main__":
         case ["notebooks"]:
             for path in sorted(NOTEBOOKS.glob("*.ipynb")):
                 store_outputs(path)
+        case ["page", name]:
+            print(rendered(name, DOCS.joinpath(name).read_text(encoding="utf-8")))
         case _:
-            sys.exit("usage: python docs/generate.py json FOLDER, or: ... notebooks")
+            sys.exit("usage: python docs/generate.py json FOLDER | notebooks | page NAME")

@@ -52,6 +52,13 @@ def test_every_page_is_in_the_navigation_once() -> None:
     assert sorted(listed) == [path.name for path in PAGES]
 
 
+@pytest.mark.parametrize("name", ["configuration.md", "commands.md", "house.md", "student.md"])
+def test_a_stub_names_its_source_and_the_site_leaves_that_out(name: str) -> None:
+    assert generate.STUB.search((DOCS / name).read_text(encoding="utf-8"))
+    assert "In a checkout" not in page(name)
+    assert page(name).startswith("# ")
+
+
 def test_every_readme_has_a_page() -> None:
     readmes = {str(path.relative_to(ROOT)) for path in (ROOT / "charlm").rglob("README.md")}
     readmes |= {str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("README.md")}

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,17 @@ def test_readme_opens_with_the_command_that_ci_runs() -> None:
     assert [line.rsplit("/", 1)[1] for line in setups] == ["charlm train", "pytest -n auto"]
     ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert setups[1] in ci
+
+
+def test_the_description_on_a_package_index_has_no_dead_links() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    description = README.read_text(encoding="utf-8")
+    for rule in project["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]["substitutions"]:
+        description, count = re.subn(rule["pattern"], rule["replacement"], description)
+        assert count
+    assert not re.search(r"\]\((?!https?:)", description)
+    assert "Documentation, all options" in description
+    assert len(description) > 0.8 * len(README.read_text(encoding="utf-8"))
 
 
 def test_readme_is_short() -> None:

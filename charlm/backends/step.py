@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from charlm.backends.cuda_graph import CudaGraph
 from charlm.backends.device import to_device
 from charlm.models import dropout
+from charlm.models.dropout import Drop
 from charlm.models.recurrent import CharModel, States
 from charlm.native.head import SoftTargets
 from charlm.native.interface import Kernels
@@ -35,17 +36,15 @@ class Computation(Protocol):
         targets: Tensor,
         states: States,
         *,
-        dropout_seed: int | None = None,
-        lanes: range | None = None,
+        drop: Drop | None = None,
         soft: SoftTargets | None = None,
         ready: Ready | None = None,
     ) -> tuple[Tensor, States]:
         """Return -ln p of every target, [T, B], and the states after the window, detached from the
         graph; store the gradient of the mean with respect to every parameter in its `grad`.
 
-        dropout_seed: drops outputs of every layer (between layers and before the head); None: no
-            dropout. lanes: the numbers of the lanes, which dropout depends on; None counts them
-            from 0. soft: soft targets, which change the gradients only. ready: called with every
+        drop: drops outputs of every layer (between layers and before the head); None: no dropout.
+            soft: soft targets, which change the gradients only. ready: called with every
             gradient as soon as it is complete. Use and drop the gradients before the next call.
         """
         ...
@@ -72,14 +71,13 @@ class NativeComputation:
         targets: Tensor,
         states: States,
         *,
-        dropout_seed: int | None = None,
-        lanes: range | None = None,
+        drop: Drop | None = None,
         soft: SoftTargets | None = None,
         ready: Ready | None = None,
     ) -> tuple[Tensor, States]:
         mask, rate = None, self.model.config.dropout
-        if dropout_seed is not None and rate > 0:
-            draw = partial(dropout.random_bytes, dropout_seed, lanes=lanes)
+        if drop is not None and rate > 0:
+            draw = partial(dropout.random_bytes, drop.seed, lanes=drop.lanes)
             mask = draw, dropout.threshold(rate)
         return self._stack.loss_and_gradients(symbols, targets, states, mask, soft, ready)
 
@@ -106,13 +104,12 @@ class TorchComputation:
         targets: Tensor,
         states: States,
         *,
-        dropout_seed: int | None = None,
-        lanes: range | None = None,
+        drop: Drop | None = None,
         soft: SoftTargets | None = None,
         ready: Ready | None = None,
     ) -> tuple[Tensor, States]:
         parts = [part for state in states for part in state]
-        tensors = [symbols, targets, *parts, *self._masks(dropout_seed, symbols, lanes)]
+        tensors = [symbols, targets, *parts, *self._masks(drop, symbols)]
         flat = self._flat
         if soft is not None:
             tensors.append(soft.probabilities)
@@ -168,13 +165,13 @@ class TorchComputation:
         left = iter(parts)
         return [tuple(next(left) for _ in cell.state_parts) for cell in self.model.layers()]
 
-    def _masks(self, seed: int | None, symbols: Tensor, lanes: range | None) -> list[Tensor]:
+    def _masks(self, drop: Drop | None, symbols: Tensor) -> list[Tensor]:
         """Draw dropout's masks of every layer's outputs, [T, B, H]; none without dropout."""
         config = self.model.config
-        if seed is None or not config.dropout:
+        if drop is None or not config.dropout:
             return []
         shape, first = (*symbols.shape, config.hidden_size), dropout.threshold(config.dropout)
-        draw = partial(dropout.random_bytes, seed, shape=shape, lanes=lanes)
+        draw = partial(dropout.random_bytes, drop.seed, shape=shape, lanes=drop.lanes)
         draws = map(draw, range(config.num_layers))
         return [to_device(drawn, symbols.device) >= first for drawn in draws]
 

@@ -107,10 +107,7 @@ class Views:
         """Yield the name of each requested view and the function that makes it, in a fixed order;
         the overview if none is requested. home: the run."""
         if not self.words():
-            from charlm.config.schema import to_toml
-
-            config = to_toml(inspection.checkpoint.config)
-            yield "overview", lambda: inspection.overview(home, config)
+            yield "overview", lambda: inspection.overview(home)
         if (text := self.gates) is not None:
             yield "gates", lambda: inspection.gates(text)
         if (labelled := self.probe) is not None:

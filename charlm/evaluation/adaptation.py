@@ -192,11 +192,11 @@ def _fastest_adapter(
     if kernels is None:
         return _TorchAdapter(model, steps, pulls, longest)
     parts = [_parts(model), *(_parts(_with_weights(model, weights)) for weights in (steps, pulls))]
-    return NativeAdapter(kernels, *parts, end=model.end, window=window, longest=longest)
+    return NativeAdapter(kernels, *parts, window=window, longest=longest)
 
 
 def _parts(model: CharModel) -> Parts:
-    return Parts(model.embedding, cast("list[GatedCell]", model.layers()), model.head)
+    return Parts(model.embedding, cast("list[GatedCell]", model.layers()), model.head, model.end)
 
 
 @torch.no_grad()

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+FACTORS = (0.5, 0.9, 1.0, 1.1, 1.5)
+"""Values of b in the lecture's scalar example."""
 SEQUENCES, SPREAD = 200, 0.3
 """Number of noise sequences, and the standard deviation of the noise."""
 

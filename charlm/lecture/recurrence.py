@@ -19,7 +19,6 @@ from charlm.reports.picture import COLOURS, STYLES, Picture, colour_of, on_axes,
 from charlm.reports.view import Table
 
 LAGS = 60
-FACTORS = (0.5, 0.9, 1.0, 1.1, 1.5)
 
 
 def same_function(lab: Lab, words: Words) -> Chapter:
@@ -184,9 +183,9 @@ def truncated(lab: Lab, words: Words) -> Chapter:
 
 def vanishing_toy(lab: Lab, words: Words) -> Chapter:
     """Show powers of a number, with tanh and without."""
-    curves = toy.toy(list(FACTORS), LAGS)
+    curves = toy.toy(list(toy.FACTORS), LAGS)
     picture = toy_picture(
-        FACTORS,
+        toy.FACTORS,
         curves,
         name="lecture-toy",
         title=words.text("vanishing_toy", "figure"),

@@ -6,6 +6,8 @@ decides; a random number per element took a tenth of a training step. (Seeding t
 for every lane took twice as long as one for all; a counter-based generator needs no seeding.)
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,6 +18,14 @@ MULTIPLIERS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 SHIFTS = np.uint64(30), np.uint64(27), np.uint64(31)
 WORD = 8
 """Bytes of one random number."""
+
+
+@dataclass(frozen=True)
+class Drop:
+    """The draw of one step's dropout. lanes: the numbers of the lanes; None counts them from 0."""
+
+    seed: int
+    lanes: range | None = None
 
 
 def threshold(rate: float) -> int:

@@ -22,12 +22,13 @@ from charlm.native.interface import Adapter, AdaptingLayer, Kernels, LayerArgs, 
 class Parts:
     """The modules of a model, with its parameters or other tensors of the same shapes.
 
-    embedding: None if symbols are one-hot.
+    embedding: None if symbols are one-hot. end: see `Stack`.
     """
 
     embedding: nn.Embedding | None
     cells: Sequence[GatedCell]
     head: nn.Linear
+    end: int | None = None
 
     def parameters(self) -> list[nn.Parameter]:
         """List all parameters, in a fixed order."""
@@ -43,8 +44,7 @@ class NativeAdapter:
     g is the gradient of the window's mean loss with respect to all parameters; share clips its norm
     to `longest`.
 
-    model: the trained weights. steps, pulls: for each of its elements. end: see `Stack`. window:
-        the longest T.
+    model: the trained weights. steps, pulls: for each of its elements. window: the longest T.
     """
 
     def __init__(
@@ -54,7 +54,6 @@ class NativeAdapter:
         steps: Parts,
         pulls: Parts,
         *,
-        end: int | None,
         window: int,
         longest: float,
     ) -> None:
@@ -79,7 +78,7 @@ class NativeAdapter:
         biases[0] = F.pad(model.head.bias, bias_padding, value=NEVER)
         self._adapter = Adapter(
             layers=len(parts),
-            end=-1 if end is None else end,
+            end=-1 if model.end is None else model.end,
             threads=torch.get_num_threads(),
             layer=ctypes.addressof(self._layers),
             embedding=embedding,

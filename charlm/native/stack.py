@@ -14,7 +14,7 @@ from charlm.cells.base import Cell, GatedCell, State
 from charlm.native.head import HeadLoss, SoftTargets
 from charlm.native.interface import Kernels
 from charlm.native.products import autocast_type, drop
-from charlm.native.window import LayerPass
+from charlm.native.window import LayerInput, LayerPass
 
 Mask = tuple[Callable[[int, tuple[int, ...]], Tensor], int]
 """Dropout: a function that draws random bytes for a layer and a shape, and the least byte that
@@ -153,9 +153,8 @@ class Stack:
             resets = None
         for number, (cell, state) in enumerate(zip(self._cells, states, strict=True)):
             rows = None if number else looked_up
-            layer = LayerPass(
-                kernels, cell, precision, x, rows, state, training=training, resets=resets
-            )
+            given = LayerInput(x, rows, resets)
+            layer = LayerPass(kernels, cell, precision, given, state, training=training)
             layers.append(layer)
             x = layers[-1].output
             if mask is not None:

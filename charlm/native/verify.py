@@ -16,8 +16,8 @@ from charlm.config.cell_spec import variants
 from charlm.native.adapting import NativeAdapter, Parts
 from charlm.native.head import HeadLoss
 from charlm.native.interface import Kernels
-from charlm.native.window import LayerPass
-from charlm.native.writing import NativeSampler
+from charlm.native.window import LayerInput, LayerPass
+from charlm.native.writing import NativeSampler, SampledParts
 
 TOLERANCES = {"float32": 1e-5, "bfloat16": 0.05, "int8": 0.1}
 """Relative tolerances of outputs and gradients. bfloat16 has 8 bits: errors of 0.2 to 0.6 % were
@@ -128,7 +128,7 @@ def writing_deviation(kernels: Kernels, cell: GatedCell, name: str) -> float:
     table = cell.project(case.table)
     if cell.bias_ih is not None:
         table = F.linear(case.table, cell.weight_ih, cell.merged_biases()[0])
-    sampler = NativeSampler(kernels, name, [cell, upper], table, (head.weight, head.bias), B, END)
+    sampler = NativeSampler(kernels, name, SampledParts([cell, upper], table, head, END), B)
     logits = torch.stack([sampler.read(row).clone() for row in case.symbols])
     states, ends = [cell.initial_state(B), upper.initial_state(B)], case.symbols == END
     outputs, _ = cell.unroll(case.table[case.symbols], states[0], ends)
@@ -141,7 +141,7 @@ def adapting_deviation(kernels: Kernels, cell: GatedCell) -> float:
     embedding, head = nn.Embedding(V, INPUTS, _weight=case.table), nn.Linear(cell.hidden_size, V)
     for parameter in head.parameters():
         parameter.data = torch.randn(parameter.shape, generator=draw) / 4
-    model = Parts(embedding, [cell], head)
+    model = Parts(embedding, [cell], head, END)
     steps, pulls = copy.deepcopy(model), copy.deepcopy(model)
     for parts, size in ((steps, STEP), (pulls, PULL)):
         for parameter in parts.parameters():
@@ -149,7 +149,7 @@ def adapting_deviation(kernels: Kernels, cell: GatedCell) -> float:
     text = case.symbols.flatten()
     windows = [text[at : at + T + 1] for at in range(0, len(text) - T, T)]
     right = _adapted(copy.deepcopy(model), windows)
-    adapter = NativeAdapter(kernels, model, steps, pulls, end=END, window=T, longest=LONGEST)
+    adapter = NativeAdapter(kernels, model, steps, pulls, window=T, longest=LONGEST)
     surprisals = [adapter.adapt(window[:-1], window[1:])[0] for window in windows]
     return worst([torch.cat(surprisals)], [right])
 
@@ -213,7 +213,7 @@ def _by_kernels(
         inputs = F.pad(inputs[case.symbols], (0, -cell.input_size % kernels.width)).to(precision)
     marks = None if resets is None else resets.to(torch.uint8)
     layer = LayerPass(
-        kernels, cell, precision, inputs, symbols, case.state, training=True, resets=marks
+        kernels, cell, precision, LayerInput(inputs, symbols, marks), case.state, training=True
     )
     output = layer.output[..., : cell.hidden_size].clone()
     padding = (0, layer.output.shape[-1] - cell.hidden_size)

@@ -4,6 +4,8 @@ Symbols: T time, B lanes, I input size, H hidden size, V vocabulary size, G gate
 sizes are padded to whole vectors with units that are always zero; `padded` H stands for those.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -13,13 +15,24 @@ from charlm.native.interface import TYPES, Kernels, LayerArgs, address, rows_at
 from charlm.native.products import rows_product, weight_gradient
 
 
+@dataclass(frozen=True)
+class LayerInput:
+    """The input of a layer over a window.
+
+    vectors: of all V symbols, with `symbols` to look them up ([V, I], float32, and [T, B]); or of
+    the window itself ([T, B, I], I whole vectors, in the precision of the pass). resets: 1 where a
+    lane is reset to zero before it reads the symbol ([T, B], uint8); None: nowhere.
+    """
+
+    vectors: Tensor
+    symbols: Tensor | None = None
+    resets: Tensor | None = None
+
+
 class LayerPass:
     """A layer's pass over a window: the constructor runs it forward; call `backward` once.
 
-    inputs: the vectors of all V symbols, with `symbols` to look them up ([V, I], float32, and
-        [T, B]); or the vectors of the window itself ([T, B, I], I whole vectors, in `precision`).
-    training: True saves values for `backward`. resets: 1 where a lane is reset to zero before it
-        reads the symbol ([T, B], uint8); None: nowhere.
+    training: True saves values for `backward`.
 
     Use it under torch.no_grad().
 
@@ -31,13 +44,12 @@ class LayerPass:
         kernels: Kernels,
         cell: GatedCell,
         precision: torch.dtype,
-        inputs: Tensor,
-        symbols: Tensor | None,
+        given: LayerInput,
         state: State,
         *,
         training: bool,
-        resets: Tensor | None = None,
     ) -> None:
+        inputs, symbols = given.vectors, given.symbols
         self._refuse_other_shapes(cell, inputs if symbols is None else symbols, state)
         self._kernels, self._cell, self._precision = kernels, cell, precision
         self._inputs, self._symbols = inputs, symbols
@@ -49,7 +61,7 @@ class LayerPass:
         self._weight_ih = self._padded(cell.weight_ih, columns)
         self._weight_hh = self._padded(cell.weight_hh, self._H)
         bias, self._bias_n = self._biases()
-        self._arrays: dict[str, Tensor | None] = {"resets": resets}
+        self._arrays: dict[str, Tensor | None] = {"resets": given.resets}
         self.gradient_buffers: list[Tensor] = []
         """Acquired buffers of the parameters' gradients."""
         self._sizes = {"kind": self._kind.number, "T": T, "B": B, "H": self._H}

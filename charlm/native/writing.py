@@ -5,10 +5,11 @@ Symbols: N texts at once, V vocabulary size, H hidden size, G gate blocks.
 
 import ctypes
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from charlm.cells.base import Cell, GatedCell
@@ -19,34 +20,40 @@ ELEMENTS = {"float32": (4, 0), "bfloat16": (2, 0), "int8": (1, 8)}
 """Bytes of a weight, and extra elements after each column: EXTRA in kernels/product.h."""
 
 
+@dataclass(frozen=True)
+class SampledParts:
+    """The parts of a model that are sampled from.
+
+    table: the first layer's input to the gates for each symbol, biases included, [V, G*H]. end: see
+    `Stack`.
+    """
+
+    cells: Sequence[Cell]
+    table: Tensor
+    head: nn.Linear
+    end: int | None = None
+
+
 class NativeSampler:
     """A sampler that carries the states of N texts, on one thread, without allocations.
 
-    table: the first layer's input to the gates for each symbol, biases included, [V, G*H]. name: of
-    the type of the weights, one of `kernels.types`. end: see `Stack`.
+    name: of the type of the weights, one of `kernels.types`.
     """
 
-    def __init__(
-        self,
-        kernels: Kernels,
-        name: str,
-        cells: Sequence[Cell],
-        table: Tensor,
-        head: tuple[Tensor, Tensor],
-        texts: int,
-        end: int | None = None,
-    ) -> None:
+    def __init__(self, kernels: Kernels, name: str, parts: SampledParts, texts: int) -> None:
+        cells, end = parts.cells, parts.end
+        weight, bias = parts.head.weight.detach(), parts.head.bias.detach()
         self._kernels, self._name, self.texts = kernels, name, texts
         self._kept: list[Any] = []  # tensors and structures that the C structures point to
         self._padding = -cells[0].hidden_size % kernels.width
         self._hidden = cells[0].hidden_size + self._padding
-        self.vocabulary_size = len(head[1])
+        self.vocabulary_size = len(bias)
         assert kernels.supports(cells)
         gated = cast("Sequence[GatedCell]", cells)
         layers: list[Any] = []
         for cell in gated:
             layers.append(self._layer(cell, layers[-1] if layers else None))
-        layers[0].table = self._keep(self._blocks(table, len(gated[0].gates)))
+        layers[0].table = self._keep(self._blocks(parts.table, len(gated[0].gates)))
         self._layers = (LayerArgs * len(layers))(*layers)
         columns = self.vocabulary_size + -self.vocabulary_size % kernels.width
         self.logits = torch.zeros(texts, columns)
@@ -58,8 +65,8 @@ class NativeSampler:
             hidden=self._hidden,
             vocabulary=self.vocabulary_size,
             layer_args=ctypes.addressof(self._layers),
-            head=self._packed_head(head[0], columns),
-            head_bias=self._keep(F.pad(head[1], (0, columns - self.vocabulary_size))),
+            head=self._packed_head(weight, columns),
+            head_bias=self._keep(F.pad(bias, (0, columns - self.vocabulary_size))),
             logits=self._keep(self.logits),
             end=-1 if end is None else end,
         )

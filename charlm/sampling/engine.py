@@ -20,7 +20,7 @@ from charlm.config.schema import REPETITION_WINDOW, SampleConfig
 from charlm.errors import UsageError
 from charlm.models.recurrent import CharModel
 from charlm.native.interface import Kernels
-from charlm.native.writing import NativeSampler
+from charlm.native.writing import NativeSampler, SampledParts
 from charlm.sampling.filters import choose, with_repetition_penalty
 from charlm.sampling.repetition import repeating
 
@@ -92,9 +92,8 @@ class NativeEngine:
         table = F.linear(model.vectors(torch.arange(model.vocabulary_size)), first.weight_ih)
         if first.bias_ih is not None:
             table += first.merged_biases()[0]
-        head = (model.head.weight.detach(), model.head.bias.detach())
-        layers, end = model.layers(), model.end
-        self._sampler = NativeSampler(kernels, precision, layers, table, head, num, end)
+        parts = SampledParts(model.layers(), table, model.head, model.end)
+        self._sampler = NativeSampler(kernels, precision, parts, num)
         self.read, self.write = self._sampler.read, self._sampler.write
 
 

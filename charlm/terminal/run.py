@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from charlm.text.display import named
 from charlm.text.kinds import CODE, Kind
 from charlm.text.likeness import Unlike, unlike_splits
 from charlm.text.splits import TextStats
+from charlm.training.events import Summary
 from charlm.wording import byte_size
 
 MANY_PASSES = 50
@@ -97,7 +98,7 @@ def files_as_json(text: TextStats) -> dict[str, Any]:
     }
 
 
-def introduce(config: Config, parameters: int, environment: dict[str, Any], path: Path) -> None:
+def introduce(config: Config, parameters: int, environment: Mapping[str, Any], path: Path) -> None:
     """Print the model, its computation and the folder of the run."""
     model = config.model
     sizes = f"{model.num_layers} x {model.hidden_size}"
@@ -107,7 +108,7 @@ def introduce(config: Config, parameters: int, environment: dict[str, Any], path
     print_status(f"run         {path}")
 
 
-def _computation(environment: dict[str, Any]) -> str:
+def _computation(environment: Mapping[str, Any]) -> str:
     """Describe the device, precision and backend of a computation."""
     if environment["device"] != "cpu":
         return f"{environment['device']} in {environment['precision']}"
@@ -135,7 +136,7 @@ def suggest(kind: Kind, command: str) -> None:
     print_status(f"hint        this looks like {kind.name}; {purpose}: {command}")
 
 
-def conclude(summary: dict[str, Any], prompt: str) -> None:
+def conclude(summary: Summary, prompt: str) -> None:
     """Print the result of a run, and the command to try next."""
     endings = {
         "steps": "all steps taken",

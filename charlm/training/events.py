@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal, TypedDict
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,39 @@ class Saved:
     folder: Path
 
 
+class Environment(TypedDict):
+    """The device, backend and precision of a computation."""
+
+    device: str
+    precision: str
+    threads: int
+    backend: str
+
+
+class Summary(Environment):
+    """The output of `train --json`. Units: as `Trained`; peak_memory_bytes: of the process or of
+    the GPU, 0 if unknown. best: the step and the loss of the best evaluation;
+    None if nothing was evaluated."""
+
+    run: str
+    cell: str
+    parameters: int
+    recurrent_parameters: int
+    vocabulary_size: int
+    steps: int
+    characters: int
+    seconds: float
+    characters_per_second: float
+    peak_memory_bytes: int
+    best: dict[Literal["step", "loss", "bits_per_character"], int | float] | None
+    stopped_by: str
+
+
 @dataclass(frozen=True)
 class Finished:
-    """The end of the run; `summary` is the output of `train --json`."""
+    """The end of the run."""
 
-    summary: dict[str, Any]
+    summary: Summary
 
 
 Event = Trained | Evaluated | Sampled | Stalled | Saved | Finished

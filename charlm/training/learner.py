@@ -15,6 +15,7 @@ from charlm.config.schema import Config
 from charlm.distributed.devices import device_of
 from charlm.distributed.gradients import MeanGradients
 from charlm.distributed.ranks import ALONE, Ranks
+from charlm.models.dropout import Drop
 from charlm.models.recurrent import CharModel, States
 from charlm.native.head import SoftTargets
 from charlm.text.batches import BatchStream
@@ -129,8 +130,7 @@ class Learner:
                     inputs,
                     targets,
                     states,
-                    dropout_seed=seed,
-                    lanes=lanes,
+                    drop=Drop(seed, lanes),
                     soft=soft,
                     ready=None if self._gradients is None else self._gradients.add,
                 )

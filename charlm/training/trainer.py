@@ -29,7 +29,16 @@ from charlm.runs.state import SavedState
 from charlm.sampling.generate import Draw, Generation, bits_per_character
 from charlm.text.corpus import Corpus
 from charlm.training.divergence import advice, rewind_to_good, spoilt
-from charlm.training.events import Evaluated, Event, Finished, Sampled, Saved, Trained
+from charlm.training.events import (
+    Environment,
+    Evaluated,
+    Event,
+    Finished,
+    Sampled,
+    Saved,
+    Summary,
+    Trained,
+)
 from charlm.training.learner import derived_seed, learner_alone, learner_of
 from charlm.training.state import TrainingState
 from charlm.training.teachers import refuse_other
@@ -237,7 +246,7 @@ class Trainer:
         """Convert nats per symbol to bits per character of the train split."""
         return loss / LN2 / self.characters_per_symbol
 
-    def summary(self, run: RunDirectory, stopped_by: str) -> dict[str, Any]:
+    def summary(self, run: RunDirectory, stopped_by: str) -> Summary:
         """Return the output of `train --json`."""
         seconds, model = self.progress.seconds, self.learner.model
         return {
@@ -256,7 +265,7 @@ class Trainer:
             "stopped_by": stopped_by,
         }
 
-    def environment(self) -> dict[str, Any]:
+    def environment(self) -> Environment:
         """Return the device, backend and precision of the computation."""
         return {
             "device": str(self.learner.device),

@@ -517,7 +517,7 @@ def test_strangers_metrics_are_left_out(run: Path, tmp_path: Path) -> None:
         "[]", "\0",
     ]  # fmt: skip
     (tmp_path / "metrics.jsonl").write_text("\n".join(hostile), encoding="utf-8")
-    view = package.load(run).inspect().overview(tmp_path, "config")
+    view = package.load(run).inspect().overview(tmp_path)
     assert view.data["curve"] == []
     assert not view.pictures
 

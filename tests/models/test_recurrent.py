@@ -10,7 +10,7 @@ from charlm.cells.base import GatedCell
 from charlm.config.schema import ModelConfig
 from charlm.errors import CheckpointError
 from charlm.models import dropout
-from charlm.models.dropout import random_bytes
+from charlm.models.dropout import Drop, random_bytes
 from charlm.models.recurrent import CharModel
 from charlm.training.optimizer import AdamW, update_average
 
@@ -131,7 +131,7 @@ def test_dropout_belongs_to_the_seed_keeps_the_mean_and_is_off_without_one() -> 
     computation = TorchComputation(model)
     losses = [
         computation.loss_and_gradients(
-            symbols(), symbols(1), model.initial_states(B), dropout_seed=seed
+            symbols(), symbols(1), model.initial_states(B), drop=Drop(seed)
         )[0]
         for seed in (None, None, 1)
     ]

@@ -26,6 +26,7 @@ from charlm.config.schema import ModelConfig, SampleConfig
 from charlm.errors import UsageError
 from charlm.evaluation import adaptation
 from charlm.evaluation.adaptation import AdaptiveReader, Pace, learning_copy, mean_squares
+from charlm.models.dropout import Drop
 from charlm.models.recurrent import CharModel
 from charlm.native import build, verify
 from charlm.native.adapting import NativeAdapter, Parts
@@ -144,7 +145,7 @@ def learned(
     for number, (symbols, targets) in enumerate(windows):
         seed = 77 + number if dropout else None
         model.zero_grad()
-        losses, states = computation.loss_and_gradients(symbols, targets, states, dropout_seed=seed)
+        losses, states = computation.loss_and_gradients(symbols, targets, states, drop=Drop(seed))
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     assert len(gradients) == len(list(model.parameters()))
     return [losses, *(part for state in states for part in state), *gradients]
@@ -737,7 +738,7 @@ def test_gradient_beyond_all_bounds_teaches_nothing(kernels: Kernels) -> None:
     model.reset_parameters(0)
     model.layers()[0].weight_hh.data *= 60
     parts = Parts(model.embedding, list(model.cells), model.head)  # type: ignore[arg-type]
-    adapter = NativeAdapter(kernels, parts, parts, parts, end=None, window=16, longest=1.0)
+    adapter = NativeAdapter(kernels, parts, parts, parts, window=16, longest=1.0)
     before = [p.detach().clone() for p in model.parameters()]
     text = torch.randint(V, (17,), generator=torch.Generator().manual_seed(0))
     assert adapter.adapt(text[:-1], text[1:])[0].isfinite().all()
@@ -749,7 +750,7 @@ def test_no_symbol_outside_of_the_vocabulary_is_adapted_to(kernels: Kernels) -> 
     model = CharModel(ModelConfig(hidden_size=32, embedding_size=3), V)
     model.reset_parameters(0)
     parts = Parts(model.embedding, list(model.cells), model.head)  # type: ignore[arg-type]
-    adapter = NativeAdapter(kernels, parts, parts, parts, end=None, window=2, longest=1.0)
+    adapter = NativeAdapter(kernels, parts, parts, parts, window=2, longest=1.0)
     fine = torch.tensor([0, V - 1])
     for wrong in (torch.tensor([0, V]), torch.tensor([-1, 0])):
         for pair in ((wrong, fine), (fine, wrong)):

@@ -98,7 +98,7 @@ def test_the_interface_is_typed_and_costs_nothing_to_import(tmp_path: Path) -> N
     program = tmp_path / "program.py"
     program.write_text(
         "import charlm\n"
-        'summary: dict[str, object] = charlm.train(data="my.txt")\n'
+        'best = charlm.train(data="my.txt")["steps"] + 1\n'
         "text: str = charlm.load().sample('a', length=3)\n"
         "bits: float = charlm.load().score(text).bits_per_character\n"
         "charlm.train(data=3)\n"
@@ -170,3 +170,14 @@ def test_a_text_is_scored_as_the_command_scores_it(
     ):
         with pytest.raises(UsageError):
             call()
+
+
+def test_a_stopped_run_is_resumed_to_the_same_bits(text_file: Path) -> None:
+    whole = charlm.train(text_file, set=TINY, run="whole")
+    charlm.train(text_file, set=[*TINY, "train.steps=3"], run="part")
+    resumed = charlm.train(set=[f"train.steps={whole['steps']}"], run="part", resume=True)
+    assert resumed["best"] == whole["best"]
+    weights = [charlm.load(run, which="latest").model.state_dict() for run in ("whole", "part")]
+    assert all(weights[0][name].equal(weights[1][name]) for name in weights[0])
+    with pytest.raises(UsageError, match="there is no run"):
+        charlm.train(run="nowhere", resume=True)

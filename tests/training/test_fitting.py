@@ -9,7 +9,7 @@ from conftest import Command, charlm, words
 
 from charlm.config import loading, presets
 from charlm.errors import CharlmError, DataError
-from charlm.sampling.generate import Generation
+from charlm.sampling.generate import Draw, Generation
 from charlm.training import fitting
 from charlm.training.fitting import fitted_lanes
 from charlm.training.prepare import PreparedRun, prepare_run
@@ -77,7 +77,7 @@ def test_every_preset_trains_on_every_length_or_says_that_it_needs_two(
             trainer.learner.take_step()
         options = run.config.sample.model_copy(update={"length": 5})
         model, vocabulary = trainer.learner.eval_model, run.corpus.vocabulary
-        assert Generation(model, vocabulary, options, num=2).joined().indices
+        assert Generation(model, vocabulary, options, draw=Draw(num=2)).joined().indices
         if run.config.data.split[0] == 1:
             assert len(run.corpus.train) == len(run.corpus.symbols)
 

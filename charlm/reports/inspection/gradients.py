@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from charlm.inspect.gradients import ByLag
+from charlm.inspect.toy import FACTORS
 from charlm.reports.picture import COLOURS, GREY, MARKERS, STYLES, Picture, on_axes, plain_log
 from charlm.reports.view import Section, View
 
@@ -26,7 +27,6 @@ def gradients_view(
     fresh: Lags,
     by_scheme: Mapping[str, Lags],
     values: Sequence[NDArray[np.float64]],
-    toy_factors: Sequence[float],
     toy: Mapping[str, Sequence[Sequence[float]]],
 ) -> View:
     """Show gradients by lag: of the trained model, of a fresh one, of each initialisation; the
@@ -37,7 +37,7 @@ def gradients_view(
         Section("How far back", [_reaching(trained, fresh)]),
         Section("Why: one step of the recurrence", [_spectrum(values, trained)]),
         Section("Before training: the initialisation", [_schemes(by_scheme)]),
-        Section("The same with a single number", [toy_picture(toy_factors, toy)]),
+        Section("The same with a single number", [toy_picture(FACTORS, toy)]),
     ]
     return View(
         "gradients",

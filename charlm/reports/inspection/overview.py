@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from torch import Tensor
 
+from charlm.config.schema import Config, to_toml
 from charlm.inspect.gates import Saturation
 from charlm.reports.picture import COLOURS, Picture, on_axes, plain_log, short
 from charlm.reports.view import Block, Section, Table, View, Written
@@ -17,15 +18,15 @@ MOST_SAMPLES = 6
 
 def overview(
     name: str,
-    config: str,
+    config: Config,
     vocabulary: Vocabulary,
     weights: Mapping[str, Tensor],
     metrics: Sequence[Mapping[str, Any]],
     saturated: Sequence[Saturation],
-    evaluated: str,
 ) -> View:
-    """Show a run. config: as TOML. metrics: the rows of metrics.jsonl. saturated: of its gates;
-    empty if they were not measured. evaluated: name of the evaluated split."""
+    """Show a run. metrics: the rows of metrics.jsonl. saturated: of its gates; empty if they were
+    not measured."""
+    evaluated = "validation" if config.data.split[1] else "the train split"
     evals, trained, samples = (
         [row for row in metrics if row["kind"] == kind and _is_whole(row)]
         for kind in ("eval", "train", "sample")
@@ -39,7 +40,7 @@ def overview(
         Section("Gates", _gates(saturated)),
         Section("Parameters", [_parameters(tensors, total)]),
         Section("Vocabulary", [_vocabulary(vocabulary)]),
-        Section("Configuration", [Written("Resolved, as the run keeps it.", config)]),
+        Section("Configuration", [Written("Resolved, as the run keeps it.", to_toml(config))]),
     ]
     best = min(evals, key=lambda row: row["bits_per_character"]) if evals else None
     title = f"{name}: {total:,} parameters"

@@ -51,8 +51,6 @@ READ = 50_000
 """Symbols of the validation split that views of the loss read."""
 LAGS = 200
 SCHEMES = ("orthogonal", "xavier", "kaiming", "uniform")
-FACTORS = (0.5, 0.9, 1.0, 1.1, 1.5)
-"""Values of b in the lecture's scalar example."""
 WRITTEN = 10_000
 """Symbols of the sample that is searched for copies."""
 INFLUENCED = 300
@@ -109,20 +107,12 @@ class Inspection:
                 "look into a model that reads characters or jamo (data.unit)",
             )
 
-    def overview(self, run: Path, config: str) -> View:
-        """Show an overview of the run. config: as TOML. If its text is missing or too short, its
+    def overview(self, run: Path) -> View:
+        """Show an overview of the run in a directory. If its text is missing or too short, its
         gates are left out."""
-        weights = self.model.state_dict()
-        evaluated = "validation" if self.checkpoint.config.data.split[1] else "the train split"
-        return overview(
-            self.name,
-            config,
-            self.vocabulary,
-            weights,
-            read_metrics(run),
-            self._saturation(),
-            evaluated,
-        )
+        weights, metrics = self.model.state_dict(), read_metrics(run)
+        config = self.checkpoint.config
+        return overview(self.name, config, self.vocabulary, weights, metrics, self._saturation())
 
     def _saturation(self) -> list[gates.Saturation]:
         """Measure the gates' saturation on validation text; return nothing if there is too little,
@@ -192,8 +182,8 @@ class Inspection:
         }
         fresh = by_scheme[self.model.config.initialization]
         values = jacobian.singular_values(self.model, *place)
-        toy = scalar.toy(list(FACTORS), 60)
-        return gradients_view(self.name, trained, fresh, by_scheme, values, FACTORS, toy)
+        toy = scalar.toy(list(scalar.FACTORS), 60)
+        return gradients_view(self.name, trained, fresh, by_scheme, values, toy)
 
     def _fresh(self, scheme: str) -> CharModel:
         config = self.model.config.model_copy(update={"initialization": scheme})

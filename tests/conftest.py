@@ -14,16 +14,13 @@ from typing import Any
 
 import pytest
 import torch
-import typer.main
-from forks import Forked, Forks
+from forks import Forked, Forks, hurry
 
 from charlm.__main__ import run as main
 from charlm.compare import plan as comparing
-from charlm.compare import step_cost
 from charlm.compare.comparison import Compared, Comparison
 from charlm.config import loading
 from charlm.runs.state import SavedState
-from charlm.training import estimate
 from charlm.training.setup import ResolvedRun, resolve_run
 
 WORDS = (
@@ -67,8 +64,7 @@ if IS_WORKER:  # commands with as many threads as there are cores would wait for
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each command started would compile charlm anew
 sys.dont_write_bytecode = False
-os.fsync = os.fstat  # no test's data outlives the machine; test_faults.py has processes of its own
-typer.main.get_command = functools.cache(typer.main.get_command)  # for all commands of a process
+hurry()
 
 
 @pytest.fixture(scope="session")
@@ -109,8 +105,6 @@ def _isolated(
     monkeypatch.setenv("CHARLM_CACHE", new_cache(tmp_path_factory, kernels_folder))
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.setattr(estimate, "ENOUGH", 0.05)  # seconds; no test needs a precise speed
-    monkeypatch.setattr(step_cost, "SECONDS_A_TURN", 0.005)
     torch.set_num_threads(1)  # tiny models: faster, and alike on every machine
 
 

@@ -4,6 +4,7 @@
 both: the class for the tests, and the program of that process.
 """
 
+import functools
 import gc
 import importlib
 import io
@@ -24,6 +25,8 @@ IMPORTED_LATE = (
     *("torch._dynamo", "matplotlib.figure", "matplotlib.backends.backend_agg", "jinja2"),
     *("charlm.cli.train", "charlm.cli.sample", "charlm.cli.score", "charlm.cli.compare"),
     *("charlm.cli.inspect", "charlm.cli.lecture", "charlm.cli.bench", "charlm.cli.dispatch"),
+    *("charlm.cli.runs", "charlm.cli.study", "charlm.reports.surprisal"),
+    *("matplotlib.backends.backend_svg", "PIL.PngImagePlugin"),
 )
 """What commands import only when they need it."""
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -190,10 +193,26 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
+def hurry() -> None:
+    """Let the commands of this process measure speeds in a moment, as no test needs precise ones,
+    not wait for the disk, as no test's data outlives the machine (but for `test_faults.py`, which
+    has processes of its own), and make their parser once."""
+    import typer.main
+
+    from charlm.compare import analysis, benchmark, step_cost
+    from charlm.training import estimate
+
+    estimate.ENOUGH = 0.05  # seconds
+    step_cost.SECONDS_A_TURN = 0.005
+    analysis.SPEED_SYMBOLS = benchmark.WRITTEN = 40
+    os.fsync = os.fstat
+    typer.main.get_command = functools.cache(typer.main.get_command)
+
+
 def serve() -> None:
     for name in IMPORTED_LATE:
         importlib.import_module(name)
-    os.fsync = os.fstat  # as in conftest.py
+    hurry()
     gc.freeze()
     print("ready", flush=True)
     while line := sys.stdin.readline():

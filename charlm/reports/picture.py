@@ -13,6 +13,9 @@ from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import FigureCanvasBase
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont
 from matplotlib.ft2font import FT2Font
@@ -54,7 +57,9 @@ class Picture:
         target = io.StringIO()
         settings = {"svg.fonttype": "none", "svg.hashsalt": self.name}
         with rc_context(settings):  # type: ignore[arg-type]
-            self.figure(PAGE_INK).savefig(target, format="svg", transparent=True)
+            figure = self.figure(PAGE_INK)
+            _lay_out(figure, FigureCanvasSVG(figure))
+            figure.savefig(target, format="svg", transparent=True)
         return _for_page(target.getvalue(), self.name, self.title, self.alternative)
 
     def png(self) -> bytes:
@@ -63,6 +68,8 @@ class Picture:
         figure = self.figure()
         figure.suptitle(self.title, fontsize=10.5, x=0.01, ha="left", fontweight="bold")
         mark = {"Software": "charlm"}  # recognised by `outputs`
+        figure.dpi = 200
+        _lay_out(figure, FigureCanvasAgg(figure))
         figure.savefig(target, format="png", dpi=200, facecolor="white", metadata=mark)
         return target.getvalue()
 
@@ -85,6 +92,15 @@ class Picture:
             figure = Figure(figsize=self.size, layout="constrained")
             self.draw(figure, ink)
         return figure
+
+
+def _lay_out(figure: Figure, canvas: FigureCanvasBase) -> None:
+    """Place the parts of a figure, once for all: else `savefig` would draw it twice."""
+    assert figure.canvas is canvas  # by the size of letters in its format
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    engine.execute(figure)
+    figure.set_layout_engine(None)
 
 
 def on_axes(draw: Callable[[Axes, str], None]) -> Callable[[Figure, str], None]:

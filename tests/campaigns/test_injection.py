@@ -6,11 +6,11 @@ import pty
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import TINY
+from conftest import TINY, begun
 
 from charlm.__main__ import run
 
@@ -55,15 +55,10 @@ def settings(*changes: str) -> list[str]:
 def shown_on_terminal(arguments: list[str], folder: Path) -> tuple[int, bytes]:
     """Run a command whose streams are a pseudo terminal; its exit code and what reached that."""
     main, other = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
-    with subprocess.Popen(
-        [sys.executable, "-m", "charlm", *arguments],
-        cwd=folder,
-        stdin=other,
-        stdout=other,
-        stderr=other,
-        env=environment,
-    ) as process:
+    terminal = Path(f"/proc/{os.getpid()}/fd/{other}")
+    streams: Any = {"stdin": terminal, "stdout": other, "stderr": other}
+    given = {"TERM": "xterm-256color", "COLUMNS": "100"}
+    with begun(*arguments, cwd=folder, variables=given, **streams) as process:
         os.close(other)
         seen = b""
         while True:

@@ -40,9 +40,9 @@ WORDS = (
 
 
 QUICK = (
-    *("cache", "cells", "compare_curves", "compare_search", "documents", "english", "floors"),
-    *("kinds", "measuring", "mistakes", "model", "ngram", "paired", "private", "replay"),
-    *("sample", "schedule", "settings", "vocabulary"),
+    *("cache", "equations", "curves", "tune", "documents", "english", "floors"),
+    *("kinds", "measuring", "mistakes", "recurrent", "ngram", "statistics", "private", "cuda_graph"),
+    *("filters", "schedule", "layers", "vocabulary"),
 )
 """Files of tests that take half a minute together, on one core: `pytest -m quick`."""
 

@@ -73,6 +73,10 @@ class Picture:
         figure.savefig(target, format="png", dpi=200, facecolor="white", metadata=mark)
         return target.getvalue()
 
+    def _repr_png_(self) -> bytes:
+        """Return the figure, for a notebook."""
+        return self.png()
+
     def figure(self, ink: str = INK) -> Figure:
         """Draw it, as one of matplotlib's. ink: the colour of its text."""
         settings = {

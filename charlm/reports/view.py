@@ -98,6 +98,12 @@ class View:
         blocks = (block for section in self.sections for block in section.blocks)
         self.pictures.extend(block for block in blocks if isinstance(block, Picture))
 
+    def _repr_html_(self) -> str:
+        """Return the message and the figures as HTML, for a notebook."""
+        sentences = "".join(f"<p>{escape(one)}</p>" for one in self.sentences)
+        figures = "".join(f'<div style="max-width: 48em">{one.svg()}</div>' for one in self.pictures)
+        return f"<h3>{escape(self.title)}</h3>{sentences}{figures}"
+
 
 def write(view: View, folder: Path, made_by: str, *, pngs: bool = True) -> Path:
     """Write a view's page to a folder and, if `pngs`, its figures; return the page's path.

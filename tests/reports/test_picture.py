@@ -6,6 +6,7 @@ from matplotlib.ticker import LogFormatterSciNotation
 
 from charlm.reports import picture
 from charlm.reports.picture import Picture, PowersOfTen, label_powers, on_axes
+from charlm.reports.view import Section, View
 
 
 @pytest.fixture
@@ -47,3 +48,11 @@ def test_powers_of_ten_are_labelled_as_matplotlib_typesets_them(value: float, la
 
 def test_no_label_of_a_page_is_a_formula(drawn: Picture) -> None:
     assert "10⁻³" in drawn.svg()
+
+
+def test_a_notebook_shows_a_view_with_its_figures(drawn: Picture) -> None:
+    view = View("errors", "A <message>", ["One sentence."], [Section("Part", [drawn])], {})
+    shown = view._repr_html_()
+    assert shown.startswith("<h3>A &lt;message&gt;</h3><p>One sentence.</p>")
+    assert shown.count("<svg") == 1
+    assert drawn._repr_png_().startswith(b"\x89PNG")

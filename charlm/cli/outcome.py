@@ -47,15 +47,20 @@ def _advice(error: typer.TyperException) -> str:
     """Return advice on a command line that cannot be parsed."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "charlm"
-    if name := getattr(error, "option_name", ""):
+    said = error.format_message()
+    if (name := getattr(error, "option_name", "")) and said.endswith("requires an argument."):
+        return f"give it a value: {name} VALUE"
+    if name:
         from charlm.config.messages import key_called
 
         if command in ("charlm train", "charlm compare") and (key := key_called(_bare(name))):
             counted = " (in steps: --dry-run shows the number of passes over the text)"
             return f"{command} ... --set {key}=VALUE" + (counted if "epoch" in name else "")
-    extra = re.search(r"unexpected extra argument\(s\) \((.*)\)$", error.format_message(), re.S)
+    extra = re.search(r"unexpected extra argument\(s\) \((.*)\)$", said, re.S)
     if extra and command == "charlm sample":
         return f"to continue a text: charlm sample RUN --prompt {shlex.quote(extra[1])}"
+    if extra and command == "charlm train":
+        return f"name several texts as --data: charlm train --data TEXT --data {extra[1]}"
     return f"{command} --help"
 
 

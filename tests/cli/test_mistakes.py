@@ -33,6 +33,8 @@ MISTAKES = {
     "train words.txt --data words.txt": "two texts are named",
     "train run": "run is a run, not a text",
     "train words.txt --nope": "No such option: --nope",
+    "train words.txt other.txt": "charlm train --data TEXT --data other.txt",
+    "train --data": "give it a value: --data VALUE",
     "train words.txt --set train.stepz=3": "there is no key 'train.stepz'",
     "train words.txt --set train.steps=many": "train.steps = 'many' should be a whole number",
     "train words.txt --set model.cell=ltsm": "did you mean 'lstm'?",

@@ -41,7 +41,16 @@ WORDS = (
 
 QUICK = (
     *("cache", "equations", "curves", "tune", "documents", "english", "floors"),
-    *("kinds", "measuring", "mistakes", "recurrent", "ngram", "statistics", "private", "cuda_graph"),
+    *(
+        "kinds",
+        "measuring",
+        "mistakes",
+        "recurrent",
+        "ngram",
+        "statistics",
+        "private",
+        "cuda_graph",
+    ),
     *("filters", "schedule", "layers", "vocabulary"),
 )
 """Files of tests that take half a minute together, on one core: `pytest -m quick`."""

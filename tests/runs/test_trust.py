@@ -169,9 +169,9 @@ def test_a_text_scored_in_segments_has_the_score_of_the_whole(
     pieces = [text[at : at + 37] for at in range(0, len(text), 37)]
     for window in (0, 10):
         whole = scoring.score_text(model, vocabulary, text, window).score
-        monkeypatch.setattr(scoring, "SEGMENT", 500)
-        cut = scoring.score_pieces(scoring.network(model), vocabulary, pieces, window)
-        monkeypatch.undo()
+        with monkeypatch.context() as patch:
+            patch.setattr(scoring, "SEGMENT", 500)
+            cut = scoring.score_pieces(scoring.network(model), vocabulary, pieces, window)
         assert (cut.symbols, cut.characters, cut.bytes) == (
             *(whole.symbols, whole.characters, whole.bytes),
         )

@@ -553,9 +553,8 @@ def test_a_text_that_grew_is_encoded_where_it_grew(
     assert decoded(found) == grown
     assert encoded == [14, 15, 16]  # of the last piece on
     assert counted == encoded
-    monkeypatch.undo()
-    monkeypatch.setattr(compressed, "BLOCK", 500)
-    monkeypatch.setattr(measuring, "PIECE", 2000)
+    monkeypatch.setattr(shards, "write_shard", real)
+    monkeypatch.setattr(Counting, "_count", count)
     shutil.rmtree(cache_folder())
     assert told_by(prepared(path, split=ALL, unknown=False)) == told_by(found)
 

@@ -143,9 +143,9 @@ def learned(
     model = computation.model
     states = model.initial_states(B)
     for number, (symbols, targets) in enumerate(windows):
-        seed = 77 + number if dropout else None
+        drop = Drop(77 + number) if dropout else None
         model.zero_grad()
-        losses, states = computation.loss_and_gradients(symbols, targets, states, drop=Drop(seed))
+        losses, states = computation.loss_and_gradients(symbols, targets, states, drop=drop)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     assert len(gradients) == len(list(model.parameters()))
     return [losses, *(part for state in states for part in state), *gradients]

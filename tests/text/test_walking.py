@@ -151,9 +151,10 @@ def test_more_files_than_the_limit_are_refused_before_one_is_opened(
 ) -> None:
     for number in range(20):
         write(tmp_path, **{f"{number}_txt": "text"})
-    with monkeypatch.context() as patch, pytest.raises(DataError) as caught:
+    with monkeypatch.context() as patch:
         patch.setattr(walking, "head_of", lambda *_: pytest.fail("opened"))
-        found_in(tmp_path, file_limit=19)
+        with pytest.raises(DataError) as caught:
+            found_in(tmp_path, file_limit=19)
     assert caught.value.what == f"there are more than 19 files in {tmp_path}"
     assert "--set data.file_limit=190" in caught.value.advice
     assert len(found_in(tmp_path, file_limit=20).files) == 20

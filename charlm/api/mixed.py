@@ -12,12 +12,13 @@ from charlm.errors import DataError, UsageError
 from charlm.evaluation.adaptation import AdaptiveReader, adaptive_reader
 from charlm.evaluation.mixture import Mixture
 from charlm.evaluation.scoring import corpus_of
-from charlm.evaluation.surprisal import Predictor, log_distributions
+from charlm.evaluation.surprisal import Reader, log_distributions
 from charlm.models.ngram import NGram
 from charlm.models.recurrent import CharModel
 from charlm.runs.checkpoint import Checkpoint
 from charlm.sampling.engine import Engine, make_engine
 from charlm.sampling.mixture import MixtureEngine
+from charlm.text.stretch import Stretch
 from charlm.text.vocabulary import Symbols, Vocabulary
 
 LEARNED_FROM = 100_000
@@ -52,7 +53,7 @@ class Mixed:
 
         readers: adaptive readers of the networks; None for static networks.
         """
-        networks: dict[str, Predictor] = {
+        networks: dict[str, Reader] = {
             name: readers[name].distributions if readers else partial(log_distributions, model)
             for name, model in self.models.items()
         }
@@ -69,11 +70,10 @@ class Mixed:
         with equal powers, and a warning, if the split is unavailable."""
         mixture = self.mixture()
         try:
-            encoded = corpus_of(self.checkpoint)
-            split = encoded.splits["validation"]
-            if not len(split):
+            stretch = corpus_of(self.checkpoint).stretch("validation")
+            if not len(stretch):
                 raise DataError("the validation split is empty", "")
-            mixture(encoded.symbols, split.start, min(split.stop, split.start + LEARNED_FROM))
+            mixture(stretch.head(LEARNED_FROM))
         except DataError as error:
             log.warning(f"{error.what}: all models have the same power")
         return mixture
@@ -97,12 +97,11 @@ def adapted(models: Sequence[CharModel], of: Checkpoint, text: Symbols) -> list[
     train, result = train_split(of), []
     for model in models:
         reader = adaptive_reader(model, train)
-        reader(text, 0, len(text))
+        reader(Stretch.of(text))
         result.append(reader.model.requires_grad_(False))
     return result
 
 
-def train_split(of: Checkpoint) -> Symbols:
-    """Read a run's train split again. Raises: DataError if its text has changed."""
-    encoded = corpus_of(of)
-    return np.asarray(encoded.symbols[encoded.train.start : encoded.train.stop])
+def train_split(of: Checkpoint) -> Stretch:
+    """Open a run's train split again. Raises: DataError if its text has changed."""
+    return corpus_of(of).stretch("train")

@@ -1,7 +1,7 @@
 """Scoring of a file or a split by a model alone or with others, static or adapting."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -17,6 +17,8 @@ from charlm.evaluation.adaptation import Pace
 from charlm.evaluation.alternatives import Alternatives
 from charlm.evaluation.mixture import Mixture
 from charlm.evaluation.scoring import (
+    SILENT,
+    Listeners,
     Segments,
     corpus_of,
     network,
@@ -25,7 +27,7 @@ from charlm.evaluation.scoring import (
     score_split,
     summary,
 )
-from charlm.evaluation.surprisal import Predictor, Reader, log_distributions
+from charlm.evaluation.surprisal import Reader, log_distributions
 from charlm.evaluation.tally import Score, in_bits
 from charlm.text.vocabulary import Symbols, Vocabulary
 
@@ -51,15 +53,6 @@ class ScoreOptions(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class Listeners:
-    """Callbacks during the scoring. each: for every segment. advanced: for the number of symbols
-    read so far."""
-
-    each: Segments = lambda *_: None
-    advanced: Callable[[int], object] = lambda _: None
-
-
-@dataclass(frozen=True)
 class Scoring:
     """A score with its protocol. powers: the mean power of each model of a mixture. paces: of each
     adapting model. pages: those written, if any."""
@@ -81,7 +74,7 @@ def score(
     file: PathLike | None = None,
     *,
     split: str | None = None,
-    listeners: Listeners = Listeners(),
+    listeners: Listeners = SILENT,
     **options: Unpack[ScoreOptions],
 ) -> Scoring:
     """Score a file, or a split of the run's own data.
@@ -99,22 +92,19 @@ def score(
     vocabulary, window = loaded.vocabulary, options.get("window", 0)
     adapt = options.get("adapt", False)
     reading = _Reading.of(loaded, options.get("with_", ()), adapt=adapt)
-    read, each, page = reading.read, listeners.each, None
+    read, page = reading.read, None
     if (html := options.get("html")) is not None:
         page = _Page(Alternatives(reading.predict, len(vocabulary), MOST_SHOWN))
-        read, each = page.alternatives, partial(_call_all, [page.keep, each])
+        read = page.alternatives
+        listeners = replace(listeners, each=partial(_call_all, [page.keep, listeners.each]))
     if file is not None:
         data = options.get("data", loaded.checkpoint.config.data)
         pieces = pieces_of(str(file), vocabulary, data)
-        result = score_pieces(
-            read, vocabulary, pieces, window, data=data, each=each, advanced=listeners.advanced
-        )
+        result = score_pieces(read, vocabulary, pieces, window, data=data, listeners=listeners)
     else:
         assert split is not None
         encoded = corpus_of(loaded.checkpoint)
-        result = score_split(
-            read, encoded, SPLITS[split], window, each=each, advanced=listeners.advanced
-        )
+        result = score_split(read, encoded, SPLITS[split], window, listeners)
     scoring = Scoring(result, window, adapt, reading.powers, reading.paces)
     if page is not None and html is not None:
         names = list(scoring.powers) or [loaded.name]
@@ -128,7 +118,7 @@ class _Reading:
     pace of each adapting model, by name."""
 
     read: Reader
-    predict: Predictor
+    predict: Reader
     mixture: Mixture | None = None
     paces: dict[str, Pace] = field(default_factory=dict)
 

@@ -5,8 +5,6 @@ import traceback
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from charlm.backends.device import prepare_process
 from charlm.cli import outcome, signals
 from charlm.cli.arguments import TrainArguments
@@ -162,7 +160,7 @@ def _watch(trainer: Trainer, directory: RunDirectory, *, quiet: bool) -> tuple[F
 def _conclude(finished: Finished, trainer: Trainer) -> None:
     corpus, prompt = trainer.corpus, ""
     if len(corpus.train) <= SMALL_ENOUGH_TO_SHOW:
-        given = np.asarray(corpus.symbols[corpus.train.start : corpus.train.stop])
+        given = corpus.stretch("train").read()
         symbols = [corpus.vocabulary.symbol(index) for index in range(len(corpus.vocabulary))]
         shown = [symbols[index] for index in given]
         rows = distributions(trainer.learner.eval_model, given[:-1])

@@ -90,9 +90,8 @@ def analyse(
 
 def prompt_from(corpus: Corpus) -> str:
     """Choose a line of the validation split as the prompt for every cell."""
-    split = corpus.splits["validation"]
-    stop = min(split.stop, split.start + PROMPT_SYMBOLS)
-    text = corpus.vocabulary.decode(corpus.symbols[split.start : stop].tolist())
+    read = corpus.stretch("validation").head(PROMPT_SYMBOLS).read()
+    text = corpus.vocabulary.decode(read.tolist())
     lines = [line.strip() for line in text.split("\n")[1:-1]]
     return as_utf8(next((line for line in lines if 8 <= len(line) <= 60), text[:24].strip()))
 
@@ -126,21 +125,17 @@ def _write(saved: Checkpoint, model: CharModel, prompt: str, length: int, *, see
 
 def _test_bits(planned: PlannedRun, model: CharModel, corpus: Corpus) -> float | None:
     """Score the test split, in float32, like `charlm score RUN --split test`."""
-    split = corpus.splits["test"]
-    if not len(split):
+    if not len(corpus.splits["test"]):
         return None
     model.to(resolve_device(planned.config.train.device))
-    _, score = evaluate(
-        TorchComputation(model), corpus.symbols, vocabulary=corpus.vocabulary, split=split
-    )
+    _, score = evaluate(TorchComputation(model), corpus, "test")
     model.cpu()
     return score.bits_per_character
 
 
 def _gradients(model: CharModel, corpus: Corpus) -> Gradients:
-    split = corpus.splits["validation"]
     try:
-        by_lag = gradient_by_lag(model, corpus.symbols, split.start, split.stop)
+        by_lag = gradient_by_lag(model, corpus.stretch("validation"))
         means = {part: one.means() for part, one in by_lag.items()}
     except DataError:
         return {}

@@ -4,8 +4,6 @@ import lzma
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from charlm.models.ngram import NGram
 from charlm.text.corpus import Corpus
 from charlm.text.vocabulary import Symbols, Vocabulary
@@ -33,24 +31,22 @@ def baselines(corpus: Corpus) -> Baselines:
     uniform: all symbols equally probable. unigram: by frequency. ngram: see `models.ngram`. xz:
     the bytes that the split adds to the compressed train split.
     """
-    start, stop = max(corpus.train.start, corpus.train.stop - MOST_SYMBOLS), corpus.train.stop
-    train, size = np.asarray(corpus.symbols[start:stop]), len(corpus.vocabulary)
+    train, size = corpus.stretch("train").tail(MOST_SYMBOLS).read(), len(corpus.vocabulary)
     model = NGram.of(train, size)
     text = _bytes(corpus.vocabulary, train)
     compressed = _xz(text)
     order, result = 0, {}
     for name in ("validation", "test"):
-        split = corpus.splits[name]
+        split, stretch = corpus.splits[name], corpus.stretch(name)
         if not len(split):
             continue
-        held_out = np.asarray(corpus.symbols[split.start : split.stop])
-        by_order = model.bits(corpus.symbols, split.start, split.stop)
+        by_order = model.bits(stretch)
         order = order or by_order.index(min(by_order)) + 1
         totals = {
             "uniform": len(split) * math.log2(size),
             "unigram": by_order[0],
             "ngram": by_order[order - 1],
-            "xz": 8.0 * (_xz(text + _bytes(corpus.vocabulary, held_out)) - compressed),
+            "xz": 8.0 * (_xz(text + _bytes(corpus.vocabulary, stretch.read())) - compressed),
         }
         unknown = sum(split.unknown.values()) * math.log2(corpus.vocabulary.outside)
         result[name] = {k: (bits + unknown) / split.characters for k, bits in totals.items()}

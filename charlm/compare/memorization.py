@@ -58,8 +58,6 @@ def memorized(run: Path, corpus: Corpus) -> float:
     model = CharModel.from_weights(
         saved.config.model, len(saved.vocabulary), saved.weights, saved.vocabulary.end
     )
-    _, score = evaluate(
-        TorchComputation(model), corpus.symbols, vocabulary=saved.vocabulary, split=corpus.train
-    )
+    _, score = evaluate(TorchComputation(model), corpus, "train")
     known = score.characters * (BITS - score.bits_per_character)
     return known / model.parameter_count()

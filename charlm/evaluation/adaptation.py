@@ -8,7 +8,7 @@ Symbols: T the length of a window.
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol, cast
 
@@ -20,10 +20,10 @@ from torch.nn import functional as F
 from charlm.backends.choice import built_kernels, computation_of
 from charlm.backends.step import Computation
 from charlm.cells.base import GatedCell
-from charlm.evaluation.surprisal import WARM_UP
+from charlm.evaluation.surprisal import WARM_UP, ReadCallback, ignore
 from charlm.models.recurrent import CharModel, States
 from charlm.native.adapting import NativeAdapter, Parts
-from charlm.text.symbols import SymbolSource
+from charlm.text.stretch import Stretch
 
 Squares = list[Tensor]
 """The mean square of every weight's gradient over the windows of a text, in parameter order."""
@@ -54,7 +54,7 @@ class Pace:
 
 
 class AdaptiveReader:
-    """A `Reader` that reads a text in order and learns from each window once it is read.
+    """A `Reader` of surprisals that reads in order and learns from each window once it is read.
 
         w <- w - rate g / (sqrt(s) + e) + decay r (w_0 - w);   r = sqrt(s) / mean(sqrt(s))
 
@@ -81,59 +81,44 @@ class AdaptiveReader:
         self._is_warm = False
 
     def __call__(
-        self,
-        symbols: SymbolSource,
-        start: int,
-        stop: int,
-        *,
-        window: int = 0,
-        advanced: Callable[[int], object] = lambda _: None,
+        self, stretch: Stretch, *, window: int = 0, advanced: ReadCallback = ignore
     ) -> Tensor:
-        assert not window, "a model that learns as it reads keeps its state"
-        surprisals = torch.full((stop - start,), math.log(self.model.vocabulary_size))
-        for at, losses, _ in self._read(symbols, start, stop, advanced):
-            surprisals[at - start : at - start + len(losses)] = losses.cpu()
-        return surprisals
+        result = torch.full((len(stretch),), math.log(self.model.vocabulary_size))
+        for place, losses, _ in self._read(stretch, window, advanced):
+            result[place] = losses.cpu()
+        return result
 
     def distributions(
-        self,
-        symbols: SymbolSource,
-        start: int,
-        stop: int,
-        *,
-        window: int = 0,
-        advanced: Callable[[int], object] = lambda _: None,
+        self, stretch: Stretch, *, window: int = 0, advanced: ReadCallback = ignore
     ) -> Tensor:
-        """Read in the same way; return ln p of every symbol at each position. See `Predictor`."""
-        assert not window, "a model that learns as it reads keeps its state"
+        """Read in the same way; return ln p of every symbol at each position. See `Reader`."""
         V = self.model.vocabulary_size
-        logs = torch.full((stop - start, V), -math.log(V))
-        for at, _, logits in self._read(symbols, start, stop, advanced):
-            logs[at - start : at - start + len(logits)] = logits.log_softmax(-1).cpu()
-        return logs
+        result = torch.full((len(stretch), V), -math.log(V))
+        for place, _, logits in self._read(stretch, window, advanced):
+            result[place] = logits.log_softmax(-1).cpu()
+        return result
 
     def _read(
-        self, symbols: SymbolSource, start: int, stop: int, advanced: Callable[[int], object]
-    ) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Read and learn, window by window. Yield the start of each, and its surprisals and logits
+        self, stretch: Stretch, window: int, advanced: ReadCallback
+    ) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Read and learn, window by window. Yield the place of each, and its surprisals and logits
         before the update. Shapes: [T], [T, V]."""
-        first = max(start, 1)  # the first symbol of a text has no context
+        assert not window, "a model that learns as it reads keeps its state"
         if not self._is_warm:
-            self._warm_up(symbols, first)
+            self._warm_up(stretch)
         try:
-            for inputs, targets, at in _windows(self.model, symbols, first, stop, self.pace.window):
+            for piece, inputs, targets in _windows(self.model, stretch, self.pace.window):
                 losses, logits = self._adapter.adapt(inputs.squeeze(1), targets.squeeze(1))
-                yield at, losses, logits
+                yield piece.within(stretch), losses, logits
                 advanced(len(losses))
         finally:
             self._adapter.write_back()
 
-    def _warm_up(self, symbols: SymbolSource, stop: int) -> None:
+    def _warm_up(self, stretch: Stretch) -> None:
         """Read the text before the first scored symbol."""
         computation, states = computation_of(self.model), self.model.initial_states(1)
-        for inputs, targets, _ in _windows(
-            self.model, symbols, max(1, stop - WARM_UP), stop, WARM_UP
-        ):
+        context = Stretch(stretch.symbols, 1, stretch.with_context().start).tail(WARM_UP)
+        for _, inputs, targets in _windows(self.model, context, WARM_UP):
             _, states = computation.surprisals(inputs, targets, states)
         self._adapter.carry(states)
         self._is_warm = True
@@ -208,19 +193,18 @@ def _with_weights(model: CharModel, weights: list[Tensor]) -> CharModel:
     return other
 
 
-def adaptive_reader(model: CharModel, train: SymbolSource) -> AdaptiveReader:
+def adaptive_reader(model: CharModel, train: Stretch) -> AdaptiveReader:
     """Return a reader for dynamic evaluation, its pace tuned on the end of the train split.
 
-    The text to be scored is not used. train: the symbols of the train split.
+    The text to be scored is not used. train: the train split.
     """
-    end = np.asarray(train[max(0, len(train) - SQUARED_ON) :])
     pace = Pace()
-    squares = mean_squares(computation_of(learning_copy(model)), end, pace.window)
-    tuned_on = end[-TUNED_ON:]
+    squared_on, tuned_on = (Stretch.of(train.tail(most).read()) for most in (SQUARED_ON, TUNED_ON))
+    squares = mean_squares(computation_of(learning_copy(model)), squared_on, pace.window)
 
     def cost(tried: Pace) -> float:
         reader = AdaptiveReader(model, squares, tried)
-        total = reader(tuned_on, 0, len(tuned_on)).sum().item()
+        total = reader(tuned_on).sum().item()
         return total if np.isfinite(total) else np.inf
 
     pace = min((replace(pace, rate=rate) for rate in RATES), key=cost)
@@ -233,15 +217,15 @@ def learning_copy(model: CharModel) -> CharModel:
     return copy.deepcopy(model).requires_grad_(True)
 
 
-def mean_squares(computation: Computation, symbols: SymbolSource, window: int) -> Squares:
-    """Return the mean square of each weight's gradient over the windows of a text.
+def mean_squares(computation: Computation, stretch: Stretch, window: int) -> Squares:
+    """Return the mean square of each weight's gradient over the windows of a stretch.
 
     computation: of a model whose weights require gradients.
     """
     parameters = list(computation.model.parameters())
     sums = [torch.zeros_like(p) for p in parameters]
     states, count = computation.model.initial_states(1), 0
-    for inputs, targets, _ in _windows(computation.model, symbols, 1, len(symbols), window):
+    for _, inputs, targets in _windows(computation.model, stretch, window):
         _, states = computation.loss_and_gradients(inputs, targets, states)
         gradients = [p.grad for p in parameters if p.grad is not None]
         torch._foreach_addcmul_(sums, gradients, gradients)
@@ -251,13 +235,12 @@ def mean_squares(computation: Computation, symbols: SymbolSource, window: int) -
 
 
 def _windows(
-    model: CharModel, symbols: SymbolSource, start: int, stop: int, length: int
-) -> Iterator[tuple[Tensor, Tensor, int]]:
-    """Yield windows of symbols and of their targets, [T, 1] each on the model's device, and the
-    positions at which they begin."""
+    model: CharModel, stretch: Stretch, length: int
+) -> Iterator[tuple[Stretch, Tensor, Tensor]]:
+    """Yield the windows of a stretch, without the text's first symbol, and the inputs and targets
+    of each, [T, 1] on the model's device."""
     device = model.head.weight.device
-    for at in range(start, stop, length):
-        end = min(at + length, stop)
-        read = np.asarray(symbols[at - 1 : end]).astype(np.int64)
+    for piece in stretch.with_context().pieces(length):
+        read = np.asarray(piece.symbols[piece.start - 1 : piece.stop]).astype(np.int64)
         pair = torch.from_numpy(read).unsqueeze(1).to(device)
-        yield pair[:-1], pair[1:], at
+        yield piece, pair[:-1], pair[1:]

@@ -3,7 +3,6 @@
 Symbols: N positions, V vocabulary size, K alternatives.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from charlm.evaluation.surprisal import Predictor
-from charlm.text.symbols import SymbolSource
+from charlm.evaluation.surprisal import ReadCallback, Reader, ignore, surprisals_from
+from charlm.text.stretch import Stretch
 
 ALTERNATIVES = 5
 LOGS_AT_ONCE = 1 << 24
@@ -21,12 +20,13 @@ LOGS_AT_ONCE = 1 << 24
 
 @dataclass
 class Alternatives:
-    """A `Reader` by a predictor that records the most probable symbols of each position.
+    """A `Reader` of surprisals that records the most probable symbols of each position.
 
-    most: number of positions recorded; later ones are only scored.
+    predict: reader of distributions. most: number of positions recorded; later ones are only
+    scored.
     """
 
-    predict: Predictor
+    predict: Reader
     vocabulary_size: int
     most: int
     _symbols: list[NDArray[np.uint32]] = field(default_factory=list)
@@ -34,24 +34,14 @@ class Alternatives:
     _recorded: int = 0
 
     def __call__(
-        self,
-        symbols: SymbolSource,
-        start: int,
-        stop: int,
-        *,
-        window: int = 0,
-        advanced: Callable[[int], object] = lambda _: None,
+        self, stretch: Stretch, *, window: int = 0, advanced: ReadCallback = ignore
     ) -> Tensor:
-        step = max(1, LOGS_AT_ONCE // self.vocabulary_size)
-        step = max(window, step // max(window, 1) * max(window, 1))  # whole windows
-        pieces, begin, end = [], start, start
-        while end < stop:
-            begin, end = end, min(end + step + (end == 0), stop)  # the first has no context
-            logs = self.predict(symbols, begin, end, window=window, advanced=advanced)
-            targets = torch.from_numpy(np.asarray(symbols[begin:end]).astype(np.int64))
-            pieces.append(-logs.gather(1, targets.unsqueeze(1)).squeeze(1))
+        nats = []
+        for piece in stretch.pieces(LOGS_AT_ONCE // self.vocabulary_size, window):
+            logs = self.predict(piece, window=window, advanced=advanced)
+            nats.append(surprisals_from(logs, piece))
             self._record(logs)
-        return torch.cat(pieces)
+        return torch.cat(nats)
 
     def _record(self, logs: Tensor) -> None:
         logs = logs[: max(0, self.most - self._recorded)]

@@ -7,16 +7,16 @@ powers do not depend on the symbol that follows, and the probabilities sum to on
 Symbols: N positions, K predictors, V vocabulary size, n the order of the n-gram model.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from charlm.evaluation.surprisal import Predictor
+from charlm.evaluation.surprisal import ReadCallback, Reader, ignore
 from charlm.models.ngram import NGram
-from charlm.text.symbols import SymbolSource
+from charlm.text.stretch import Stretch
 
 Reals = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -31,7 +31,7 @@ PROBABILITIES_AT_ONCE = 1 << 25
 
 
 class Mixture:
-    """A `Reader` of K models together.
+    """A `Reader` of surprisals by K models together.
 
         p(s) ~ prod_k p_k(s)^a_k
         a_k <- a_k - RATE g_k / sqrt(DAMPING + sum g_k^2);   g_k = E[ln p_k] - ln p_k(s)
@@ -39,7 +39,8 @@ class Mixture:
     Each case of the n-gram model (the length of the context that it knows, see `NGram.cases`) has
     its own powers. A weighted sum of the probabilities is 0.014 nats worse on tinyshakespeare.
 
-    networks: by name. ngram: if not None, it is the last of the K models and named "ngram".
+    networks: readers of distributions, by name. ngram: if not None, it is the last of the K models
+    and named "ngram".
 
     Source: Mahoney 2005 (adaptive weighing of context models, logistic mixing), for alphabets;
     Duchi et al. 2011 (Adagrad).
@@ -47,7 +48,7 @@ class Mixture:
 
     def __init__(
         self,
-        networks: Mapping[str, Predictor],
+        networks: Mapping[str, Reader],
         vocabulary_size: int,
         ngram: NGram | None = None,
     ) -> None:
@@ -61,72 +62,37 @@ class Mixture:
         self._sums, self._count = np.zeros(len(self.names)), 0
 
     def __call__(
-        self,
-        symbols: SymbolSource,
-        start: int,
-        stop: int,
-        *,
-        window: int = 0,
-        advanced: Callable[[int], object] = lambda _: None,
+        self, stretch: Stretch, *, window: int = 0, advanced: ReadCallback = ignore
     ) -> Tensor:
-        result = torch.empty(stop - start)
-        for begin, end, logs, cases in self._pieces(symbols, start, stop, window, advanced):
-            targets = np.asarray(symbols[begin:end]).astype(np.int64)
-            result[begin - start : end - start] = torch.from_numpy(
-                self.combine(logs, cases, targets)
-            )
+        result = torch.empty(len(stretch))
+        for place, logs, cases, targets in self._pieces(stretch, window, advanced):
+            result[place] = torch.from_numpy(self.combine(logs, cases, targets))
         return result
 
     def distributions(
-        self,
-        symbols: SymbolSource,
-        start: int,
-        stop: int,
-        *,
-        window: int = 0,
-        advanced: Callable[[int], object] = lambda _: None,
+        self, stretch: Stretch, *, window: int = 0, advanced: ReadCallback = ignore
     ) -> Tensor:
-        """Read in the same way; return ln p of every symbol at each position. See `Predictor`."""
-        result = torch.empty(stop - start, self._vocabulary_size)
-        for begin, end, logs, cases in self._pieces(symbols, start, stop, window, advanced):
-            targets = np.asarray(symbols[begin:end]).astype(np.int64)
-            self.combine(logs, cases, targets, result[begin - start : end - start])
+        """Read in the same way; return ln p of every symbol at each position. See `Reader`."""
+        result = torch.empty(len(stretch), self._vocabulary_size)
+        for place, logs, cases, targets in self._pieces(stretch, window, advanced):
+            self.combine(logs, cases, targets, result[place])
         return result
 
     def _pieces(
-        self,
-        symbols: SymbolSource,
-        start: int,
-        stop: int,
-        window: int,
-        advanced: Callable[[int], object],
-    ) -> Iterator[tuple[int, int, list[Tensor], Integers]]:
-        """Yield pieces of a text that fit in memory, with each model's predictions."""
-        step = max(1, PROBABILITIES_AT_ONCE // self._vocabulary_size)
-        step = max(window, step // max(window, 1) * max(window, 1))  # whole windows
-        begin, end = start, start
-        while end < stop:
-            begin, end = end, min(end + step + (end == 0), stop)  # the first has no context
-            yield begin, end, *self._predictions(symbols, begin, end, window, advanced)
-
-    def _predictions(
-        self,
-        symbols: SymbolSource,
-        start: int,
-        stop: int,
-        window: int,
-        advanced: Callable[[int], object],
-    ) -> tuple[list[Tensor], Integers]:
-        """Return ln p of every symbol by each model, and the cases. Shapes: [N, V] each; [N]."""
-        logs = []
-        for at, predict in enumerate(self._networks):
-            report = advanced if at == 0 else _nothing
-            logs.append(predict(symbols, start, stop, window=window, advanced=report))
-        cases = np.zeros(stop - start, np.int64)
-        if self._ngram is not None:
-            ngram_logs, cases = ngram_distributions(self._ngram, symbols, start, stop, window)
-            logs.append(ngram_logs)
-        return logs, cases
+        self, stretch: Stretch, window: int, advanced: ReadCallback
+    ) -> Iterator[tuple[slice, list[Tensor], Integers, Integers]]:
+        """Yield pieces of a stretch that fit in memory: their place, ln p of every symbol by each
+        model, the cases and the symbols. Shapes: [N, V] each; [N]; [N]."""
+        for piece in stretch.pieces(PROBABILITIES_AT_ONCE // self._vocabulary_size, window):
+            logs = [
+                predict(piece, window=window, advanced=ignore if at else advanced)
+                for at, predict in enumerate(self._networks)
+            ]
+            cases = np.zeros(len(piece), np.int64)
+            if self._ngram is not None:
+                ngram_logs, cases = ngram_distributions(self._ngram, piece, window)
+                logs.append(ngram_logs)
+            yield piece.within(stretch), logs, cases, piece.read().astype(np.int64)
 
     def combine(
         self,
@@ -169,44 +135,33 @@ class Mixture:
         return dict(zip(self.names, means.tolist(), strict=True))
 
 
-def ngram_distributions(
-    model: NGram, symbols: SymbolSource, start: int, stop: int, window: int = 0
-) -> tuple[Tensor, Integers]:
-    """Return ln p of every symbol at each of the positions from `start` to `stop`, and its case.
+def ngram_distributions(model: NGram, stretch: Stretch, window: int = 0) -> tuple[Tensor, Integers]:
+    """Return ln p of every symbol at each position of a stretch, and the position's case.
 
     window: as for a network, the context then begins with the window. Shapes: [N, V], [N].
     """
-    logs = torch.empty(stop - start, model.vocabulary_size)
-    cases = np.empty(stop - start, np.int64)
-    size = max(1, (PROBABILITIES_AT_ONCE >> 4) // model.vocabulary_size)
-    for begin in range(start, stop, size):
-        positions = np.arange(begin, min(begin + size, stop))
-        contexts = _contexts(model, symbols, positions, max(start, 1), window)
-        piece = slice(begin - start, begin - start + len(positions))
-        logs[piece] = torch.from_numpy(np.log(model.distributions(contexts)))
-        cases[piece] = model.cases(contexts)
+    logs = torch.empty(len(stretch), model.vocabulary_size)
+    cases = np.empty(len(stretch), np.int64)
+    for piece in stretch.pieces((PROBABILITIES_AT_ONCE >> 4) // model.vocabulary_size, window):
+        contexts, place = _contexts(model, piece, window), piece.within(stretch)
+        logs[place] = torch.from_numpy(np.log(model.distributions(contexts)))
+        cases[place] = model.cases(contexts)
     return logs, cases
 
 
-def _contexts(
-    model: NGram, symbols: SymbolSource, positions: Integers, first: int, window: int
-) -> Integers:
+def _contexts(model: NGram, stretch: Stretch, window: int) -> Integers:
     """Return the context of each position; in a window, only the symbols read there.
 
     Missing symbols are replaced by an index outside the vocabulary. Shapes: [N, n - 1].
     """
     back, outside = model.order - 1, model.vocabulary_size
-    low = max(0, int(positions[0]) - back)
-    text = np.full(int(positions[-1]) - low + back, outside, np.int64)
-    text[back:] = symbols[low : int(positions[-1])]
     if not back:
-        return np.empty((len(positions), 0), np.int64)
-    rows = np.lib.stride_tricks.sliding_window_view(text, back)[positions - low]
+        return np.empty((len(stretch), 0), np.int64)
+    low, last = max(0, stretch.start - back), stretch.stop - 1
+    text = np.full(last - low + back, outside, np.int64)
+    text[back:] = stretch.symbols[low:last]
+    rows = np.lib.stride_tricks.sliding_window_view(text, back)[stretch.start - low :]
     if not window:
         return rows
-    known = (positions - first) % window + 1
+    known = (np.arange(stretch.start, stretch.stop) - max(stretch.start, 1)) % window + 1
     return np.where(np.arange(back, 0, -1) <= known[:, None], rows, outside)
-
-
-def _nothing(_: int) -> None:
-    """Ignore progress: the first model reports it."""

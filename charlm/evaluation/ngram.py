@@ -2,8 +2,6 @@
 
 import logging
 
-import numpy as np
-
 from charlm.errors import CheckpointError
 from charlm.evaluation.scoring import corpus_of
 from charlm.models.ngram import NGram
@@ -31,10 +29,8 @@ def ngram_of(saved: Checkpoint) -> NGram:
         except CheckpointError as error:
             log.warning(f"{error.what}; it is counted again")
     encoded = corpus_of(saved)
-    stop = encoded.train.stop
-    start = max(encoded.train.start, stop - MOST_SYMBOLS)
     log.info("counting the n-grams of the train split")
-    model = NGram.of(np.asarray(encoded.symbols[start:stop]), len(encoded.vocabulary))
+    model = NGram.of(encoded.stretch("train").tail(MOST_SYMBOLS).read(), len(encoded.vocabulary))
     if run is not None:
         try:
             ngram_file.write(run, model, fingerprint)

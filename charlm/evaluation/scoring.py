@@ -20,8 +20,8 @@ from charlm import consent
 from charlm.backends.choice import computation_of
 from charlm.config.schema import DataConfig
 from charlm.errors import CheckpointError, DataError
-from charlm.evaluation.surprisal import WARM_UP, Reader, surprisals
-from charlm.evaluation.tally import Score, Tally, opening_size
+from charlm.evaluation.surprisal import WARM_UP, ReadCallback, Reader, ignore, surprisals
+from charlm.evaluation.tally import Score, Tally
 from charlm.models.recurrent import CharModel, no_prediction
 from charlm.runs import named
 from charlm.runs.checkpoint import Checkpoint
@@ -33,6 +33,7 @@ from charlm.text.files.objects import JSON_LINES, PARQUET, as_lines, texts_in
 from charlm.text.reading import normalizable
 from charlm.text.records import in_stream
 from charlm.text.sizes import TextSize
+from charlm.text.stretch import Stretch, whole_windows
 from charlm.text.vocabulary import Symbols, Vocabulary, as_bytes
 
 RUNNING_TEXT = DataConfig()
@@ -47,6 +48,17 @@ Given = str | bytes | list[str]
 
 Segments = Callable[[Symbols, Tensor], object]
 """Callback for each segment's symbols and their surprisals in nats, [N] each."""
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """Callbacks during the scoring. each: for every segment. advanced: progress callback."""
+
+    each: Segments = lambda *_: None
+    advanced: ReadCallback = ignore
+
+
+SILENT = Listeners()
 
 
 @dataclass(frozen=True)
@@ -88,16 +100,15 @@ def score_text(
     Raises: DataError for an empty text.
     """
     segments: list[tuple[Symbols, Tensor]] = []
+    listeners = Listeners(lambda *segment: segments.append(segment))
     read = network(model)
-    score = score_pieces(
-        read, vocabulary, [content], window, data=data, each=lambda *one: segments.append(one)
-    )
+    score = score_pieces(read, vocabulary, [content], window, data=data, listeners=listeners)
     symbols, each = zip(*segments, strict=True)
     return Scored(score, np.concatenate(symbols), torch.cat(each))
 
 
 def network(model: CharModel) -> Reader:
-    """Return a reader by a model, in float32, with the kernels if they are built."""
+    """Return a reader of surprisals by a model, in float32, with the kernels if they are built."""
     return partial(surprisals, computation_of(model))
 
 
@@ -108,14 +119,12 @@ def score_pieces(
     window: int = 0,
     *,
     data: DataConfig = RUNNING_TEXT,
-    each: Segments = lambda *_: None,
-    advanced: Callable[[int], object] = lambda _: None,
+    listeners: Listeners = SILENT,
 ) -> Score:
     """Score a text that comes in pieces.
 
-    read: `network`, or a `Mixture`. window: 0 reads statefully; see `surprisals`. data: the
-        division into records, if the vocabulary has an end for them. each: called with every
-        segment. advanced: called with the number of symbols read so far.
+    read: a reader of surprisals. window: 0 reads statefully; see `surprisals`. data: the division
+        into records, if the vocabulary has an end for them.
 
     Raises: DataError for an empty text.
     """
@@ -124,9 +133,10 @@ def score_pieces(
     before = np.array(opening, vocabulary.dtype)
     for symbols in _segments(_encoded(vocabulary, pieces, data, tally), window):
         text = np.concatenate([before, symbols])
-        nats = read(text, len(before), len(text), window=window, advanced=advanced)
+        stretch = Stretch(text, len(before), len(text))
+        nats = read(stretch, window=window, advanced=listeners.advanced)
         tally.add_surprisals(nats)
-        each(symbols, nats)
+        listeners.each(symbols, nats)
         before = text[-WARM_UP - 1 :]
     if not tally.symbols:
         raise DataError("the text is empty", "give a text with at least one known character")
@@ -138,9 +148,7 @@ def score_split(
     encoded: Corpus,
     name: str,
     window: int = 0,
-    *,
-    each: Segments = lambda *_: None,
-    advanced: Callable[[int], object] = lambda _: None,
+    listeners: Listeners = SILENT,
 ) -> Score:
     """Score a split of a run's own data.
 
@@ -148,19 +156,14 @@ def score_split(
 
     Raises: DataError if the split is empty.
     """
-    split, vocabulary = encoded.splits[name], encoded.vocabulary
-    if not len(split):
+    stretch, tally = encoded.stretch(name), Tally(encoded.vocabulary)
+    if not len(stretch):
         raise DataError(f"the {name} split of this run is empty", "score another split, or a file")
-    tally = Tally(vocabulary)
-    first = 1 if split.start == 0 else 0  # the first symbol of the text has no context
-    step = _whole_windows(window)
-    for start in range(split.start + first, split.stop, step):
-        stop = min(start + step, split.stop)
-        nats = read(encoded.symbols, start, stop, window=window, advanced=advanced)
+    for piece in stretch.with_context().pieces(SEGMENT, window):
+        nats = read(piece, window=window, advanced=listeners.advanced)
         tally.add_surprisals(nats)
-        each(np.asarray(encoded.symbols[start:stop]), nats)
-    characters, size = opening_size(vocabulary, encoded.symbols) if first else (0, 0)
-    tally.add_text(split.characters - characters, split.bytes - size, sum(split.unknown.values()))
+        listeners.each(piece.read(), nats)
+    tally.add_split(encoded, name)
     return _finite(tally.score())
 
 
@@ -280,17 +283,14 @@ def _encoded(
 
 def _segments(parts: Iterable[Symbols], window: int) -> Iterator[Symbols]:
     """Join and cut symbols into segments of whole windows; the first has one symbol more."""
-    room, held, count = _whole_windows(window) + 1, [], 0
+    most = whole_windows(SEGMENT, window)
+    room, held, count = most + 1, [], 0
     for part in parts:
         held.append(part)
         count += len(part)
         while count >= room:
             joined = np.concatenate(held)
             yield joined[:room]
-            held, count, room = [joined[room:]], len(joined) - room, _whole_windows(window)
+            held, count, room = [joined[room:]], len(joined) - room, most
     if count:
         yield np.concatenate(held)
-
-
-def _whole_windows(window: int) -> int:
-    return SEGMENT if not window else max(1, SEGMENT // window) * window

@@ -18,12 +18,13 @@ from torch import Tensor
 from charlm.backends.choice import computation_of
 from charlm.backends.step import Computation
 from charlm.distributed.ranks import ALONE, Ranks
-from charlm.evaluation.tally import Score, Tally, opening_size
+from charlm.evaluation.tally import Score, Tally
 from charlm.models.recurrent import CharModel, States
 from charlm.text.batches import refuse_out_of_bounds
-from charlm.text.splits import Split
+from charlm.text.corpus import Corpus
+from charlm.text.stretch import Stretch
 from charlm.text.symbols import SymbolSource
-from charlm.text.vocabulary import Symbols, Vocabulary
+from charlm.text.vocabulary import Symbols
 
 LANES = 64
 """Lanes read in parallel: enough for the full rate of the matrix products on two cores."""
@@ -32,79 +33,65 @@ WARM_UP = 192
 512 units on tinyshakespeare by less than 0.0005 bits per character."""
 LOGITS_AT_ONCE = 1 << 22
 
+ReadCallback = Callable[[int], object]
+"""Callback with the number of symbols read since the call before."""
+
+
+def ignore(_: int) -> None:
+    """Ignore the progress of reading."""
+
 
 class Reader(Protocol):
-    """A function that returns -ln p of each of `symbols[start:stop]`, given the text before it.
+    """A function that predicts the symbols of a stretch, given the text before it.
 
-    Arguments and shapes: as for `surprisals`.
+    It returns -ln p of each symbol, like `surprisals`, or ln p of every symbol at each position,
+    like `log_distributions`. Arguments: as there.
     """
 
     def __call__(
-        self,
-        symbols: SymbolSource,
-        start: int,
-        stop: int,
-        *,
-        window: int = 0,
-        advanced: Callable[[int], object] = ...,
-    ) -> Tensor: ...
-
-
-class Predictor(Protocol):
-    """A function that returns ln p of every symbol at each position, like `log_distributions`."""
-
-    def __call__(
-        self,
-        symbols: SymbolSource,
-        start: int,
-        stop: int,
-        *,
-        window: int = 0,
-        advanced: Callable[[int], object] = ...,
+        self, stretch: Stretch, *, window: int = 0, advanced: ReadCallback = ...
     ) -> Tensor: ...
 
 
 def surprisals(
     computation: Computation,
-    symbols: SymbolSource,
-    start: int,
-    stop: int,
+    stretch: Stretch,
     *,
     window: int = 0,
     lanes: int = LANES,
-    advanced: Callable[[int], object] = lambda _: None,
+    advanced: ReadCallback = ignore,
 ) -> Tensor:
-    """Return -ln p of each of `symbols[start:stop]`, given the text before it, in float32.
+    """Return -ln p of each symbol of a stretch, given the text before it, in float32.
 
     window: 0 reads statefully; N reads windows of N predictions, each from the zero state with
         one symbol of context. The very first symbol of a text has no context and is predicted
-        uniformly. advanced: called with the number of symbols read so far.
+        uniformly. advanced: progress callback.
 
-    Shapes: [stop - start], on the CPU.
+    Shapes: [N], on the CPU.
     """
-    result = torch.full((stop - start,), math.log(computation.model.vocabulary_size))
-    _fill(result, computation, symbols, start, window, lanes, advanced)
+    result = torch.full((len(stretch),), math.log(computation.model.vocabulary_size))
+    _fill(result, computation, stretch, window, lanes, advanced)
     return result
 
 
 def log_distributions(
-    model: CharModel,
-    symbols: SymbolSource,
-    start: int,
-    stop: int,
-    *,
-    window: int = 0,
-    advanced: Callable[[int], object] = lambda _: None,
+    model: CharModel, stretch: Stretch, *, window: int = 0, advanced: ReadCallback = ignore
 ) -> Tensor:
-    """Return ln p of every symbol at each of the positions from `start` to `stop`.
+    """Return ln p of every symbol at each position of a stretch.
 
-    Arguments: as for `surprisals`. Shapes: [stop - start, V], on the CPU.
+    Arguments: as for `surprisals`. Shapes: [N, V], on the CPU.
     """
     V = model.vocabulary_size
-    result = torch.full((stop - start, V), -math.log(V))
-    lanes = max(1, min(LANES, (stop - start) // (2 * WARM_UP)))  # less warm-up than text
-    _fill(result, _Distributions(computation_of(model)), symbols, start, window, lanes, advanced)
+    result = torch.full((len(stretch), V), -math.log(V))
+    lanes = max(1, min(LANES, len(stretch) // (2 * WARM_UP)))  # less warm-up than text
+    _fill(result, _Distributions(computation_of(model)), stretch, window, lanes, advanced)
     return result
+
+
+def surprisals_from(logs: Tensor, stretch: Stretch) -> Tensor:
+    """Return -ln p of each symbol of a stretch. logs: of every symbol, see `log_distributions`."""
+    targets = torch.from_numpy(stretch.read().astype(np.int64))
+    return -logs.gather(1, targets.unsqueeze(1)).squeeze(1)
 
 
 class _Predicts(Protocol):
@@ -135,53 +122,47 @@ class _Distributions:
 def _fill(
     result: Tensor,
     computation: _Predicts,
-    symbols: SymbolSource,
-    start: int,
+    stretch: Stretch,
     window: int,
     lanes: int,
-    advanced: Callable[[int], object],
+    advanced: ReadCallback,
 ) -> None:
-    """Fill `result` with the predictions from `start` on; an entry for the text's first symbol is
-    left unchanged."""
-    first = max(start, 1)  # the first symbol with a context
-    counted = result[first - start :]
-    if not len(counted):
-        return
+    """Fill `result` with the predictions of a stretch; an entry for the text's first symbol is left
+    unchanged."""
+    scored = stretch.with_context()
+    out = result[scored.within(stretch)]
     if window:
-        _windowed(computation, symbols, first, counted, window, advanced)
-    else:
-        _stateful(computation, symbols, first, counted, lanes, advanced)
+        _windowed(computation, scored, out, window, advanced)
+    elif len(out):
+        _stateful(computation, scored, out, lanes, advanced)
 
 
 def evaluate(
     computation: Computation,
-    symbols: SymbolSource,
+    corpus: Corpus,
+    name: str,
     *,
-    vocabulary: Vocabulary,
-    split: Split,
     window: int = 0,
     lanes: int = LANES,
     ranks: Ranks = ALONE,
 ) -> tuple[Tensor, Score]:
     """Return the surprisals of a split's symbols, in nats, and its score.
 
-    The first symbol of the text, which has no context, is left out of both. ranks: each rank reads
-    its share of the lanes, statefully; its surprisals of other lanes are zero, its score is that of
-    all lanes.
+    The first symbol of the text, which has no context, is left out of both. name: "train",
+    "validation" or "test". ranks: each rank reads its share of the lanes, statefully; its
+    surprisals of other lanes are zero, its score is that of all lanes.
     """
-    first = 1 if split.start == 0 else 0
-    start = split.start + first
+    stretch = corpus.stretch(name).with_context()
     if ranks.size == 1:
-        each = surprisals(computation, symbols, start, split.stop, window=window, lanes=lanes)
+        each = surprisals(computation, stretch, window=window, lanes=lanes)
     else:
         assert not window
-        each = torch.zeros(split.stop - start)
+        each = torch.zeros(len(stretch))
         if len(each):
-            _stateful(computation, symbols, start, each, lanes, lambda _: None, ranks)
-    characters, size = opening_size(vocabulary, symbols) if first else (0, 0)
-    tally = Tally(vocabulary)
+            _stateful(computation, stretch, each, lanes, ignore, ranks)
+    tally = Tally(corpus.vocabulary)
     tally.add_nats(ranks.sum(each.sum(dtype=torch.float64).item()), len(each))
-    tally.add_text(split.characters - characters, split.bytes - size, sum(split.unknown.values()))
+    tally.add_split(corpus, name)
     return each, tally.score()
 
 
@@ -200,15 +181,14 @@ def distributions(model: CharModel, symbols: Symbols) -> Tensor:
 @torch.inference_mode()
 def _stateful(
     computation: _Predicts,
-    symbols: SymbolSource,
-    first: int,
+    stretch: Stretch,
     out: Tensor,
     lanes: int,
-    advanced: Callable[[int], object],
+    advanced: ReadCallback,
     ranks: Ranks = ALONE,
 ) -> None:
-    """Fill `out` with surprisals of `symbols[first:]`, for this rank's lanes, read in parallel."""
-    count = len(out)
+    """Fill `out` with surprisals of a stretch, for this rank's lanes, read in parallel."""
+    first, count = stretch.start, len(stretch)
     lanes = max(1, min(lanes, count // WARM_UP))
     length = math.ceil(count / lanes)
     lanes = math.ceil(count / length)
@@ -223,7 +203,7 @@ def _stateful(
         if cold and time.start == cold - WARM_UP and own.start == 0:
             _start_first_lane(states, computation.model.initial_states(1))
         positions = begins + np.arange(time.start, time.stop)[:, None]  # of the targets, [T, B]
-        losses, states = _read(computation, symbols, positions, states)
+        losses, states = _read(computation, stretch.symbols, positions, states)
         if time.start < 0:
             continue
         losses = losses.cpu()
@@ -236,26 +216,15 @@ def _stateful(
 
 @torch.inference_mode()
 def _windowed(
-    computation: _Predicts,
-    symbols: SymbolSource,
-    first: int,
-    out: Tensor,
-    window: int,
-    advanced: Callable[[int], object],
+    computation: _Predicts, stretch: Stretch, out: Tensor, window: int, advanced: ReadCallback
 ) -> None:
-    count = len(out)
-    chunk_size = max(1, LOGITS_AT_ONCE // (window * computation.model.vocabulary_size))
-    begins = np.arange(0, count, window)
-    for group in np.split(begins, range(chunk_size, len(begins), chunk_size)):
-        length = min(window, count - int(group[0]))
-        positions = first + group + np.arange(length)[:, None]
-        losses, _ = _read(
-            computation, symbols, positions, computation.model.initial_states(len(group))
-        )
-        flat = losses.transpose(0, 1).flatten(0, 1).cpu()
-        begin = int(group[0])
-        piece = out[begin : begin + len(flat)]
-        piece.copy_(flat[: len(piece)])
+    """Fill `out` with surprisals of a stretch, read window by window."""
+    for piece in stretch.pieces(LOGITS_AT_ONCE // computation.model.vocabulary_size, window):
+        begins = np.arange(piece.start, piece.stop, window)
+        positions = begins + np.arange(min(window, len(piece)))[:, None]
+        states = computation.model.initial_states(len(begins))
+        losses, _ = _read(computation, stretch.symbols, positions, states)
+        out[piece.within(stretch)] = losses.transpose(0, 1).flatten(0, 1)[: len(piece)].cpu()
         advanced(len(piece))
 
 

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from charlm.text.corpus import Corpus
 from charlm.text.symbols import SymbolSource
 from charlm.text.vocabulary import Vocabulary
 
@@ -46,7 +47,7 @@ class Score:
         return math.exp(min(self.loss, 700.0))
 
 
-def opening_size(vocabulary: Vocabulary, symbols: SymbolSource) -> tuple[int, int]:
+def _opening_size(vocabulary: Vocabulary, symbols: SymbolSource) -> tuple[int, int]:
     """Return the characters and bytes of a text's first symbol; the end of a record before the
     first one is not part of the text."""
     if vocabulary.end is not None:
@@ -97,6 +98,14 @@ class Tally:
         self._characters += characters
         self._bytes += bytes
         self._unknown += unknown
+
+    def add_split(self, corpus: Corpus, name: str) -> None:
+        """Add the size of a split, without the text's first symbol, which has no context."""
+        split, left_out = corpus.splits[name], (0, 0)
+        if split.start == 0:
+            left_out = _opening_size(self._vocabulary, corpus.symbols)
+        characters, size = split.characters - left_out[0], split.bytes - left_out[1]
+        self.add_text(characters, size, sum(split.unknown.values()))
 
     def score(self) -> Score:
         """Return the score of everything added."""

@@ -63,7 +63,7 @@ def by_distance(
 
     model, ngram: the symbol that each finds most probable, at each closing position.
     """
-    wanted = np.asarray(excerpt.source[excerpt.start + found.places]).astype(np.int64)
+    wanted = np.asarray(excerpt.symbols[excerpt.start + found.places]).astype(np.int64)
     rows = []
     for least, below in pairwise(BINS):
         inside = (found.distances >= least) & (found.distances < below)

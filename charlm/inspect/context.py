@@ -53,10 +53,9 @@ def context_use(model: CharModel, excerpt: Excerpt, train: np.ndarray) -> Contex
         )
     longest = max(k for k in LENGTHS if k < excerpt.stop and k <= len(excerpt) // 2)
     lengths = [k for k in LENGTHS if k <= longest]
-    first = max(excerpt.start, longest)
-    places = np.unique(np.linspace(first, excerpt.stop - 1, PLACES).astype(np.int64))
+    places = excerpt.positions(PLACES, longest)
     computation = computation_of(model)
-    rows = excerpt.source[places - np.arange(longest, -1, -1)[:, None]].astype(np.int64)
+    rows = excerpt.with_history(places, longest)
     near = np.stack([_surprisals(computation, rows[longest - k :]) for k in lengths])
     far = min(FAR, longest)
     far_lengths = [k for k in lengths if k <= far]

@@ -2,43 +2,23 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from charlm.errors import DataError
 from charlm.evaluation.scoring import corpus_of
 from charlm.runs.checkpoint import Checkpoint
 from charlm.text.corpus import Corpus
-from charlm.text.symbols import SymbolSource
+from charlm.text.stretch import Stretch
 from charlm.text.vocabulary import Symbols, Vocabulary
 
 
 @dataclass(frozen=True)
-class Excerpt:
-    """A stretch of a run's own text that it was not trained on.
-
-    start, stop: positions in `source`, which is the whole text, so that a model can read the
-    context.
-    """
+class Excerpt(Stretch):
+    """A stretch of a run's own text that it was not trained on, with the vocabulary."""
 
     vocabulary: Vocabulary
-    source: SymbolSource
-    start: int
-    stop: int
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-    def head(self, most: int) -> "Excerpt":
-        """Return its first `most` symbols, or all."""
-        return Excerpt(self.vocabulary, self.source, self.start, min(self.stop, self.start + most))
-
-    def symbols(self) -> Symbols:
-        """Read the stretch."""
-        return np.asarray(self.source[self.start : self.stop])
 
     def characters(self) -> list[str]:
         """Return the symbols of the stretch as strings."""
-        return characters(self.vocabulary, self.symbols())
+        return characters(self.vocabulary, self.read())
 
 
 def characters(vocabulary: Vocabulary, symbols: Symbols) -> list[str]:
@@ -60,4 +40,4 @@ def validation(corpus: Corpus, least: int) -> Excerpt:
             f"the validation split has {len(split):,} symbols, at least {least:,} are needed",
             "train on a longer text, or with a larger validation split (data.split)",
         )
-    return Excerpt(corpus.vocabulary, corpus.symbols, split.start, split.stop)
+    return Excerpt(corpus.symbols, split.start, split.stop, corpus.vocabulary)

@@ -14,7 +14,7 @@ from charlm.inspect.inputs import refuse_length
 from charlm.inspect.trace import Reals, Trace, gate_letters, trace, walk
 from charlm.models.recurrent import CharModel
 from charlm.text.display import named
-from charlm.text.symbols import SymbolSource
+from charlm.text.stretch import Stretch
 from charlm.text.vocabulary import Symbols, Vocabulary
 
 SHUT, OPEN = 0.1, 0.9
@@ -61,7 +61,7 @@ def saturation(model: CharModel, excerpt: Excerpt) -> list[Saturation]:
     if not any(gates):
         return []
     lanes = max(1, min(LANES, len(excerpt) // (2 * STEPS)))
-    symbols = lanes_of(excerpt.source, excerpt.start, excerpt.stop, lanes, 2 * STEPS)
+    symbols = lanes_of(excerpt, lanes, 2 * STEPS)
     device = model.head.weight.device
     shut: dict[tuple[int, str], torch.Tensor] = {}
     opened: dict[tuple[int, str], torch.Tensor] = {}
@@ -85,12 +85,12 @@ def sigmoid_gates(cell_letters: tuple[str, ...]) -> list[str]:
     return [letter for letter in cell_letters if letter in ("i", "f", "o", "r", "z")]
 
 
-def lanes_of(source: SymbolSource, start: int, stop: int, lanes: int, steps: int) -> torch.Tensor:
-    """Return stretches spread evenly over a text. Shapes: [T, B], int64."""
-    steps = min(steps, stop - start)
-    begins = np.linspace(start, stop - steps, lanes).astype(np.int64)
+def lanes_of(stretch: Stretch, lanes: int, steps: int) -> torch.Tensor:
+    """Return parts of `steps` symbols, spread evenly over a stretch. Shapes: [T, B], int64."""
+    steps = min(steps, len(stretch))
+    begins = np.linspace(stretch.start, stretch.stop - steps, lanes).astype(np.int64)
     places = begins + np.arange(steps)[:, None]
-    return torch.from_numpy(source[places].astype(np.int64))
+    return torch.from_numpy(stretch.symbols[places].astype(np.int64))
 
 
 def ordered(values: Reals) -> np.ndarray:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from charlm.errors import DataError
 from charlm.evaluation.surprisal import WARM_UP
 from charlm.models.recurrent import CharModel, States
-from charlm.text.symbols import SymbolSource
+from charlm.text.stretch import Stretch
 
 LAGS = 64
 LANES = 64
@@ -42,48 +42,34 @@ class ByLag:
 
 
 def gradient_by_lag(
-    model: CharModel,
-    symbols: SymbolSource,
-    start: int,
-    stop: int,
-    *,
-    lags: int = LAGS,
-    lanes: int = LANES,
+    model: CharModel, stretch: Stretch, *, lags: int = LAGS, lanes: int = LANES
 ) -> dict[str, ByLag]:
     """Measure the dependence of the loss at t on the state k steps before: |d loss_t / d h_{t-k}|.
 
-    Up to `lanes` positions t are spread evenly over `symbols[start:stop]`; the model has read the
-    text before each of them. The equations are used, in the model's own precision, so that every
+    Up to `lanes` positions t are spread evenly over the stretch; the model has read the text before
+    each of them. The equations are used, in the model's own precision, so that every
     cell can be measured.
 
     Returns: by part of the state ("h"; "c" for an LSTM), the norms for k = 0, 1, ... `lags`.
 
     Raises: DataError if no position in the stretch has `lags` + 1 symbols before it.
     """
-    first = max(start, lags + 1)  # the first target with all its lags before it
-    if stop <= first:
+    steps = lags + 1
+    targets = stretch.positions(lanes, steps)
+    if not len(targets):
         raise DataError(
-            f"{stop:,} symbols are too few to look {lags} steps back",
+            f"{stretch.stop:,} symbols are too few to look {lags} steps back",
             f"use a text with more than {lags + 1} symbols",
         )
-    targets = np.unique(np.linspace(first, stop - 1, lanes).astype(np.int64))
-    device = model.head.weight.device
-    steps = lags + 1
-
-    def read(begin: int, end: int) -> Tensor:
-        """Return the symbols from `begin` to `end` positions before the targets, [T, B]."""
-        places = targets - np.arange(begin, end, -1)[:, None]
-        return torch.from_numpy(symbols[places.clip(0)].astype(np.int64)).to(device)
-
     before = min(WARM_UP, int(targets[0]) - steps)
-    states = warmed_up(model, read(steps + before, steps)) if before else None
+    read = torch.from_numpy(stretch.with_history(targets, before + steps))
+    read = read.to(model.head.weight.device)
+    states = warmed_up(model, read[:before]) if before else model.initial_states(len(targets))
     with torch.enable_grad():
-        inputs = read(steps, 0)
-        states = states or model.initial_states(len(targets))
+        inputs = read[before:-1]
         trail = unrolled(model, inputs, model.vectors(inputs), states)
         logits = model.head(trail[-1][-1][0])
-        goal = torch.from_numpy(symbols[targets].astype(np.int64)).to(device)
-        loss = F.cross_entropy(logits, goal, reduction="sum")  # the lanes are independent
+        loss = F.cross_entropy(logits, read[-1], reduction="sum")  # the lanes are independent
         result = {}
         for part, name in enumerate(model.layers()[0].state_parts):
             wanted = [state[part] for states in reversed(trail) for state in states]

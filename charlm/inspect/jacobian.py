@@ -13,17 +13,15 @@ from charlm.errors import DataError
 from charlm.evaluation.surprisal import WARM_UP
 from charlm.inspect.gradients import warmed_up
 from charlm.models.recurrent import CharModel
-from charlm.text.symbols import SymbolSource
+from charlm.text.stretch import Stretch
 
 PLACES = 16
 """Positions of a text at which it is computed."""
 
 
-def singular_values(
-    model: CharModel, symbols: SymbolSource, start: int, stop: int
-) -> list[NDArray[np.float64]]:
+def singular_values(model: CharModel, stretch: Stretch) -> list[NDArray[np.float64]]:
     """Return the singular values of each layer's recurrent Jacobian at positions spread evenly over
-    a text, which the model has read up to there.
+    a stretch, which the model has read up to there.
 
     A component of the state in a direction with a value below 1 shrinks; above 1 it grows. The
     state comprises all its parts, of an LSTM h and c.
@@ -32,12 +30,10 @@ def singular_values(
 
     Raises: DataError for a text that is too short.
     """
-    first = max(start, WARM_UP + 1)
-    if stop <= first:
-        raise DataError(f"{stop:,} symbols are too few", f"use more than {WARM_UP + 1:,}")
-    places = np.unique(np.linspace(first, stop - 1, PLACES).astype(np.int64))
-    rows = places - np.arange(WARM_UP, -1, -1)[:, None]
-    read = torch.from_numpy(symbols[rows].astype(np.int64)).to(model.head.weight.device)
+    places = stretch.positions(PLACES, WARM_UP + 1)
+    if not len(places):
+        raise DataError(f"{stretch.stop:,} symbols are too few", f"use more than {WARM_UP + 1:,}")
+    read = torch.from_numpy(stretch.with_history(places, WARM_UP)).to(model.head.weight.device)
     states = warmed_up(model, read[:-1])
     x, spectra = model.vectors(read[-1]).detach(), []
     for cell, state in zip(model.layers(), states, strict=True):

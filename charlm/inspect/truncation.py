@@ -72,7 +72,7 @@ def truncation_errors(model: CharModel, excerpt: Excerpt) -> list[TruncationErro
         )
     computation = computation_of(learning_copy(model))
     device = model.head.weight.device
-    read = lanes_of(excerpt.source, excerpt.start, excerpt.stop, ROUNDS * LANES, needed).to(device)
+    read = lanes_of(excerpt, ROUNDS * LANES, needed).to(device)
     lengths = [2**n for n in range(STRETCH.bit_length()) if 2**n <= STRETCH]
     errors: dict[int, list[tuple[float, float]]] = {length: [] for length in lengths}
 
@@ -139,8 +139,5 @@ def _trained(config: Config, corpus: Corpus, length: int, steps: int) -> Trained
     for _ in track(range(steps), "training", steps):
         learner.take_step()
     seconds = time.perf_counter() - began
-    split = corpus.splits["validation"]
-    _, score = evaluate(
-        learner.evaluation, corpus.symbols, vocabulary=corpus.vocabulary, split=split
-    )
+    _, score = evaluate(learner.evaluation, corpus, "validation")
     return TrainedAt(length, steps, steps * LANES_TRAINED * length, seconds, score.loss)

@@ -58,7 +58,7 @@ def read_units(model: CharModel, excerpt: Excerpt) -> tuple[list[Read], dict[str
     of both, concatenated."""
     lanes = max(2, min(LANES, len(excerpt) // (2 * WARM_UP)))
     steps = min(WARM_UP + STEPS, len(excerpt) // lanes)  # disjoint, so that one half is held out
-    symbols = lanes_of(excerpt.source, excerpt.start, excerpt.stop, lanes, steps)
+    symbols = lanes_of(excerpt, lanes, steps)
     warm_up = min(WARM_UP, len(symbols) // 2)
     rows: list[Reals] = []
     labels: list[tuple[int, str, int]] = []

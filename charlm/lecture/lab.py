@@ -127,12 +127,7 @@ class Lab:
         for _ in track(range(steps), "training", steps):
             learner.take_step()
         seconds = time.perf_counter() - began
-        _, score = evaluate(
-            learner.evaluation,
-            corpus.symbols,
-            vocabulary=corpus.vocabulary,
-            split=corpus.splits["validation"],
-        )
+        _, score = evaluate(learner.evaluation, corpus, "validation")
         model = learner.eval_model.requires_grad_(False)
         return Trained(model, score.bits_per_character, seconds, model.parameter_count())
 

@@ -109,7 +109,7 @@ def _forced(forget: float) -> LSTM:
 def belt(lab: Lab, words: Words) -> Chapter:
     """Compare the autocorrelation of the cell state and of the hidden state."""
     own = lab.held_out.head(3_000)
-    layer = trace(lab.trained["lstm"].model, own.symbols(), own.characters()).layers[0]
+    layer = trace(lab.trained["lstm"].model, own.read(), own.characters()).layers[0]
     lags = 40
     likeness = {part: _likeness(layer[part], lags) for part in ("c", "h")}
 

@@ -24,7 +24,7 @@ LAGS = 60
 def same_function(lab: Lab, words: Words) -> Chapter:
     """Read texts of different lengths by the same parameters."""
     model = lab.trained["rnn"].model
-    symbols = torch.from_numpy(lab.held_out.head(5_000).symbols().astype(np.int64)).unsqueeze(1)
+    symbols = torch.from_numpy(lab.held_out.head(5_000).read().astype(np.int64)).unsqueeze(1)
     rows, outputs = [], []
     for length in (5, 50, len(symbols)):
         inputs = symbols[:length]
@@ -135,7 +135,7 @@ def zero_centred(lab: Lab, words: Words) -> Chapter:
     rows, means = [], {}
     symbols = lab.held_out.head(1_000)
     for name, trained in (("tanh", lab.tanh), ("relu", lab.relu)):
-        traced = trace(trained.model, symbols.symbols(), symbols.characters())
+        traced = trace(trained.model, symbols.read(), symbols.characters())
         h = traced.layers[0]["h"]
         means[name] = float(h.mean())
         rows.append(
@@ -211,9 +211,7 @@ def vanishing(lab: Lab, words: Words) -> Chapter:
     own = lab.held_out
     medians = {}
     for cell in CELLS:
-        parts = gradient_by_lag(
-            lab.trained[cell].model, own.source, own.start, own.stop, lags=LAGS
-        ).values()
+        parts = gradient_by_lag(lab.trained[cell].model, own, lags=LAGS).values()
         whole = np.sqrt(sum(part.norms**2 for part in parts))  # of an LSTM, h and c together
         medians[cell] = np.median(whole, axis=1)
     reach = {cell: _reach(median) for cell, median in medians.items()}

@@ -68,7 +68,7 @@ def output_and_last(lab: Lab, words: Words) -> Chapter:
     from charlm.models.modules import to_torch
 
     model = lab.trained["lstm"].model
-    symbols = torch.from_numpy(lab.held_out.head(50).symbols().astype(np.int64)).unsqueeze(1)
+    symbols = torch.from_numpy(lab.held_out.head(50).read().astype(np.int64)).unsqueeze(1)
     own, states = model.outputs(symbols, model.initial_states(1))
     with torch.inference_mode():
         output, (h_n, _) = to_torch(model)(model.vectors(symbols))
@@ -95,9 +95,7 @@ def initialisation(lab: Lab, words: Words) -> Chapter:
     own = lab.held_out
     medians = {}
     for scheme in SCHEMES:
-        by_lag = gradient_by_lag(
-            lab.fresh("rnn", scheme), own.source, own.start, own.stop, lags=40, lanes=32
-        )
+        by_lag = gradient_by_lag(lab.fresh("rnn", scheme), own, lags=40, lanes=32)
         medians[scheme] = np.maximum(np.median(by_lag["h"].norms, axis=1), 1e-30)
     ends = {scheme: float(median[-1]) for scheme, median in medians.items()}
     best = max(ends, key=lambda scheme: ends[scheme])
@@ -125,7 +123,7 @@ def initialisation(lab: Lab, words: Words) -> Chapter:
 
 def early_steps(lab: Lab, words: Words) -> Chapter:
     """Measure how much of the past the trained LSTM uses."""
-    train = np.asarray(lab.corpus.symbols[lab.corpus.train.start : lab.corpus.train.stop])
+    train = lab.corpus.stretch("train").read()
     use = context_use(lab.trained["lstm"].model, lab.held_out, train)
     bits = use.near.mean(1) / math.log(2)
     rows = [(f"{k:,}", f"{value:.3f}") for k, value in zip(use.lengths, bits, strict=True)]
@@ -183,7 +181,7 @@ def vocabulary(lab: Lab, words: Words) -> Chapter:
     """Count the characters that a vocabulary of all splits would hide, for a small train split."""
     corpus = lab.corpus
     train = np.asarray(corpus.symbols[corpus.train.start :][:SMALL])
-    held_out = lab.held_out.symbols()
+    held_out = lab.held_out.read()
     lacking = ~np.isin(held_out, train)
     unknown, kinds = int(lacking.sum()), len(np.unique(held_out[lacking]))
     outside = math.log2(CODE_POINTS - SURROGATES - len(np.unique(train)))

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.text.symbols import SymbolSource
+from charlm.text.stretch import Stretch
 from charlm.text.vocabulary import Symbols
 
 Integers = NDArray[np.int64]
@@ -132,16 +132,15 @@ class NGram:
             length, count = np.where(totals > 0, at, length), np.where(totals > 0, totals, count)
         return length, count
 
-    def bits(self, symbols: SymbolSource, start: int, stop: int) -> list[float]:
-        """Return the total bits of `symbols[start:stop]`, by order: 1, 2, ... `order`.
+    def bits(self, stretch: Stretch) -> list[float]:
+        """Return the total bits of a stretch, by order: 1, 2, ... `order`.
 
-        Symbols before `start` serve as context; the text counts as preceded by symbol 0.
+        The symbols before it serve as context; the text counts as preceded by symbol 0.
         """
         before = self.order - 1
-        text = np.concatenate(
-            [np.zeros(before, symbols.dtype), np.asarray(symbols[max(0, start - before) : stop])]
-        )
-        windows = np.lib.stride_tricks.sliding_window_view(text, before + 1)[start - stop :]
+        read = np.asarray(stretch.symbols[max(0, stretch.start - before) : stretch.stop])
+        text = np.concatenate([np.zeros(before, read.dtype), read])
+        windows = np.lib.stride_tricks.sliding_window_view(text, before + 1)[-len(stretch) :]
         chances = self.probabilities(windows[:, :before], windows[:, before])
         return [float(-np.log2(p).sum()) for p in chances]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from charlm.api.scoring import Listeners, Scoring
-from charlm.evaluation.scoring import size_of
+from charlm.api.scoring import Scoring
+from charlm.evaluation.scoring import Listeners, size_of
 from charlm.evaluation.tally import Score, in_bits
 from charlm.terminal.console import as_json, print_next, print_page, print_result, print_status
 from charlm.terminal.progress import TaskProgress

@@ -44,6 +44,7 @@ from charlm.text.files import sources
 from charlm.text.files.measuring import ReadProgress, measure
 from charlm.text.remarks import remarks
 from charlm.text.splits import Split, TextStats
+from charlm.text.stretch import Stretch
 from charlm.text.symbols import UNFINISHED, SymbolFile, set_aside
 from charlm.text.vocabulary import Vocabulary
 
@@ -66,7 +67,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Corpus:
-    """An encoded text: `symbols[split.start:split.stop]` are the symbols of one split."""
+    """An encoded text and its splits."""
 
     vocabulary: Vocabulary
     symbols: SymbolFile
@@ -76,6 +77,10 @@ class Corpus:
     @property
     def train(self) -> Split:
         return self.splits["train"]
+
+    def stretch(self, name: str) -> Stretch:
+        """Return the stretch of a split: "train", "validation" or "test"."""
+        return Stretch(self.symbols, self.splits[name].start, self.splits[name].stop)
 
     @property
     def evaluated(self) -> str:

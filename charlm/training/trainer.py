@@ -176,13 +176,7 @@ class Trainer:
     def score(self, name: str) -> Score:
         """Score the evaluated model on a split: stateful, in the run's precision."""
         with autocast(self.learner.precision, self.learner.device):
-            return evaluate(
-                self.learner.evaluation,
-                self.corpus.symbols,
-                vocabulary=self.corpus.vocabulary,
-                split=self.corpus.splits[name],
-                ranks=self.ranks,
-            )[1]
+            return evaluate(self.learner.evaluation, self.corpus, name, ranks=self.ranks)[1]
 
     def _evaluate(self, run: RunDirectory) -> Iterator[Event]:
         """Score the held-out split; then, if they are due, report a stall and draw a sample."""

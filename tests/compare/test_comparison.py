@@ -30,6 +30,7 @@ from charlm.inspect.gradients import gradient_by_lag
 from charlm.models.recurrent import CharModel
 from charlm.runs.checkpoint import read
 from charlm.runs.directory import RunDirectory
+from charlm.text.stretch import Stretch
 from charlm.training.events import Saved
 
 # ---- the plan -----------------------------------------------------------------------------------
@@ -565,7 +566,7 @@ def test_gradient_by_lag_is_what_a_nudge_does(cell: str, layers: int) -> None:
     model.requires_grad_(False)
     symbols = torch.randint(7, (40,), generator=torch.Generator().manual_seed(2)).numpy()
     lags, target = 3, 38
-    found = gradient_by_lag(model, symbols, target, target + 1, lags=lags, lanes=1)
+    found = gradient_by_lag(model, Stretch(symbols, target, target + 1), lags=lags, lanes=1)
 
     def loss(lag: int, layer: int, part: int, unit: int, nudge: float) -> float:
         """At the target, with one unit of the state `lag` steps before pushed."""
@@ -604,4 +605,4 @@ def test_gradient_of_a_short_text_is_refused() -> None:
     model = CharModel(ModelConfig(hidden_size=6, embedding_size=4), 7)
     symbols = torch.zeros(60, dtype=torch.long).numpy()
     with pytest.raises(DataError, match="too few to look 64 steps back"):
-        gradient_by_lag(model, symbols, 0, 60)
+        gradient_by_lag(model, Stretch(symbols, 0, 60))

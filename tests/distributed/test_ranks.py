@@ -227,14 +227,13 @@ def test_shares_of_the_lanes_are_evaluated_to_the_same_nats(tmp_path: Path, text
     trainer, run = setup.begin(prepare_run(layers_of(text, NATIVE)), tmp_path / "run")
     run.unlock()
     corpus, computation = trainer.corpus, trainer.learner.evaluation
-    options: Any = {"vocabulary": corpus.vocabulary, "split": corpus.train}
-    whole, _ = evaluate(computation, corpus.symbols, **options)
+    whole, _ = evaluate(computation, corpus, "train")
     for size in (2, 3):
         parts = []
         for rank in range(size):
             ranks = Ranks(rank, size)
             ranks.sum = lambda value: value  # type: ignore[method-assign]
-            parts.append(evaluate(computation, corpus.symbols, ranks=ranks, **options)[0])
+            parts.append(evaluate(computation, corpus, "train", ranks=ranks)[0])
         torch.testing.assert_close(sum(parts), whole, rtol=1e-5, atol=1e-6)
         assert all((part == 0).any() for part in parts)
 

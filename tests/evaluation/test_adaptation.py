@@ -14,6 +14,7 @@ from charlm.__main__ import run
 from charlm.evaluation import adaptation
 from charlm.evaluation.adaptation import DAMPING, AdaptiveReader, Pace, learning_copy, mean_squares
 from charlm.evaluation.adaptation import computation_of as computation
+from charlm.text.stretch import Stretch
 
 SETTINGS = [
     part
@@ -50,8 +51,8 @@ def test_every_window_is_read_and_then_learned_from_by_the_equations(
     loaded = charlm.load(folder / "one")
     text = loaded.vocabulary.encode(words(20)).astype(np.int64)
     pace = Pace(window=4, rate=3e-3, decay=0.2)
-    squares = mean_squares(computation(learning_copy(loaded.model)), text, pace.window)
-    found = AdaptiveReader(loaded.model, squares, pace)(text, 0, len(text))
+    squares = mean_squares(computation(learning_copy(loaded.model)), Stretch.of(text), pace.window)
+    found = AdaptiveReader(loaded.model, squares, pace)(Stretch.of(text))
 
     model = learning_copy(loaded.model)
     roots = {n: s.sqrt() for (n, _), s in zip(model.named_parameters(), squares, strict=True)}
@@ -84,18 +85,21 @@ def test_what_follows_changes_nothing_that_was_read_before(folder: Path) -> None
     text = loaded.vocabulary.encode(words(60))
     changed = text.copy()
     changed[120:] = text[0]
-    squares = mean_squares(computation(learning_copy(loaded.model)), text, 8)
-    one, other = (AdaptiveReader(loaded.model, squares, Pace())(t, 0, 200) for t in (text, changed))
+    squares = mean_squares(computation(learning_copy(loaded.model)), Stretch.of(text), 8)
+    one, other = (
+        AdaptiveReader(loaded.model, squares, Pace())(Stretch(t, 0, 200)) for t in (text, changed)
+    )
     assert one[:120].equal(other[:120])
 
 
 def test_text_in_pieces_is_adapted_to_like_the_whole(folder: Path) -> None:
     loaded = charlm.load(folder / "one")
     text = loaded.vocabulary.encode(words(60))
-    squares = mean_squares(computation(learning_copy(loaded.model)), text, 8)
-    whole = AdaptiveReader(loaded.model, squares, Pace())(text, 0, 200)
+    squares = mean_squares(computation(learning_copy(loaded.model)), Stretch.of(text), 8)
+    whole = AdaptiveReader(loaded.model, squares, Pace())(Stretch(text, 0, 200))
     reader = AdaptiveReader(loaded.model, squares, Pace())
-    first, second = reader(text, 0, 81), reader(text, 81, 200)  # the first symbol follows nothing
+    first = reader(Stretch(text, 0, 81))  # the first symbol follows nothing
+    second = reader(Stretch(text, 81, 200))
     assert torch.cat([first, second]).equal(whole)
 
 
@@ -135,9 +139,9 @@ def test_windows_are_not_adapted_to(capsys: pytest.CaptureFixture[str]) -> None:
 def test_distributions_are_those_that_the_surprisals_come_from(folder: Path) -> None:
     loaded = charlm.load(folder / "one")
     text = loaded.vocabulary.encode(words(60))
-    squares = mean_squares(computation(learning_copy(loaded.model)), text, 8)
-    charged = AdaptiveReader(loaded.model, squares, Pace())(text, 0, 200)
-    logs = AdaptiveReader(loaded.model, squares, Pace()).distributions(text, 0, 200)
+    squares = mean_squares(computation(learning_copy(loaded.model)), Stretch.of(text), 8)
+    charged = AdaptiveReader(loaded.model, squares, Pace())(Stretch(text, 0, 200))
+    logs = AdaptiveReader(loaded.model, squares, Pace()).distributions(Stretch(text, 0, 200))
     torch.testing.assert_close(logs.exp().sum(-1), torch.ones(200), rtol=0, atol=1e-5)
     found = -logs[torch.arange(200), torch.from_numpy(text[:200].astype(np.int64))]
     torch.testing.assert_close(found, charged, rtol=1e-5, atol=1e-5)
@@ -163,15 +167,15 @@ def test_adapted_networks_are_mixed_too(capsys: pytest.CaptureFixture[str]) -> N
 def test_reading_that_is_interrupted_leaves_the_model_as_it_had_learned(folder: Path) -> None:
     loaded = charlm.load(folder / "one")
     text = loaded.vocabulary.encode(words(60))
-    squares = mean_squares(computation(learning_copy(loaded.model)), text, 8)
+    squares = mean_squares(computation(learning_copy(loaded.model)), Stretch.of(text), 8)
     readers = [AdaptiveReader(loaded.model, squares, Pace(window=8)) for _ in range(2)]
 
     def interrupt(_: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        readers[0](text, 0, 200, advanced=interrupt)
-    readers[1](text, 0, 9)  # the window that was read
+        readers[0](Stretch(text, 0, 200), advanced=interrupt)
+    readers[1](Stretch(text, 0, 9))  # the window that was read
     for found, expected in zip(*(reader.model.parameters() for reader in readers), strict=True):
         assert found.equal(expected)
     assert not readers[0].model.head.bias.equal(loaded.model.head.bias)

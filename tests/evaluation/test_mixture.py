@@ -16,6 +16,7 @@ from charlm.evaluation import mixture
 from charlm.evaluation.mixture import BLOCK, DAMPING, RATE, Mixture, ngram_distributions
 from charlm.models.ngram import NGram
 from charlm.runs import ngram_file
+from charlm.text.stretch import Stretch
 
 SETTINGS = [part for change in [*TINY, "train.steps=60"] for part in ("--set", change)]
 
@@ -61,7 +62,7 @@ def test_probabilities_of_all_that_might_follow_sum_to_one(folder: Path, window:
                 ["seed-1", "ngram"]
             ).mixture()  # anew: what was read is learned from
             given = np.concatenate([text[:at], np.array([symbol], text.dtype)])
-            chances.append(math.exp(-mixture(given, 0, at + 1, window=window)[-1]))
+            chances.append(math.exp(-mixture(Stretch.of(given), window=window)[-1]))
         assert sum(chances) == pytest.approx(1, abs=1e-5)  # the networks compute in float32
 
 
@@ -71,7 +72,7 @@ def test_powers_come_from_what_was_read_and_nothing_else(folder: Path) -> None:
     changed = text.copy()
     changed[100:] = text[99]
     before, after = (
-        loaded.mixed_with(["ngram"]).mixture()(t, 0, len(text))[:100] for t in (text, changed)
+        loaded.mixed_with(["ngram"]).mixture()(Stretch.of(t))[:100] for t in (text, changed)
     )
     assert before.equal(after)
 
@@ -108,9 +109,11 @@ def test_ngram_model_in_a_window_sees_only_the_window() -> None:
     changed = text.copy()
     changed[:200] = 2 - changed[:200]
     seen = (201, 230)  # the windows begin behind the symbols 200, 210 and 220
-    one, other = (ngram_distributions(model, t, *seen, window=10)[0] for t in (text, changed))
+    one, other = (
+        ngram_distributions(model, Stretch(t, *seen), window=10)[0] for t in (text, changed)
+    )
     assert one.equal(other)
-    assert not one.equal(ngram_distributions(model, changed, *seen)[0])
+    assert not one.equal(ngram_distributions(model, Stretch(changed, *seen))[0])
 
 
 # ---- what it is good for ------------------------------------------------------------------------
@@ -247,8 +250,8 @@ def test_text_is_mixed_in_parts_like_the_whole(
 ) -> None:
     loaded = charlm.load(folder / "seed-0")
     text = loaded.vocabulary.encode(words(200))
-    whole = loaded.mixed_with(["ngram"]).mixture()(text, 0, len(text), window=window)
+    whole = loaded.mixed_with(["ngram"]).mixture()(Stretch.of(text), window=window)
     monkeypatch.setattr(mixture, "PROBABILITIES_AT_ONCE", 16 * 20 * len(loaded.vocabulary))
-    parts = loaded.mixed_with(["ngram"]).mixture()(text, 0, len(text), window=window)
+    parts = loaded.mixed_with(["ngram"]).mixture()(Stretch.of(text), window=window)
     # Where the powers are updated moves by one symbol, and a part is warmed up on 192 symbols.
     assert parts.mean().item() == pytest.approx(whole.mean().item(), abs=0.005)

@@ -8,7 +8,9 @@ from charlm.backends.step import TorchComputation
 from charlm.config.schema import ModelConfig
 from charlm.evaluation import surprisal, tally
 from charlm.models.recurrent import CharModel
+from charlm.text.corpus import Corpus
 from charlm.text.splits import Split
+from charlm.text.stretch import Stretch
 from charlm.text.vocabulary import Symbols, Vocabulary
 
 V = 11
@@ -26,6 +28,10 @@ def made(cell: str = "lstm", **changes: object) -> CharModel:
 
 def text(count: int) -> Symbols:
     return np.random.default_rng(0).integers(0, V, count).astype(np.uint8)
+
+
+def corpus_of(symbols: Symbols, split: Split) -> Corpus:
+    return Corpus(VOCABULARY, symbols, {"train": split}, "")  # type: ignore[arg-type]
 
 
 def one_by_one(model: CharModel, symbols: Symbols, first: int) -> torch.Tensor:
@@ -46,9 +52,8 @@ def test_uniform_logits_give_exactly_log2_v_bits() -> None:
     for window in (0, 7):
         _, score = surprisal.evaluate(
             TorchComputation(model),
-            symbols,
-            vocabulary=VOCABULARY,
-            split=Split(0, 1000, 1000, 1000, {}),
+            corpus_of(symbols, Split(0, 1000, 1000, 1000, {})),
+            "train",
             window=window,
         )
         assert score.symbols == 999  # the first follows nothing
@@ -64,7 +69,8 @@ def test_every_symbol_counts_once_in_its_place_in_any_number_of_lanes(
     cell: str, start: int, stop: int, lanes: int
 ) -> None:
     model, symbols = made(cell), text(1503)
-    found = surprisal.surprisals(TorchComputation(model), symbols, start, stop, lanes=lanes)
+    stretch = Stretch(symbols, start, stop)
+    found = surprisal.surprisals(TorchComputation(model), stretch, lanes=lanes)
     first = max(start, 1)
     expected = one_by_one(model, symbols[:stop], first)
     assert found.shape == (stop - start,)
@@ -76,15 +82,15 @@ def test_every_symbol_counts_once_in_its_place_in_any_number_of_lanes(
 
 def test_lanes_are_warmed_up_on_the_text_before_them() -> None:
     model, symbols = made(), text(2000)
-    warm = surprisal.surprisals(TorchComputation(model), symbols, 1000, 2000)
-    cold = surprisal.surprisals(TorchComputation(model), symbols[1000:], 0, 1000)
+    warm = surprisal.surprisals(TorchComputation(model), Stretch(symbols, 1000, 2000))
+    cold = surprisal.surprisals(TorchComputation(model), Stretch(symbols[1000:], 0, 1000))
     assert (warm[1:20] - cold[1:20]).abs().max() > 1e-3
     assert (warm[300:] - cold[300:]).abs().max() < 2e-5
 
 
 def test_windows_start_from_the_zero_state_and_count_every_symbol_once() -> None:
     model, symbols = made(), text(203)
-    found = surprisal.surprisals(TorchComputation(model), symbols, 50, 203, window=16)
+    found = surprisal.surprisals(TorchComputation(model), Stretch(symbols, 50, 203), window=16)
     expected = []
     for begin in range(50, 203, 16):
         window = symbols[begin - 1 : min(begin + 16, 203)]
@@ -96,9 +102,9 @@ def test_windows_are_the_same_whether_read_together_or_apart(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model, symbols = made(), text(203)
-    together = surprisal.surprisals(TorchComputation(model), symbols, 0, 203, window=16)
+    together = surprisal.surprisals(TorchComputation(model), Stretch(symbols, 0, 203), window=16)
     monkeypatch.setattr(surprisal, "LOGITS_AT_ONCE", 1)
-    apart = surprisal.surprisals(TorchComputation(model), symbols, 0, 203, window=16)
+    apart = surprisal.surprisals(TorchComputation(model), Stretch(symbols, 0, 203), window=16)
     torch.testing.assert_close(together, apart, rtol=0, atol=1e-5)
 
 
@@ -111,19 +117,17 @@ def test_longer_windows_predict_better_once_a_model_uses_its_context() -> None:
     symbols = (np.arange(400) % V).astype(np.uint8)
     _, score = surprisal.evaluate(
         TorchComputation(model),
-        symbols,
-        vocabulary=VOCABULARY,
-        split=Split(1, 400, 399, 399, {}),
+        corpus_of(symbols, Split(1, 400, 399, 399, {})),
+        "train",
     )
     assert score.bits_per_character < 0.001
 
 
 def test_a_text_of_one_or_two_symbols_can_be_scored() -> None:
-    model = made()
-    assert surprisal.surprisals(TorchComputation(model), text(1), 0, 1).tolist() == pytest.approx(
-        [math.log(V)]
-    )
-    assert surprisal.surprisals(TorchComputation(model), text(2), 0, 2).shape == (2,)
+    computation = TorchComputation(made())
+    alone = surprisal.surprisals(computation, Stretch.of(text(1)))
+    assert alone.tolist() == pytest.approx([math.log(V)])
+    assert surprisal.surprisals(computation, Stretch.of(text(2))).shape == (2,)
 
 
 def test_score_divides_by_source_characters_and_bytes() -> None:
@@ -138,5 +142,5 @@ def test_distributions_are_those_that_scoring_uses() -> None:
     rows = surprisal.distributions(model, symbols[:-1])
     torch.testing.assert_close(rows.sum(-1), torch.ones(29))
     found = -rows.log()[torch.arange(29), torch.from_numpy(symbols[1:].astype(np.int64))]
-    expected = surprisal.surprisals(TorchComputation(model), symbols, 1, 30)
+    expected = surprisal.surprisals(TorchComputation(model), Stretch(symbols, 1, 30))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)

@@ -45,6 +45,7 @@ from charlm.reports import view as pages
 from charlm.reports.inspection.units import units_view
 from charlm.sampling.clamp import parse_clamps
 from charlm.sampling.clamped import ClampedEngine
+from charlm.text.stretch import Stretch
 from charlm.text.vocabulary import Vocabulary
 
 FORMS = ["rnn", "lstm", "gru", "gru_before"]
@@ -125,7 +126,7 @@ def test_saturation_counts_what_is_shut_and_open() -> None:
         cell.bias_ih[6:9] = 50.0  # three forget gates that never shut
         cell.bias_ih[9:12] = -50.0  # three that never open
     vocabulary = Vocabulary("char", "none", tuple(range(97, 97 + SIZE)), has_unknown=False)
-    own = excerpt.Excerpt(vocabulary, some_symbols(3000), 0, 3000)
+    own = excerpt.Excerpt(some_symbols(3000), 0, 3000, vocabulary)
     forget = next(one for one in gates.saturation(model, own) if one.gate == "f")
     assert forget.open.tolist() == [1.0] * 3 + [0.0] * 3
     assert forget.shut.tolist() == [0.0] * 3 + [1.0] * 3
@@ -178,7 +179,8 @@ def test_influence_is_gradient_times_input(form: str) -> None:
 
 def test_quartiles_enclose_the_median() -> None:
     model = model_of("gru")
-    found = gradients.gradient_by_lag(model, some_symbols(200), 100, 200, lags=20, lanes=16)
+    stretch = Stretch(some_symbols(200), 100, 200)
+    found = gradients.gradient_by_lag(model, stretch, lags=20, lanes=16)
     summary = found["h"].summary()
     low, high = summary["quartiles"]
     assert len(summary["median"]) == 21
@@ -196,7 +198,7 @@ def test_truncated_gradient_over_the_whole_stretch_is_the_full_one() -> None:
     model = model_of("lstm").float()
     vocabulary = Vocabulary("char", "none", tuple(range(97, 97 + SIZE)), has_unknown=False)
     size = truncation.STRETCH + 400
-    own = excerpt.Excerpt(vocabulary, some_symbols(size), 0, size)
+    own = excerpt.Excerpt(some_symbols(size), 0, size, vocabulary)
     errors = truncation.truncation_errors(model, own)
     assert [one.steps for one in errors] == [2**n for n in range(7)]
     assert errors[-1].cosine == pytest.approx(1, abs=1e-9)
@@ -211,7 +213,7 @@ def test_context_use_is_what_reading_so_many_symbols_gives() -> None:
     model = model_of("lstm").float()
     vocabulary = Vocabulary("char", "none", tuple(range(97, 97 + SIZE)), has_unknown=False)
     text = some_symbols(600)
-    own = excerpt.Excerpt(vocabulary, text, 300, 600)
+    own = excerpt.Excerpt(text, 300, 600, vocabulary)
     use = context.context_use(model, own, text[:300])
     places = np.unique(np.linspace(300, 599, context.PLACES).astype(np.int64))
     for k in (0, 1, 4, 32):
@@ -289,7 +291,7 @@ def test_halves_share_no_place() -> None:
     vocabulary = Vocabulary("char", "none", tuple(range(97, 97 + SIZE)), has_unknown=False)
     text = np.arange(300) % SIZE
     text[:150], text[150:] = text[:150] % 4, text[150:] % 4 + 5  # so that each half is told apart
-    own = excerpt.Excerpt(vocabulary, text.astype(np.uint8), 0, 300)
+    own = excerpt.Excerpt(text.astype(np.uint8), 0, 300, vocabulary)
     halves, asked = units.read_units(model_of("gru").float(), own)
     first, second = (set(half.characters) for half in halves)
     assert not first & second
@@ -300,7 +302,7 @@ def test_halves_share_no_place() -> None:
 def test_excerpts_of_separate_places_are_apart_on_the_page_and_a_unit_is_named_in_words() -> None:
     text = np.array([ord(c) - 97 for c in "abcdefgh" * 160], np.uint8)
     vocabulary = Vocabulary("char", "none", tuple(range(97, 97 + SIZE)), has_unknown=False)
-    own = excerpt.Excerpt(vocabulary, text, 0, len(text))
+    own = excerpt.Excerpt(text, 0, len(text), vocabulary)
     model = model_of("gru").float()
     halves, _ = units.read_units(model, own)
     held_out = halves[1]

@@ -7,6 +7,7 @@ import pytest
 from conftest import words
 
 from charlm.models.ngram import NGram
+from charlm.text.stretch import Stretch
 from charlm.text.vocabulary import Symbols
 
 
@@ -71,7 +72,7 @@ def test_bits_of_a_stretch_are_the_sum_over_its_symbols() -> None:
     symbols, size = encoded(words(400))
     cut = len(symbols) - 150
     model = NGram.of(symbols[:cut], size, order=4)
-    found = model.bits(symbols, cut, len(symbols))
+    found = model.bits(Stretch(symbols, cut, len(symbols)))
     for order in range(1, 5):
         total = 0.0
         for at in range(cut, len(symbols)):
@@ -83,7 +84,7 @@ def test_bits_of_a_stretch_are_the_sum_over_its_symbols() -> None:
 def test_more_context_predicts_words_better() -> None:
     symbols, size = encoded(words(3000))
     cut = len(symbols) * 9 // 10
-    bits = NGram.of(symbols[:cut], size, order=5).bits(symbols, cut, len(symbols))
+    bits = NGram.of(symbols[:cut], size, order=5).bits(Stretch(symbols, cut, len(symbols)))
     each = [b / (len(symbols) - cut) for b in bits]
     assert each[0] > each[1] > each[2] > each[3]
     assert each[3] < 1 < each[0] < math.log2(size)
@@ -91,7 +92,7 @@ def test_more_context_predicts_words_better() -> None:
 
 def test_text_at_the_very_start_has_no_context_to_read() -> None:
     symbols, size = encoded(words(100))
-    bits = NGram.of(symbols, size, order=6).bits(symbols, 0, 20)
+    bits = NGram.of(symbols, size, order=6).bits(Stretch(symbols, 0, 20))
     assert all(math.isfinite(b) and b > 0 for b in bits)
 
 

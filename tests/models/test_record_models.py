@@ -15,6 +15,7 @@ from charlm.backends.choice import computation_of
 from charlm.evaluation.surprisal import surprisals
 from charlm.inspect.excerpt import own_text
 from charlm.inspect.novelty import KnownRecords
+from charlm.text.stretch import Stretch
 
 LINES = [
     part
@@ -120,10 +121,11 @@ def test_a_record_costs_the_same_wherever_it_stands(trained: charlm.Loaded) -> N
     symbols, end = np.asarray(corpus.symbols[:]), trained.vocabulary.end
     computation = computation_of(trained.model)
     assert end is not None
-    whole = surprisals(computation, symbols, 1, len(symbols))
+    whole = surprisals(computation, Stretch(symbols, 1, len(symbols)))
     ends = np.flatnonzero(symbols == end)
     for begin, stop in list(itertools.pairwise(ends))[::40]:
-        alone = surprisals(computation, symbols[begin : stop + 1], 1, int(stop - begin) + 1)
+        record = Stretch.of(symbols[begin : stop + 1]).with_context()
+        alone = surprisals(computation, record)
         torch.testing.assert_close(whole[begin:stop], alone, rtol=1e-4, atol=1e-5)
 
 

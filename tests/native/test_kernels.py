@@ -34,6 +34,7 @@ from charlm.native.interface import Kernels
 from charlm.native.verify import deviation
 from charlm.sampling.engine import NativeEngine, TorchEngine, make_engine
 from charlm.sampling.filters import choose as choose_symbols
+from charlm.text.stretch import Stretch
 from charlm.training import setup
 from charlm.training.events import Finished
 from charlm.training.prepare import prepare_run
@@ -721,10 +722,11 @@ def test_kernels_adapt_a_model_as_torch_does(
     for usable, kind in ((kernels, torch.float32), (None, torch.float32), (None, torch.float64)):
         monkeypatch.setattr(adaptation, "built_kernels", lambda _, usable=usable: usable)
         own = copy.deepcopy(model).to(kind)
-        squares = mean_squares(TorchComputation(learning_copy(own)), text, T)
+        squares = mean_squares(TorchComputation(learning_copy(own)), Stretch.of(text), T)
         reader = AdaptiveReader(own, squares, pace)
-        pieces = [reader(text, 0, 50), reader(text, 50, 90)]  # windows of T, and shorter ones
-        again = AdaptiveReader(own, squares, pace).distributions(text, 0, 50)
+        parts = Stretch(text, 0, 50), Stretch(text, 50, 90)
+        pieces = [reader(part) for part in parts]  # windows of T, and shorter ones
+        again = AdaptiveReader(own, squares, pace).distributions(Stretch(text, 0, 50))
         found.append((*pieces, again, *(p.detach() for p in reader.model.parameters())))
     for ours, theirs, exact in zip(*found, strict=True):
         # Where relu is silent, updates are divided by next to nothing: torch is 3e-5 off, too.

@@ -20,6 +20,7 @@ from charlm.evaluation.mixture import Mixture
 from charlm.evaluation.surprisal import log_distributions
 from charlm.reports import surprisal as report
 from charlm.text.display import visible
+from charlm.text.stretch import Stretch
 
 HOSTILE = "<script>alert(1)</script>\"'&\u202e\x1b[31m\n"
 
@@ -88,7 +89,7 @@ def test_page_holds_each_symbol_with_its_cost_and_five_alternatives(run: Path) -
     assert np.abs(bits - wanted.clip(max=255 / 16)).max() < 0.5 / 16 + 1e-3  # as fine as a step
     K = data["alternatives"]
     assert K == 5
-    logs = log_distributions(loaded.model, scored.symbols, 0, len(scored.symbols))
+    logs = log_distributions(loaded.model, Stretch.of(scored.symbols))
     best = logs.exp().topk(K).values.numpy()
     chances = unpacked(data["chances"], "<u2").reshape(-1, K) / data["stepsOfChance"]
     assert np.abs(chances - best).max() < 1e-4
@@ -151,7 +152,7 @@ def test_alternatives_are_those_of_the_whole_text_cut_or_not(
         from functools import partial
 
         reader = Alternatives(partial(log_distributions, loaded.model), len(loaded.vocabulary), 150)
-        nats = reader(symbols, 0, len(symbols))
+        nats = reader(Stretch.of(symbols))
         return nats, *reader.found()
 
     whole, cut = read(1 << 24), read(len(loaded.vocabulary) * 64)
@@ -164,8 +165,8 @@ def test_distributions_of_a_mixture_are_those_it_charges(run: Path) -> None:
     loaded = load(run)
     symbols = loaded.vocabulary.encode(words(200, seed=7))
     mixed = loaded.mixed_with(["ngram"])
-    charged = mixed.mixture()(symbols, 0, len(symbols))
-    logs = mixed.mixture().distributions(symbols, 0, len(symbols))
+    charged = mixed.mixture()(Stretch.of(symbols))
+    logs = mixed.mixture().distributions(Stretch.of(symbols))
     assert torch.allclose(logs.exp().sum(1), torch.ones(len(symbols)), atol=1e-5)
     targets = torch.from_numpy(symbols.astype(np.int64))
     own = -logs.gather(1, targets.unsqueeze(1)).squeeze(1)

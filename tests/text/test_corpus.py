@@ -24,6 +24,7 @@ from charlm.text.files.measuring import SAFE
 from charlm.text.reading import SAFE_TO_CUT_BEFORE
 from charlm.text.shards import PART
 from charlm.text.splits import SPLITS
+from charlm.text.stretch import Stretch
 
 SYMBOLS, DIGESTS = "symbols-00000.bin", "symbols-00000.sha256"
 HALVES = [0.5, 0.25, 0.25]
@@ -303,7 +304,7 @@ def test_symbols_out_of_bounds_never_become_indices() -> None:
         [batches.window(number) for number in range(batches.windows)]
     config = ModelConfig(hidden_size=4, embedding_size=2)
     with pytest.raises(DataError, match="holds symbol 7, the vocabulary has 5"):
-        surprisals(TorchComputation(CharModel(config, 5)), symbols, 200, 400)
+        surprisals(TorchComputation(CharModel(config, 5)), Stretch(symbols, 200, 400))
 
 
 DAMAGED = {

@@ -24,7 +24,7 @@ import pytest
 from charlm import progress
 from charlm.config.schema import DataConfig, ModelConfig
 from charlm.errors import DataError
-from charlm.evaluation.scoring import network, pieces_of, score_pieces, size_of
+from charlm.evaluation.scoring import Listeners, network, pieces_of, score_pieces, size_of
 from charlm.files import cache_folder
 from charlm.models.recurrent import CharModel
 from charlm.text import corpus, shards, splits
@@ -226,9 +226,8 @@ def test_objects_are_scored_as_what_they_were_in_training(
     model.requires_grad_(False)
     read: list[Any] = []
     pieces = pieces_of(str(path), vocabulary, data)
-    score = score_pieces(
-        network(model), vocabulary, pieces, data=data, each=lambda symbols, _: read.append(symbols)
-    )
+    listeners = Listeners(lambda symbols, _: read.append(symbols))
+    score = score_pieces(network(model), vocabulary, pieces, data=data, listeners=listeners)
     running = "".join(f"{text}\n" for text in texts)
     expected = vocabulary.encode(running)
     if records == "lines":

@@ -321,15 +321,9 @@ def test_evaluation_in_parallel_is_within_a_thousandth_of_a_bit_of_one_lane(
     )
     trainer, directory = setup.begin(planned, tmp_path / "run")
     events_of(trainer, directory)
-    split = trainer.corpus.splits["validation"]
+    computation, corpus = trainer.learner.evaluation, trainer.corpus
     bits = [
-        evaluate(
-            trainer.learner.evaluation,
-            trainer.corpus.symbols,
-            vocabulary=trainer.corpus.vocabulary,
-            split=split,
-            lanes=lanes,
-        )[1].bits_per_character
+        evaluate(computation, corpus, "validation", lanes=lanes)[1].bits_per_character
         for lanes in (1, 64)
     ]
     assert abs(bits[0] - bits[1]) < 0.001

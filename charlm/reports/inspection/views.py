@@ -17,7 +17,7 @@ from charlm.config.schema import SampleConfig
 from charlm.errors import DataError, UsageError
 from charlm.evaluation.mixture import ngram_distributions
 from charlm.evaluation.ngram import ngram_of
-from charlm.evaluation.surprisal import log_distributions, surprisals
+from charlm.evaluation.surprisal import log_distributions, surprisals, surprisals_from
 from charlm.inspect import brackets, context, gates, gradients, jacobian, losses
 from charlm.inspect import toy as scalar
 from charlm.inspect import truncation as cut
@@ -84,7 +84,7 @@ class Inspection:
     @cached_property
     def train(self) -> Symbols:
         """The symbols of the train split."""
-        return np.asarray(self.corpus.symbols[self.corpus.train.start : self.corpus.train.stop])
+        return self.corpus.stretch("train").read()
 
     def held_out(self, least: int) -> Excerpt:
         """Return the validation split. Raises: DataError if it is shorter than `least`."""
@@ -174,14 +174,13 @@ class Inspection:
     def gradients(self) -> View:
         """Show the gradient through time, and the recurrent Jacobian."""
         own = self.held_out(LAGS + 2)
-        place = own.source, own.start, own.stop
-        trained = gradients.gradient_by_lag(self.model, *place, lags=LAGS)
+        trained = gradients.gradient_by_lag(self.model, own, lags=LAGS)
         by_scheme = {
-            scheme: gradients.gradient_by_lag(self._fresh(scheme), *place, lags=LAGS)
+            scheme: gradients.gradient_by_lag(self._fresh(scheme), own, lags=LAGS)
             for scheme in SCHEMES
         }
         fresh = by_scheme[self.model.config.initialization]
-        values = jacobian.singular_values(self.model, *place)
+        values = jacobian.singular_values(self.model, own)
         toy = scalar.toy(list(scalar.FACTORS), 60)
         return gradients_view(self.name, trained, fresh, by_scheme, values, toy)
 
@@ -195,7 +194,7 @@ class Inspection:
         """Return the beginning of the validation text, and the influence of its characters on its
         predictions; see `charlm.inspect.influence.influence`."""
         own = self.held_out(2).head(INFLUENCED)
-        return own.characters(), influence(self.model, own.symbols())
+        return own.characters(), influence(self.model, own.read())
 
     def context(self) -> View:
         """Show the use of context, and the predictions of closing brackets."""
@@ -214,8 +213,8 @@ class Inspection:
         self, piece: Excerpt, places: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the most probable symbols at positions of a text, of the model and the n-grams."""
-        logs = log_distributions(self.model, piece.source, piece.start, piece.stop)
-        counted, _ = ngram_distributions(self.ngram, piece.source, piece.start, piece.stop)
+        logs = log_distributions(self.model, piece)
+        counted, _ = ngram_distributions(self.ngram, piece)
         both = [one[torch.from_numpy(places)].argmax(1).numpy() for one in (logs, counted)]
         return both[0], both[1]
 
@@ -223,10 +222,9 @@ class Inspection:
         """Show the causes of the loss."""
         self._refuse_bytes()
         own = self.held_out(1_000).head(READ)
-        nats = surprisals(computation_of(self.model), own.source, own.start, own.stop)
-        counted, _ = ngram_distributions(self.ngram, own.source, own.start, own.stop)
-        targets = torch.from_numpy(own.symbols().astype(np.int64)).unsqueeze(1)
-        ngram_nats = -counted.gather(1, targets).squeeze(1)
+        nats = surprisals(computation_of(self.model), own)
+        counted, _ = ngram_distributions(self.ngram, own)
+        ngram_nats = surprisals_from(counted, own)
         text = characters(self.vocabulary, self.train)
         known = Counter("".join(text[a:b]) for a, b in losses.words_of(text))
         costs = nats.double().numpy()
@@ -246,7 +244,7 @@ class Inspection:
             Copied(
                 "sample", characters(self.vocabulary, symbols), shared_spans(symbols, self.train)
             ),
-            Copied("validation", beside.characters(), shared_spans(beside.symbols(), self.train)),
+            Copied("validation", beside.characters(), shared_spans(beside.read(), self.train)),
         )
 
     def truncation(self) -> View:

@@ -1,24 +1,35 @@
 """charlm: recurrent character-level language models, from one text file.
 
-`charlm.train("hello")` or `charlm.train(data="my.txt")` trains and returns a summary,
-`charlm.load(run)` returns a model that can `.sample()` and `.score()`; errors are `CharlmError`s.
-All are imported on first use, so that `import charlm` is fast.
+`charlm.train("hello")` or `charlm.train(data="my.txt")` trains and returns a summary;
+`charlm.load(run)` returns a model that can `.sample()` and `.score()`; `sample`, `score`, `compare`
+and `inspect` are called by the commands of these names. Errors are `CharlmError`s. All are imported
+on first use, so that `import charlm` is fast.
 """
 
 from typing import TYPE_CHECKING, Any
 
-from charlm.version import __version__
+from charlm.common.version import __version__
 
 if TYPE_CHECKING:
-    from charlm.api import Loaded, load, sample, score, train
-    from charlm.errors import CharlmError
+    from charlm.api import Loaded, compare, inspect, load, sample, score, train
+    from charlm.common.errors import CharlmError
 
-__all__ = ["CharlmError", "Loaded", "__version__", "load", "sample", "score", "train"]
+__all__ = [
+    "CharlmError",
+    "Loaded",
+    "__version__",
+    "compare",
+    "inspect",
+    "load",
+    "sample",
+    "score",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name == "CharlmError":
-        from charlm.errors import CharlmError
+        from charlm.common.errors import CharlmError
 
         return CharlmError
     if name in __all__:

@@ -17,8 +17,8 @@ import torch
 from forks import Forked, Forks, hurry
 
 from charlm.__main__ import run as main
-from charlm.compare import plan as comparing
-from charlm.compare.comparison import Compared, Comparison
+from charlm.comparison import plan as comparing
+from charlm.comparison.execution import Compared, Comparison
 from charlm.config import loading
 from charlm.runs.state import SavedState
 from charlm.training.prepare import PreparedRun, prepare_run

@@ -24,7 +24,7 @@ from typing import Any, cast
 IMPORTED_LATE = (
     *("torch._dynamo", "matplotlib.figure", "matplotlib.backends.backend_agg", "jinja2"),
     *("charlm.api", "charlm.cli.app", "charlm.cli.worker", "charlm.lecture.page"),
-    *("charlm.compare.benchmark", "charlm.terminal.sample", "charlm.terminal.score"),
+    *("charlm.comparison.benchmark", "charlm.terminal.sample", "charlm.terminal.score"),
     *("charlm.cli.study", "charlm.cli.watching", "charlm.reports.surprisal"),
     *("matplotlib.backends.backend_svg", "PIL.PngImagePlugin"),
 )
@@ -199,7 +199,7 @@ def hurry() -> None:
     has processes of its own), and make their parser once."""
     import typer.main
 
-    from charlm.compare import analysis, benchmark, step_cost
+    from charlm.comparison import analysis, benchmark, step_cost
     from charlm.training import estimate
 
     estimate.ENOUGH = 0.05  # seconds

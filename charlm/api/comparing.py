@@ -7,12 +7,12 @@ from typing import Any, TypedDict, Unpack
 
 from charlm.api.loaded import PathLike, paths_of
 from charlm.backends.device import prepare_process, resolve_device
-from charlm.compare import cells as named
-from charlm.compare.comparison import Compared, Comparison, Stage
-from charlm.compare.plan import Plan, plan
-from charlm.compare.request import SEEDS, CompareRequest, Match
-from charlm.compare.result import Result
-from charlm.compare.runs import RunnerEvent
+from charlm.comparison import cells as named
+from charlm.comparison.execution import Compared, Comparison, Stage
+from charlm.comparison.plan import Plan, plan
+from charlm.comparison.request import SEEDS, CompareRequest, Match
+from charlm.comparison.result import Result
+from charlm.comparison.runs import RunnerEvent
 from charlm.config import loading
 from charlm.reports import comparison as report
 from charlm.runs.finding import claim_path

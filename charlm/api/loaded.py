@@ -13,16 +13,16 @@ from torch import nn
 from charlm.api.mixed import Mixed, adapted, train_split
 from charlm.api.notebook import ShownScore
 from charlm.backends.device import exact_float32, resolve_device
+from charlm.common.errors import UsageError
 from charlm.config import loading
-from charlm.errors import UsageError
 from charlm.evaluation.adaptation import AdaptiveReader, adaptive_reader
 from charlm.evaluation.ngram import ngram_of
 from charlm.evaluation.scoring import score_text, with_text
 from charlm.evaluation.tally import Score
-from charlm.inspect.excerpt import characters
-from charlm.inspect.gates import gates_of, known_symbols
-from charlm.inspect.influence import influence
-from charlm.inspect.trace import Table, Trace, gate_letters
+from charlm.inspection.excerpt import characters
+from charlm.inspection.gates import gates_of, known_symbols
+from charlm.inspection.influence import influence
+from charlm.inspection.trace import Table, Trace, gate_letters
 from charlm.models.modules import to_torch
 from charlm.models.recurrent import CharModel
 from charlm.runs import checkpoint
@@ -190,7 +190,7 @@ class Loaded:
 
     def gradients(self, text: str) -> Table:
         """Return the influence of each symbol of a text on the prediction of each later one: row t,
-        column s. See `charlm.inspect.influence.influence`.
+        column s. See `charlm.inspection.influence.influence`.
 
         Shapes: [T, T]. Raises: UsageError for a too short or too long text.
         """

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.errors import DataError, UsageError
+from charlm.common.errors import DataError, UsageError
 from charlm.evaluation.adaptation import AdaptiveReader, adaptive_reader
 from charlm.evaluation.mixture import Mixture
 from charlm.evaluation.scoring import corpus_of

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from charlm.evaluation.scoring import Scored
 from charlm.evaluation.tally import in_bits
-from charlm.inspect.excerpt import characters
+from charlm.inspection.excerpt import characters
 from charlm.text.vocabulary import Vocabulary
 
 FULL = 8

@@ -6,11 +6,11 @@ from contextlib import nullcontext
 
 import numpy as np
 
-from charlm import consent
 from charlm.api.loaded import Loaded
-from charlm.errors import CharlmError, DataError
-from charlm.inspect.excerpt import own_text
-from charlm.inspect.novelty import KnownRecords
+from charlm.common import consent
+from charlm.common.errors import CharlmError, DataError
+from charlm.inspection.excerpt import own_text
+from charlm.inspection.novelty import KnownRecords
 from charlm.sampling.generate import Generation, Sample
 
 READ_UNASKED = 5_000_000

@@ -10,10 +10,10 @@ import numpy as np
 
 from charlm.api.loaded import Loaded, PathLike, WritingOptions, load
 from charlm.api.records import NewRecords, known_records
-from charlm.errors import UsageError
-from charlm.inspect.copies import Copied, copies_data, shared_spans
-from charlm.inspect.excerpt import characters, own_text
-from charlm.inspect.novelty import KnownRecords
+from charlm.common.errors import UsageError
+from charlm.inspection.copies import Copied, copies_data, shared_spans
+from charlm.inspection.excerpt import characters, own_text
+from charlm.inspection.novelty import KnownRecords
 from charlm.sampling.best import BestOf, Candidates
 from charlm.sampling.clamp import parse_clamps
 from charlm.sampling.clamped import ClampedEngine

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from charlm.api.loaded import Loaded, PathLike, load
+from charlm.common.errors import UsageError
 from charlm.config.schema import DataConfig
-from charlm.errors import UsageError
 from charlm.evaluation.adaptation import Pace
 from charlm.evaluation.alternatives import Alternatives
 from charlm.evaluation.mixture import Mixture

@@ -10,8 +10,8 @@ import torch
 
 from charlm.backends.step import Computation, NativeComputation, TorchComputation
 from charlm.cells.base import GatedCell
+from charlm.common.errors import UsageError
 from charlm.config.schema import TrainConfig
-from charlm.errors import UsageError
 from charlm.models.recurrent import CharModel
 from charlm.native import build
 from charlm.native.build import UnavailableError

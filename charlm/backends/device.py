@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
+from charlm.common.errors import UsageError
 from charlm.config.devices import refuse_unknown_device
 from charlm.config.schema import TrainConfig
-from charlm.errors import UsageError
 
 # glibc's mallopt parameters (malloc.h)
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4

@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 import typer.main
 
-from charlm import consent
 from charlm.cli.bench import bench
 from charlm.cli.cache import cache
 from charlm.cli.compare import compare
@@ -25,8 +24,9 @@ from charlm.cli.runs import runs
 from charlm.cli.sample import sample
 from charlm.cli.score import score
 from charlm.cli.train import train
-from charlm.errors import UsageError
-from charlm.version import __version__
+from charlm.common import consent
+from charlm.common.errors import UsageError
+from charlm.common.version import __version__
 
 EXAMPLES = """\b
 Examples:

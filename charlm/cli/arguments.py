@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from charlm.errors import UsageError
+from charlm.common.errors import UsageError
 
 if TYPE_CHECKING:
     from charlm.config.layers import ConfigLayers

@@ -8,7 +8,7 @@ import typer
 from charlm.cli.options import Debug, Json, Threads
 
 if TYPE_CHECKING:
-    from charlm.compare.benchmark import Row
+    from charlm.comparison.benchmark import Row
 
 
 def bench(
@@ -28,11 +28,11 @@ def bench(
     debug: Debug = False,
 ) -> None:
     """Measure this machine's speed of training and sampling, by the native kernels and by torch."""
-    from charlm.compare.measured import BATCH, LENGTH, read_models
+    from charlm.comparison.measured import BATCH, LENGTH, read_models
 
     read_models(cells or [], shapes or [])
     from charlm.backends.device import prepare_process, resolve_device  # only now: torch
-    from charlm.compare import benchmark
+    from charlm.comparison import benchmark
     from charlm.terminal import bench as terminal
     from charlm.terminal import console
     from charlm.terminal.progress import TaskProgress

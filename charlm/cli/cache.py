@@ -17,10 +17,10 @@ def cache(
     """Show the size of the cache: encoded texts, downloads, kernels. Its folder is that of the
     variable CHARLM_CACHE, else charlm in the user's cache folder. An encoded text that is not
     opened for 90 days is removed when another one is made."""
-    from charlm.files import cache_folder
+    from charlm.common.files import cache_folder
+    from charlm.common.wording import byte_size
     from charlm.terminal import console
     from charlm.text import cache as kept
-    from charlm.wording import byte_size
 
     before = kept.sizes()
     in_use = kept.clear() if clear else []

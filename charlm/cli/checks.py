@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from charlm.errors import UsageError
+from charlm.common.errors import UsageError
 
 if TYPE_CHECKING:
     from charlm.config.schema import DataConfig

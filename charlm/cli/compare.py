@@ -21,7 +21,7 @@ from charlm.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from charlm.compare.request import CompareRequest
+    from charlm.comparison.request import CompareRequest
 
 
 def compare(
@@ -57,7 +57,7 @@ def compare(
     debug: Debug = False,
 ) -> None:
     """Compare cells on equal terms: test the lecture's claims, and write a report."""
-    from charlm.compare.request import CompareRequest
+    from charlm.comparison.request import CompareRequest
     from charlm.terminal import console
 
     console.show_log(quiet=quiet)
@@ -76,8 +76,8 @@ def compare(
 
 def _compare(request: "CompareRequest", out: Path | None, *, as_json: bool, quiet: bool) -> int:
     """Carry out or continue a comparison; return the exit code."""
-    from charlm.compare import cells  # only now: it takes a moment
-    from charlm.compare.request import SEEDS
+    from charlm.comparison import cells  # only now: it takes a moment
+    from charlm.comparison.request import SEEDS
     from charlm.config import loading
 
     layers = loading.load(request.config, request.changes, request.flags)

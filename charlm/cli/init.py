@@ -8,7 +8,7 @@ import typer
 
 from charlm.cli.checks import refuse_no_file
 from charlm.cli.options import Debug
-from charlm.errors import UsageError
+from charlm.common.errors import UsageError
 
 
 def init(
@@ -17,8 +17,8 @@ def init(
     debug: Debug = False,
 ) -> None:
     """Write a preset as a commented TOML file to start from."""
+    from charlm.common.outputs import CONFIG_MARK
     from charlm.config import presets
-    from charlm.outputs import CONFIG_MARK
     from charlm.terminal import console
 
     refuse_no_file(out, "--out")

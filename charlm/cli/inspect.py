@@ -132,7 +132,7 @@ def _inspect(source: Source, wanted: Views, out: Path | None, *, as_json: bool) 
 
 def _write(loaded: "Loaded", wanted: Views, target: Path, *, as_json: bool) -> None:
     """Measure, print and write a page for each requested view, or else the overview."""
-    from charlm.progress import within
+    from charlm.common.progress import within
     from charlm.reports import influence
     from charlm.reports import view as pages
     from charlm.runs.finding import home_of
@@ -165,7 +165,7 @@ def _write(loaded: "Loaded", wanted: Views, target: Path, *, as_json: bool) -> N
 def _text_of_stdin() -> str:
     """Read the text to be drawn. Raises: UsageError for its length, DataError."""
     from charlm.cli.streams import read_text
-    from charlm.inspect.inputs import refuse_length
+    from charlm.inspection.inputs import refuse_length
 
     text = read_text("the text")
     refuse_length(text)  # before anything is loaded
@@ -177,16 +177,16 @@ def _check(run: Path | None, which: str, wanted: Views, out: Path | None) -> Pat
 
     Raises: UsageError, DataError, CheckpointError.
     """
-    from charlm.files import refuse_links
+    from charlm.common.files import refuse_links
     from charlm.runs.finding import find_checkpoint, home_of
 
     refuse_no_folder(out, "--out")
     if wanted.gates is not None and wanted.gates != "-":
-        from charlm.inspect.inputs import refuse_length
+        from charlm.inspection.inputs import refuse_length
 
         refuse_length(wanted.gates)
     if wanted.probe is not None:
-        from charlm.inspect.inputs import read_labelled
+        from charlm.inspection.inputs import read_labelled
 
         read_labelled(wanted.probe)
     folder = find_checkpoint(run, which)

@@ -29,8 +29,8 @@ from torch.distributed.elastic.rendezvous.static_tcp_rendezvous import StaticTCP
 from charlm.cli import rank, signals
 from charlm.cli.arguments import TrainArguments
 from charlm.cli.options import Debugging
+from charlm.common.errors import CharlmError
 from charlm.distributed.rank_errors import LostError
-from charlm.errors import CharlmError
 
 RESTARTS = 3
 """Most restarts of all processes, each after one was lost."""

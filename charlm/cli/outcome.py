@@ -8,7 +8,7 @@ from collections.abc import Callable
 import typer
 
 from charlm.cli.options import Debugging
-from charlm.errors import CharlmError, UsageError, from_system
+from charlm.common.errors import CharlmError, UsageError, from_system
 
 
 def exit_code_of(command: Callable[[], object]) -> int:

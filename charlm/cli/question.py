@@ -7,7 +7,7 @@ from collections.abc import Sequence
 def may_open(kind: str, names: Sequence[str]) -> bool:
     """Ask at a terminal, and return True if the answer is yes; return False without a terminal.
 
-    Every name is shown in full, with its control characters visible. See `charlm.consent`.
+    Every name is shown in full, with its control characters visible. See `charlm.common.consent`.
     """
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False

@@ -10,7 +10,7 @@ import typer
 
 from charlm.cli.checks import refuse_no_file
 from charlm.cli.options import Debug, Json
-from charlm.errors import UsageError
+from charlm.common.errors import UsageError
 
 
 def runs(
@@ -39,7 +39,7 @@ def runs(
 
 def _list(folder: Path, plot: Path | None, *, as_json: bool) -> None:
     """Print the runs of a folder, newest first, or write their curves as a picture."""
-    from charlm.files import replace
+    from charlm.common.files import replace
     from charlm.runs.listing import list_runs
     from charlm.terminal import console
     from charlm.terminal import runs as terminal
@@ -77,10 +77,10 @@ def _list(folder: Path, plot: Path | None, *, as_json: bool) -> None:
 
 def _remove(folder: Path, unwanted: Sequence[Path], *, prune: bool, as_json: bool) -> None:
     """Remove the named runs and comparisons and, if `prune`, all runs without a checkpoint."""
+    from charlm.common.wording import byte_size
     from charlm.runs import removal
     from charlm.runs.listing import refuse_no_folder
     from charlm.terminal import console
-    from charlm.wording import byte_size
 
     if prune:  # before any is removed
         refuse_no_folder(folder)

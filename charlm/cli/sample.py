@@ -28,7 +28,7 @@ from charlm.cli.options import (
     With,
 )
 from charlm.cli.source import Source
-from charlm.errors import UsageError
+from charlm.common.errors import UsageError
 
 if TYPE_CHECKING:
     from charlm.api.loaded import Loaded

@@ -10,7 +10,7 @@ import typer
 from charlm.cli.checks import refuse_missing, refuse_no_file, refuse_partners
 from charlm.cli.options import Debug, Device, Json, Run, RunsText, Threads, Which, With
 from charlm.cli.source import Source
-from charlm.errors import UsageError
+from charlm.common.errors import UsageError
 
 if TYPE_CHECKING:
     from charlm.api.scoring import ScoreOptions

@@ -5,12 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from charlm.errors import UsageError
+from charlm.common.errors import UsageError
 
 if TYPE_CHECKING:
-    from charlm.compare.plan import Plan
-    from charlm.compare.request import CompareRequest
-    from charlm.compare.study import Finished
+    from charlm.comparison.plan import Plan
+    from charlm.comparison.request import CompareRequest
+    from charlm.comparison.study import Finished
     from charlm.config.studies import Group, Study
 
 RESULT = "study.json"
@@ -26,10 +26,10 @@ def study(
     _check(name, known, request)
     from charlm.api.comparing import carry_out  # only now: it imports torch
     from charlm.cli.watching import Watching, print_how_to_go_on
-    from charlm.compare.memorization import memorized
-    from charlm.compare.study import study_result
-    from charlm.files import json_bytes, refuse_links
-    from charlm.files import replace as replace_file
+    from charlm.common.files import json_bytes, refuse_links
+    from charlm.common.files import replace as replace_file
+    from charlm.comparison.memorization import memorized
+    from charlm.comparison.study import study_result
     from charlm.reports import comparison as comparison_report
     from charlm.reports import study as report
     from charlm.runs.finding import claim_path
@@ -78,7 +78,7 @@ def study(
 def _check(name: str, study: "Study", request: "CompareRequest") -> None:
     """Check the arguments before torch is imported. Raises: ConfigError, DataError, UsageError,
     CheckpointError."""
-    from charlm.compare import cells
+    from charlm.comparison import cells
     from charlm.config import loading
     from charlm.config.studies import groups
 
@@ -117,7 +117,7 @@ def _refuse_other_terms(name: str, study: "Study", request: "CompareRequest") ->
 
 def _mark_if_new(path: Path) -> None:
     """Mark the folder of a new study as written by charlm: it may contain a random text."""
-    from charlm import outputs
+    from charlm.common import outputs
 
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -133,7 +133,7 @@ def _mark_if_new(path: Path) -> None:
 def _plan(terms: "CompareRequest", group: "Group", study: "Study", folder: Path) -> "Plan":
     """Plan one comparison of a study; write its random text, if any, to the folder."""
     from charlm.api.comparing import planned_comparison
-    from charlm.compare.memorization import random_settings, write_random_text
+    from charlm.comparison.memorization import random_settings, write_random_text
     from charlm.terminal.progress import TaskProgress
 
     changes, flags = [*group.changes(study), *terms.changes], {**terms.flags}

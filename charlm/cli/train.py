@@ -22,7 +22,7 @@ from charlm.cli.options import (
     Threads,
     flags,
 )
-from charlm.errors import UsageError
+from charlm.common.errors import UsageError
 
 
 def train(

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from charlm.cli.signals import stopping_on_signals
-from charlm.compare.comparison import Comparison, Stage
-from charlm.compare.runs import RunnerEvent
+from charlm.comparison.execution import Comparison, Stage
+from charlm.comparison.runs import RunnerEvent
 from charlm.terminal import comparison as terminal
 from charlm.terminal import console
 from charlm.terminal.run import describe

@@ -10,11 +10,11 @@ from charlm.cli import outcome, signals
 from charlm.cli.arguments import TrainArguments
 from charlm.cli.options import Debugging
 from charlm.cli.outcome import unforeseen
+from charlm.common.errors import CharlmError
 from charlm.config.schema import Config
 from charlm.distributed import error_exchange, launch_state, start
 from charlm.distributed.devices import device_of
 from charlm.distributed.ranks import Ranks
-from charlm.errors import CharlmError
 from charlm.evaluation.surprisal import distributions
 from charlm.runs.directory import RunDirectory
 from charlm.terminal import console

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
 from charlm.cells import CELLS
+from charlm.common.errors import UsageError
+from charlm.common.wording import suggestion
 from charlm.config.schema import ModelConfig
-from charlm.errors import UsageError
-from charlm.wording import suggestion
 
 COMMA = re.compile(r",(?![^\[]*\])")
 """A comma between settings, not inside a list."""

@@ -2,7 +2,7 @@
 
 import codecs
 
-from charlm.wording import suggestion
+from charlm.common.wording import suggestion
 
 KNOWN = (
     *("cp1250", "cp1251", "cp1252", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp866"),

@@ -2,7 +2,7 @@
 
 import re
 
-from charlm.errors import UsageError
+from charlm.common.errors import UsageError
 
 DEVICES = "auto, cpu, cuda, cuda:N or mps"
 NAMES = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")

@@ -20,9 +20,9 @@ from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 
+from charlm.common.errors import ConfigError
 from charlm.config.messages import sentences
 from charlm.config.schema import SECTIONS, Config, SizeRule, Table
-from charlm.errors import ConfigError
 
 RENAMED = {("train", "engine"): ("train", "backend")}
 """Keys of earlier versions with their present names, so that old runs and files are still read."""

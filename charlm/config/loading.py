@@ -7,12 +7,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from charlm.common.errors import ConfigError, UsageError
+from charlm.common.files import read_regular
 from charlm.config import presets
 from charlm.config.layers import ConfigLayers, ConfigSource, Rank, settings_layer
 from charlm.config.messages import sentence
 from charlm.config.schema import Config, SampleConfig, Table
-from charlm.errors import ConfigError, UsageError
-from charlm.files import read_regular
 
 MAX_FILE_BYTES = 1_000_000
 """Largest configuration file."""

@@ -5,8 +5,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from charlm.common.wording import suggestion
 from charlm.config.schema import SECTIONS
-from charlm.wording import suggestion
 
 SYNONYMS = {
     **dict.fromkeys(("input_size", "embedding_dim", "n_embd"), "model.embedding_size"),

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from charlm.errors import ConfigError
-from charlm.files import shipped
-from charlm.wording import suggestion
+from charlm.common.errors import ConfigError
+from charlm.common.files import shipped
+from charlm.common.wording import suggestion
 
 
 def folder() -> Path:

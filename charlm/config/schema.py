@@ -13,9 +13,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from pydantic_core import PydanticCustomError
 
 from charlm.cells import CELLS
+from charlm.common.wording import suggestion
 from charlm.config.codec import codec_named
 from charlm.config.devices import DEVICES, is_device
-from charlm.wording import suggestion
 
 Table = dict[str, Any]
 

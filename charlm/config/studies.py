@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from charlm.common.errors import ConfigError
+from charlm.common.wording import suggestion
 from charlm.config import presets
 from charlm.config.messages import sentence
 from charlm.config.schema import Section, between
-from charlm.errors import ConfigError
-from charlm.wording import suggestion
 
 Values = dict[str, Any]
 Text = Annotated[str, Field(min_length=1, max_length=500)]

@@ -4,8 +4,8 @@ import torch
 import torch.distributed as dist
 
 from charlm.backends.device import resolve_device
+from charlm.common.errors import UsageError
 from charlm.distributed.ranks import Ranks
-from charlm.errors import UsageError
 
 
 def device_of(ranks: Ranks, name: str) -> torch.device:

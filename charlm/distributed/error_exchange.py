@@ -8,9 +8,9 @@ import contextlib
 import json
 from datetime import timedelta
 
+from charlm.common.errors import CharlmError
 from charlm.distributed.rank_errors import ReportedError
 from charlm.distributed.ranks import Ranks
-from charlm.errors import CharlmError
 
 TIME_TO_PRINT = timedelta(seconds=10)
 

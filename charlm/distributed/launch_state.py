@@ -7,8 +7,8 @@ end is recorded, the new workers end at once.
 from collections.abc import Mapping
 from typing import Any
 
+from charlm.common.errors import UsageError
 from charlm.distributed.ranks import Ranks
-from charlm.errors import UsageError
 
 NOT_COMPARED = {"data.path", "train.device", "train.threads"}
 """Keys of the configuration that may differ between machines."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from charlm.errors import CharlmError
+from charlm.common.errors import CharlmError
 
 
 class LostError(CharlmError):

@@ -8,8 +8,8 @@ import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
+from charlm.common.errors import UsageError
 from charlm.distributed.ranks import ALONE, Ranks
-from charlm.errors import UsageError
 
 TIMEOUT, LONG_TIMEOUT = timedelta(minutes=30), timedelta(days=7)
 """Limits of a rank's wait for another: in training, and while the other encodes a text. They are

@@ -2,7 +2,7 @@
 
 import logging
 
-from charlm.errors import CheckpointError
+from charlm.common.errors import CheckpointError
 from charlm.evaluation.scoring import corpus_of
 from charlm.models.ngram import NGram
 from charlm.runs import ngram_file

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from charlm import consent
 from charlm.backends.choice import computation_of
+from charlm.common import consent
+from charlm.common.errors import CheckpointError, DataError
 from charlm.config.schema import DataConfig
-from charlm.errors import CheckpointError, DataError
 from charlm.evaluation.surprisal import WARM_UP, ReadCallback, Reader, ignore, surprisals
 from charlm.evaluation.tally import Score, Tally
 from charlm.models.recurrent import CharModel, no_prediction

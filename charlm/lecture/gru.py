@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from charlm.cells.gru import GRU
-from charlm.compare.plan import recurrent_parameters
-from charlm.compare.step_cost import measure_steps
+from charlm.comparison.plan import recurrent_parameters
+from charlm.comparison.step_cost import measure_steps
 from charlm.lecture.chapter import Chapter, Words
 from charlm.lecture.lab import CELLS, WIDTH, Lab
 from charlm.reports.view import Table

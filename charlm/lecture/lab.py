@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from charlm.compare.plan import matched_width, parameters
+from charlm.common.progress import track, within
+from charlm.comparison.plan import matched_width, parameters
 from charlm.config import loading
 from charlm.config.schema import Config
 from charlm.evaluation.surprisal import evaluate
-from charlm.inspect.excerpt import Excerpt, validation
+from charlm.inspection.excerpt import Excerpt, validation
 from charlm.models.recurrent import CharModel
-from charlm.progress import track, within
 from charlm.text.corpus import Corpus
 from charlm.training.learner import learner_of
 from charlm.training.prepare import prepare_run

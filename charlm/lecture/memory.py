@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from charlm.cells.lstm import LSTM
-from charlm.inspect.gates import ordered, saturation
-from charlm.inspect.trace import trace
+from charlm.inspection.gates import ordered, saturation
+from charlm.inspection.trace import trace
 from charlm.lecture.chapter import Chapter, Words
 from charlm.lecture.lab import Lab, excerpt_text
 from charlm.reports.picture import COLOURS, Picture, drawable, on_axes

@@ -3,10 +3,10 @@
 import time
 from collections.abc import Callable, Iterator
 
+from charlm.common.progress import within
 from charlm.lecture import gru, memory, recurrence, usage
 from charlm.lecture.chapter import Chapter, Words
 from charlm.lecture.lab import Lab
-from charlm.progress import within
 from charlm.reports.view import View
 
 CHAPTERS: list[Callable[[Lab, Words], Chapter]] = [

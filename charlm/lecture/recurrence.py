@@ -6,10 +6,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from charlm.inspect import toy
-from charlm.inspect.gradients import gradient_by_lag
-from charlm.inspect.trace import trace
-from charlm.inspect.truncation import truncation_errors
+from charlm.inspection import toy
+from charlm.inspection.gradients import gradient_by_lag
+from charlm.inspection.trace import trace
+from charlm.inspection.truncation import truncation_errors
 from charlm.lecture.chapter import Chapter, Words
 from charlm.lecture.lab import CELLS, Lab
 from charlm.models.recurrent import CharModel

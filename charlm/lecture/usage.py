@@ -8,9 +8,9 @@ import torch
 from matplotlib.axes import Axes
 from torch import nn
 
-from charlm.errors import DataError
-from charlm.inspect.context import context_use
-from charlm.inspect.gradients import gradient_by_lag
+from charlm.common.errors import DataError
+from charlm.inspection.context import context_use
+from charlm.inspection.gradients import gradient_by_lag
 from charlm.lecture.chapter import Chapter, Words
 from charlm.lecture.lab import Lab
 from charlm.reports.inspection.context import USED

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from charlm.errors import UsageError
+from charlm.common.errors import UsageError
 from charlm.models.recurrent import CharModel
 
 

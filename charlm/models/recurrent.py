@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from charlm.cells import CELLS
 from charlm.cells.base import Cell, State
+from charlm.common.errors import CheckpointError
 from charlm.config.schema import ModelConfig
-from charlm.errors import CheckpointError
 from charlm.models.dropout import drop
 
 States = list[State]

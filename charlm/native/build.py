@@ -22,8 +22,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from charlm import progress
-from charlm.files import cache_folder, make_private, read_regular, replace, sweep
+from charlm.common import progress
+from charlm.common.files import cache_folder, make_private, read_regular, replace, sweep
 
 SOURCE = Path(__file__).parent / "kernels"
 UNITS = (

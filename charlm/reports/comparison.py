@@ -5,8 +5,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from charlm.errors import CharlmError
-from charlm.files import replace
+from charlm.common.errors import CharlmError
+from charlm.common.files import replace
 from charlm.reports.figures import pictures
 from charlm.reports.page import render, write_page
 

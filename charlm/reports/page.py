@@ -10,9 +10,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from charlm.compare.table import spread_text
-from charlm.errors import CharlmError
-from charlm.files import replace
+from charlm.common.errors import CharlmError
+from charlm.common.files import replace
+from charlm.comparison.table import spread_text
 from charlm.text.display import visible
 
 

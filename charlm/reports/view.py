@@ -12,8 +12,8 @@ import numpy as np
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
-from charlm.errors import CharlmError
-from charlm.files import replace
+from charlm.common.errors import CharlmError
+from charlm.common.files import replace
 from charlm.reports.page import render, write_page
 from charlm.reports.picture import Picture
 from charlm.text.display import visible
@@ -101,7 +101,9 @@ class View:
     def _repr_html_(self) -> str:
         """Return the message and the figures as HTML, for a notebook."""
         sentences = "".join(f"<p>{escape(one)}</p>" for one in self.sentences)
-        figures = "".join(f'<div style="max-width: 48em">{one.svg()}</div>' for one in self.pictures)
+        figures = "".join(
+            f'<div style="max-width: 48em">{one.svg()}</div>' for one in self.pictures
+        )
         return f"<h3>{escape(self.title)}</h3>{sentences}{figures}"
 
 

@@ -18,9 +18,9 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from charlm import memory
+from charlm.common import memory
+from charlm.common.files import json_bytes, sync_folder, write_synced
 from charlm.config.schema import Config
-from charlm.files import json_bytes, sync_folder, write_synced
 from charlm.runs import tensor_file
 from charlm.runs.manifest import (
     FORMAT,

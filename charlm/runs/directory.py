@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from charlm.errors import CharlmError, CheckpointError, UsageError
-from charlm.files import (
+from charlm.common.errors import CharlmError, CheckpointError, UsageError
+from charlm.common.files import (
     json_bytes,
     read_regular,
     refuse_links,
@@ -22,7 +22,7 @@ from charlm.files import (
     replace,
     sync_folder,
 )
-from charlm.outputs import BARELY_BEGUN
+from charlm.common.outputs import BARELY_BEGUN
 from charlm.runs.manifest import MOST_OF_CONFIG, NAMED, UNFINISHED, intact, name_of, step_of
 
 if TYPE_CHECKING:

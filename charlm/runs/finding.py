@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 
-from charlm.errors import UsageError
+from charlm.common.errors import UsageError
 from charlm.runs.directory import RunDirectory, is_barely_begun
 from charlm.runs.manifest import MANIFEST
 

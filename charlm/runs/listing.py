@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from charlm.errors import CheckpointError, UsageError
-from charlm.files import read_regular, size_of_tree
+from charlm.common.errors import CheckpointError, UsageError
+from charlm.common.files import read_regular, size_of_tree
 from charlm.runs.manifest import MODEL, MOST_OF_CONFIG, STATE, TRAINING, read_manifest, verified
 from charlm.runs.metrics import UNEXPECTED, read_metrics
 

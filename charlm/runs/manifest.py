@@ -9,8 +9,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from charlm.errors import CheckpointError
-from charlm.files import read_regular
+from charlm.common.errors import CheckpointError
+from charlm.common.files import read_regular
 
 FORMAT = "charlm-checkpoint-1"
 MODEL, TRAINING, STATE, MANIFEST = (

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from charlm.files import read_regular
+from charlm.common.files import read_regular
 
 UNEXPECTED = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
 """Exceptions that an invalid line may cause."""

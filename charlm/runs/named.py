@@ -1,7 +1,7 @@
 """The files named in a run's configuration: its text, start run and teachers.
 
 This is the only place where they are opened by name, so that a foreign run cannot open anything
-that the user has not named on this machine (`charlm.consent`).
+that the user has not named on this machine (`charlm.common.consent`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from charlm import consent
+from charlm.common import consent
 from charlm.config import loading
 from charlm.config.layers import ConfigSource, Rank, Resolved
 from charlm.config.schema import Config, DataConfig, Mark, ModelConfig, marked

@@ -14,7 +14,7 @@ import numpy as np
 import safetensors.numpy
 import torch
 
-from charlm.files import json_bytes, sweep, sync_folder, write_synced
+from charlm.common.files import json_bytes, sweep, sync_folder, write_synced
 from charlm.models.ngram import GramCounts, NGram
 from charlm.runs import tensor_file
 from charlm.runs.manifest import MANIFEST, UNFINISHED, damaged, read_manifest, verified

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from charlm.errors import CharlmError, UsageError
-from charlm.files import read_regular, refuse_links, size_of_tree
-from charlm.outputs import A_COMPARISON, A_RUN, BARELY_BEGUN, COMPARISON_FOLDERS, own_names
+from charlm.common.errors import CharlmError, UsageError
+from charlm.common.files import read_regular, refuse_links, size_of_tree
+from charlm.common.outputs import A_COMPARISON, A_RUN, BARELY_BEGUN, COMPARISON_FOLDERS, own_names
 from charlm.runs.manifest import MANIFEST, MOST_OF_CONFIG, UNFINISHED
 
 REMOVING = ".charlm-removing-"

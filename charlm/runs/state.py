@@ -6,10 +6,10 @@ from typing import Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
+from charlm.common.errors import ConfigError
 from charlm.config import loading
 from charlm.config.messages import sentence
 from charlm.config.schema import Config
-from charlm.errors import ConfigError
 from charlm.runs.manifest import NAMED, STATE, damaged, name_of, read_manifest, verified
 
 

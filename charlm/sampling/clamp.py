@@ -8,8 +8,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from charlm.common.errors import UsageError
 from charlm.config.schema import ModelConfig
-from charlm.errors import UsageError
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from charlm.backends.choice import built_kernels
 from charlm.cells.base import GatedCell
+from charlm.common.errors import UsageError
 from charlm.config.schema import REPETITION_WINDOW, SampleConfig
-from charlm.errors import UsageError
 from charlm.models.recurrent import CharModel
 from charlm.native.interface import Kernels
 from charlm.native.writing import NativeSampler, SampledParts

@@ -8,8 +8,8 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from charlm import memory, progress
 from charlm.backends.device import use_threads
+from charlm.common import memory, progress
 from charlm.config.schema import REPETITION_WINDOW, SampleConfig
 from charlm.models.recurrent import CharModel, no_prediction
 from charlm.sampling.decoder import StreamDecoder

@@ -1,6 +1,6 @@
 """Table of the speeds of `charlm bench` on the terminal."""
 
-from charlm.compare.benchmark import Row
+from charlm.comparison.benchmark import Row
 from charlm.terminal.console import out, print_result
 
 WRITE = (("float32", 7), ("bfloat16", 8), ("int8", 7))

@@ -6,13 +6,13 @@ from typing import Any
 
 from rich.text import Text
 
-from charlm.compare.comparison import Stage
-from charlm.compare.runs import Advanced, Begun, Diverged, RunnerEvent
-from charlm.compare.table import spread_text
+from charlm.common.wording import byte_size
+from charlm.comparison.execution import Stage
+from charlm.comparison.runs import Advanced, Begun, Diverged, RunnerEvent
+from charlm.comparison.table import spread_text
 from charlm.terminal.console import duration, out, print_columns, print_result, print_status, warn
 from charlm.terminal.training import bar
 from charlm.training.events import Finished, Trained
-from charlm.wording import byte_size
 
 SECONDS_BETWEEN_LINES = 10.0
 LONGEST_NAME = 8

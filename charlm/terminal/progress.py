@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
 
-from charlm import progress
+from charlm.common import progress
 from charlm.terminal.console import duration, print_status
 from charlm.terminal.training import SECONDS_BETWEEN_LINES, bar
 

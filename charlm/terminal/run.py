@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.text import Text
 
+from charlm.common.wording import byte_size
 from charlm.config.schema import SECTIONS, Config
 from charlm.terminal.console import (
     duration,
@@ -23,7 +24,6 @@ from charlm.text.kinds import CODE, Kind
 from charlm.text.likeness import Unlike, unlike_splits
 from charlm.text.splits import TextStats
 from charlm.training.events import Summary
-from charlm.wording import byte_size
 
 MANY_PASSES = 50
 MOST_LEFT_OUT = 5

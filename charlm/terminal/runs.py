@@ -3,9 +3,9 @@
 import time
 from collections.abc import Sequence
 
+from charlm.common.wording import byte_size
 from charlm.runs.listing import ListedRun
 from charlm.terminal.console import print_columns, print_next
-from charlm.wording import byte_size
 
 STYLES = {"finished": "", "stopped": "doubtful", "running": "good", "damaged": "bad"}
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from charlm.api.sampling import Writing
-from charlm.inspect.copies import LISTED, LONG, SEED, Copied, apart
+from charlm.inspection.copies import LISTED, LONG, SEED, Copied, apart
 from charlm.sampling.loops import runs_in_circles
 from charlm.terminal.console import Writer, print_status, warn
 from charlm.terminal.progress import TaskProgress

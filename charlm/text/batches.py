@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from charlm.errors import DataError
-from charlm.files import cache_folder
+from charlm.common.errors import DataError
+from charlm.common.files import cache_folder
 from charlm.text.symbols import SymbolSource
 from charlm.text.vocabulary import Symbols
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from charlm.errors import CharlmError
-from charlm.files import ABANDONED_AFTER, cache_folder, size_of_tree
+from charlm.common.errors import CharlmError
+from charlm.common.files import ABANDONED_AFTER, cache_folder, size_of_tree
 from charlm.text.symbols import UNFINISHED, in_use, set_aside
 
 KINDS = {

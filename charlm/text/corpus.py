@@ -21,10 +21,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from charlm import progress
-from charlm.config.schema import DataConfig
-from charlm.errors import CheckpointError, DataError
-from charlm.files import (
+from charlm.common import progress
+from charlm.common.errors import CheckpointError, DataError
+from charlm.common.files import (
     PRIVATE_FILE,
     cache_folder,
     cannot_write_cache,
@@ -35,6 +34,7 @@ from charlm.files import (
     sync_folder,
     writable,
 )
+from charlm.config.schema import DataConfig
 from charlm.text.cache import drop_unused
 from charlm.text.encode import description
 from charlm.text.encode.building import EarlierText, ProgressCallback, build

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from charlm.common.errors import DataError
 from charlm.config.schema import DataConfig
-from charlm.errors import DataError
 from charlm.text.files.separators import Separator
 from charlm.text.vocabulary import as_bytes, is_decomposed
 

@@ -10,7 +10,13 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from charlm.files import PRIVATE_FILE, private_file, read_regular, with_digest, without_digest
+from charlm.common.files import (
+    PRIVATE_FILE,
+    private_file,
+    read_regular,
+    with_digest,
+    without_digest,
+)
 from charlm.text.vocabulary import Symbols
 
 PART = 1 << 18

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from charlm.common.errors import DataError
 from charlm.config.schema import DataConfig
-from charlm.errors import DataError
 from charlm.text.files.measuring import Measured
 from charlm.text.files.walking import TextFiles
 

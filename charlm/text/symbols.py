@@ -20,8 +20,8 @@ import numpy as np
 if sys.platform != "win32":
     import fcntl
 
-from charlm.errors import DataError
-from charlm.files import read_regular
+from charlm.common.errors import DataError
+from charlm.common.files import read_regular
 from charlm.text.shards import DIGEST_SIZE, PART, Shard, digests_path, symbols_path
 from charlm.text.vocabulary import Symbols
 

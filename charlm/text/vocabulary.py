@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from charlm.errors import CheckpointError
+from charlm.common.errors import CheckpointError
 
 Symbols = npt.NDArray[Any]
 """Encoded text: an unsigned integer for each symbol, of the smallest type that can hold them."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
-from charlm.errors import CharlmError, CheckpointError
+from charlm.common.errors import CharlmError, CheckpointError
 from charlm.runs import checkpoint
 from charlm.runs.directory import RunDirectory
 from charlm.training.learner import Learner

@@ -4,10 +4,10 @@ import logging
 
 import torch
 
-from charlm import memory
+from charlm.common import memory
+from charlm.common.wording import byte_size
 from charlm.config.schema import Config
 from charlm.models.recurrent import CharModel
-from charlm.wording import byte_size
 
 log = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from charlm.common.errors import UsageError
 from charlm.config.schema import TrainConfig
 from charlm.distributed.ranks import Ranks
-from charlm.errors import UsageError
 from charlm.models.recurrent import States
 
 Merge = Callable[[Sequence[Tensor]], Tensor]

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from charlm.common.errors import CheckpointError, UsageError
 from charlm.config import loading
 from charlm.config.layers import ConfigLayers
 from charlm.config.schema import (
@@ -20,7 +21,6 @@ from charlm.config.schema import (
     marked,
     to_toml,
 )
-from charlm.errors import CheckpointError, UsageError
 from charlm.runs import named
 from charlm.runs.directory import RunDirectory, is_taken
 from charlm.runs.finding import find_checkpoint, locate

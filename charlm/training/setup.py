@@ -13,11 +13,12 @@ from typing import Any
 
 import torch
 
+from charlm.common.errors import CharlmError, CheckpointError, UsageError
+from charlm.common.version import __version__
 from charlm.config.layers import ConfigLayers
 from charlm.config.schema import SECTIONS, Config, differing_keys, to_toml
 from charlm.distributed.launch_state import refuse_differences, remember_run
 from charlm.distributed.ranks import ALONE, Ranks
-from charlm.errors import CharlmError, CheckpointError, UsageError
 from charlm.models.recurrent import CharModel
 from charlm.runs import checkpoint, named
 from charlm.runs.checkpoint import Checkpoint
@@ -30,7 +31,6 @@ from charlm.training.prepare import PreparedRun, prepare_run
 from charlm.training.request import begun_config, changed, find_run, remember_names
 from charlm.training.schedule import describe_jump
 from charlm.training.trainer import Trainer
-from charlm.version import __version__
 
 log = logging.getLogger(__name__)
 

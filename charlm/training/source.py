@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from charlm.common.errors import UsageError
 from charlm.config import presets
-from charlm.errors import UsageError
 from charlm.runs.finding import is_run
 from charlm.text.files import sources
 

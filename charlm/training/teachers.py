@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from charlm.backends.choice import computation_of
-from charlm.errors import DataError, UsageError
+from charlm.common.errors import DataError, UsageError
 from charlm.models.recurrent import CharModel, States
 from charlm.runs import checkpoint
 from charlm.runs.finding import find_checkpoint

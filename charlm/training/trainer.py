@@ -17,9 +17,10 @@ from torch import Tensor
 
 from charlm.backends.choice import Compiling
 from charlm.backends.device import autocast, changes, peak_memory, versions
+from charlm.common.errors import CheckpointError, DataError, DivergedError
+from charlm.common.version import __version__
 from charlm.config.schema import Config, to_toml
 from charlm.distributed.ranks import ALONE, Ranks
-from charlm.errors import CheckpointError, DataError, DivergedError
 from charlm.evaluation.surprisal import evaluate
 from charlm.evaluation.tally import Score
 from charlm.runs.checkpoint import Checkpoint
@@ -42,7 +43,6 @@ from charlm.training.events import (
 from charlm.training.learner import derived_seed, learner_alone, learner_of
 from charlm.training.state import TrainingState
 from charlm.training.teachers import refuse_other
-from charlm.version import __version__
 
 LN2 = math.log(2)
 CHECKS_PER_EVALUATION = 10

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from charlm.common.errors import UsageError
 from charlm.config.schema import Config
-from charlm.errors import UsageError
 from charlm.runs import checkpoint
 from charlm.runs.finding import find_checkpoint
 from charlm.runs.named import shape_of

@@ -162,8 +162,8 @@ def charlm_train(arguments: dict[str, Any]) -> dict[str, Any]:
 
 def charlm_sample(arguments: dict[str, Any]) -> dict[str, Any]:
     """Measure the whole way of `charlm sample`, from seed to text."""
+    from charlm.common.errors import UsageError
     from charlm.config.schema import SampleConfig
-    from charlm.errors import UsageError
     from charlm.sampling.generate import Draw, Generation
     from charlm.text.vocabulary import Vocabulary
 

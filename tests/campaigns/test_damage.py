@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 from conftest import tiny_plan
 
-from charlm.compare.cache import FOLDER, cached
+from charlm.common.errors import CheckpointError, DataError
+from charlm.common.files import cache_folder
+from charlm.comparison.cache import FOLDER, cached
 from charlm.config.schema import DataConfig, to_toml
-from charlm.errors import CheckpointError, DataError
-from charlm.files import cache_folder
 from charlm.runs import checkpoint
 from charlm.runs.manifest import MANIFEST, MODEL, STATE, TRAINING
 from charlm.text import corpus

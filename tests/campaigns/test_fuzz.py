@@ -14,9 +14,9 @@ import pytest
 from conftest import TINY, tiny_plan, words
 from error_contract import COMMANDS, breach, carried_out
 
+from charlm.common.errors import ConfigError
 from charlm.config import loading, presets
 from charlm.config.schema import SECTIONS
-from charlm.errors import ConfigError
 from charlm.training import setup
 
 LONGEST_MESSAGE = 5_000

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import TINY, words
 
-from charlm import files
 from charlm.__main__ import run
+from charlm.common import files
 
 SETTINGS = [
     part

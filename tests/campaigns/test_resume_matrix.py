@@ -12,8 +12,8 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 from conftest import tiny_plan, words
 
+from charlm.common.errors import UsageError
 from charlm.config.schema import SECTIONS, Config, Mark, marked
-from charlm.errors import UsageError
 from charlm.runs import checkpoint
 from charlm.training import setup
 from charlm.training.events import Trained

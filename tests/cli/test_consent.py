@@ -17,13 +17,13 @@ from conftest import TINY, Command, begun, tiny_plan, words
 from conftest import charlm as run_command
 
 import charlm
-from charlm import consent
+from charlm.common import consent
+from charlm.common.errors import DataError
+from charlm.common.files import cache_folder
 from charlm.config import loading
 from charlm.config.schema import to_toml
-from charlm.errors import DataError
 from charlm.evaluation import adaptation
-from charlm.files import cache_folder
-from charlm.inspect import truncation
+from charlm.inspection import truncation
 from charlm.reports.inspection import views
 from charlm.runs.manifest import MANIFEST, STATE
 from charlm.training import setup

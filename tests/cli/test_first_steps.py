@@ -12,8 +12,8 @@ import pytest
 from conftest import TINY, charlm, words
 
 from charlm.__main__ import run
-from charlm.compare.statistics import difference
-from charlm.compare.table import differences
+from charlm.comparison.statistics import difference
+from charlm.comparison.table import differences
 from charlm.reports.figures import colour_of
 from charlm.terminal.console import print_columns
 from charlm.text.sizes import TextSize

@@ -13,10 +13,10 @@ from conftest import TINY, words
 from charlm.__main__ import run
 from charlm.cells import CELLS
 from charlm.cli.app import MAY_BE_EMPTY, app, refuse_empty
+from charlm.common.errors import ConfigError, UsageError
+from charlm.common.wording import byte_size, different_sizes, suggestion
 from charlm.config import loading, presets
 from charlm.config.schema import SECTIONS
-from charlm.errors import ConfigError, UsageError
-from charlm.wording import byte_size, different_sizes, suggestion
 
 SMALL = [part for change in TINY for part in ("--set", change)]
 

@@ -9,11 +9,11 @@ import sys
 import termios
 from pathlib import Path
 
-from charlm import progress
+from charlm.common import progress
 
 SHOWS = """
 import time
-from charlm import progress
+from charlm.common import progress
 from charlm.terminal.console import print_status
 from charlm.terminal.progress import TaskProgress
 with TaskProgress():
@@ -25,7 +25,7 @@ with TaskProgress():
 
 FINDS = """
 import time
-from charlm import progress
+from charlm.common import progress
 from charlm.terminal.progress import TaskProgress
 with TaskProgress():
     for number in range(1, 1601):

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from charlm.common.errors import ConfigError
 from charlm.config import loading, presets
 from charlm.config.schema import Config, to_toml
-from charlm.errors import ConfigError
 
 
 def resolve(source: str, *changes: str, characters: int = 0) -> Config:

@@ -18,11 +18,11 @@ import pytest
 import torch
 from conftest import TINY, begun, charlm, new_cache, words
 
+from charlm.common.errors import UsageError
 from charlm.config import loading
 from charlm.config.layers import ConfigLayers
 from charlm.distributed.ranks import Ranks
 from charlm.distributed.start import join
-from charlm.errors import UsageError
 from charlm.evaluation.surprisal import evaluate
 from charlm.runs import checkpoint
 from charlm.runs.directory import RunDirectory

@@ -11,7 +11,7 @@ from conftest import TINY, new_cache, words
 
 import charlm
 from charlm.__main__ import run
-from charlm.errors import CheckpointError
+from charlm.common.errors import CheckpointError
 from charlm.evaluation import mixture
 from charlm.evaluation.mixture import BLOCK, DAMPING, RATE, Mixture, ngram_distributions
 from charlm.models.ngram import NGram

@@ -13,8 +13,8 @@ from conftest import TINY, WORDS, Command
 import charlm
 from charlm.backends.choice import computation_of
 from charlm.evaluation.surprisal import surprisals
-from charlm.inspect.excerpt import own_text
-from charlm.inspect.novelty import KnownRecords
+from charlm.inspection.excerpt import own_text
+from charlm.inspection.novelty import KnownRecords
 from charlm.text.stretch import Stretch
 
 LINES = [

@@ -7,8 +7,8 @@ from torch.nn import functional as F
 from charlm.backends.step import TorchComputation
 from charlm.cells import CELLS
 from charlm.cells.base import GatedCell
+from charlm.common.errors import CheckpointError
 from charlm.config.schema import ModelConfig
-from charlm.errors import CheckpointError
 from charlm.models import dropout
 from charlm.models.dropout import Drop, random_bytes
 from charlm.models.recurrent import CharModel

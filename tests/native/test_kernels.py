@@ -21,9 +21,9 @@ from charlm.backends.device import autocast, keep_freed_memory
 from charlm.backends.step import Computation, NativeComputation, TorchComputation
 from charlm.cells import CELLS
 from charlm.cells.base import Cell, State
+from charlm.common.errors import UsageError
 from charlm.config.cell_spec import variants
 from charlm.config.schema import ModelConfig, SampleConfig
-from charlm.errors import UsageError
 from charlm.evaluation import adaptation
 from charlm.evaluation.adaptation import AdaptiveReader, Pace, learning_copy, mean_squares
 from charlm.models.dropout import Drop

@@ -10,7 +10,7 @@ import pytest
 from conftest import TINY, words
 
 import charlm
-from charlm.errors import CharlmError, ConfigError, DataError, UsageError
+from charlm.common.errors import CharlmError, ConfigError, DataError, UsageError
 
 
 @pytest.fixture(autouse=True)

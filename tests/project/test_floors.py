@@ -11,10 +11,7 @@ PACKAGE = Path(__file__).parents[2] / "charlm"
 # The wings, lowest floor first. A module imports from its own wing and from lower floors only;
 # wings that share a floor do not know each other.
 FLOORS: list[set[str]] = [
-    {"errors", "version"},
-    {"wording"},
-    {"files", "memory", "outputs", "progress"},
-    {"consent"},
+    {"common"},
     {"cells"},
     {"config"},
     {"text", "native"},
@@ -23,8 +20,8 @@ FLOORS: list[set[str]] = [
     {"distributed"},
     {"sampling", "evaluation"},
     {"training"},
-    {"inspect"},
-    {"compare"},
+    {"inspection"},
+    {"comparison"},
     {"reports"},
     {"api", "lecture"},
     {"terminal"},

@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from conftest import saved_state, tiny_plan
 
-from charlm.errors import CharlmError, CheckpointError, UsageError
+from charlm.common.errors import CharlmError, CheckpointError, UsageError
 from charlm.runs import checkpoint, finding, tensor_file
 from charlm.runs.checkpoint import MANIFEST, MODEL, STATE, TRAINING
 from charlm.runs.directory import RunDirectory

@@ -8,7 +8,7 @@ import pytest
 from conftest import TINY, Command, words
 
 import charlm
-from charlm import outputs
+from charlm.common import outputs
 
 FILES = ["config.toml", "metrics.jsonl", "summary.json", "vocabulary.json"]
 STEP = "checkpoints/step-00000012"

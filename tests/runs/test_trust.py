@@ -13,10 +13,10 @@ import pytest
 import torch
 from conftest import TINY, charlm, saved_state, tiny_plan, words
 
-from charlm import memory
 from charlm.__main__ import run
+from charlm.common import memory
+from charlm.common.errors import CheckpointError, DataError, UsageError
 from charlm.config.schema import DataConfig, SampleConfig
-from charlm.errors import CheckpointError, DataError, UsageError
 from charlm.evaluation import scoring
 from charlm.models.recurrent import CharModel
 from charlm.runs import checkpoint

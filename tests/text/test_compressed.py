@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from charlm.errors import DataError
+from charlm.common.errors import DataError
 from charlm.text.files.compressed import BLOCK, blocks
 
 PARTS = (b"one one one one\n", b"", b"two two \xed\x95\x9c two\n", b"three three three\n")

@@ -10,10 +10,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from charlm.backends.step import TorchComputation
+from charlm.common.errors import DataError
+from charlm.common.files import cache_folder
 from charlm.config.schema import DataConfig, ModelConfig
-from charlm.errors import DataError
 from charlm.evaluation.surprisal import surprisals
-from charlm.files import cache_folder
 from charlm.models.recurrent import CharModel
 from charlm.text import corpus
 from charlm.text.batches import BatchStream

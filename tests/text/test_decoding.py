@@ -15,11 +15,11 @@ import pytest
 from pydantic import ValidationError
 
 from charlm.cli.streams import read_text
+from charlm.common.errors import DataError
+from charlm.common.files import cache_folder
 from charlm.config.schema import DataConfig
-from charlm.errors import DataError
 from charlm.evaluation.scoring import pieces_of
-from charlm.files import cache_folder
-from charlm.inspect.inputs import read_labelled
+from charlm.inspection.inputs import read_labelled
 from charlm.text import corpus
 from charlm.text.corpus import Corpus
 from charlm.text.encode import workers

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from charlm.common.errors import DataError
 from charlm.config.schema import DataConfig
-from charlm.errors import DataError
 from charlm.evaluation.scoring import pieces_of
 from charlm.terminal import console
 from charlm.text import corpus

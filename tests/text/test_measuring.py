@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from charlm.common.files import cache_folder
 from charlm.config.schema import DataConfig
-from charlm.files import cache_folder
 from charlm.text import corpus
 from charlm.text.files import measuring
 from charlm.text.files.compressed import BLOCK

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import charlm, tiny_plan, words
 
+from charlm.common.files import OF_TEXTS, cache_folder
 from charlm.config.schema import DataConfig
-from charlm.files import OF_TEXTS, cache_folder
 from charlm.text import corpus
 from charlm.text.files import measuring, sources
 

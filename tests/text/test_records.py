@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from charlm.common.errors import DataError
 from charlm.config.schema import DataConfig
-from charlm.errors import DataError
 from charlm.evaluation.scoring import pieces_of
 from charlm.text import corpus
 from charlm.text.corpus import Corpus

@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from charlm import progress
+from charlm.common import progress
+from charlm.common.errors import DataError
+from charlm.common.files import cache_folder
 from charlm.config.schema import DataConfig, ModelConfig
-from charlm.errors import DataError
 from charlm.evaluation.scoring import Listeners, network, pieces_of, score_pieces, size_of
-from charlm.files import cache_folder
 from charlm.models.recurrent import CharModel
 from charlm.text import corpus, shards, splits
 from charlm.text.corpus import Corpus

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from conftest import TINY, Command, charlm, words
 
-from charlm import files
+from charlm.common import files
+from charlm.common.files import cache_folder
 from charlm.config import loading
-from charlm.files import cache_folder
 from charlm.text.files import sources, streams
 
 SETTINGS = [word for setting in TINY for word in ("--set", setting)]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlm.errors import CheckpointError
+from charlm.common.errors import CheckpointError
 from charlm.text.encode.counting import SymbolCounter
 from charlm.text.vocabulary import BYTES, BYTES_IN_RECORDS, Vocabulary, codes_of, unit_codes
 

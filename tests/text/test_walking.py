@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from conftest import TINY, Command, charlm, words
 
-from charlm import outputs, progress
+from charlm.common import outputs, progress
+from charlm.common.errors import DataError
+from charlm.common.wording import byte_size
 from charlm.config import loading
 from charlm.config.schema import Config, DataConfig, to_toml
-from charlm.errors import DataError
 from charlm.text import corpus
 from charlm.text.files import sources, walking
 from charlm.text.files.walking import TextFiles
-from charlm.wording import byte_size
 
 SETTINGS = [word for setting in TINY for word in ("--set", setting)]
 

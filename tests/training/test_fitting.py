@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from conftest import Command, charlm, words
 
+from charlm.common.errors import CharlmError, DataError
 from charlm.config import loading, presets
-from charlm.errors import CharlmError, DataError
 from charlm.sampling.generate import Draw, Generation
 from charlm.training import fitting
 from charlm.training.fitting import fitted_lanes
@@ -149,7 +149,7 @@ def test_a_run_of_a_preset_on_a_short_text_resumes_without_a_warning(tmp_path: P
 def test_a_comparison_says_once_that_it_is_fitted_or_that_it_cannot_be(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from charlm.compare.plan import plan
+    from charlm.comparison.plan import plan
 
     caplog.set_level(logging.INFO)
     poem = loading.load("compare", SMALL, {"data.path": str(written(tmp_path, POEM * 3))})

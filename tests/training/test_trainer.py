@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import tiny_plan, words
 
-from charlm.errors import ConfigError, DataError, DivergedError, UsageError
+from charlm.common.errors import ConfigError, DataError, DivergedError, UsageError
 from charlm.runs import checkpoint
 from charlm.runs.directory import RunDirectory
 from charlm.training import setup

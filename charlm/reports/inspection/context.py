@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from charlm.inspect.brackets import ByDistance
-from charlm.inspect.context import ContextUse
+from charlm.inspection.brackets import ByDistance
+from charlm.inspection.context import ContextUse
 from charlm.reports.picture import COLOURS, MARKERS, STYLES, Picture, on_axes
 from charlm.reports.view import Block, Section, Table, View
 

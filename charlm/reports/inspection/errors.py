@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 from matplotlib.axes import Axes
 
-from charlm.inspect.losses import Cause
+from charlm.inspection.losses import Cause
 from charlm.reports.picture import COLOURS, Picture, on_axes
 from charlm.reports.view import Section, Table, View
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from charlm.inspect.gates import Saturation, ordered
-from charlm.inspect.trace import Trace, as_lists
+from charlm.inspection.gates import Saturation, ordered
+from charlm.inspection.trace import Trace, as_lists
 from charlm.reports.inspection.overview import saturation_row, saturation_table
 from charlm.reports.picture import COLOURS, Picture, drawable
 from charlm.reports.view import Block, Coloured, Section, View

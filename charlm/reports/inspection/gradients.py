@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from charlm.inspect.gradients import ByLag
-from charlm.inspect.toy import FACTORS
+from charlm.inspection.gradients import ByLag
+from charlm.inspection.toy import FACTORS
 from charlm.reports.picture import COLOURS, GREY, MARKERS, STYLES, Picture, on_axes, plain_log
 from charlm.reports.view import Section, View
 

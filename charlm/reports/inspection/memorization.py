@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from charlm.inspect.copies import LISTED, LONG, SEED, Copied, apart, copies_data
+from charlm.inspection.copies import LISTED, LONG, SEED, Copied, apart, copies_data
 from charlm.reports.view import Coloured, Section, Table, View
 
 SHOWN = 1_500

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from charlm.config.schema import Config, to_toml
-from charlm.inspect.gates import Saturation
+from charlm.inspection.gates import Saturation
 from charlm.reports.picture import COLOURS, Picture, on_axes, plain_log, short
 from charlm.reports.view import Block, Section, Table, View, Written
 from charlm.text.vocabulary import Vocabulary

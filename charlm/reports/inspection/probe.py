@@ -3,7 +3,7 @@
 import math
 from dataclasses import asdict
 
-from charlm.inspect.probe import Probe
+from charlm.inspection.probe import Probe
 from charlm.reports.view import Section, Table, View
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from matplotlib.axes import Axes
 
-from charlm.inspect.truncation import TrainedAt, TruncationError
+from charlm.inspection.truncation import TrainedAt, TruncationError
 from charlm.reports.picture import COLOURS, GREY, Picture, on_axes
 from charlm.reports.view import Section, Table, View
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from charlm.inspect.units import Read, Unit
+from charlm.inspection.units import Read, Unit
 from charlm.reports.view import Block, Coloured, Section, Table, View, Written
 
 SHOWN = 500

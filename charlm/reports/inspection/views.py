@@ -11,22 +11,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from charlm import consent
 from charlm.backends.choice import computation_of
+from charlm.common import consent
+from charlm.common.errors import DataError, UsageError
 from charlm.config.schema import SampleConfig
-from charlm.errors import DataError, UsageError
 from charlm.evaluation.mixture import ngram_distributions
 from charlm.evaluation.ngram import ngram_of
 from charlm.evaluation.surprisal import log_distributions, surprisals, surprisals_from
-from charlm.inspect import brackets, context, gates, gradients, jacobian, losses
-from charlm.inspect import toy as scalar
-from charlm.inspect import truncation as cut
-from charlm.inspect import units as following
-from charlm.inspect.copies import Copied, shared_spans
-from charlm.inspect.excerpt import Excerpt, characters, own_text, validation
-from charlm.inspect.influence import influence
-from charlm.inspect.inputs import read_labelled
-from charlm.inspect.probe import probe
+from charlm.inspection import brackets, context, gates, gradients, jacobian, losses
+from charlm.inspection import toy as scalar
+from charlm.inspection import truncation as cut
+from charlm.inspection import units as following
+from charlm.inspection.copies import Copied, shared_spans
+from charlm.inspection.excerpt import Excerpt, characters, own_text, validation
+from charlm.inspection.influence import influence
+from charlm.inspection.inputs import read_labelled
+from charlm.inspection.probe import probe
 from charlm.models.ngram import NGram
 from charlm.models.recurrent import CharModel
 from charlm.reports.inspection.context import context_view
@@ -192,7 +192,7 @@ class Inspection:
 
     def influence(self) -> tuple[list[str], NDArray[np.float64]]:
         """Return the beginning of the validation text, and the influence of its characters on its
-        predictions; see `charlm.inspect.influence.influence`."""
+        predictions; see `charlm.inspection.influence.influence`."""
         own = self.held_out(2).head(INFLUENCED)
         return own.characters(), influence(self.model, own.read())
 

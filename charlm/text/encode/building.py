@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from charlm.common.errors import DataError
+from charlm.common.files import cache_folder, writable
+from charlm.common.wording import different_sizes
 from charlm.config.schema import DataConfig
-from charlm.errors import DataError
-from charlm.files import cache_folder, writable
 from charlm.text.encode.chunks import Chunk, plan, with_contents
 from charlm.text.encode.counting import SymbolCounter
 from charlm.text.encode.cutting import Cutting
@@ -31,7 +32,6 @@ from charlm.text.splits import (
     TooRareError,
 )
 from charlm.text.vocabulary import BYTES, BYTES_IN_RECORDS, Vocabulary
-from charlm.wording import different_sizes
 
 log = logging.getLogger(__name__)
 

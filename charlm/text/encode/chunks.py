@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
 
+from charlm.common.errors import DataError
 from charlm.config.schema import DataConfig
-from charlm.errors import DataError
 from charlm.text.files import measuring, objects
 from charlm.text.files.compressed import cannot_read, suffix_inside
 from charlm.text.files.decoding import SET, UTF8, not_in, utf8_blocks

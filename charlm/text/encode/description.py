@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from charlm.files import read_regular, sync_folder, with_digest, without_digest, write_synced
+from charlm.common.files import read_regular, sync_folder, with_digest, without_digest, write_synced
 from charlm.text.encode.building import Built
 from charlm.text.encode.encoding import Counted
 from charlm.text.shards import Shard

@@ -15,7 +15,7 @@ from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
-from charlm.errors import DataError
+from charlm.common.errors import DataError
 
 ENOUGH = 64 << 20
 """Bytes of text above which worker processes save more time than their start takes."""

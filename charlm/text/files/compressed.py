@@ -12,8 +12,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from charlm.errors import DataError
-from charlm.files import open_to_read
+from charlm.common.errors import DataError
+from charlm.common.files import open_to_read
 
 BLOCK = 1 << 20
 """Bytes read at a time: enough for full speed, few enough to stay in the processor's cache."""

@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from charlm.errors import DataError
+from charlm.common.errors import DataError
 from charlm.text.files import compressed
 from charlm.text.files.compressed import blocks
 from charlm.text.files.documents import NO_TEXT, document_of

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from charlm.files import cache_folder, read_regular, replace, with_digest, without_digest, writable
+from charlm.common.files import (
+    cache_folder,
+    read_regular,
+    replace,
+    with_digest,
+    without_digest,
+    writable,
+)
 from charlm.text.files import objects
 from charlm.text.files.compressed import BLOCK, blocks, cannot_read, is_compressed, suffix_inside
 from charlm.text.files.decoding import utf8_blocks

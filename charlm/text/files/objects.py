@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from charlm.errors import DataError
+from charlm.common.errors import DataError
 from charlm.text.files.compressed import suffix_inside
 from charlm.text.files.decoding import utf8_blocks
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from charlm.errors import DataError
-from charlm.files import (
+from charlm.common.errors import DataError
+from charlm.common.files import (
     cache_folder,
     refuse_undecodable,
     shipped,

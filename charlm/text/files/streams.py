@@ -12,8 +12,8 @@ import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
-from charlm.errors import DataError
-from charlm.files import cache_folder, cannot_write_cache, open_to_read, sweep, writable
+from charlm.common.errors import DataError
+from charlm.common.files import cache_folder, cannot_write_cache, open_to_read, sweep, writable
 from charlm.text.files.compressed import BLOCK, cannot_read
 
 NUMBERED = re.compile(r"/dev/(stdin$|fd/)|/proc/[^/]+/fd/")

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from charlm import outputs
-from charlm.errors import DataError
-from charlm.files import cache_folder
+from charlm.common import outputs
+from charlm.common.errors import DataError
+from charlm.common.files import cache_folder
 from charlm.text.files.compressed import head_of, suffix_inside
 from charlm.text.files.decoding import marked
 from charlm.text.files.documents import document_of

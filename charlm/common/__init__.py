@@ -1,0 +1,1 @@
+"""Errors, wording, files and other modules that every package imports."""

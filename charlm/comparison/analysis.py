@@ -1,0 +1,144 @@
+"""Analysis of finished runs: test score, sampling speed, a sample, gradient by lag."""
+
+import math
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from charlm.backends.device import resolve_device
+from charlm.backends.step import TorchComputation
+from charlm.common.errors import DataError
+from charlm.comparison.plan import PlannedRun
+from charlm.comparison.reuse import evaluations, summary
+from charlm.evaluation.surprisal import evaluate
+from charlm.inspection.gradients import gradient_by_lag
+from charlm.models.recurrent import CharModel
+from charlm.runs import checkpoint
+from charlm.runs.checkpoint import Checkpoint
+from charlm.runs.directory import RunDirectory
+from charlm.sampling.generate import Draw, Generation, Sample
+from charlm.text.corpus import Corpus
+
+SPEED_SYMBOLS = 400
+"""Symbols sampled to measure speed: about a tenth of a second."""
+SPEED_ROUNDS = 3
+SAMPLE_SYMBOLS = 320
+PROMPT_SYMBOLS = 200
+"""Symbols at the start of the validation split from which a prompt is chosen."""
+
+Gradients = dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class RunAnalysis:
+    """A finished run. Units: bits per character; sample_speed: characters per second, for a single
+    text on one thread. trained, fresh: see `gradient_by_lag`; empty if the text is too short or a
+    gradient is not finite."""
+
+    planned: PlannedRun
+    summary: dict[str, Any]
+    curve: list[dict[str, Any]]
+    test_bits: float | None
+    sample_speed: float
+    sample: str
+    trained: Gradients
+    fresh: Gradients
+
+
+Opened = tuple[Checkpoint, CharModel]
+
+
+def load_best(planned: PlannedRun) -> Opened:
+    """Load a finished run's best checkpoint and model. Raises: CheckpointError if damaged."""
+    saved = checkpoint.read(RunDirectory(planned.path).find("best"))
+    model = CharModel.from_weights(
+        saved.config.model, len(saved.vocabulary), saved.weights, saved.vocabulary.end
+    )
+    return saved, model
+
+
+def writing_speeds(opened: Sequence[Opened]) -> list[float]:
+    """Measure every model's characters per second: the median of interleaved rounds."""
+    rounds = [[_speed(saved, model) for saved, model in opened] for _ in range(SPEED_ROUNDS)]
+    return [statistics.median(values) for values in zip(*rounds, strict=True)]
+
+
+def analyse(
+    finished: Sequence[PlannedRun],
+    opened: Sequence[Opened],
+    speeds: Sequence[float],
+    corpus: Corpus,
+    prompt: str,
+) -> list[RunAnalysis]:
+    """Analyse finished runs. Raises: CheckpointError if one is damaged."""
+    return [
+        RunAnalysis(
+            planned,
+            summary(planned),
+            evaluations(planned),
+            _test_bits(planned, model, corpus),
+            speed,
+            as_utf8(_write(saved, model, prompt, SAMPLE_SYMBOLS, seed=0).text),
+            _gradients(model, corpus),
+            _gradients(_fresh(planned, corpus), corpus),
+        )
+        for planned, (saved, model), speed in zip(finished, opened, speeds, strict=True)
+    ]
+
+
+def prompt_from(corpus: Corpus) -> str:
+    """Choose a line of the validation split as the prompt for every cell."""
+    read = corpus.stretch("validation").head(PROMPT_SYMBOLS).read()
+    text = corpus.vocabulary.decode(read.tolist())
+    lines = [line.strip() for line in text.split("\n")[1:-1]]
+    return as_utf8(next((line for line in lines if 8 <= len(line) <= 60), text[:24].strip()))
+
+
+def as_utf8(text: str) -> str:
+    """Replace invalid UTF-8 in a text, such as the bytes of a character cut in two."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _fresh(planned: PlannedRun, corpus: Corpus) -> CharModel:
+    """Make the untrained model, as before its first step."""
+    model = CharModel(planned.config.model, len(corpus.vocabulary), corpus.vocabulary.end)
+    model.reset_parameters(planned.config.train.seed)
+    return model.requires_grad_(False)
+
+
+def _speed(saved: Checkpoint, model: CharModel) -> float:
+    began = time.perf_counter()
+    written = _write(saved, model, "", SPEED_SYMBOLS, seed=1)
+    characters = len(saved.vocabulary.decode(written.indices))
+    return characters / (time.perf_counter() - began)
+
+
+def _write(saved: Checkpoint, model: CharModel, prompt: str, length: int, *, seed: int) -> Sample:
+    options = saved.config.sample.model_copy(update={"length": length})
+    generation = Generation(model, saved.vocabulary, options, prompt, Draw(seed))
+    for _ in generation:
+        pass
+    return generation.samples[0]
+
+
+def _test_bits(planned: PlannedRun, model: CharModel, corpus: Corpus) -> float | None:
+    """Score the test split, in float32, like `charlm score RUN --split test`."""
+    if not len(corpus.splits["test"]):
+        return None
+    model.to(resolve_device(planned.config.train.device))
+    _, score = evaluate(TorchComputation(model), corpus, "test")
+    model.cpu()
+    return score.bits_per_character
+
+
+def _gradients(model: CharModel, corpus: Corpus) -> Gradients:
+    try:
+        by_lag = gradient_by_lag(model, corpus.stretch("validation"))
+        means = {part: one.means() for part, one in by_lag.items()}
+    except DataError:
+        return {}
+    if not all(math.isfinite(value) for values in means.values() for value in values):
+        return {}
+    return means

@@ -1,0 +1,256 @@
+"""Execution of a comparison, from its plan to its result."""
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from filelock import FileLock, Timeout
+from pydantic import Field, TypeAdapter
+
+from charlm.backends.device import versions
+from charlm.common.errors import CharlmError, UsageError
+from charlm.common.files import json_bytes, refuse_links, replace
+from charlm.common.outputs import COMPARISON_FOLDERS
+from charlm.common.version import __version__
+from charlm.comparison import extended_runs, time_budget, tune
+from charlm.comparison.analysis import RunAnalysis, analyse, load_best, prompt_from, writing_speeds
+from charlm.comparison.baselines import Baselines, baselines
+from charlm.comparison.cache import cached
+from charlm.comparison.extended_runs import LongerRun
+from charlm.comparison.plan import Plan, PlannedRun, planned_runs
+from charlm.comparison.result import Result, make_result
+from charlm.comparison.reuse import summary
+from charlm.comparison.runs import Runner, RunnerEvent
+from charlm.comparison.step_cost import StepCost, measure_steps
+from charlm.config.schema import to_toml
+
+RESULT, RUNS, TUNING, LONGER = "compare.json", "runs", "tune", "longer"
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+STEPS = TypeAdapter(list[tuple[list[Positive], Annotated[int, Field(ge=0)] | None]])
+SPEEDS = TypeAdapter(list[Positive])
+BASELINES = TypeAdapter(Baselines)
+"""Validator of the baselines stored in a comparison's folder."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The beginning of a stage of the comparison."""
+
+    doing: str
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The end of the comparison, with its result."""
+
+    result: Result
+
+
+Events = Iterator[Stage | RunnerEvent | Compared]
+
+
+class _Stopped(Exception):  # noqa: N818 (no error)
+    """Raised once `stop` was called; finished work is reused next time."""
+
+
+class Comparison:
+    """A comparison in a directory of its own; `run` it again to continue where it stopped.
+
+    goes_longer: True trains the best cell longer if no network beats the n-gram model.
+
+    Raises: UsageError if `path` holds something else or cannot be written.
+    """
+
+    def __init__(self, plan: Plan, path: Path, *, goes_longer: bool = True) -> None:
+        self.plan, self.path, self._goes_longer = plan, path, goes_longer
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            if any(path.iterdir()) and not (path / RUNS).is_dir():
+                raise UsageError(
+                    f"{path} exists and is no comparison", "give another --out, or an empty folder"
+                )
+            refuse_links(path, COMPARISON_FOLDERS)
+            (path / RUNS).mkdir(exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"cannot write the comparison {path}: {error.strerror}",
+                "give an --out that you can write to",
+            ) from None
+        self._lock = FileLock(path / ".lock")
+        self._runner = Runner(plan.corpus)
+
+    def was_stopped(self) -> bool:
+        """True if `stop` was called."""
+        return self._runner.stopped
+
+    def stop(self) -> None:
+        """Request that `run` end after the current step (safe in a signal handler)."""
+        self._runner.stop()
+
+    def run(self, command: str = "") -> Events:
+        """Measure, train and judge; end without `Compared` if `stop` was called.
+
+        command: the user's command line, for the report.
+
+        Raises: UsageError (another process writes it; a run of something else is in its place),
+            DataError (text too short), CheckpointError, DivergedError, CharlmError (the disk is
+            full). Finished runs are kept.
+        """
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise UsageError(
+                f"{self.path} is being written by another process", "wait for it, or stop it"
+            ) from None
+        try:
+            yield from self._run(command)
+        except _Stopped:
+            return
+        except OSError as error:
+            raise self._cannot_write(error) from None
+        finally:
+            self._lock.release()
+
+    def _run(self, command: str) -> Events:
+        began = time.perf_counter()
+        plan: Plan = self.plan
+        yield Stage("measuring a few steps of every cell")
+        costs = self._step_costs(plan)
+        seconds_a_step = {e.label: costs[to_toml(e.config)].seconds_a_step for e in plan.entries}
+        if plan.match == "time":
+            plan = time_budget.with_timing(
+                plan, time_budget.agreed(plan, self.path, seconds_a_step)
+            )
+        tried: list[tune.Trial] = []
+        if plan.tune:
+            yield from self._search(plan, seconds_a_step, tried)
+        edges, plan = tune.at_the_edge(plan, tried), tune.tuned(plan, tried)
+        planned = planned_runs(plan, self.path / RUNS, seconds_a_step)
+        yield from self._train(f"training {len(planned)} runs", planned)
+        yield from self._stage("analysing the trained runs")
+        prompt = prompt_from(plan.corpus)
+        analyses = self._analyses(planned, plan, prompt)
+        yield from self._stage("counting and compressing, for the baselines")
+        known = self._baselines(plan)
+        beyond: list[LongerRun] = []
+        self._end_if_stopped()
+        if self._goes_longer:
+            yield from self._beat(known, plan, analyses, seconds_a_step, beyond)
+        result = make_result(plan, analyses, costs, known, beyond, prompt)
+        result["tuning"] = [asdict(one) for one in tried]
+        result["notes"] += edges
+        result["command"] = command
+        result["seconds"] = {
+            "training": round(sum(one.summary["seconds"] for one in analyses), 3),
+            "last_call": round(time.perf_counter() - began, 3),
+        }
+        yield Compared(result)
+
+    def _stage(self, doing: str) -> Events:
+        """Begin another stage. Raises: _Stopped once `stop` was called."""
+        self._end_if_stopped()
+        yield Stage(doing)
+
+    def _end_if_stopped(self) -> None:
+        if self.was_stopped():
+            raise _Stopped
+
+    def _train(self, doing: str, planned: list[PlannedRun], *, tolerant: bool = False) -> Events:
+        yield from self._stage(doing)
+        yield from self._runner.run(planned, tolerant=tolerant)
+        self._end_if_stopped()
+
+    def _search(
+        self, plan: Plan, seconds_a_step: Mapping[str, float], tried: list[tune.Trial]
+    ) -> Events:
+        """Search every cell's learning rate and dropout; fill `tried`."""
+        while searched := tune.next_runs(plan, tried, self.path / TUNING, seconds_a_step):
+            doing = f"looking for learning rates and dropout: {len(searched)} runs"
+            yield from self._train(doing, searched, tolerant=True)
+            tried += tune.results(searched)
+
+    def _beat(
+        self,
+        known: Baselines,
+        plan: Plan,
+        analyses: Sequence[RunAnalysis],
+        seconds_a_step: Mapping[str, float],
+        outcomes: list[LongerRun],
+    ) -> Events:
+        """Train the best cell longer until it beats the n-gram model's bits; fill `outcomes`."""
+        ngram = known.bits["validation"]["ngram"]
+        label, bits = extended_runs.best_cell(plan, analyses)
+        for times in extended_runs.TIMES:
+            if bits < ngram:
+                return
+            run = extended_runs.longer_run(
+                plan, label, times, self.path / LONGER, seconds_a_step[label]
+            )
+            doing = f"no network beats counting, {ngram:.3f} bits: {label} trains {run.note}"
+            yield from self._train(doing, [run], tolerant=True)
+            outcomes.append(extended_runs.outcome(run, times, ngram))
+            bits = outcomes[-1].bits_per_character or math.inf  # None: it has diverged
+
+    def write(self, result: Result) -> None:
+        """Write compare.json. Raises: CharlmError if it cannot be written."""
+        try:
+            replace(self.path / RESULT, json_bytes(result))
+        except OSError as error:
+            raise self._cannot_write(error) from None
+
+    def _cannot_write(self, error: OSError) -> CharlmError:
+        return CharlmError(
+            f"cannot write {error.filename or self.path}: {error.strerror}",
+            f"make room, then run the same command again with --out {self.path}: "
+            "finished work is reused",
+        )
+
+    # ---- measurements, cached so that the same call shows the same numbers again -------------
+
+    def _step_costs(self, plan: Plan) -> dict[str, StepCost]:
+        """Measure every cell at its own and at the common width, by configuration in TOML."""
+        configs = {to_toml(e.config): e.config for e in (*plan.entries, *plan.same_width)}
+
+        def measure() -> list[Any]:
+            costs = measure_steps(list(configs.values()), plan.corpus, self._end_if_stopped)
+            return [[one.step_seconds, one.memory_bytes] for one in costs]
+
+        key = [plan.corpus.fingerprint, list(configs), versions()]
+
+        def read(costs: Any) -> dict[str, StepCost]:
+            return {
+                toml: StepCost(config, tuple(seconds), memory)
+                for (toml, config), (seconds, memory) in zip(
+                    configs.items(), STEPS.validate_python(costs), strict=True
+                )
+            }
+
+        return cached(self.path, "steps", key, measure, read)
+
+    def _analyses(
+        self, finished: Sequence[PlannedRun], plan: Plan, prompt: str
+    ) -> list[RunAnalysis]:
+        opened = [load_best(planned) for planned in finished]
+        key = [[summary(planned), versions()] for planned in finished]
+        speeds = cached(
+            self.path,
+            "writing",
+            key,
+            lambda: writing_speeds(opened),
+            SPEEDS.validate_python,
+        )
+        return analyse(finished, opened, speeds, plan.corpus, prompt)
+
+    def _baselines(self, plan: Plan) -> Baselines:
+        key = [__version__, plan.corpus.fingerprint]
+        return cached(
+            self.path,
+            "baselines",
+            key,
+            lambda: asdict(baselines(plan.corpus)),
+            BASELINES.validate_python,
+        )

@@ -1,0 +1,43 @@
+"""Text for the analysis of a trained model: its run's validation split."""
+
+from dataclasses import dataclass
+
+from charlm.common.errors import DataError
+from charlm.evaluation.scoring import corpus_of
+from charlm.runs.checkpoint import Checkpoint
+from charlm.text.corpus import Corpus
+from charlm.text.stretch import Stretch
+from charlm.text.vocabulary import Symbols, Vocabulary
+
+
+@dataclass(frozen=True)
+class Excerpt(Stretch):
+    """A stretch of a run's own text that it was not trained on, with the vocabulary."""
+
+    vocabulary: Vocabulary
+
+    def characters(self) -> list[str]:
+        """Return the symbols of the stretch as strings."""
+        return characters(self.vocabulary, self.read())
+
+
+def characters(vocabulary: Vocabulary, symbols: Symbols) -> list[str]:
+    """Return one string per symbol."""
+    table = [vocabulary.symbol(index) for index in range(len(vocabulary))]
+    return [table[index] for index in symbols.tolist()]
+
+
+def own_text(checkpoint: Checkpoint) -> Corpus:
+    """Read a run's text again. Raises: DataError if it is missing or has changed."""
+    return corpus_of(checkpoint)
+
+
+def validation(corpus: Corpus, least: int) -> Excerpt:
+    """Return the validation split. Raises: DataError if it has fewer than `least` symbols."""
+    split = corpus.splits["validation"]
+    if len(split) < least:
+        raise DataError(
+            f"the validation split has {len(split):,} symbols, at least {least:,} are needed",
+            "train on a longer text, or with a larger validation split (data.split)",
+        )
+    return Excerpt(corpus.symbols, split.start, split.stop, corpus.vocabulary)

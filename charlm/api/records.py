@@ -9,7 +9,7 @@ import numpy as np
 from charlm.api.loaded import Loaded
 from charlm.common import consent
 from charlm.common.errors import CharlmError, DataError
-from charlm.inspection.excerpt import own_text
+from charlm.evaluation.scoring import corpus_of
 from charlm.inspection.novelty import KnownRecords
 from charlm.sampling.generate import Generation, Sample
 
@@ -31,7 +31,7 @@ def known_records(loaded: Loaded, *, needed: bool) -> KnownRecords | None:
         return None
     try:
         with nullcontext() if needed else consent.asking(consent.refuse):
-            corpus = own_text(loaded.checkpoint)
+            corpus = corpus_of(loaded.checkpoint)
     except DataError as error:
         if needed:
             raise

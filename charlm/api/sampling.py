@@ -11,11 +11,12 @@ import numpy as np
 from charlm.api.loaded import Loaded, PathLike, WritingOptions, load
 from charlm.api.records import NewRecords, known_records
 from charlm.common.errors import UsageError
+from charlm.config.clamps import parse_clamps
+from charlm.evaluation.scoring import corpus_of
 from charlm.inspection.copies import Copied, copies_data, shared_spans
-from charlm.inspection.excerpt import characters, own_text
+from charlm.inspection.excerpt import characters
 from charlm.inspection.novelty import KnownRecords
 from charlm.sampling.best import BestOf, Candidates
-from charlm.sampling.clamp import parse_clamps
 from charlm.sampling.clamped import ClampedEngine
 from charlm.sampling.engine import Engine, choose_precision
 from charlm.sampling.generate import Generation, Sample, bits_per_character
@@ -86,6 +87,11 @@ class Writing:
         return isinstance(self._candidates, Generation)
 
     @cached_property
+    def loops(self) -> list[bool]:
+        """For each text: True if it runs in circles."""
+        return [runs_in_circles(one.text) for one in self.samples]
+
+    @cached_property
     def new(self) -> list[bool]:
         """For each text: True if it is a complete record that the run's own text lacks."""
         opening = self._candidates.prompt
@@ -100,7 +106,7 @@ class Writing:
         Raises: DataError if it has changed.
         """
         loaded = self.writers.loaded
-        train = own_text(loaded.checkpoint)
+        train = corpus_of(loaded.checkpoint)
         split = train.symbols[train.train.start : train.train.stop]
         found = []
         for number, one in enumerate(self.samples, start=1):
@@ -117,9 +123,9 @@ class Writing:
             {
                 "text": one.text.encode("utf-8", "replace").decode(),
                 "bits_per_character": bits_per_character(one, loaded.vocabulary),
-                "loops": runs_in_circles(one.text),
+                "loops": loops,
             }
-            for one in self.samples
+            for one, loops in zip(self.samples, self.loops, strict=True)
         ]
         for row, one in zip(samples, copies, strict=False):
             row["copied"] = copies_data(one)

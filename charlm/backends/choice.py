@@ -9,7 +9,6 @@ from functools import cache
 import torch
 
 from charlm.backends.step import Computation, NativeComputation, TorchComputation
-from charlm.cells.base import GatedCell
 from charlm.common.errors import UsageError
 from charlm.config.schema import TrainConfig
 from charlm.models.recurrent import CharModel
@@ -87,8 +86,7 @@ def choose_backend(
 
 def _worthwhile(model: CharModel, device: torch.device) -> bool:
     """Return True if "auto" prefers the kernels for a model: only gated cells have kernels."""
-    gated = all(isinstance(cell, GatedCell) for cell in model.layers())
-    return gated and device.type == "cpu" and model.config.hidden_size >= SMALLEST
+    return model.is_gated and device.type == "cpu" and model.config.hidden_size >= SMALLEST
 
 
 def _usable(device: torch.device, precision: torch.dtype, compiling: Compiling) -> Kernels:

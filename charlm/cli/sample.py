@@ -154,8 +154,8 @@ def _check(
         raise UsageError("--clamp and --with go one at a time", "leave one of them out")
     folder = find_checkpoint(run, which)
     from charlm.config import loading  # only now: it takes a moment
+    from charlm.config.clamps import parse_clamps
     from charlm.runs.state import read_state
-    from charlm.sampling.clamp import parse_clamps
 
     _, config = read_state(folder)
     loading.with_options(config.sample, filters)

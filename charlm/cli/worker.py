@@ -15,7 +15,6 @@ from charlm.config.schema import Config
 from charlm.distributed import error_exchange, launch_state, start
 from charlm.distributed.devices import device_of
 from charlm.distributed.ranks import Ranks
-from charlm.evaluation.surprisal import distributions
 from charlm.runs.directory import RunDirectory
 from charlm.terminal import console
 from charlm.terminal import run as terminal
@@ -163,7 +162,7 @@ def _conclude(finished: Finished, trainer: Trainer) -> None:
         given = corpus.stretch("train").read()
         symbols = [corpus.vocabulary.symbol(index) for index in range(len(corpus.vocabulary))]
         shown = [symbols[index] for index in given]
-        rows = distributions(trainer.learner.eval_model, given[:-1])
+        rows = trainer.learner.distributions(given[:-1])
         terminal.predictions_table(shown[:-1], shown[1:], symbols, rows.tolist())
         prompt = shown[0]
     terminal.conclude(finished.summary, prompt)

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 UNITS = ("B", "KB", "MB", "GB", "TB")
 NEAR = 0.66
@@ -49,3 +50,12 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     if len(word) >= SHORTEST_START:
         near += [name for name in names if name.startswith(word)]
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def spread_text(values: dict[str, Any] | None, absent: str = "-") -> str:
+    """Format a mean and standard deviation; `absent` for None."""
+    if values is None:
+        return absent
+    if values["std"] is None:
+        return f"{values['mean']:.3f}"
+    return f"{values['mean']:.3f} ± {values['std']:.3f}"

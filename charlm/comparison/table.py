@@ -173,15 +173,6 @@ def _row(label: str, group: Sequence[RunAnalysis], target: float) -> Row:
     }
 
 
-def spread_text(values: dict[str, Any] | None, absent: str = "-") -> str:
-    """Format the result of `spread`."""
-    if values is None:
-        return absent
-    if values["std"] is None:
-        return f"{values['mean']:.3f}"
-    return f"{values['mean']:.3f} ± {values['std']:.3f}"
-
-
 def spread(values: Sequence[float]) -> dict[str, Any]:
     """Return the mean and standard deviation of values over seeds, and the values."""
     return {

@@ -11,6 +11,8 @@ from charlm.common.errors import UsageError
 from charlm.common.wording import suggestion
 from charlm.config.schema import ModelConfig
 
+CELL_NAMES = tuple(CELLS)
+"""The names of all cells, in the order in which they are listed and coloured."""
 COMMA = re.compile(r",(?![^\[]*\])")
 """A comma between settings, not inside a list."""
 

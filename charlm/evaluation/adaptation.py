@@ -10,7 +10,7 @@ import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol, cast
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,7 +19,6 @@ from torch.nn import functional as F
 
 from charlm.backends.choice import built_kernels, computation_of
 from charlm.backends.step import Computation
-from charlm.cells.base import GatedCell
 from charlm.evaluation.surprisal import WARM_UP, ReadCallback, ignore
 from charlm.models.recurrent import CharModel, States
 from charlm.native.adapting import NativeAdapter, Parts
@@ -181,7 +180,7 @@ def _fastest_adapter(
 
 
 def _parts(model: CharModel) -> Parts:
-    return Parts(model.embedding, cast("list[GatedCell]", model.layers()), model.head, model.end)
+    return Parts(model.embedding, model.gated_layers(), model.head, model.end)
 
 
 @torch.no_grad()

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 
 from charlm.common.errors import DataError
-from charlm.evaluation.scoring import corpus_of
-from charlm.runs.checkpoint import Checkpoint
 from charlm.text.corpus import Corpus
 from charlm.text.stretch import Stretch
 from charlm.text.vocabulary import Symbols, Vocabulary
@@ -25,11 +23,6 @@ def characters(vocabulary: Vocabulary, symbols: Symbols) -> list[str]:
     """Return one string per symbol."""
     table = [vocabulary.symbol(index) for index in range(len(vocabulary))]
     return [table[index] for index in symbols.tolist()]
-
-
-def own_text(checkpoint: Checkpoint) -> Corpus:
-    """Read a run's text again. Raises: DataError if it is missing or has changed."""
-    return corpus_of(checkpoint)
 
 
 def validation(corpus: Corpus, least: int) -> Excerpt:

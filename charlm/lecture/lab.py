@@ -14,7 +14,6 @@ from charlm.common.progress import track, within
 from charlm.comparison.plan import matched_width, parameters
 from charlm.config import loading
 from charlm.config.schema import Config
-from charlm.evaluation.surprisal import evaluate
 from charlm.inspection.excerpt import Excerpt, validation
 from charlm.models.recurrent import CharModel
 from charlm.text.corpus import Corpus
@@ -127,7 +126,7 @@ class Lab:
         for _ in track(range(steps), "training", steps):
             learner.take_step()
         seconds = time.perf_counter() - began
-        _, score = evaluate(learner.evaluation, corpus, "validation")
+        score = learner.score(corpus, "validation")
         model = learner.eval_model.requires_grad_(False)
         return Trained(model, score.bits_per_character, seconds, model.parameter_count())
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from charlm.cells import CELLS
-from charlm.cells.base import Cell, State
+from charlm.cells.base import Cell, GatedCell, State
 from charlm.common.errors import CheckpointError
 from charlm.config.schema import ModelConfig
 from charlm.models.dropout import drop
@@ -159,6 +159,16 @@ class CharModel(nn.Module):
     def layers(self) -> list[Cell]:
         """List the cells, from the first layer."""
         return cast("list[Cell]", list(self.cells))
+
+    def gated_layers(self) -> list[GatedCell]:
+        """List the cells if all are gated, as the native kernels need; otherwise none."""
+        cells = self.layers()
+        return [cell for cell in cells if isinstance(cell, GatedCell)] if self.is_gated else []
+
+    @property
+    def is_gated(self) -> bool:
+        """True if all cells are gated."""
+        return all(isinstance(cell, GatedCell) for cell in self.layers())
 
     def parameter_count(self) -> int:
         """Count weights and biases."""

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from charlm.common.errors import CharlmError
 from charlm.common.files import replace
-from charlm.comparison.table import spread_text
+from charlm.common.wording import spread_text
 from charlm.text.display import visible
 
 

@@ -21,7 +21,7 @@ from matplotlib.font_manager import FontProperties, findfont
 from matplotlib.ft2font import FT2Font
 from matplotlib.ticker import LogFormatterSciNotation, NullFormatter
 
-from charlm.cells import CELLS
+from charlm.config.cell_spec import CELL_NAMES
 
 SIZE = (4.6, 3.2)
 """Size in inches: on a phone the letters are as large as the text around them."""
@@ -114,7 +114,7 @@ def on_axes(draw: Callable[[Axes, str], None]) -> Callable[[Figure, str], None]:
 
 def colour_of(cell: str) -> str:
     """Return the colour of a cell, with any settings, in every figure."""
-    known, name = list(CELLS), cell.partition(":")[0]
+    known, name = CELL_NAMES, cell.partition(":")[0]
     return COLOURS[known.index(name) % len(COLOURS)] if name in known else OTHERS
 
 

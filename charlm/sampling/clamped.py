@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from charlm.config.clamps import Clamp
 from charlm.models.recurrent import CharModel
-from charlm.sampling.clamp import Clamp
 from charlm.sampling.engine import StepwiseEngine
 
 

@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from charlm.backends.choice import built_kernels
-from charlm.cells.base import GatedCell
 from charlm.common.errors import UsageError
 from charlm.config.schema import REPETITION_WINDOW, SampleConfig
 from charlm.models.recurrent import CharModel
@@ -87,8 +86,7 @@ class NativeEngine:
 
     @torch.no_grad()
     def __init__(self, kernels: Kernels, model: CharModel, num: int, precision: str) -> None:
-        first = model.layers()[0]
-        assert isinstance(first, GatedCell)
+        first = model.gated_layers()[0]
         table = F.linear(model.vectors(torch.arange(model.vocabulary_size)), first.weight_ih)
         if first.bias_ih is not None:
             table += first.merged_biases()[0]
@@ -144,16 +142,16 @@ class TorchEngine(StepwiseEngine):
 
     @torch.inference_mode()
     def __init__(self, model: CharModel, num: int = 1) -> None:
-        self.cells = copy.deepcopy(model.layers())
+        copied = copy.deepcopy(model)
+        self.cells, self._gated = copied.layers(), copied.gated_layers()
         for weight in (w for cell in self.cells for w in cell.parameters() if w.dim() == 2):
             weight.data = column_major(weight.data)
         self.head = (column_major(model.head.weight.data), model.head.bias)
         every_symbol = torch.arange(model.vocabulary_size, device=model.head.weight.device)
-        first = self.cells[0]
         self.table = model.vectors(every_symbol)
         """The first layer's input from each symbol, projected if its cell supports it."""
-        if isinstance(first, GatedCell):
-            self.table = first.project(self.table)
+        if self._gated:
+            self.table = self._gated[0].project(self.table)
         self.states, self._end = model.initial_states(num), model.end
         self._logits = self.head[0].new_zeros(num, model.vocabulary_size)
 
@@ -164,8 +162,8 @@ class TorchEngine(StepwiseEngine):
         for layer, cell in enumerate(self.cells):
             if self._end is not None:
                 self.states[layer] = cell.begin_anew(self.states[layer], symbols == self._end)
-            if layer == 0 and isinstance(cell, GatedCell):
-                self.states[layer] = cell.advance(x, self.states[layer])
+            if layer == 0 and self._gated:
+                self.states[layer] = self._gated[0].advance(x, self.states[layer])
             else:
                 self.states[layer] = cell.step(x, self.states[layer])
             x = self.states[layer][0]

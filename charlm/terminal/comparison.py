@@ -6,10 +6,9 @@ from typing import Any
 
 from rich.text import Text
 
-from charlm.common.wording import byte_size
+from charlm.common.wording import byte_size, spread_text
 from charlm.comparison.execution import Stage
 from charlm.comparison.runs import Advanced, Begun, Diverged, RunnerEvent
-from charlm.comparison.table import spread_text
 from charlm.terminal.console import duration, out, print_columns, print_result, print_status, warn
 from charlm.terminal.training import bar
 from charlm.training.events import Finished, Trained

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from charlm.api.sampling import Writing
 from charlm.inspection.copies import LISTED, LONG, SEED, Copied, apart
-from charlm.sampling.loops import runs_in_circles
 from charlm.terminal.console import Writer, print_status, warn
 from charlm.terminal.progress import TaskProgress
 from charlm.text.display import named
@@ -52,7 +51,7 @@ def write(writing: Writing) -> None:
     writer.end_line()
     if writing.known is not None:
         novelty(sum(writing.new), num, len(writing.known))
-    circles(sum(runs_in_circles(one.text) for one in writing.samples), num)
+    circles(sum(writing.loops), num)
 
 
 def novelty(new: int, num: int, known: int) -> None:

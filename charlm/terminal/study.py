@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from charlm.comparison.table import spread_text
+from charlm.common.wording import spread_text
 from charlm.terminal.console import print_columns, print_result
 
 

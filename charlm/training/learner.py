@@ -15,12 +15,15 @@ from charlm.config.schema import Config
 from charlm.distributed.devices import device_of
 from charlm.distributed.gradients import MeanGradients
 from charlm.distributed.ranks import ALONE, Ranks
+from charlm.evaluation.surprisal import distributions, evaluate
+from charlm.evaluation.tally import Score
 from charlm.models.dropout import Drop
 from charlm.models.recurrent import CharModel, States
 from charlm.native.head import SoftTargets
 from charlm.text.batches import BatchStream
 from charlm.text.corpus import Corpus
 from charlm.text.symbols import SymbolSource
+from charlm.text.vocabulary import Symbols
 from charlm.training import teachers
 from charlm.training.footprint import refuse_too_large
 from charlm.training.lanes import Merge, all_lanes, from_named, groups_of, merged, named, parted
@@ -89,6 +92,14 @@ class Learner:
         self.loss_sum = torch.zeros((), device=self.device)
         self.loss_count = 0
         """Losses since `pop_mean_loss`, in nats per symbol; on the device, so no step waits."""
+
+    def score(self, corpus: Corpus, name: str) -> Score:
+        """Score the evaluated model on a split, statefully: each rank reads its share."""
+        return evaluate(self.evaluation, corpus, name, ranks=self.ranks)[1]
+
+    def distributions(self, symbols: Symbols) -> Tensor:
+        """Predict the symbol after each one of a short text. Shapes: [N, V]."""
+        return distributions(self.eval_model, symbols)
 
     def take_step(self) -> Tensor:
         """Compute one window forward and backward, clip, update. Return the gradient's norm."""

@@ -21,7 +21,6 @@ from charlm.common.errors import CheckpointError, DataError, DivergedError
 from charlm.common.version import __version__
 from charlm.config.schema import Config, to_toml
 from charlm.distributed.ranks import ALONE, Ranks
-from charlm.evaluation.surprisal import evaluate
 from charlm.evaluation.tally import Score
 from charlm.runs.checkpoint import Checkpoint
 from charlm.runs.directory import RunDirectory
@@ -176,7 +175,7 @@ class Trainer:
     def score(self, name: str) -> Score:
         """Score the evaluated model on a split: stateful, in the run's precision."""
         with autocast(self.learner.precision, self.learner.device):
-            return evaluate(self.learner.evaluation, self.corpus, name, ranks=self.ranks)[1]
+            return self.learner.score(self.corpus, name)
 
     def _evaluate(self, run: RunDirectory) -> Iterator[Event]:
         """Score the held-out split; then, if they are due, report a stall and draw a sample."""

@@ -19,6 +19,7 @@ import charlm as package
 from charlm.cells import CELLS as KNOWN
 from charlm.cells.base import GatedCell
 from charlm.common.errors import CharlmError, UsageError
+from charlm.config.clamps import parse_clamps
 from charlm.config.schema import ModelConfig
 from charlm.inspection import (
     brackets,
@@ -43,7 +44,6 @@ from charlm.models.recurrent import CharModel
 from charlm.reports import influence as influence_page
 from charlm.reports import view as pages
 from charlm.reports.inspection.units import units_view
-from charlm.sampling.clamp import parse_clamps
 from charlm.sampling.clamped import ClampedEngine
 from charlm.text.stretch import Stretch
 from charlm.text.vocabulary import Vocabulary

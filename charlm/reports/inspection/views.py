@@ -11,19 +11,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from charlm.backends.choice import computation_of
 from charlm.common import consent
 from charlm.common.errors import DataError, UsageError
+from charlm.config.clamps import Clamp
 from charlm.config.schema import SampleConfig
 from charlm.evaluation.mixture import ngram_distributions
 from charlm.evaluation.ngram import ngram_of
-from charlm.evaluation.surprisal import log_distributions, surprisals, surprisals_from
+from charlm.evaluation.scoring import corpus_of, network
+from charlm.evaluation.surprisal import log_distributions, surprisals_from
 from charlm.inspection import brackets, context, gates, gradients, jacobian, losses
 from charlm.inspection import toy as scalar
 from charlm.inspection import truncation as cut
 from charlm.inspection import units as following
 from charlm.inspection.copies import Copied, shared_spans
-from charlm.inspection.excerpt import Excerpt, characters, own_text, validation
+from charlm.inspection.excerpt import Excerpt, characters, validation
 from charlm.inspection.influence import influence
 from charlm.inspection.inputs import read_labelled
 from charlm.inspection.probe import probe
@@ -41,7 +42,6 @@ from charlm.reports.inspection.units import HELD, TEMPERATURE, units_view
 from charlm.reports.view import View
 from charlm.runs.checkpoint import Checkpoint
 from charlm.runs.metrics import read_metrics
-from charlm.sampling.clamp import Clamp
 from charlm.sampling.clamped import ClampedEngine
 from charlm.sampling.generate import Draw, Generation
 from charlm.text.corpus import Corpus
@@ -74,7 +74,7 @@ class Inspection:
     @cached_property
     def corpus(self) -> Corpus:
         """The run's text."""
-        return own_text(self.checkpoint)
+        return corpus_of(self.checkpoint)
 
     @cached_property
     def ngram(self) -> NGram:
@@ -222,7 +222,7 @@ class Inspection:
         """Show the causes of the loss."""
         self._refuse_bytes()
         own = self.held_out(1_000).head(READ)
-        nats = surprisals(computation_of(self.model), own)
+        nats = network(self.model)(own)
         counted, _ = ngram_distributions(self.ngram, own)
         ngram_nats = surprisals_from(counted, own)
         text = characters(self.vocabulary, self.train)

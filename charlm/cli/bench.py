@@ -28,6 +28,10 @@ def bench(
     debug: Debug = False,
 ) -> None:
     """Measure this machine's speed of training and sampling, by the native kernels and by torch."""
+    from charlm.config.cell_spec import parse_cell
+
+    for cell in cells or []:
+        parse_cell(cell)
     from charlm.comparison.measured import BATCH, LENGTH, read_models
 
     read_models(cells or [], shapes or [])

@@ -76,6 +76,10 @@ def compare(
 
 def _compare(request: "CompareRequest", out: Path | None, *, as_json: bool, quiet: bool) -> int:
     """Carry out or continue a comparison; return the exit code."""
+    from charlm.config.cell_spec import parse_cell
+
+    for cell in request.cells:
+        parse_cell(cell)
     from charlm.comparison import cells  # only now: it takes a moment
     from charlm.comparison.request import SEEDS
     from charlm.config import loading

@@ -148,13 +148,14 @@ def _check(
     Raises: UsageError, DataError, CheckpointError.
     """
     from charlm.cli.checks import refuse_missing, refuse_partners
+    from charlm.config.clamps import parse_clamps, read_clamps
     from charlm.runs.finding import find_checkpoint
 
     if options["clamps"] and options["with_"]:
         raise UsageError("--clamp and --with go one at a time", "leave one of them out")
+    read_clamps(options["clamps"])
     folder = find_checkpoint(run, which)
     from charlm.config import loading  # only now: it takes a moment
-    from charlm.config.clamps import parse_clamps
     from charlm.runs.state import read_state
 
     _, config = read_state(folder)

@@ -1,4 +1,7 @@
-"""Specifications of cells by the user: a name and, after a colon, settings for it."""
+"""Specifications of cells by the user: a name and, after a colon, settings for it.
+
+Importing this imports neither torch nor pydantic, so that mistakes are reported quickly.
+"""
 
 import itertools
 import re
@@ -9,7 +12,6 @@ from typing import Any, Literal, get_args, get_origin
 from charlm.cells import CELLS
 from charlm.common.errors import UsageError
 from charlm.common.wording import suggestion
-from charlm.config.schema import ModelConfig
 
 CELL_NAMES = tuple(CELLS)
 """The names of all cells, in the order in which they are listed and coloured."""
@@ -72,6 +74,8 @@ def foreign_options(cell: str) -> list[str]:
 def variants() -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield every cell with every combination of its enumerated options: the cell's name, and the
     options that are not at their default."""
+    from charlm.config.schema import ModelConfig  # here: pydantic takes a moment
+
     for name, cell in CELLS.items():
         fields = {key: ModelConfig.model_fields[key] for key in cell.options}
         choices = {

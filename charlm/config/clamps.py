@@ -1,15 +1,18 @@
 """Units that are held at a value during sampling, from the option `--clamp`.
 
-Importing this does not import torch, so that mistakes are reported quickly.
+Importing this imports neither torch nor pydantic, so that mistakes are reported quickly.
 """
 
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from charlm.common.errors import UsageError
-from charlm.config.schema import ModelConfig
+
+if TYPE_CHECKING:
+    from charlm.config.schema import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -21,9 +24,8 @@ class Clamp:
     value: float
 
 
-def parse_clamps(given: Sequence[str], model: ModelConfig) -> list[Clamp]:
-    """Parse clamps of the form layer.unit=value. Raises: UsageError for an invalid one."""
-    layers, units = model.num_layers, model.hidden_size
+def read_clamps(given: Sequence[str]) -> list[Clamp]:
+    """Parse clamps of the form layer.unit=value. Raises: UsageError for another form."""
     clamps = []
     for text in given:
         parts = re.fullmatch(r"(\d{1,9})\.(\d{1,9})=(.{1,40})", text)
@@ -35,11 +37,18 @@ def parse_clamps(given: Sequence[str], model: ModelConfig) -> list[Clamp]:
             raise UsageError(
                 f"--clamp {text} is not layer.unit=value", "write it as in --clamp 0.17=2.5"
             )
-        layer, unit = int(parts[1]), int(parts[2])
-        if layer >= layers or unit >= units:
+        clamps.append(Clamp(int(parts[1]), int(parts[2]), value))
+    return clamps
+
+
+def parse_clamps(given: Sequence[str], model: "ModelConfig") -> list[Clamp]:
+    """Parse clamps of a model's units. Raises: UsageError for another form, or no such unit."""
+    layers, units = model.num_layers, model.hidden_size
+    clamps = read_clamps(given)
+    for text, clamp in zip(given, clamps, strict=True):
+        if clamp.layer >= layers or clamp.unit >= units:
             raise UsageError(
-                f"--clamp {text}: there is no unit {unit} in layer {layer}",
+                f"--clamp {text}: there is no unit {clamp.unit} in layer {clamp.layer}",
                 f"the model has layers 0 to {layers - 1} and units 0 to {units - 1}",
             )
-        clamps.append(Clamp(layer, unit, value))
     return clamps

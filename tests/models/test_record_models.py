@@ -12,8 +12,8 @@ from conftest import TINY, WORDS, Command
 
 import charlm
 from charlm.backends.choice import computation_of
+from charlm.evaluation.scoring import corpus_of
 from charlm.evaluation.surprisal import surprisals
-from charlm.inspection.excerpt import own_text
 from charlm.inspection.novelty import KnownRecords
 from charlm.text.stretch import Stretch
 
@@ -57,7 +57,7 @@ def test_a_model_of_lines_writes_whole_lines(
 
 def records_of(trained: charlm.Loaded) -> list[list[int]]:
     """The records of the train split, by their definition."""
-    corpus, result = own_text(trained.checkpoint), [[]]
+    corpus, result = corpus_of(trained.checkpoint), [[]]
     for index in np.asarray(corpus.symbols[1 : corpus.train.stop]).tolist():
         if index == trained.vocabulary.end:
             result.append([])
@@ -74,7 +74,7 @@ def test_novel_records_are_none_of_the_text(
     written = result.stdout.splitlines()
     assert len(set(written)) == 30
     assert not set(written) & set((folder / "names.txt").read_text(encoding="utf-8").split())
-    corpus, end = own_text(trained.checkpoint), trained.vocabulary.end
+    corpus, end = corpus_of(trained.checkpoint), trained.vocabulary.end
     known = KnownRecords.of(trained.vocabulary, corpus.symbols[1 : corpus.train.stop])
     assert len(known) == len(train)
     assert not any(known.lacks([*record, end]) for record in records_of(trained))
@@ -117,7 +117,7 @@ def test_greedy_text_that_is_known_ends_the_search(
 
 
 def test_a_record_costs_the_same_wherever_it_stands(trained: charlm.Loaded) -> None:
-    corpus = own_text(trained.checkpoint)
+    corpus = corpus_of(trained.checkpoint)
     symbols, end = np.asarray(corpus.symbols[:]), trained.vocabulary.end
     computation = computation_of(trained.model)
     assert end is not None
@@ -132,7 +132,7 @@ def test_a_record_costs_the_same_wherever_it_stands(trained: charlm.Loaded) -> N
 def test_the_text_itself_scores_as_its_splits_do(
     folder: Path, trained: charlm.Loaded, command: Command
 ) -> None:
-    corpus = own_text(trained.checkpoint)
+    corpus = corpus_of(trained.checkpoint)
     nats = characters = 0.0
     for split in ("train", "val", "test"):
         found = json.loads(command("score", "names", "--split", split, "--json").stdout)

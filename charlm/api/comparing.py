@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-from charlm.api.loaded import PathLike, paths_of
+from charlm.api.loaded import PathLike, paths_of, refuse_unknown
 from charlm.backends.device import prepare_process, resolve_device
 from charlm.comparison import cells as named
 from charlm.comparison.execution import Compared, Comparison, Stage
@@ -45,6 +45,7 @@ def compare(*cells: str, out: PathLike | None = None, **options: Unpack[CompareO
 
     Raises: UsageError, ConfigError, DataError, DivergedError.
     """
+    refuse_unknown(options, CompareOptions)
     flags: dict[str, Any] = {}
     if (data := options.get("data")) is not None:
         paths = paths_of(data)

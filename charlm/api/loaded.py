@@ -1,7 +1,7 @@
 """A loaded model, with methods to sample, score, mix, adapt and analyse it."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
@@ -14,6 +14,7 @@ from charlm.api.mixed import Mixed, adapted, train_split
 from charlm.api.notebook import ShownScore
 from charlm.backends.device import exact_float32, resolve_device
 from charlm.common.errors import UsageError
+from charlm.common.wording import suggestion
 from charlm.config import loading
 from charlm.evaluation.adaptation import AdaptiveReader, adaptive_reader
 from charlm.evaluation.ngram import ngram_of
@@ -257,6 +258,17 @@ def load(
     if data is not None:
         saved = with_text(saved, paths_of(data))
     return Loaded(saved, model.to(on), saved.vocabulary)
+
+
+def refuse_unknown(options: Mapping[str, object], known: type) -> None:
+    """Check that all options are keys of a TypedDict. Raises: UsageError."""
+    names = sorted(known.__annotations__)
+    for name in options:
+        if name not in names:
+            raise UsageError(
+                f"there is no option {name!r}{suggestion(name, names)}",
+                f"the options are {', '.join(names)}",
+            )
 
 
 def paths_of(data: PathLike | Sequence[PathLike]) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from charlm.api.loaded import Loaded, PathLike, load
+from charlm.api.loaded import Loaded, PathLike, load, refuse_unknown
 from charlm.common.errors import UsageError
 from charlm.config.schema import DataConfig
 from charlm.evaluation.adaptation import Pace
@@ -84,6 +84,7 @@ def score(
 
     Raises: UsageError, DataError, CheckpointError.
     """
+    refuse_unknown(options, ScoreOptions)
     if (file is None) == (split is None):
         raise UsageError("give a file or a split, one of them", 'charlm.score(run, split="val")')
     if split is not None and split not in SPLITS:

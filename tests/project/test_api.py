@@ -167,9 +167,13 @@ def test_a_text_is_scored_as_the_command_scores_it(
         lambda: charlm.score(loaded),
         lambda: charlm.score(loaded, text_file, split="val"),
         lambda: charlm.score(loaded, split="held out"),
+        lambda: charlm.score(loaded, split="val", windw=16),
+        lambda: charlm.compare("rnn", "gru", seed=3),
+        lambda: charlm.compare("rnn", "gruu"),
     ):
-        with pytest.raises(UsageError):
+        with pytest.raises(UsageError) as refused:
             call()
+        assert refused.value.advice
 
 
 def test_a_stopped_run_is_resumed_to_the_same_bits(text_file: Path) -> None:

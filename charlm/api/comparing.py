@@ -5,6 +5,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
+import torch
+
 from charlm.api.loaded import PathLike, paths_of, refuse_unknown
 from charlm.backends.device import prepare_process, resolve_device
 from charlm.comparison import cells as named
@@ -53,17 +55,21 @@ def compare(*cells: str, out: PathLike | None = None, **options: Unpack[CompareO
     request = CompareRequest(
         cells,
         options.get("config", "compare"),
-        options.get("set", ()),
+        paths_of(options.get("set", ())),
         flags,
         options.get("match", "parameters"),
         options.get("seeds"),
         options.get("tune", False),
     )
     layers = loading.load(request.config, request.changes, request.flags)
-    named.refuse(layers, cells, request.match, request.seeds or SEEDS)
+    named.refuse(layers, cells, request.match, SEEDS if request.seeds is None else request.seeds)
     planned = planned_comparison(request)
     path = Path(out) if out is not None else claim_path("compare")
-    result = carry_out(planned, path, request.command())
+    threads = torch.get_num_threads()
+    try:
+        result = carry_out(planned, path, request.command())
+    finally:
+        torch.set_num_threads(threads)
     assert result is not None  # nothing stops it
     report.write(result, path)
     return result

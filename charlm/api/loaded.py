@@ -236,7 +236,7 @@ class Loaded:
 def load(
     run: PathLike | None = None,
     *,
-    which: str = "best",
+    which: str | int = "best",
     device: str = "cpu",
     data: PathLike | Sequence[PathLike] | None = None,
 ) -> Loaded:
@@ -250,7 +250,7 @@ def load(
         (`data` is another text).
     """
     on = resolve_device(device)
-    saved = checkpoint.read(find_checkpoint(Path(run) if run is not None else None, which))
+    saved = checkpoint.read(find_checkpoint(Path(run) if run is not None else None, str(which)))
     model = CharModel.from_weights(
         saved.config.model, len(saved.vocabulary), saved.weights, saved.vocabulary.end
     )
@@ -276,6 +276,6 @@ def paths_of(data: PathLike | Sequence[PathLike]) -> list[str]:
     return [os.fspath(path) for path in ([data] if isinstance(data, str | os.PathLike) else data)]
 
 
-def inspect(run: PathLike | None = None, *, which: str = "best") -> "Inspection":
+def inspect(run: PathLike | None = None, *, which: str | int = "best") -> "Inspection":
     """Return the analyses of a run's model, see `Loaded.inspect`. Arguments, Raises: as `load`."""
     return load(run, which=which).inspect()

@@ -8,7 +8,7 @@ from typing import Any, Unpack, cast
 
 import numpy as np
 
-from charlm.api.loaded import Loaded, PathLike, WritingOptions, load
+from charlm.api.loaded import Loaded, PathLike, WritingOptions, load, paths_of
 from charlm.api.records import NewRecords, known_records
 from charlm.common.errors import UsageError
 from charlm.config.clamps import parse_clamps
@@ -119,6 +119,8 @@ class Writing:
         """Return the output of `sample --json`, once all is written."""
         loaded, options = self.writers.loaded, self.options
         kernels, precision = choose_precision(loaded.model, options.get("precision", "auto"))
+        if options.get("clamps"):
+            kernels, precision = None, "float32"
         samples: list[dict[str, Any]] = [
             {
                 "text": one.text.encode("utf-8", "replace").decode(),
@@ -163,6 +165,8 @@ def sample(
 
 def begin(loaded: Loaded, prompt: str, **options: Unpack[SampleOptions]) -> Writing:
     """Prepare texts that are written while the result is iterated over. Otherwise as `sample`."""
+    options = {**options, "with_": paths_of(options.get("with_", ()))}
+    options["clamps"] = paths_of(options.get("clamps", ()))
     best_of, num = options.get("best_of", 1), options.get("num", 1)
     if best_of < 1:
         raise UsageError(f"best_of = {best_of} is no number of candidates", "1 is one text")
@@ -175,6 +179,11 @@ def begin(loaded: Loaded, prompt: str, **options: Unpack[SampleOptions]) -> Writ
     )
     candidates: Candidates = draw(seed=seed)
     novel = options.get("novel", False)
+    if novel and loaded.vocabulary.end is None:
+        raise UsageError(
+            "novel is for a model of records, and this one was trained on a running text",
+            "train with data.records=lines, or look for copies",
+        )
     known = known_records(loaded, needed=novel)
     if novel and known is not None:
         candidates = NewRecords(draw, seed, num * best_of, known)
@@ -199,6 +208,8 @@ def _writers(loaded: Loaded, prompt: str, options: SampleOptions) -> Writers:
         return Writers(loaded, make, learned.mean_powers())
     if adapt:
         loaded = loaded.adapted_to(prompt)
+    if clamps and options.get("precision", "auto") not in ("auto", "float32"):
+        raise UsageError("clamped units are computed in float32", "leave the precision out")
     if clamps:
         held = parse_clamps(clamps, loaded.model.config)
         return Writers(loaded, partial(ClampedEngine, loaded.model, held))

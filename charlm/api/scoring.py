@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from charlm.api.loaded import Loaded, PathLike, load, refuse_unknown
+from charlm.api.loaded import Loaded, PathLike, load, paths_of, refuse_unknown
 from charlm.common.errors import UsageError
 from charlm.config.schema import DataConfig
 from charlm.evaluation.adaptation import Pace
@@ -89,10 +89,11 @@ def score(
         raise UsageError("give a file or a split, one of them", 'charlm.score(run, split="val")')
     if split is not None and split not in SPLITS:
         raise UsageError(f"no split is called {split!r}", f"use one of {', '.join(SPLITS)}")
+    _refuse_contradictions(file, split, options)
     loaded = run if isinstance(run, Loaded) else load(run)
     vocabulary, window = loaded.vocabulary, options.get("window", 0)
     adapt = options.get("adapt", False)
-    reading = _Reading.of(loaded, options.get("with_", ()), adapt=adapt)
+    reading = _Reading.of(loaded, paths_of(options.get("with_", ())), adapt=adapt)
     read, page = reading.read, None
     if (html := options.get("html")) is not None:
         page = _Page(Alternatives(reading.predict, len(vocabulary), MOST_SHOWN))
@@ -111,6 +112,23 @@ def score(
         names = list(scoring.powers) or [loaded.name]
         scoring.pages.extend(page.write(vocabulary, names, scoring.report(), Path(html)))
     return scoring
+
+
+def _refuse_contradictions(file: PathLike | None, split: str | None, options: ScoreOptions) -> None:
+    """Refuse options that exclude each other, before anything is read. Raises: UsageError."""
+    window, html = options.get("window", 0), options.get("html")
+    if window < 0:
+        raise UsageError(f"window = {window} is no number of symbols", "0 reads statefully")
+    if options.get("adapt") and window:
+        raise UsageError("adapt and a window go one at a time", "leave one of them out")
+    if options.get("adapt") and split == "train":
+        raise UsageError(
+            "adapt chooses its pace on the train split, so it cannot be judged there",
+            "score val, test or a file",
+        )
+    both = [Path(path) for path in (html, file) if path is not None]
+    if len(both) == 2 and all(path.exists() for path in both) and both[0].samefile(both[1]):
+        raise UsageError(f"{html} is the text that is scored", "name another page")
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,23 @@
 """Training from Python."""
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from charlm.api.loaded import PathLike, paths_of
-from charlm.backends.device import exact_float32, resolve_device, use_threads
+from charlm.backends.device import prepare_process, resolve_device
 from charlm.config.schema import Config
 from charlm.runs.directory import RunDirectory
 from charlm.training import setup, source
 from charlm.training.events import Finished, Summary
 from charlm.training.prepare import prepare_run
 from charlm.training.trainer import Trainer
+
+log = logging.getLogger(__name__)
 
 
 def train(
@@ -37,29 +42,33 @@ def train(
         paths = paths_of(data)
         flags["data.path"] = paths[0] if len(paths) == 1 else paths
     path = Path(run) if run is not None else None
-    name = os.fspath(config) if config is not None else None
-    if resume:
-        named = source.name_text(name, flags)[1]
-        begins = source.choose_layers(name, set, flags) if name or flags else None
-        resumed = setup.resume(path, set, named, prepare=_prepare, begins=begins)
-        return _finish(resumed.trainer, resumed.run)
-    prepared = prepare_run(source.choose_layers(name, set, flags))
-    _prepare(prepared.config)
-    with use_threads(prepared.config.train.threads):
+    name, changes = os.fspath(config) if config is not None else None, paths_of(set)
+    threads = torch.get_num_threads()
+    try:
+        if resume:
+            named = source.name_text(name, flags)[1]
+            begins = source.choose_layers(name, changes, flags) if name or flags else None
+            resumed = setup.resume(path, changes, named, prepare=_prepare, begins=begins)
+            if resumed.differences:
+                log.warning(f"not as when the run stopped: {'; '.join(resumed.differences)}")
+            return _finish(resumed.trainer, resumed.run)
+        prepared = prepare_run(source.choose_layers(name, changes, flags))
+        _prepare(prepared.config)
         return _finish(*setup.begin(prepared, path))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _prepare(config: Config) -> None:
-    exact_float32(resolve_device(config.train.device))
+    prepare_process(resolve_device(config.train.device), config.train.threads)
 
 
 def _finish(trainer: Trainer, directory: RunDirectory) -> Summary:
     """Train to the end; unlock the directory."""
     try:
-        with use_threads(trainer.config.train.threads):
-            for event in trainer.train(directory):
-                if isinstance(event, Finished):
-                    return event.summary
+        for event in trainer.train(directory):
+            if isinstance(event, Finished):
+                return event.summary
     finally:
         directory.unlock()
     raise AssertionError("training ends with Finished")

@@ -85,7 +85,9 @@ def _compare(request: "CompareRequest", out: Path | None, *, as_json: bool, quie
     from charlm.config import loading
 
     layers = loading.load(request.config, request.changes, request.flags)
-    cells.refuse(layers, request.cells, request.match, request.seeds or SEEDS)
+    cells.refuse(
+        layers, request.cells, request.match, SEEDS if request.seeds is None else request.seeds
+    )
     from charlm.api import comparing  # only now: it imports torch
     from charlm.cli.watching import Watching, print_how_to_go_on
     from charlm.reports import comparison as report

@@ -64,7 +64,9 @@ def inspect(
     console.show_log(quiet=True)
     flags = {"units": units, "gradients": gradients, "context": context, "errors": errors}
     flags |= {"memorization": memorization, "bptt": bptt}
-    wanted = Views(gates, probe, [name for name, value in flags.items() if value], data or [])
+    wanted = Views(
+        gates, probe, [name for name, value in flags.items() if value], data or [], which
+    )
     checkpoint = _check(run, which, wanted, out)
     _inspect(Source(checkpoint, data or [], device, threads or 0), wanted, out, as_json=as_json)
 
@@ -74,13 +76,14 @@ class Views:
     """The requested views.
 
     gates: a text, or None. probe: a file, or None. names: of the others. data: paths of the run's
-    text, if it was moved.
+    text, if it was moved. which: the checkpoint.
     """
 
     gates: str | None
     probe: Path | None
     names: list[str]
     data: list[str]
+    which: str
 
     def words(self) -> list[str]:
         """Return the options, as on the command line."""
@@ -97,6 +100,7 @@ class Views:
             words += ["--probe", str(self.probe)]
         elif key != "overview":
             words.append(f"--{key}")
+        words += ["--checkpoint", self.which] if self.which != "best" else []
         for path in self.data:
             words += ["--data", path]
         return shlex.join(words)

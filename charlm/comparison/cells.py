@@ -88,6 +88,8 @@ def refuse(layers: ConfigLayers, cells: Sequence[str], match: Match, seeds: int)
 
 def seeds_from(first: int, count: int) -> tuple[int, ...]:
     """Return the seeds of each cell's runs. Raises: UsageError if they are too large."""
+    if count < 1:
+        raise UsageError(f"{count} is no number of runs", "give at least one seed")
     if first + count > 2**32:
         raise UsageError(f"no {count} seeds from {first} on", "use a smaller train.seed")
     return tuple(range(first, first + count))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from charlm.backends.device import use_threads
 from charlm.common import memory, progress
+from charlm.common.errors import UsageError
 from charlm.config.schema import REPETITION_WINDOW, SampleConfig
 from charlm.models.recurrent import CharModel, no_prediction
 from charlm.sampling.decoder import StreamDecoder
@@ -48,6 +49,13 @@ class Draw:
     stop: str = ""
     threads: int = 1
     precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        """Check the numbers. Raises: UsageError."""
+        for name, least in (("seed", 0), ("num", 1), ("threads", 1)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise UsageError(f"{name} = {value!r} is not a whole number", f"from {least} on")
 
 
 class Generation:

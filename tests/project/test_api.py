@@ -170,10 +170,26 @@ def test_a_text_is_scored_as_the_command_scores_it(
         lambda: charlm.score(loaded, split="val", windw=16),
         lambda: charlm.compare("rnn", "gru", seed=3),
         lambda: charlm.compare("rnn", "gruu"),
+        lambda: charlm.compare("rnn", "gru", data=text_file, seeds=0),
+        lambda: charlm.score(loaded, text_file, html=text_file),
+        lambda: charlm.score(loaded, split="val", adapt=True, window=4),
+        lambda: charlm.score(loaded, split="train", adapt=True),
+        lambda: charlm.score(loaded, split="val", window=-1),
+        lambda: charlm.score(loaded, split="val", with_="nowhere"),
+        lambda: charlm.sample(loaded, num=0),
+        lambda: charlm.sample(loaded, seed=-1),
+        lambda: charlm.sample(loaded, novel=True),
+        lambda: charlm.sample(loaded, clamps="0.1=2", precision="int8"),
     ):
         with pytest.raises(UsageError) as refused:
             call()
         assert refused.value.advice
+    assert text_file.read_text(encoding="utf-8") == words(1500)
+    assert not list(Path("runs").glob("compare*"))
+    held = charlm.sample(loaded, clamps="0.1=2", length=3).report()
+    assert (held["backend"], held["precision"]) == ("torch", "float32")
+    step = loaded.checkpoint.step
+    assert charlm.load("one", which=step).checkpoint.step == step
 
 
 def test_a_stopped_run_is_resumed_to_the_same_bits(text_file: Path) -> None:

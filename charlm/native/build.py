@@ -45,7 +45,7 @@ PASSING = (
 )
 """Messages of a compiler after which a second attempt may succeed."""
 FLAGS = (
-    *("-std=c++17", "-O2", "-march=native", "-fopenmp", "-fPIC"),
+    *("-std=c++17", "-O2", "-march=native", "-pthread", "-fPIC"),
     *("-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"),
 )
 
@@ -74,7 +74,7 @@ def library(accept: Callable[[ctypes.CDLL], str], *, keep: bool = True) -> ctype
     if usable(path):
         try:
             return _opened(path)
-        except UnavailableError:  # linked with another OpenMP: build again
+        except UnavailableError:  # linked with a runtime that is gone: build again
             with contextlib.suppress(OSError):
                 if keep:
                     path.unlink()
@@ -268,9 +268,8 @@ def _compiled(folder: Path) -> Path:
             progress.report("compiling the kernels", done, len(UNITS))
     # `map` would not start the rest once the first fails: the set of commands run would vary.
     objects = [one.result() for one in compiled]
-    # Not linked with an OpenMP of its own: torch has one, and two would compete for the cores.
     with ThreadPoolExecutor(1) as pool, compilers.killed_on_signals():
-        pool.submit(run, "-shared", *objects, "-o", str(result)).result()
+        pool.submit(run, "-shared", "-pthread", *objects, "-o", str(result)).result()
     return result
 
 

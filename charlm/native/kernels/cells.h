@@ -86,6 +86,15 @@ template <class F> INLINE void in_groups(int64_t vectors, int64_t rows, F f) {
         with_constant<GROUP>(int(vectors - v < GROUP ? vectors - v : GROUP), [&](auto n_) { f(v, n_); });
 }
 
+// Lanes that a thread computes at once, of B. Two pieces a thread, so that one which is held up does
+// not hold up the rest; but one where so few lanes would read the weights from memory too often.
+INLINE int64_t lanes_at_once(int64_t kind, int64_t B, int64_t H, int64_t size, int64_t threads) {
+    constexpr int64_t TILE = ROWS<4>, CACHED = 1 << 19;  // bytes of weights
+    const int64_t share = (B + threads - 1) / threads;
+    const bool large = CELL_KINDS[kind].gates * H * H * size > CACHED;
+    return large || share < 2 * TILE ? share : (share / 2 + TILE - 1) / TILE * TILE;
+}
+
 // sums += rows times a group of N vectors of columns, or times two groups; see in_groups.
 template <class S, int M, int N>
 INLINE void multiply_columns(vec (&sums)[M][N], const S *rows, int64_t stride, const S *group, int K) {

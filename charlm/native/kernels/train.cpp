@@ -30,11 +30,13 @@ void EXPORT(pack)(int64_t kind, int64_t H, int64_t K, const float *w, S *forward
 }
 
 void EXPORT(forward)(const LayerArgs *w) {
-    parallel_for(w->threads, w->B, [&](int64_t b0, int64_t b1) { run_forward<S>(*w, b0, b1); });
+    parallel_pieces(w->threads, w->B, lanes_at_once(w->kind, w->B, w->H, sizeof(S), w->threads),
+                    [&](int64_t b0, int64_t b1) { run_forward<S>(*w, int(b0), int(b1)); });
 }
 
 void EXPORT(backward)(const LayerArgs *w) {
-    parallel_for(w->threads, w->B, [&](int64_t b0, int64_t b1) { run_backward<S>(*w, b0, b1); });
+    parallel_pieces(w->threads, w->B, lanes_at_once(w->kind, w->B, w->H, sizeof(S), w->threads),
+                    [&](int64_t b0, int64_t b1) { run_backward<S>(*w, int(b0), int(b1)); });
 }
 
 void EXPORT(weights)(const S *left, int64_t left_stride, int64_t J, const S *right,

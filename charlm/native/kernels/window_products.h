@@ -1,19 +1,9 @@
 // Products over a whole window: the gradients of weights, and of a layer's inputs.
 #pragma once
-#include <omp.h>
 #include "cells.h"
+#include "pool.h"
 
 constexpr int BLOCK = 512;  // rows of a window that are packed and multiplied at a time
-
-// Every thread its share of [0, parts).
-template <class F> void parallel_for(int64_t threads, int64_t parts, F f) {
-    const int count = int(threads < parts ? threads : parts);
-#pragma omp parallel num_threads(count)
-    {
-        const int64_t i = omp_get_thread_num(), n = omp_get_num_threads();
-        f(parts * i / n, parts * (i + 1) / n);
-    }
-}
 
 // PANELS neighbours of N vectors of columns each, `apart` elements between them: `count` rows as
 // [count / STEP][N][WIDTH][STEP], padded up with zeros to a multiple of STEP. The sums of the
@@ -51,30 +41,30 @@ void weight_gradient(const S *left, int64_t left_stride, int64_t J, const S *rig
     const int64_t panels = J / WIDTH, groups = (I / WIDTH + N - 1) / N;
     S *const left_panels = workspace, *const right_panels = workspace + J * BLOCK;
     memset(left_sums, 0, J * sizeof(float));
-#pragma omp parallel num_threads(int(threads))
-    {
-        const int64_t i = omp_get_thread_num(), team = omp_get_num_threads();
-        for (int64_t row = 0; row < rows; row += BLOCK) {
-            const int count = int(std::min<int64_t>(BLOCK, rows - row));
-            const int K = (count + STEP<S> - 1) / STEP<S> * STEP<S>;
-            const S *of = left + row * left_stride;
-            int64_t first = panels * i / team;
-            const int64_t end = panels * (i + 1) / team;
-            for (; first + 4 <= end; first += 4)
-                pack_panels<4, 1>(left_panels + first * WIDTH * BLOCK, WIDTH * BLOCK, of + first * WIDTH,
-                                  left_stride, count, left_sums + first * WIDTH);
-            for (; first < end; first++)
-                pack_panels<1, 1>(left_panels + first * WIDTH * BLOCK, 0, of + first * WIDTH, left_stride,
-                                  count, left_sums + first * WIDTH);
-            for (int64_t g = groups * i / team; g < groups * (i + 1) / team; g++)
+    constexpr int AT_ONCE = 4;  // panels of the left columns that are packed side by side
+    const int64_t lefts = (panels + AT_ONCE - 1) / AT_ONCE;
+    for (int64_t row = 0; row < rows; row += BLOCK) {
+        const int count = int(std::min<int64_t>(BLOCK, rows - row));
+        const int K = (count + STEP<S> - 1) / STEP<S> * STEP<S>;
+        pool().run(threads, lefts + groups, [&](int64_t piece) {
+            if (piece < lefts) {
+                const int64_t first = piece * AT_ONCE;
+                const S *of = left + row * left_stride + first * WIDTH;
+                with_constant<AT_ONCE>(int(std::min<int64_t>(AT_ONCE, panels - first)), [&](auto n_) {
+                    pack_panels<n_, 1>(left_panels + first * WIDTH * BLOCK, WIDTH * BLOCK, of, left_stride,
+                                       count, left_sums + first * WIDTH);
+                });
+            } else {
+                const int64_t g = piece - lefts;
                 with_constant<N>(int(std::min<int64_t>(N, I / WIDTH - g * N)), [&](auto n_) {
                     pack_panels<1, n_>(right_panels + g * N * WIDTH * BLOCK, 0,
                                        right + row * right_stride + g * N * WIDTH, right_stride,
                                        count, (float *)nullptr);
                 });
-#pragma omp barrier
-            for (int64_t tile = panels * groups * i / team; tile < panels * groups * (i + 1) / team;
-                 tile++) {
+            }
+        });
+        parallel_for(threads, panels * groups, [&](int64_t from, int64_t until) {
+            for (int64_t tile = from; tile < until; tile++) {
                 const int64_t p = tile / groups, g = tile % groups;
                 with_constant<N>(int(std::min<int64_t>(N, I / WIDTH - g * N)), [&](auto n_) {
                     constexpr int COUNT = n_;
@@ -94,8 +84,7 @@ void weight_gradient(const S *left, int64_t left_stride, int64_t J, const S *rig
                     }
                 });
             }
-#pragma omp barrier
-        }
+        });
     }
 }
 
@@ -140,23 +129,20 @@ void drop(const S *rows, const uint8_t *draws, int64_t count, int64_t H, int64_t
     });
 }
 
-// sums[s] = the sum of the rows[n] with symbols[n] = s, for V symbols; a stretch of columns for
-// every thread.
+// sums[s] = the sum of the rows[n] with symbols[n] = s, for V symbols.
 template <class S>
 void scatter(const S *rows, int64_t stride, const int64_t *symbols, int64_t N, int64_t columns,
              float *sums, int64_t V, int64_t threads) {
-    parallel_for(threads, columns / WIDTH, [&](int64_t from, int64_t until) {
-        constexpr int64_t VECTORS = 8;  // vectors of columns at once: the sums stay in the cache
+    constexpr int64_t VECTORS = 8;  // vectors of columns at once: the sums stay in the cache
+    parallel_pieces(threads, columns / WIDTH, VECTORS, [&](int64_t from, int64_t until) {
         for (int64_t s = 0; s < V; s++)
             memset(sums + s * columns + from * WIDTH, 0, (until - from) * WIDTH * sizeof(float));
-        for (int64_t v = from; v < until; v += VECTORS)
-            for (int64_t n = 0; n < N; n++) {
-                float *sum = sums + symbols[n] * columns;
-                const S *row = rows + n * stride;
-                prefetch(row + 16 * stride + v * WIDTH, VECTORS * WIDTH);
-                const int64_t end = v + VECTORS < until ? v + VECTORS : until;
-                for (int64_t i = v; i < end; i++)
-                    store(sum + i * WIDTH, load(sum + i * WIDTH) + load(row + i * WIDTH));
-            }
+        for (int64_t n = 0; n < N; n++) {
+            float *sum = sums + symbols[n] * columns;
+            const S *row = rows + n * stride;
+            prefetch(row + 16 * stride + from * WIDTH, VECTORS * WIDTH);
+            for (int64_t i = from; i < until; i++)
+                store(sum + i * WIDTH, load(sum + i * WIDTH) + load(row + i * WIDTH));
+        }
     });
 }

@@ -65,13 +65,36 @@ Adapter: Any = _structure(
     longest=_REAL,
 )
 
+StepSizes: Any = _structure(
+    "StepSizes",
+    **dict.fromkeys(("kind", "layers", "T", "B", "V", "E", "H", "bias", "end", "threshold"), _SIZE),
+)
+
+Update: Any = _structure(
+    "Update",
+    **dict.fromkeys(("rate", "beta1", "beta2", "decay", "clip", "towards"), _REAL),
+    count=_SIZE,
+)
+
+StepArgs: Any = _structure(
+    "StepArgs",
+    **dict.fromkeys(("symbols", "anew", "before", "after"), _ARRAY),
+    seed=ctypes.c_uint64,
+    update=Update,
+    **dict.fromkeys(("loss_sum", "norm"), _ARRAY),
+    threads=_SIZE,
+)
+
 STRUCTURES = {
+    "step_sizes": StepSizes,
+    "step_args": StepArgs,
     "layer_args": LayerArgs,
     "writer_args": Writer,
     "adapter_args": Adapter,
     "adapting_layer_args": AdaptingLayer,
 }
 _LAYER, _WRITER, _ADAPTER = (ctypes.POINTER(s) for s in (LayerArgs, Writer, Adapter))
+_SIZES, _STEP = (ctypes.POINTER(s) for s in (StepSizes, StepArgs))
 TRAINING: dict[str, tuple[Any, ...]] = {
     "pack": (*[_SIZE] * 3, *[_ARRAY] * 3, *[_SIZE] * 2),
     "forward": (_LAYER,),
@@ -82,7 +105,12 @@ TRAINING: dict[str, tuple[Any, ...]] = {
     "drop": (*[_ARRAY] * 2, *[_SIZE] * 4, _ARRAY, _SIZE),
     "pack_head": (*[_SIZE] * 2, *[_ARRAY] * 3, _SIZE),
     "loss": (_ARRAY, *[_SIZE] * 2, *[_ARRAY] * 2, _SIZE, *[_ARRAY] * 3, _SIZE),
+    "new_step": (_SIZES, *[_ARRAY] * 4),
+    "take_step": (_ARRAY, _STEP),
+    "delete_step": (_ARRAY,),
 }
+RESULTS: dict[str, Any] = {"new_step": _ARRAY, "take_step": ctypes.c_int}
+"""The results of those functions that have one."""
 ADAPTING: dict[str, tuple[Any, ...]] = {
     "pack_adapter": (_ADAPTER,),
     "adapt": (_ADAPTER, *[_ARRAY] * 2, _SIZE, *[_ARRAY] * 2),
@@ -148,7 +176,7 @@ class Kernels:
                 declarations = declarations | ADAPTING
             for function, arguments in declarations.items():
                 declared = getattr(self._library, f"charlm_{function}_{name}")
-                declared.argtypes, declared.restype = arguments, None
+                declared.argtypes, declared.restype = arguments, RESULTS.get(function)
         self._library.charlm_read_bytes_float32.argtypes = (_ARRAY, _SIZE, _SIZE)
 
     def supports(self, cells: Sequence[Cell]) -> bool:

@@ -47,7 +47,12 @@ class BatchStream:
         self._held: dict[range, tuple[int, Symbols]] = {}
 
     def window(self, cursor: int, lanes: range | None = None) -> tuple[Tensor, Tensor]:
-        """Return inputs and targets of one window, [T, B] each, int64.
+        """Return inputs and targets of one window, [T, B] each. Arguments: `symbols`."""
+        both = self.symbols(cursor, lanes)
+        return both[:-1], both[1:]
+
+    def symbols(self, cursor: int, lanes: range | None = None) -> Tensor:
+        """Return the symbols of one window and the next one of each lane, [T + 1, B] (int64).
 
         lanes: lanes to read; None reads all.
         """
@@ -58,8 +63,7 @@ class BatchStream:
             held = self._held[wanted] = number, self._read(number, wanted)
         start = at * self.sequence_length
         symbols = held[1][:, start : start + self.sequence_length + 1].T
-        both = torch.from_numpy(symbols.astype(np.int64, order="C"))
-        return both[:-1], both[1:]
+        return torch.from_numpy(symbols.astype(np.int64, order="C"))
 
     def _read(self, number: int, wanted: range) -> Symbols:
         """Return the symbols of group `number` of windows. Shapes: [B, N], a lane in each row."""

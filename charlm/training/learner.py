@@ -20,6 +20,7 @@ from charlm.evaluation.tally import Score
 from charlm.models.dropout import Drop
 from charlm.models.recurrent import CharModel, States
 from charlm.native.head import SoftTargets
+from charlm.native.steps import Hyperparameters, Learning, NativeSteps
 from charlm.text.batches import BatchStream
 from charlm.text.corpus import Corpus
 from charlm.text.symbols import SymbolSource
@@ -27,7 +28,7 @@ from charlm.text.vocabulary import Symbols
 from charlm.training import teachers
 from charlm.training.footprint import refuse_too_large
 from charlm.training.lanes import Merge, all_lanes, from_named, groups_of, merged, named, parted
-from charlm.training.optimizer import AdamW, update_average
+from charlm.training.optimizer import AdamW, share_of_new, update_average
 from charlm.training.schedule import rate_at
 from charlm.training.teachers import Teachers
 
@@ -92,6 +93,7 @@ class Learner:
         self.loss_sum = torch.zeros((), device=self.device)
         self.loss_count = 0
         """Losses since `pop_mean_loss`, in nats per symbol; on the device, so no step waits."""
+        self._steps = self._steps_at_once()
 
     def score(self, corpus: Corpus, name: str) -> Score:
         """Score the evaluated model on a split, statefully: each rank reads its share."""
@@ -103,8 +105,16 @@ class Learner:
 
     def take_step(self) -> Tensor:
         """Compute one window forward and backward, clip, update. Return the gradient's norm."""
+        seed = derived_seed(self.config.seed, self.step)
+        norm = self._step_by_parts(seed) if self._steps is None else self._step_at_once(seed)
+        self.loss_count += 1
+        self.step += 1
+        return norm
+
+    def _step_by_parts(self, seed: int) -> Tensor:
+        """Compute the gradients, then update from them."""
         config = self.config
-        loss = self._loss_and_gradients(derived_seed(config.seed, self.step))
+        loss = self._loss_and_gradients(seed)
         norm = self.optimizer.step(self.learning_rate(self.step), clip_norm=config.clip_norm)
         if self.eval_model is not self.model:
             update_average(
@@ -114,9 +124,38 @@ class Learner:
                 step=self.step,
             )
         self.loss_sum += loss
-        self.loss_count += 1
-        self.step += 1
         return norm
+
+    def _step_at_once(self, seed: int) -> Tensor:
+        """Do the same in one call of the kernels: on small models Python took half of the time."""
+        assert self._steps is not None
+        self.optimizer.count += 1
+        norm, self.states[0] = self._steps.take(
+            self.batches.symbols(self._window(), self.groups[0]),
+            self.states[0],
+            self._begin_anew(seed).to(torch.uint8),
+            seed=seed,
+            rate=self.learning_rate(self.step),
+            towards=share_of_new(self.config.weight_average, self.step),
+            count=int(self.optimizer.count),
+        )
+        return norm
+
+    def _steps_at_once(self) -> NativeSteps | None:
+        """Return steps in one call; None where gradients are averaged, or models are distilled."""
+        config, averaged = self.config, self.eval_model is not self.model
+        if self._gradients is not None or config.teachers:
+            return None
+        averages = dict(self.eval_model.named_parameters()) if averaged else None
+        optimizer = self.optimizer
+        return self._training.steps(
+            Learning(
+                optimizer.parameters, optimizer.first, optimizer.second, averages, self.loss_sum
+            ),
+            Hyperparameters(optimizer.betas, config.weight_decay, config.clip_norm),
+            window=(config.sequence_length, len(self.groups[0])),
+            precision=self.precision,
+        )
 
     def _mean_gradients(self) -> MeanGradients | None:
         """Return the average over groups and ranks; None if there is one of each."""
@@ -178,28 +217,33 @@ class Learner:
         """Return the number of the lanes' next window."""
         return self.step % self.batches.windows
 
-    def _opening_states(self, seed: int) -> list[States]:
-        """Return the states at the start of each group's next window: those carried over, and for a
-        few lanes the initial ones.
+    def _begin_anew(self, seed: int) -> Tensor:
+        """Return the lanes whose next window begins with the initial states: all at the start of
+        the text, later a few. Shape: [lanes] (bool).
 
         If initial states came at the start of the text only, a model might never recover from one:
         seen on tinyshakespeare, where 2 of 64 evaluation lanes that began at zero stayed at
         7 nats per character to their end.
         """
         if self._window() == 0:
-            return [self.model.initial_states(len(lanes)) for lanes in self.groups]
+            return torch.ones(self.config.lanes, dtype=torch.bool)
         if not self.config.state_reset:
-            return list(self.states)
+            return torch.zeros(self.config.lanes, dtype=torch.bool)
         generator = torch.Generator().manual_seed(seed + 255)  # the layers' dropout comes first
-        draws = torch.rand(self.config.lanes, generator=generator)
+        return torch.rand(self.config.lanes, generator=generator) < self.config.state_reset
+
+    def _opening_states(self, seed: int) -> list[States]:
+        """Return the states at the start of each group's next window."""
+        anew = self._begin_anew(seed)
+        if not anew.any():
+            return list(self.states)
         return [
-            self._reset(states, draws[lanes.start : lanes.stop])
+            self._reset(states, to_device(anew[lanes.start : lanes.stop], self.device))
             for lanes, states in zip(self.groups, self.states, strict=True)
         ]
 
-    def _reset(self, states: States, draws: Tensor) -> States:
-        """Reset the states of lanes whose draw is below `train.state_reset`."""
-        anew = to_device(draws < self.config.state_reset, self.device)
+    def _reset(self, states: States, anew: Tensor) -> States:
+        """Reset the states of some lanes."""
         pairs = zip(self.model.layers(), states, strict=True)
         return [cell.begin_anew(state, anew) for cell, state in pairs]
 

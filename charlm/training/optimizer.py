@@ -97,5 +97,9 @@ def update_average(
 
     Source: Polyak and Juditsky 1992; Morales-Brotons et al. 2024 (arXiv 2411.18704).
     """
-    kept = min(decay, (1 + step) / (10 + step))
-    torch._foreach_lerp_(list(averages), list(weights), 1 - kept)
+    torch._foreach_lerp_(list(averages), list(weights), share_of_new(decay, step))
+
+
+def share_of_new(decay: float, step: int) -> float:
+    """Return the share by which `update_average` moves the averages, 1 - d, after `step` steps."""
+    return 1 - min(decay, (1 + step) / (10 + step))

@@ -3,12 +3,14 @@
 #include "forward.h"
 #include "loss.h"
 #include "pack.h"
+#include "step.h"
 
 #define JOINED(NAME, SUFFIX) NAME##_##SUFFIX
 #define NAMED(NAME, SUFFIX) JOINED(NAME, SUFFIX)
 #define EXPORT(NAME) __attribute__((visibility("default"))) NAMED(charlm_##NAME, TYPE)
 
 typedef float float32;
+typedef void *Handle;
 
 #if HAS_BFLOAT16 || !defined(WANTS_BFLOAT16)
 
@@ -19,6 +21,18 @@ template void rnn_forward<S>(const LayerArgs &, int, int);
 template void lstm_forward<S>(const LayerArgs &, int, int);
 template void gru_after_forward<S>(const LayerArgs &, int, int);
 template void gru_before_forward<S>(const LayerArgs &, int, int);
+
+// The first layer's table is float32 in any precision.
+#define TABLE(KEYWORD)                                                                             \
+    KEYWORD template void weight_gradient<float>(const float *, int64_t, int64_t, const float *,  \
+        int64_t, int64_t, int64_t, int64_t, float *, float *, float *, int64_t);                  \
+    KEYWORD template void rows_product<float>(const float *, int64_t, int64_t, int64_t,           \
+        const float *, int64_t, float *, int64_t);
+#if defined(WANTS_BFLOAT16)
+TABLE(extern)
+#else
+TABLE()
+#endif
 
 extern "C" {
 
@@ -69,11 +83,33 @@ void EXPORT(pack_head)(int64_t columns, int64_t H, const float *w, S *forward, S
     if (backward) pack_backward<S>(backward, w, columns, H, {0, 1, 0}, 0, threads);
 }
 
+// A model's training steps, or null if there is no memory for it; see TrainingStep.
+Handle EXPORT(new_step)(const StepSizes *sizes, float *const *weights, float *const *first,
+                       float *const *second, float *const *average) {
+    try {
+        return new TrainingStep<S>(*sizes, weights, first, second, average);
+    } catch (const std::bad_alloc &) {
+        return nullptr;
+    }
+}
+
+void EXPORT(delete_step)(void *step) { delete (TrainingStep<S> *)step; }
+
+// 0, or 1 for a symbol that is not in the vocabulary.
+int EXPORT(take_step)(void *step, const StepArgs *args) {
+    return ((TrainingStep<S> *)step)->take(*args) ? 0 : 1;
+}
+
 void EXPORT(loss)(const S *rows, int64_t count, int64_t H, const S *head, const float *bias,
                   int64_t columns, const int64_t *targets, float *losses, S *gradient,
                   int64_t threads) {
     head_loss<S>(rows, count, H, head, bias, columns, targets, losses, gradient, threads);
 }
+
+#if !defined(WANTS_BFLOAT16)
+__attribute__((visibility("default"))) int64_t charlm_step_sizes_size() { return sizeof(StepSizes); }
+__attribute__((visibility("default"))) int64_t charlm_step_args_size() { return sizeof(StepArgs); }
+#endif
 
 }
 

@@ -104,6 +104,17 @@ template <class S> INLINE void stream_store(S *p, vec first, vec second) {
 
 INLINE vec greater(vec a, vec b) { return a > b ? a : b; }
 
+INLINE vec square_root(vec x) {
+#if defined(__AVX512F__)
+    return (vec)_mm512_sqrt_ps((__m512)x);
+#elif defined(__AVX__)
+    return (vec)_mm256_sqrt_ps((__m256)x);
+#else
+    for (int i = 0; i < WIDTH; i++) x[i] = __builtin_sqrtf(x[i]);
+    return x;
+#endif
+}
+
 INLINE vec load(const uint8_t *p) {
 #if defined(__AVX512F__)
     return (vec)_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)));

@@ -1,0 +1,107 @@
+// AdamW over all parameters at once, with clipping and a running average of the weights.
+#pragma once
+#include <cmath>
+#include <vector>
+#include "pool.h"
+#include "vector.h"
+
+// A parameter as rows of `columns` values, as torch has them, with its moments and its average (null
+// without one). Row r of every `block` rows has its gradient in row r of `padded` rows, `stride` apart.
+struct Parameter {
+    float *weights, *first, *second, *average;
+    const float *gradient;
+    int64_t rows, columns, block, padded, stride;
+    bool decays;
+    int64_t number;  // of its first row among the rows of all
+
+    INLINE_MEMBER const float *gradient_row(int64_t r) const {
+        return gradient + (r / block * padded + r % block) * stride;
+    }
+};
+
+// One update. count: steps taken, this one included; clip: a longer gradient is shortened to it, 0 never;
+// towards: the share by which the average moves towards the weights.
+struct Update { double rate, beta1, beta2, decay, clip, towards; int64_t count; };
+
+INLINE vec load_some(const float *p, int64_t count) {
+    if (count >= WIDTH) return load(p);
+    vec v = {};
+    memcpy(&v, p, size_t(count) * sizeof(float));
+    return v;
+}
+INLINE void store_some(float *p, vec v, int64_t count) {
+    memcpy(p, &v, size_t(count < WIDTH ? count : WIDTH) * sizeof(float));
+}
+
+// f(parameter, from, until) for all rows, in pieces of about as many values each.
+template <class F> void for_rows(const std::vector<Parameter> &parameters, int64_t threads, const F &f) {
+    constexpr int64_t VALUES = 1 << 12;
+    struct Piece { const Parameter *parameter; int64_t from, until; };
+    static thread_local std::vector<Piece> pieces;
+    pieces.clear();
+    for (const Parameter &p : parameters) {
+        const int64_t grain = VALUES / p.columns + 1;
+        for (int64_t r = 0; r < p.rows; r += grain)
+            pieces.push_back({&p, r, r + grain < p.rows ? r + grain : p.rows});
+    }
+    const Piece *all = pieces.data();
+    pool().run(threads, int64_t(pieces.size()),
+               [&](int64_t i) { f(*all[i].parameter, all[i].from, all[i].until); });
+}
+
+// The norm of the gradient of all parameters. The sums are added in the order of the rows, whatever the
+// number of threads.
+static double gradient_norm(const std::vector<Parameter> &parameters, std::vector<double> &row_sums,
+                            int64_t threads) {
+    for_rows(parameters, threads, [&](const Parameter &p, int64_t from, int64_t until) {
+        for (int64_t r = from; r < until; r++) {
+            const float *g = p.gradient_row(r);
+            vec squares = {};
+            for (int64_t i = 0; i < p.columns; i += WIDTH) {
+                const vec x = load_some(g + i, p.columns - i);
+                squares += x * x;
+            }
+            double sum = 0;
+            for (int i = 0; i < WIDTH; i++) sum += double(squares[i]);
+            row_sums[size_t(p.number + r)] = sum;
+        }
+    });
+    double sum = 0;
+    for (const double one : row_sums) sum += one;
+    return std::sqrt(sum);
+}
+
+// Update all parameters; returns the norm of their gradient before it was clipped. The equations and
+// their source: charlm/training/optimizer.py.
+static float update(const std::vector<Parameter> &parameters, std::vector<double> &row_sums,
+                    const Update &u, int64_t threads) {
+    const double norm = gradient_norm(parameters, row_sums, threads);
+    const float scale = u.clip > 0 && norm > u.clip ? float(norm / u.clip) : 1.0f;
+    const double correction1 = 1 - std::pow(u.beta1, double(u.count));
+    const double correction2 = std::sqrt(1 - std::pow(u.beta2, double(u.count)));
+    const float size = float(u.rate / correction1), root = float(1 / correction2);
+    const float kept = float(1 - u.rate * u.decay), towards = float(u.towards);
+    const float share1 = float(1 - u.beta1), share2 = float(1 - u.beta2), beta2 = float(u.beta2);
+    for_rows(parameters, threads, [&](const Parameter &p, int64_t from, int64_t until) {
+        for (int64_t r = from; r < until; r++) {
+            const float *gradient = p.gradient_row(r);
+            for (int64_t i = 0; i < p.columns; i += WIDTH) {
+                const int64_t at = r * p.columns + i, some = p.columns - i;
+                const vec g = load_some(gradient + i, some) / scale;
+                vec w = load_some(p.weights + at, some), m = load_some(p.first + at, some);
+                vec v = load_some(p.second + at, some);
+                if (p.decays) w *= kept;
+                m += share1 * (g - m);
+                v = beta2 * v + share2 * g * g;
+                w -= size * m / (square_root(v) * root + 1e-8f);
+                store_some(p.weights + at, w, some);
+                store_some(p.first + at, m, some);
+                store_some(p.second + at, v, some);
+                if (!p.average) continue;
+                const vec a = load_some(p.average + at, some);
+                store_some(p.average + at, a + towards * (w - a), some);
+            }
+        }
+    });
+    return float(norm);
+}

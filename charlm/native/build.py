@@ -7,6 +7,7 @@ tested it.
 import contextlib
 import ctypes
 import hashlib
+import importlib.util
 import logging
 import os
 import platform
@@ -33,6 +34,8 @@ UNITS = (
     ("adapt.cpp",),
 )
 """The units, which are compiled in parallel."""
+COMPILERS = ("g++", "clang++", "c++")
+"""Programs that are looked for, in this order; then the package ziglang."""
 ABANDONED_AFTER = 3600
 """Seconds after which an unfinished build counts as abandoned."""
 MOST_OF_REASON = 10_000
@@ -193,7 +196,7 @@ def _keep(fresh: Path, path: Path) -> None:
 
 def cached() -> Path:
     """Return the cache's path of the library. Raises: UnavailableError if there is no compiler."""
-    compiler = _compiler()
+    compiler = _compiler()[0]
     about = compiler.stat()
     seen = hashlib.sha256(
         f"{compiler} {about.st_size} {about.st_mtime_ns} {FLAGS} {UNITS}".encode()
@@ -217,15 +220,23 @@ def decided() -> bool:
     return usable(path) or path.with_suffix(".refused").is_file()
 
 
-def _compiler() -> Path:
-    """Find $CXX (a program, without options), else g++ or c++."""
+def _compiler() -> tuple[Path, ...]:
+    """Find $CXX (a program, without options), else g++, clang++, c++ or the extra's compiler.
+
+    Returns the program and the words that follow it. Raises: UnavailableError.
+    """
     wanted = os.environ.get("CXX", "")
-    for name in (wanted,) if wanted else ("g++", "c++"):
+    for name in (wanted,) if wanted else COMPILERS:
         if program := shutil.which(name):
-            return Path(program)
-    looked = wanted or "g++ or c++"
+            return (Path(program),)
+    packaged = None if wanted else importlib.util.find_spec("ziglang")
+    if packaged is not None and packaged.origin is not None:
+        zig = Path(packaged.origin).with_name("zig.exe" if os.name == "nt" else "zig")
+        return zig, Path("c++")
+    looked = wanted or f"{', '.join(COMPILERS[:-1])} or {COMPILERS[-1]}"
     raise UnavailableError(
-        f"no C++ compiler ({looked}) was found; install one for several times the speed"
+        f"no C++ compiler ({looked}) was found; for several times the speed, install one: "
+        'pip install "charlm[compiler]"'
     )
 
 
@@ -240,12 +251,13 @@ def _processor() -> str:
 
 
 def _compiled(folder: Path) -> Path:
-    compiler, result = str(_compiler()), folder / "kernels.so"
+    command, result = [str(word) for word in _compiler()], folder / "kernels.so"
+    compiler = command[0]
     compilers = _Compilers()
 
     def run(*arguments: str) -> None:
         try:
-            code, stderr = compilers.run([compiler, *arguments])
+            code, stderr = compilers.run([*command, *arguments])
         except OSError as error:
             raise UnavailableError(f"{compiler} cannot be run: {error.strerror}") from None
         if code:

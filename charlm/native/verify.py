@@ -16,6 +16,7 @@ from charlm.config.cell_spec import variants
 from charlm.native.adapting import NativeAdapter, Parts
 from charlm.native.head import HeadLoss
 from charlm.native.interface import Kernels
+from charlm.native.steps import Hyperparameters, Learning, NativeSteps
 from charlm.native.window import LayerInput, LayerPass
 from charlm.native.writing import NativeSampler, SampledParts
 
@@ -25,6 +26,8 @@ seen here, of up to 2 % in torch's autocast."""
 T, B, V, INPUTS = 5, 11, 9, 7
 STEP, PULL, LONGEST = 0.1, 0.05, 0.5
 """Step, pull and gradient norm limit of an adapting model; some of its gradients exceed it."""
+DECAY = 0.1
+"""Weight decay of a training step."""
 END = 4
 """The symbol with which a record ends, before which the states are reset."""
 
@@ -49,6 +52,7 @@ def _errors(kernels: Kernels, name: str) -> Iterator[tuple[float, str]]:
             continue  # a unit near zero may have the other sign: nothing to compare
         if name != "int8":
             yield deviation(kernels, cell, getattr(torch, name)), cell.variant
+            yield step_deviation(kernels, cell, getattr(torch, name)), f"a step of {cell.variant}"
         yield writing_deviation(kernels, cell, name), f"writing with {cell.variant}"
         if name == "float32":
             yield adapting_deviation(kernels, cell), f"adapting with {cell.variant}"
@@ -114,6 +118,56 @@ def head_deviation(kernels: Kernels, precision: torch.dtype, symbols: int) -> fl
     losses = F.cross_entropy(logits, targets.flatten(), reduction="none").view(T, B)
     right = torch.autograd.grad(losses.mean(), [exact_x, *exact_head.parameters()])
     return worst(results, [losses.detach(), *right])
+
+
+def step_deviation(kernels: Kernels, cell: GatedCell, precision: torch.dtype) -> float:
+    """Return the error of moments, weights, averages, loss and norm after a training step."""
+    case, draw = problem(cell), torch.Generator().manual_seed(3)
+    head = nn.Linear(cell.hidden_size, V)
+    head.weight.data = torch.randn(head.weight.shape, generator=draw) / 4
+    model = Parts(nn.Embedding(V, INPUTS, _weight=case.table.clone()), [cell], head, END)
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    steps = copy.deepcopy(model)
+    weights = dict(zip(map(str, range(len(before))), steps.parameters(), strict=True))
+    first, averages = ({k: torch.zeros_like(w) for k, w in weights.items()} for _ in range(2))
+    second, loss = {k: torch.ones_like(w) for k, w in weights.items()}, torch.zeros(())
+    learning = Learning(weights, first, second, averages, loss)
+    constants = Hyperparameters((0.5, 0.5), DECAY, LONGEST)
+    parts = (steps.embedding, steps.cells, steps.head, END)
+    taking = NativeSteps(
+        kernels, parts, learning, constants, window=(T - 1, B), precision=precision, threshold=0
+    )
+    anew = torch.arange(B) % 3 == 0
+    norm, after = taking.take(
+        case.symbols, [case.state], anew.to(torch.uint8), seed=0, rate=STEP, towards=0.5, count=1
+    )
+    results = [norm, loss, *after[0]]
+    for some in (first, weights, averages):
+        results += some.values()
+    return worst(results, _stepped(model, case, anew, before))
+
+
+def _stepped(model: Parts, case: Problem, anew: Tensor, before: Sequence[Tensor]) -> list[Tensor]:
+    """Compute the results of a training step by the equations in float64."""
+    (cell,), embedding = model.cells, model.embedding
+    assert embedding is not None
+    for module in (embedding, cell, model.head):
+        module.double()
+    inputs = case.symbols[:-1]
+    state = cell.begin_anew(tuple(part.double() for part in case.state), anew)
+    outputs, after = cell.unroll(embedding(inputs), state, inputs == END)
+    loss = F.cross_entropy(model.head(outputs).flatten(0, 1), case.symbols[1:].flatten())
+    gradients = torch.autograd.grad(loss, model.parameters())
+    cell.float()
+    norm = nn.utils.get_total_norm(gradients)
+    scaled = [gradient / max(1.0, float(norm) / LONGEST) for gradient in gradients]
+    first, weights = [gradient / 2 for gradient in scaled], []
+    for weight, gradient in zip(before, scaled, strict=True):
+        kept = weight.double() * (1 - STEP * DECAY * (weight.dim() > 1))
+        weights.append(kept - STEP * gradient / ((1 + gradient**2).sqrt() + 1e-8))
+    state_after = [part.detach() for part in after]
+    averages = [weight / 2 for weight in weights]
+    return [norm, loss.detach(), *state_after, *first, *weights, *averages]
 
 
 @torch.no_grad()

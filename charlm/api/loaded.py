@@ -43,7 +43,7 @@ DRAW = frozenset(one.name for one in fields(Draw))
 
 class WritingOptions(TypedDict, total=False):
     """Options of sampling. The run's values are the defaults of the first six, which are the keys
-    of `[sample]`; the others are those of `Draw`. Units: length in symbols."""
+    of `[sample]`; the others are those of `Draw`, except `num`. Units: length in symbols."""
 
     length: int
     temperature: float
@@ -52,7 +52,6 @@ class WritingOptions(TypedDict, total=False):
     min_p: float
     repetition_penalty: float
     seed: int
-    num: int
     stop: str
     threads: int
     precision: str
@@ -82,18 +81,21 @@ class Loaded:
         """
         if best_of < 1:
             raise UsageError(f"best_of = {best_of} is no number of candidates", "1 is one text")
-        options["num"] = best_of
-        candidates = self.generation(prompt, **options)
+        _refuse_several(options)
+        candidates = self.generation(prompt, num=best_of, **options)
         return "".join(BestOf(candidates, best_of, self.vocabulary))
 
     def stream(self, prompt: str = "", **options: Unpack[WritingOptions]) -> Iterator[str]:
         """Write like `sample`; yield the pieces of the text as they are written."""
+        _refuse_several(options)
         return iter(self.generation(prompt, **options))
 
     def generation(
         self,
         prompt: str = "",
         make: Callable[[int], Engine] | None = None,
+        *,
+        num: int = 1,
         **options: Unpack[WritingOptions],
     ) -> Generation:
         """Prepare `num` texts; iterating over the result writes them into its `samples`.
@@ -108,7 +110,7 @@ class Loaded:
             self.vocabulary,
             loading.with_options(self.checkpoint.config.sample, options),
             prompt,
-            Draw(**own),
+            Draw(num=num, **own),
             make,
         )
 
@@ -258,6 +260,15 @@ def load(
     if data is not None:
         saved = with_text(saved, paths_of(data))
     return Loaded(saved, model.to(on), saved.vocabulary)
+
+
+def _refuse_several(options: Mapping[str, object]) -> None:
+    """Check that one text is requested. Raises: UsageError."""
+    if "num" in options:
+        raise UsageError(
+            f"num = {options['num']!r}, but this writes one text",
+            "for several: charlm.sample(loaded, num=3).texts",
+        )
 
 
 def refuse_unknown(options: Mapping[str, object], known: type) -> None:

@@ -22,17 +22,18 @@ from charlm.sampling.engine import Engine, choose_precision
 from charlm.sampling.generate import Generation, Sample, bits_per_character
 from charlm.sampling.loops import runs_in_circles
 
-OWN = ("best_of", "with_", "adapt", "clamps", "novel")
+OWN = ("best_of", "with_", "adapt", "clamps", "novel", "num", "seed")
 
 
 class SampleOptions(WritingOptions, total=False):
     """Options of `sample`, in addition to those of `WritingOptions`.
 
-    best_of: candidates for each text, see `sampling.best`. with_: other runs, or "ngram", whose
+    num: number of texts. best_of: candidates for each text, see `sampling.best`. with_: other runs, or "ngram", whose
     predictions are mixed in. adapt: True learns from the prompt first. clamps: as in
     "0.17=2.5" for layer 0, unit 17. novel: True draws until no text is a record of the run's own.
     """
 
+    num: int
     best_of: int
     with_: Sequence[PathLike]
     adapt: bool
@@ -171,11 +172,14 @@ def begin(loaded: Loaded, prompt: str, **options: Unpack[SampleOptions]) -> Writ
     if best_of < 1:
         raise UsageError(f"best_of = {best_of} is no number of candidates", "1 is one text")
     seed = options["seed"] if "seed" in options else secrets.randbelow(2**32)
-    written = {name: value for name, value in options.items() if name not in (*OWN, "seed")}
-    written["num"] = num * best_of
+    written = {name: value for name, value in options.items() if name not in OWN}
     writers = _writers(loaded, prompt, options)
     draw = partial(
-        writers.loaded.generation, prompt, writers.make, **cast("WritingOptions", written)
+        writers.loaded.generation,
+        prompt,
+        writers.make,
+        num=num * best_of,
+        **cast("WritingOptions", written),
     )
     candidates: Candidates = draw(seed=seed)
     novel = options.get("novel", False)

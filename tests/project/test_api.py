@@ -54,6 +54,8 @@ def test_errors_are_charlms_own_and_say_what_to_do(text_file: Path) -> None:
     wrong = [
         (UsageError, "top_p = 0 should be greater than 0", lambda: model.sample(top_p=0)),
         (UsageError, "no option 'temprature'", lambda: model.sample(temprature=1)),
+        (UsageError, "num = 3, but this writes one text", lambda: model.sample(num=3)),
+        (UsageError, "num = 3, but this writes one text", lambda: model.stream(num=3)),
         (DataError, "is empty", lambda: model.score("")),
         (UsageError, "there is no run", lambda: charlm.load("nowhere")),
         (UsageError, "no device 'nope'", lambda: charlm.load("mine", device="nope")),

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack, cast
 
 import numpy as np
 import torch
@@ -39,6 +39,14 @@ if TYPE_CHECKING:
 
 PathLike = str | os.PathLike[str]
 DRAW = frozenset(one.name for one in fields(Draw))
+
+
+class LoadOptions(TypedDict, total=False):
+    """Options of `load`, also for a run that `sample`, `score` or `inspect` loads."""
+
+    which: str | int
+    device: str
+    data: PathLike | Sequence[PathLike]
 
 
 class WritingOptions(TypedDict, total=False):
@@ -287,6 +295,19 @@ def paths_of(data: PathLike | Sequence[PathLike]) -> list[str]:
     return [os.fspath(path) for path in ([data] if isinstance(data, str | os.PathLike) else data)]
 
 
-def inspect(run: PathLike | None = None, *, which: str | int = "best") -> "Inspection":
+def loaded_or_load(run: Loaded | PathLike | None, options: LoadOptions) -> Loaded:
+    """Return a loaded model as it is, or load a run. options: those of `load` are read.
+
+    Raises: as `load`; UsageError for options of `load` with a loaded model.
+    """
+    own = {name: value for name, value in options.items() if name in LoadOptions.__annotations__}
+    if not isinstance(run, Loaded):
+        return load(run, **cast("LoadOptions", own))
+    if own:
+        raise UsageError(f"{', '.join(own)}: the model is loaded already", "give it to charlm.load")
+    return run
+
+
+def inspect(run: PathLike | None = None, **options: Unpack[LoadOptions]) -> "Inspection":
     """Return the analyses of a run's model, see `Loaded.inspect`. Arguments, Raises: as `load`."""
-    return load(run, which=which).inspect()
+    return load(run, **options).inspect()

@@ -8,7 +8,14 @@ from typing import Any, Unpack, cast
 
 import numpy as np
 
-from charlm.api.loaded import Loaded, PathLike, WritingOptions, load, paths_of
+from charlm.api.loaded import (
+    Loaded,
+    LoadOptions,
+    PathLike,
+    WritingOptions,
+    loaded_or_load,
+    paths_of,
+)
 from charlm.api.records import NewRecords, known_records
 from charlm.common.errors import UsageError
 from charlm.config.clamps import parse_clamps
@@ -22,15 +29,16 @@ from charlm.sampling.engine import Engine, choose_precision
 from charlm.sampling.generate import Generation, Sample, bits_per_character
 from charlm.sampling.loops import runs_in_circles
 
-OWN = ("best_of", "with_", "adapt", "clamps", "novel", "num", "seed")
+OWN = {"best_of", "with_", "adapt", "clamps", "novel", "num", "seed", *LoadOptions.__annotations__}
 
 
-class SampleOptions(WritingOptions, total=False):
-    """Options of `sample`, in addition to those of `WritingOptions`.
+class SampleOptions(WritingOptions, LoadOptions, total=False):
+    """Options of `sample`, in addition to those of `WritingOptions` and `LoadOptions`.
 
-    num: number of texts. best_of: candidates for each text, see `sampling.best`. with_: other runs, or "ngram", whose
-    predictions are mixed in. adapt: True learns from the prompt first. clamps: as in
-    "0.17=2.5" for layer 0, unit 17. novel: True draws until no text is a record of the run's own.
+    num: number of texts. best_of: candidates for each text, see `sampling.best`. with_: other
+    runs, or "ngram", whose predictions are mixed in. adapt: True learns from the prompt first.
+    clamps: as in "0.17=2.5" for layer 0, unit 17. novel: True draws until no text is a record of
+    the run's own.
     """
 
     num: int
@@ -158,7 +166,7 @@ def sample(
 
     Raises: UsageError, CheckpointError; DataError if the run's text is needed and has changed.
     """
-    writing = begin(run if isinstance(run, Loaded) else load(run), prompt, **options)
+    writing = begin(loaded_or_load(run, options), prompt, **options)
     for _ in writing:
         pass
     return writing

@@ -14,7 +14,6 @@ from charlm.common.errors import UsageError
 
 if TYPE_CHECKING:
     from charlm.api.scoring import ScoreOptions
-    from charlm.config.schema import DataConfig
 
 
 def score(
@@ -62,15 +61,12 @@ def score(
         _refuse_with_adapt(window, split)
     run, file = _run_and_text(run, file, split)
     _refuse_page(html, file)
-    checkpoint, own = _check(run, which, file, data or [])
-    options: ScoreOptions = {
-        "window": window,
-        "with_": others or [],
-        "adapt": adapt,
-        "data": _with_encoding(own, file, encoding),
-    }
+    checkpoint = _check(run, which, file, encoding, data or [])
+    options: ScoreOptions = {"window": window, "with_": others or [], "adapt": adapt}
     if html is not None:
         options["html"] = html
+    if encoding is not None:
+        options["encoding"] = encoding
     refuse_partners(checkpoint, options["with_"])
     text = Text(file, split, per_character)
     _score(Source(checkpoint, data or [], device, threads or 0), text, options, as_json=as_json)
@@ -127,10 +123,9 @@ def _refuse_page(html: Path | None, file: str | None) -> None:
 
 
 def _check(
-    run: Path | None, which: str, file: str | None, data: list[str]
-) -> tuple[Path, "DataConfig"]:
-    """Check the run and the texts before torch is imported; return the folder of the checkpoint and
-    its configuration for reading a text.
+    run: Path | None, which: str, file: str | None, encoding: str | None, data: list[str]
+) -> Path:
+    """Check the run and the texts before torch is imported; return the folder of the checkpoint.
 
     data: paths of the run's text, if it was moved.
 
@@ -143,27 +138,13 @@ def _check(
         from charlm.text.files.compressed import refuse_unreadable
 
         refuse_unreadable(Path(file))
-    from charlm.runs.state import read_state  # only now: it takes a moment
+    from charlm.config.loading import with_encoding  # only now: it takes a moment
+    from charlm.runs.state import read_state
 
     own = read_state(folder)[1].data
     refuse_missing(own, data)
-    return folder, own
-
-
-def _with_encoding(data: "DataConfig", file: str | None, encoding: str | None) -> "DataConfig":
-    """Return the configuration for reading a text. Raises: UsageError for a useless or unknown
-    encoding."""
-    if encoding is None:
-        return data
-    if file is None or data.unit == "byte":
-        whose = "a FILE" if file is None else "a model of characters: this one reads bytes"
-        raise UsageError(f"--encoding is for {whose}", "leave it out")
-    from charlm.config.codec import codec_named
-
-    try:
-        return data.model_copy(update={"encoding": codec_named(encoding)})
-    except ValueError as error:
-        raise UsageError(f"--encoding: {error}", "name a codec of Python, as in cp1251") from None
+    with_encoding(own, encoding, of_file=file is not None)
+    return folder
 
 
 def _run_and_text(

@@ -169,6 +169,10 @@ def test_a_text_is_scored_as_the_command_scores_it(
         lambda: charlm.score(loaded),
         lambda: charlm.score(loaded, text_file, split="val"),
         lambda: charlm.score(loaded, split="held out"),
+        lambda: charlm.score(loaded, split="val", encoding="cp1251"),
+        lambda: charlm.score(loaded, text_file, encoding="nope"),
+        lambda: charlm.score(loaded, split="val", which="latest"),
+        lambda: charlm.sample(loaded, device="cpu"),
         lambda: charlm.score(loaded, split="val", windw=16),
         lambda: charlm.compare("rnn", "gru", seed=3),
         lambda: charlm.compare("rnn", "gruu"),
@@ -188,6 +192,13 @@ def test_a_text_is_scored_as_the_command_scores_it(
         assert refused.value.advice
     assert text_file.read_text(encoding="utf-8") == words(1500)
     assert not list(Path("runs").glob("compare*"))
+    Path("old.txt").write_bytes("the \u0444 fox".encode("cp1251"))
+    by_name = charlm.score("one", "old.txt", which=6, device="cpu", encoding="cp1251").score
+    assert by_name.characters == 9
+    assert by_name == charlm.load("one", which=6).score("the \u0444 fox")
+    assert by_name != loaded.score("the \u0444 fox")
+    first = charlm.sample("one", "the ", seed=1, length=20, which=6, data=text_file).texts
+    assert first == charlm.sample(charlm.load("one", which=6), "the ", seed=1, length=20).texts
     held = charlm.sample(loaded, clamps="0.1=2", length=3).report()
     assert (held["backend"], held["precision"]) == ("torch", "float32")
     step = loaded.checkpoint.step

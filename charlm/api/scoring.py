@@ -19,6 +19,7 @@ from charlm.api.loaded import (
     refuse_unknown,
 )
 from charlm.common.errors import UsageError
+from charlm.common.files import refuse_no_file
 from charlm.config.loading import with_encoding
 from charlm.evaluation.adaptation import Pace
 from charlm.evaluation.alternatives import Alternatives
@@ -134,9 +135,8 @@ def _refuse_contradictions(file: PathLike | None, split: str | None, options: Sc
             "adapt chooses its pace on the train split, so it cannot be judged there",
             "score val, test or a file",
         )
-    both = [Path(path) for path in (html, file) if path is not None]
-    if len(both) == 2 and all(path.exists() for path in both) and both[0].samefile(both[1]):
-        raise UsageError(f"{html} is the text that is scored", "name another page")
+    text = None if file is None else str(file)
+    refuse_no_file(None if html is None else Path(html), "--html", text)
 
 
 @dataclass(frozen=True)

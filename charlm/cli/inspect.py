@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charlm.cli.checks import refuse_missing, refuse_no_folder
+from charlm.cli.checks import refuse_missing
 from charlm.cli.options import Debug, Device, Json, Run, RunsText, Threads, Which
 from charlm.cli.source import Source
+from charlm.common.files import refuse_no_folder
 
 if TYPE_CHECKING:
     from charlm.api.loaded import Loaded

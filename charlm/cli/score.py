@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from charlm.cli.checks import refuse_missing, refuse_no_file, refuse_partners
+from charlm.cli.checks import refuse_missing, refuse_partners
 from charlm.cli.options import Debug, Device, Json, Run, RunsText, Threads, Which, With
 from charlm.cli.source import Source
 from charlm.common.errors import UsageError
+from charlm.common.files import refuse_no_file
 
 if TYPE_CHECKING:
     from charlm.api.scoring import ScoreOptions
@@ -60,7 +61,7 @@ def score(
     if adapt:
         _refuse_with_adapt(window, split)
     run, file = _run_and_text(run, file, split)
-    _refuse_page(html, file)
+    refuse_no_file(html, "--html", file)
     checkpoint = _check(run, which, file, encoding, data or [])
     options: ScoreOptions = {"window": window, "with_": others or [], "adapt": adapt}
     if html is not None:
@@ -113,13 +114,6 @@ def _refuse_with_adapt(window: int, split: str | None) -> None:
             "--adapt chooses its pace on the train split, so it cannot be judged there",
             "score val, test or a file",
         )
-
-
-def _refuse_page(html: Path | None, file: str | None) -> None:
-    """Check that the page can be written. file: the text. Raises: UsageError."""
-    refuse_no_file(html, "--html")
-    if html and file and html.exists() and Path(file).exists() and html.samefile(file):
-        raise UsageError(f"{html} is the text that is scored", "name another page")
 
 
 def _check(

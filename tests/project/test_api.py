@@ -178,6 +178,7 @@ def test_a_text_is_scored_as_the_command_scores_it(
         lambda: charlm.compare("rnn", "gruu"),
         lambda: charlm.compare("rnn", "gru", data=text_file, seeds=0),
         lambda: charlm.score(loaded, text_file, html=text_file),
+        lambda: charlm.compare("rnn", "gru", data=text_file, out=text_file),
         lambda: charlm.score(loaded, split="val", adapt=True, window=4),
         lambda: charlm.score(loaded, split="train", adapt=True),
         lambda: charlm.score(loaded, split="val", window=-1),
@@ -190,6 +191,8 @@ def test_a_text_is_scored_as_the_command_scores_it(
         with pytest.raises(UsageError) as refused:
             call()
         assert refused.value.advice
+    with pytest.raises(UsageError, match="there is no folder nofolder"):  # before it is scored
+        charlm.score(loaded, "no.txt", html="nofolder/page.html")
     assert text_file.read_text(encoding="utf-8") == words(1500)
     assert not list(Path("runs").glob("compare*"))
     Path("old.txt").write_bytes("the \u0444 fox".encode("cp1251"))

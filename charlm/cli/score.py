@@ -70,7 +70,8 @@ def score(
         options["encoding"] = encoding
     refuse_partners(checkpoint, options["with_"])
     text = Text(file, split, per_character)
-    _score(Source(checkpoint, data or [], device, threads or 0), text, options, as_json=as_json)
+    source = Source(checkpoint, data or [], device, threads or 0, run, which)
+    _score(source, text, options, as_json=as_json)
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def _score(source: Source, text: Text, options: "ScoreOptions", *, as_json: bool
         console.print_json(scoring.report())
     else:
         terminal.scored(scoring, loaded.vocabulary)
-        terminal.suggest(loaded.name, text.file, options.get("html"))
+        terminal.suggest(source.words(loaded), text.file, options)
 
 
 def _refuse_with_adapt(window: int, split: str | None) -> None:

@@ -58,6 +58,11 @@ def score(
     from charlm.terminal import console
 
     console.show_log(quiet=True)
+    if per_character and as_json:
+        raise UsageError(
+            "--per-character and --json go one at a time",
+            "leave --json out: each line ends with its symbol as a JSON string",
+        )
     if adapt:
         _refuse_with_adapt(window, split)
     run, file = _run_and_text(run, file, split)

@@ -88,6 +88,7 @@ MISTAKES = {
     "score run words.txt --split val": "give a FILE or a --split",
     "score words.txt run": "the run comes first",
     "score run --split nope": "'--split'",
+    "score run words.txt --per-character --json": "--per-character and --json go one at a time",
     "score run --split train --adapt": "cannot be judged there",
     "score run words.txt --adapt --window 8": "--adapt and --window go one at a time",
     "score run words.txt --with nope": "there is no run nope",

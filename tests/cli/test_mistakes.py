@@ -54,6 +54,8 @@ MISTAKES = {
     "train words.txt --processes 2 --dry-run": "--processes and --dry-run go one at a time",
     "train words.txt --dry-run --set x.y=3": "there is no section 'x'",
     "train --data - --processes 2": "several processes cannot read one stdin",
+    "train --set data.path=- --processes 2": "several processes cannot read one stdin",
+    "train stdin.toml --processes 2": "several processes cannot read one stdin",
     "train --set data.path=https://x.y/z": "has no data.sha256",
     "train --set data.path=builtin:nope": "no text called 'nope' comes with charlm",
     "train --resume --run nope": "there is no run nope",
@@ -199,6 +201,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Answers:
         patch.setenv("CHARLM_CACHE", str(folder / "cache"))
         (folder / "words.txt").write_text(words(1500), encoding="utf-8")
         (folder / "bad.toml").write_text("[train]\nstepz = 3\n", encoding="utf-8")
+        (folder / "stdin.toml").write_text("[data]\npath = '-'\n", encoding="utf-8")
         late = "[[size]]\nmax_characters = 9\n[[size]]\nmodel = { hidden_size = 'wide' }\n"
         (folder / "late.toml").write_text(late, encoding="utf-8")
         assert run(["train", "words.txt", "--run", "run", "-q", *SMALL]) == 0

@@ -73,6 +73,25 @@ def test_errors_are_charlms_own_and_say_what_to_do(text_file: Path) -> None:
     assert issubclass(UsageError, CharlmError)
 
 
+def test_errors_are_worded_for_python_in_a_traceback(text_file: Path) -> None:
+    charlm.train(text_file, set=TINY, run="mine")
+    Path("odd.txt").write_bytes(b"\x00\xff\x80")
+    for call, wanted in (
+        (lambda: charlm.load("mine", which="x"), "which x is no checkpoint\n  name best, latest"),
+        (lambda: charlm.load("mine", which=5), "name one: which=STEP"),
+        (lambda: charlm.train(data="no.txt"), "put the text there, or name another: data=PATH"),
+        (lambda: charlm.train(data="odd.txt"), "set='data.encoding="),
+        (lambda: charlm.sample("mine", clamps="x"), "write it as in clamps 0.17=2.5"),
+        (lambda: charlm.train(text_file, run="mine"), "resume run mine"),
+        (lambda: charlm.compare("rnn:hidden_size=3"), "or use match hidden"),
+    ):
+        with pytest.raises(charlm.CharlmError) as caught:
+            call()
+        assert wanted in str(caught.value)
+        assert "--" not in str(caught.value)
+        assert "--" in caught.value.what + caught.value.advice
+
+
 def test_training_leaves_the_threads_as_they_were(text_file: Path) -> None:
     import torch
 

@@ -295,7 +295,7 @@ def paths_of(data: PathLike | Sequence[PathLike]) -> list[str]:
     return [os.fspath(path) for path in ([data] if isinstance(data, str | os.PathLike) else data)]
 
 
-def loaded_or_load(run: Loaded | PathLike | None, options: LoadOptions) -> Loaded:
+def open_run(run: Loaded | PathLike | None, options: LoadOptions) -> Loaded:
     """Return a loaded model as it is, or load a run. options: those of `load` are read.
 
     Raises: as `load`; UsageError for options of `load` with a loaded model.

@@ -8,14 +8,7 @@ from typing import Any, Unpack, cast
 
 import numpy as np
 
-from charlm.api.loaded import (
-    Loaded,
-    LoadOptions,
-    PathLike,
-    WritingOptions,
-    loaded_or_load,
-    paths_of,
-)
+from charlm.api.loaded import Loaded, LoadOptions, PathLike, WritingOptions, open_run, paths_of
 from charlm.api.records import NewRecords, known_records
 from charlm.common.errors import UsageError
 from charlm.config.clamps import parse_clamps
@@ -166,7 +159,7 @@ def sample(
 
     Raises: UsageError, CheckpointError; DataError if the run's text is needed and has changed.
     """
-    writing = begin(loaded_or_load(run, options), prompt, **options)
+    writing = begin(open_run(run, options), prompt, **options)
     for _ in writing:
         pass
     return writing

@@ -10,14 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from charlm.api.loaded import (
-    Loaded,
-    LoadOptions,
-    PathLike,
-    loaded_or_load,
-    paths_of,
-    refuse_unknown,
-)
+from charlm.api.loaded import Loaded, LoadOptions, PathLike, open_run, paths_of, refuse_unknown
 from charlm.common.errors import UsageError
 from charlm.common.files import refuse_no_file
 from charlm.config.loading import with_encoding
@@ -98,7 +91,7 @@ def score(
     if split is not None and split not in SPLITS:
         raise UsageError(f"no split is called {split!r}", f"use one of {', '.join(SPLITS)}")
     _refuse_contradictions(file, split, options)
-    loaded = loaded_or_load(run, options)
+    loaded = open_run(run, options)
     own, encoding = loaded.checkpoint.config.data, options.get("encoding")
     data = with_encoding(own, encoding, of_file=file is not None)
     vocabulary, window = loaded.vocabulary, options.get("window", 0)

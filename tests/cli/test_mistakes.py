@@ -240,8 +240,9 @@ def test_every_value_that_names_something_is_refused_when_empty() -> None:
                 refuse_empty([name, option, ""])
                 continue
             for typed in ([name, option, ""], [name, f"{option}="]):
-                with pytest.raises(UsageError, match=f"the value of {option} is empty"):
+                with pytest.raises(UsageError) as refused:
                     refuse_empty(typed)
+                assert refused.value.what == f"the value of {option} is empty"
 
 
 BAD_VALUES = ([], [[]], {}, "\n", "x" * 1000, -1, 10**30, 1.5, float("nan"), None, True)

@@ -9,6 +9,7 @@ import torch
 
 from charlm.api.loaded import PathLike, paths_of, refuse_unknown
 from charlm.backends.device import prepare_process, resolve_device
+from charlm.common.files import refuse_no_folder
 from charlm.comparison import cells as named
 from charlm.comparison.execution import Compared, Comparison, Stage
 from charlm.comparison.plan import Plan, plan
@@ -48,6 +49,7 @@ def compare(*cells: str, out: PathLike | None = None, **options: Unpack[CompareO
     Raises: UsageError, ConfigError, DataError, DivergedError.
     """
     refuse_unknown(options, CompareOptions)
+    refuse_no_folder(None if out is None else Path(out), "--out")
     flags: dict[str, Any] = {}
     if (data := options.get("data")) is not None:
         paths = paths_of(data)

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack, cast
 
 import numpy as np
 import torch
@@ -41,9 +41,17 @@ PathLike = str | os.PathLike[str]
 DRAW = frozenset(one.name for one in fields(Draw))
 
 
+class LoadOptions(TypedDict, total=False):
+    """Options of `load`, also for a run that `sample`, `score` or `inspect` loads."""
+
+    which: str | int
+    device: str
+    data: PathLike | Sequence[PathLike]
+
+
 class WritingOptions(TypedDict, total=False):
     """Options of sampling. The run's values are the defaults of the first six, which are the keys
-    of `[sample]`; the others are those of `Draw`. Units: length in symbols."""
+    of `[sample]`; the others are those of `Draw`, except `num`. Units: length in symbols."""
 
     length: int
     temperature: float
@@ -52,7 +60,6 @@ class WritingOptions(TypedDict, total=False):
     min_p: float
     repetition_penalty: float
     seed: int
-    num: int
     stop: str
     threads: int
     precision: str
@@ -82,18 +89,21 @@ class Loaded:
         """
         if best_of < 1:
             raise UsageError(f"best_of = {best_of} is no number of candidates", "1 is one text")
-        options["num"] = best_of
-        candidates = self.generation(prompt, **options)
+        _refuse_several(options)
+        candidates = self.generation(prompt, num=best_of, **options)
         return "".join(BestOf(candidates, best_of, self.vocabulary))
 
     def stream(self, prompt: str = "", **options: Unpack[WritingOptions]) -> Iterator[str]:
         """Write like `sample`; yield the pieces of the text as they are written."""
+        _refuse_several(options)
         return iter(self.generation(prompt, **options))
 
     def generation(
         self,
         prompt: str = "",
         make: Callable[[int], Engine] | None = None,
+        *,
+        num: int = 1,
         **options: Unpack[WritingOptions],
     ) -> Generation:
         """Prepare `num` texts; iterating over the result writes them into its `samples`.
@@ -108,7 +118,7 @@ class Loaded:
             self.vocabulary,
             loading.with_options(self.checkpoint.config.sample, options),
             prompt,
-            Draw(**own),
+            Draw(num=num, **own),
             make,
         )
 
@@ -260,6 +270,15 @@ def load(
     return Loaded(saved, model.to(on), saved.vocabulary)
 
 
+def _refuse_several(options: Mapping[str, object]) -> None:
+    """Check that one text is requested. Raises: UsageError."""
+    if "num" in options:
+        raise UsageError(
+            f"num = {options['num']!r}, but this writes one text",
+            "for several: charlm.sample(loaded, num=3).texts",
+        )
+
+
 def refuse_unknown(options: Mapping[str, object], known: type) -> None:
     """Check that all options are keys of a TypedDict. Raises: UsageError."""
     names = sorted(known.__annotations__)
@@ -276,6 +295,19 @@ def paths_of(data: PathLike | Sequence[PathLike]) -> list[str]:
     return [os.fspath(path) for path in ([data] if isinstance(data, str | os.PathLike) else data)]
 
 
-def inspect(run: PathLike | None = None, *, which: str | int = "best") -> "Inspection":
+def open_run(run: Loaded | PathLike | None, options: LoadOptions) -> Loaded:
+    """Return a loaded model as it is, or load a run. options: those of `load` are read.
+
+    Raises: as `load`; UsageError for options of `load` with a loaded model.
+    """
+    own = {name: value for name, value in options.items() if name in LoadOptions.__annotations__}
+    if not isinstance(run, Loaded):
+        return load(run, **cast("LoadOptions", own))
+    if own:
+        raise UsageError(f"{', '.join(own)}: the model is loaded already", "give it to charlm.load")
+    return run
+
+
+def inspect(run: PathLike | None = None, **options: Unpack[LoadOptions]) -> "Inspection":
     """Return the analyses of a run's model, see `Loaded.inspect`. Arguments, Raises: as `load`."""
-    return load(run, which=which).inspect()
+    return load(run, **options).inspect()

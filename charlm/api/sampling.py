@@ -8,7 +8,7 @@ from typing import Any, Unpack, cast
 
 import numpy as np
 
-from charlm.api.loaded import Loaded, PathLike, WritingOptions, load, paths_of
+from charlm.api.loaded import Loaded, LoadOptions, PathLike, WritingOptions, open_run, paths_of
 from charlm.api.records import NewRecords, known_records
 from charlm.common.errors import UsageError
 from charlm.config.clamps import parse_clamps
@@ -22,17 +22,19 @@ from charlm.sampling.engine import Engine, choose_precision
 from charlm.sampling.generate import Generation, Sample, bits_per_character
 from charlm.sampling.loops import runs_in_circles
 
-OWN = ("best_of", "with_", "adapt", "clamps", "novel")
+OWN = {"best_of", "with_", "adapt", "clamps", "novel", "num", "seed", *LoadOptions.__annotations__}
 
 
-class SampleOptions(WritingOptions, total=False):
-    """Options of `sample`, in addition to those of `WritingOptions`.
+class SampleOptions(WritingOptions, LoadOptions, total=False):
+    """Options of `sample`, in addition to those of `WritingOptions` and `LoadOptions`.
 
-    best_of: candidates for each text, see `sampling.best`. with_: other runs, or "ngram", whose
-    predictions are mixed in. adapt: True learns from the prompt first. clamps: as in
-    "0.17=2.5" for layer 0, unit 17. novel: True draws until no text is a record of the run's own.
+    num: number of texts. best_of: candidates for each text, see `sampling.best`. with_: other
+    runs, or "ngram", whose predictions are mixed in. adapt: True learns from the prompt first.
+    clamps: as in "0.17=2.5" for layer 0, unit 17. novel: True draws until no text is a record of
+    the run's own.
     """
 
+    num: int
     best_of: int
     with_: Sequence[PathLike]
     adapt: bool
@@ -157,7 +159,7 @@ def sample(
 
     Raises: UsageError, CheckpointError; DataError if the run's text is needed and has changed.
     """
-    writing = begin(run if isinstance(run, Loaded) else load(run), prompt, **options)
+    writing = begin(open_run(run, options), prompt, **options)
     for _ in writing:
         pass
     return writing
@@ -171,11 +173,14 @@ def begin(loaded: Loaded, prompt: str, **options: Unpack[SampleOptions]) -> Writ
     if best_of < 1:
         raise UsageError(f"best_of = {best_of} is no number of candidates", "1 is one text")
     seed = options["seed"] if "seed" in options else secrets.randbelow(2**32)
-    written = {name: value for name, value in options.items() if name not in (*OWN, "seed")}
-    written["num"] = num * best_of
+    written = {name: value for name, value in options.items() if name not in OWN}
     writers = _writers(loaded, prompt, options)
     draw = partial(
-        writers.loaded.generation, prompt, writers.make, **cast("WritingOptions", written)
+        writers.loaded.generation,
+        prompt,
+        writers.make,
+        num=num * best_of,
+        **cast("WritingOptions", written),
     )
     candidates: Candidates = draw(seed=seed)
     novel = options.get("novel", False)

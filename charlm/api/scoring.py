@@ -4,15 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from charlm.api.loaded import Loaded, PathLike, load, paths_of, refuse_unknown
+from charlm.api.loaded import Loaded, LoadOptions, PathLike, open_run, paths_of, refuse_unknown
 from charlm.common.errors import UsageError
-from charlm.config.schema import DataConfig
+from charlm.common.files import refuse_no_file
+from charlm.config.loading import with_encoding
 from charlm.evaluation.adaptation import Pace
 from charlm.evaluation.alternatives import Alternatives
 from charlm.evaluation.mixture import Mixture
@@ -36,20 +37,20 @@ MOST_SHOWN = 1_000_000
 SPLITS = {"val": "validation", "validation": "validation", "test": "test", "train": "train"}
 
 
-class ScoreOptions(TypedDict, total=False):
-    """Options of `score`.
+class ScoreOptions(LoadOptions, total=False):
+    """Options of `score`, in addition to those of `LoadOptions`.
 
     window: symbols of a window, each read from the zero state; 0 reads the whole statefully.
     with_: other runs, or "ngram", whose predictions are mixed in. adapt: True learns from the text
-    while reading it. html: a page to write, the text coloured by surprisal. data: the
-    configuration for reading a file; that of the run if left out.
+    while reading it. html: a page to write, the text coloured by surprisal. encoding: of
+    the file, a codec of Python; that of the run's text if left out.
     """
 
     window: int
     with_: Sequence[PathLike]
     adapt: bool
     html: PathLike
-    data: DataConfig
+    encoding: str
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,9 @@ def score(
     if split is not None and split not in SPLITS:
         raise UsageError(f"no split is called {split!r}", f"use one of {', '.join(SPLITS)}")
     _refuse_contradictions(file, split, options)
-    loaded = run if isinstance(run, Loaded) else load(run)
+    loaded = open_run(run, options)
+    own, encoding = loaded.checkpoint.config.data, options.get("encoding")
+    data = with_encoding(own, encoding, of_file=file is not None)
     vocabulary, window = loaded.vocabulary, options.get("window", 0)
     adapt = options.get("adapt", False)
     reading = _Reading.of(loaded, paths_of(options.get("with_", ())), adapt=adapt)
@@ -100,7 +103,6 @@ def score(
         read = page.alternatives
         listeners = replace(listeners, each=partial(_call_all, [page.keep, listeners.each]))
     if file is not None:
-        data = options.get("data", loaded.checkpoint.config.data)
         pieces = pieces_of(str(file), vocabulary, data)
         result = score_pieces(read, vocabulary, pieces, window, data=data, listeners=listeners)
     else:
@@ -126,9 +128,8 @@ def _refuse_contradictions(file: PathLike | None, split: str | None, options: Sc
             "adapt chooses its pace on the train split, so it cannot be judged there",
             "score val, test or a file",
         )
-    both = [Path(path) for path in (html, file) if path is not None]
-    if len(both) == 2 and all(path.exists() for path in both) and both[0].samefile(both[1]):
-        raise UsageError(f"{html} is the text that is scored", "name another page")
+    text = None if file is None else str(file)
+    refuse_no_file(None if html is None else Path(html), "--html", text)
 
 
 @dataclass(frozen=True)

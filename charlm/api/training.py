@@ -47,7 +47,8 @@ def train(
     try:
         if resume:
             named = source.name_text(name, flags)[1]
-            begins = source.choose_layers(name, changes, flags) if name or flags else None
+            is_named = name or source.names_text(changes, flags)
+            begins = source.choose_layers(name, changes, flags) if is_named else None
             resumed = setup.resume(path, changes, named, prepare=_prepare, begins=begins)
             if resumed.differences:
                 log.warning(f"not as when the run stopped: {'; '.join(resumed.differences)}")

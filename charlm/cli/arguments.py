@@ -36,12 +36,14 @@ class TrainArguments:
         """The preset or `.toml` file, and the flags, including the text if it is the argument."""
         from charlm.training import source
 
-        return source.name_text(self.source, self.flags)
+        return source.name_text(self.source, self.flags, self.changes)
 
     @property
     def begins(self) -> "ConfigLayers | None":
         """The run to begin if there is none to resume; None if the arguments name none."""
-        named = self.source is not None or "data.path" in self.flags
+        from charlm.training.source import names_text
+
+        named = self.source is not None or names_text(self.changes, self.flags)
         return self.layers if named else None
 
     @property
@@ -50,10 +52,11 @@ class TrainArguments:
         return self.named[0] == self.source
 
     def refuse_stdin(self) -> None:
-        """Check that the text can be read by several processes. Raises: UsageError."""
+        """Check that several processes can read the text. Raises: UsageError; as `layers`."""
         from charlm.text.files.streams import is_stream
 
-        path = self.flags.get("data.path", self.source) or ""
+        source = self.source or ""
+        path = source if is_stream(source) else self.layers.resolve().config.data.path
         for one in [path] if isinstance(path, str) else path:
             if is_stream(one):
                 name = "stdin" if one == "-" else one

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from charlm.cli.checks import refuse_no_folder
 from charlm.cli.options import (
     Changes,
     Data,
@@ -19,6 +18,7 @@ from charlm.cli.options import (
     Threads,
     flags,
 )
+from charlm.common.files import refuse_no_folder
 
 if TYPE_CHECKING:
     from charlm.comparison.request import CompareRequest

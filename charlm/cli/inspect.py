@@ -1,16 +1,17 @@
 """`charlm inspect`."""
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charlm.cli.checks import refuse_missing, refuse_no_folder
+from charlm.cli.checks import refuse_missing
 from charlm.cli.options import Debug, Device, Json, Run, RunsText, Threads, Which
 from charlm.cli.source import Source
+from charlm.common.files import refuse_no_folder
 
 if TYPE_CHECKING:
     from charlm.api.loaded import Loaded
@@ -64,26 +65,19 @@ def inspect(
     console.show_log(quiet=True)
     flags = {"units": units, "gradients": gradients, "context": context, "errors": errors}
     flags |= {"memorization": memorization, "bptt": bptt}
-    wanted = Views(
-        gates, probe, [name for name, value in flags.items() if value], data or [], which
-    )
-    checkpoint = _check(run, which, wanted, out)
-    _inspect(Source(checkpoint, data or [], device, threads or 0), wanted, out, as_json=as_json)
+    wanted = Views(gates, probe, [name for name, value in flags.items() if value])
+    checkpoint = _check(run, which, wanted, out, data or [])
+    source = Source(checkpoint, data or [], device, threads or 0, run, which)
+    _inspect(source, wanted, out, as_json=as_json)
 
 
 @dataclass(frozen=True)
 class Views:
-    """The requested views.
-
-    gates: a text, or None. probe: a file, or None. names: of the others. data: paths of the run's
-    text, if it was moved. which: the checkpoint.
-    """
+    """The requested views. gates: a text, or None. probe: a file, or None. names: of the others."""
 
     gates: str | None
     probe: Path | None
     names: list[str]
-    data: list[str]
-    which: str
 
     def words(self) -> list[str]:
         """Return the options, as on the command line."""
@@ -91,8 +85,9 @@ class Views:
         words += [] if self.probe is None else ["--probe", str(self.probe)]
         return words + [f"--{name}" for name in self.names]
 
-    def command(self, run: str, key: str) -> str:
-        """Return the command line that makes the page of a view again."""
+    def command(self, source: Sequence[str], key: str) -> str:
+        """Return the command line that makes a view's page again. source: see `Source.words`."""
+        run, *options = source
         words = ["charlm", "inspect", run]
         if key == "gates" and self.gates is not None:
             words += ["--gates", self.gates]
@@ -100,10 +95,7 @@ class Views:
             words += ["--probe", str(self.probe)]
         elif key != "overview":
             words.append(f"--{key}")
-        words += ["--checkpoint", self.which] if self.which != "best" else []
-        for path in self.data:
-            words += ["--data", path]
-        return shlex.join(words)
+        return shlex.join(words + options)
 
     def of(
         self, inspection: "Inspection", home: Path
@@ -131,10 +123,13 @@ def _inspect(source: Source, wanted: Views, out: Path | None, *, as_json: bool) 
     loaded = source.load()
     if typed is not None and typed != "-":
         wanted = replace(wanted, gates=read_escapes("--gates", typed, loaded.vocabulary))
-    _write(loaded, wanted, out or home_of(loaded.checkpoint.folder) / PAGES, as_json=as_json)
+    target = out or home_of(loaded.checkpoint.folder) / PAGES
+    _write(loaded, source.words(loaded), wanted, target, as_json=as_json)
 
 
-def _write(loaded: "Loaded", wanted: Views, target: Path, *, as_json: bool) -> None:
+def _write(
+    loaded: "Loaded", source: Sequence[str], wanted: Views, target: Path, *, as_json: bool
+) -> None:
     """Measure, print and write a page for each requested view, or else the overview."""
     from charlm.common.progress import within
     from charlm.reports import influence
@@ -150,7 +145,7 @@ def _write(loaded: "Loaded", wanted: Views, target: Path, *, as_json: bool) -> N
             console.print_status(f"measuring {key}", "aside")
         with TaskProgress(), within(key, 0, 1, 1):
             view = make()
-        path = pages.write(view, target, wanted.command(loaded.name, key))
+        path = pages.write(view, target, wanted.command(source, key))
         printed[key] = view.data
         if not as_json:
             terminal.show(view)
@@ -163,7 +158,7 @@ def _write(loaded: "Loaded", wanted: Views, target: Path, *, as_json: bool) -> N
     elif wanted.words():
         console.print_page(path)
     else:
-        console.print_next("charlm", "inspect", loaded.name, "--units", "--gradients")
+        console.print_next("charlm", "inspect", *source, "--units", "--gradients")
 
 
 def _text_of_stdin() -> str:
@@ -176,7 +171,9 @@ def _text_of_stdin() -> str:
     return text
 
 
-def _check(run: Path | None, which: str, wanted: Views, out: Path | None) -> Path:
+def _check(
+    run: Path | None, which: str, wanted: Views, out: Path | None, data: Sequence[str]
+) -> Path:
     """Check the arguments before torch is imported; return the folder of the checkpoint.
 
     Raises: UsageError, DataError, CheckpointError.
@@ -196,7 +193,7 @@ def _check(run: Path | None, which: str, wanted: Views, out: Path | None) -> Pat
     folder = find_checkpoint(run, which)
     from charlm.runs.state import read_state  # only now: it takes a moment
 
-    refuse_missing(read_state(folder)[1].data, wanted.data)
+    refuse_missing(read_state(folder)[1].data, data)
     if out is None:
         refuse_links(home_of(folder), [PAGES], ", or name another folder: --out FOLDER")
     return folder

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from charlm.cli.checks import refuse_no_folder
 from charlm.cli.options import Debug, Json, Quiet, Threads
+from charlm.common.files import refuse_no_folder
 
 
 def lecture(

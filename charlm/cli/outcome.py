@@ -1,5 +1,7 @@
 """Messages and exit codes of errors, for all commands."""
 
+import contextlib
+import os
 import re
 import shlex
 import sys
@@ -25,9 +27,10 @@ def exit_code_of(command: Callable[[], object]) -> int:
         report(UsageError(error.format_message(), _advice(error)))
         return 2
     except (KeyboardInterrupt, typer.Abort):
-        return 130
+        return _stopped(130)
     except SystemExit as error:  # of a signal; typer's is 1, for a broken pipe
-        return error.code if isinstance(error.code, int) and error.code > 128 else 0
+        is_signal = isinstance(error.code, int) and error.code > 128
+        return _stopped(int(error.code or 0)) if is_signal else 0
     except BrokenPipeError:  # the reader, such as `head`, has ended
         return 0
     except OSError as error:
@@ -41,6 +44,14 @@ def exit_code_of(command: Callable[[], object]) -> int:
         report(unforeseen(error))
         return 1
     return result if isinstance(result, int) else 0
+
+
+def _stopped(code: int) -> int:
+    """Print that a signal has stopped the command, once for several processes; return the code."""
+    if os.environ.get("RANK", "0") == "0":
+        with contextlib.suppress(OSError, ValueError):  # the terminal is closed
+            print("stopped on request", file=sys.stderr, flush=True)
+    return code
 
 
 def _advice(error: typer.TyperException) -> str:

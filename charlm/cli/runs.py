@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from charlm.cli.checks import refuse_no_file
 from charlm.cli.options import Debug, Json
 from charlm.common.errors import UsageError
+from charlm.common.files import refuse_no_file
 
 
 def runs(

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from charlm.cli.checks import refuse_missing, refuse_no_file, refuse_partners
+from charlm.cli.checks import refuse_missing, refuse_partners
 from charlm.cli.options import Debug, Device, Json, Run, RunsText, Threads, Which, With
 from charlm.cli.source import Source
 from charlm.common.errors import UsageError
+from charlm.common.files import refuse_no_file
 
 if TYPE_CHECKING:
     from charlm.api.scoring import ScoreOptions
-    from charlm.config.schema import DataConfig
 
 
 def score(
@@ -58,22 +58,25 @@ def score(
     from charlm.terminal import console
 
     console.show_log(quiet=True)
+    if per_character and as_json:
+        raise UsageError(
+            "--per-character and --json go one at a time",
+            "leave --json out: each line ends with its symbol as a JSON string",
+        )
     if adapt:
         _refuse_with_adapt(window, split)
     run, file = _run_and_text(run, file, split)
-    _refuse_page(html, file)
-    checkpoint, own = _check(run, which, file, data or [])
-    options: ScoreOptions = {
-        "window": window,
-        "with_": others or [],
-        "adapt": adapt,
-        "data": _with_encoding(own, file, encoding),
-    }
+    refuse_no_file(html, "--html", file)
+    checkpoint = _check(run, which, file, encoding, data or [])
+    options: ScoreOptions = {"window": window, "with_": others or [], "adapt": adapt}
     if html is not None:
         options["html"] = html
+    if encoding is not None:
+        options["encoding"] = encoding
     refuse_partners(checkpoint, options["with_"])
     text = Text(file, split, per_character)
-    _score(Source(checkpoint, data or [], device, threads or 0), text, options, as_json=as_json)
+    source = Source(checkpoint, data or [], device, threads or 0, run, which)
+    _score(source, text, options, as_json=as_json)
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ def _score(source: Source, text: Text, options: "ScoreOptions", *, as_json: bool
         console.print_json(scoring.report())
     else:
         terminal.scored(scoring, loaded.vocabulary)
-        terminal.suggest(loaded.name, text.file, options.get("html"))
+        terminal.suggest(source.words(loaded), text.file, options)
 
 
 def _refuse_with_adapt(window: int, split: str | None) -> None:
@@ -119,18 +122,10 @@ def _refuse_with_adapt(window: int, split: str | None) -> None:
         )
 
 
-def _refuse_page(html: Path | None, file: str | None) -> None:
-    """Check that the page can be written. file: the text. Raises: UsageError."""
-    refuse_no_file(html, "--html")
-    if html and file and html.exists() and Path(file).exists() and html.samefile(file):
-        raise UsageError(f"{html} is the text that is scored", "name another page")
-
-
 def _check(
-    run: Path | None, which: str, file: str | None, data: list[str]
-) -> tuple[Path, "DataConfig"]:
-    """Check the run and the texts before torch is imported; return the folder of the checkpoint and
-    its configuration for reading a text.
+    run: Path | None, which: str, file: str | None, encoding: str | None, data: list[str]
+) -> Path:
+    """Check the run and the texts before torch is imported; return the folder of the checkpoint.
 
     data: paths of the run's text, if it was moved.
 
@@ -143,27 +138,13 @@ def _check(
         from charlm.text.files.compressed import refuse_unreadable
 
         refuse_unreadable(Path(file))
-    from charlm.runs.state import read_state  # only now: it takes a moment
+    from charlm.config.loading import with_encoding  # only now: it takes a moment
+    from charlm.runs.state import read_state
 
     own = read_state(folder)[1].data
     refuse_missing(own, data)
-    return folder, own
-
-
-def _with_encoding(data: "DataConfig", file: str | None, encoding: str | None) -> "DataConfig":
-    """Return the configuration for reading a text. Raises: UsageError for a useless or unknown
-    encoding."""
-    if encoding is None:
-        return data
-    if file is None or data.unit == "byte":
-        whose = "a FILE" if file is None else "a model of characters: this one reads bytes"
-        raise UsageError(f"--encoding is for {whose}", "leave it out")
-    from charlm.config.codec import codec_named
-
-    try:
-        return data.model_copy(update={"encoding": codec_named(encoding)})
-    except ValueError as error:
-        raise UsageError(f"--encoding: {error}", "name a codec of Python, as in cp1251") from None
+    with_encoding(own, encoding, of_file=file is not None)
+    return folder
 
 
 def _run_and_text(

@@ -6,18 +6,22 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 STOPPING = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if os.name == "posix" else [])]
 """Signals that end a command: from the keyboard, from the system, from a closed terminal."""
+COMPILING = str(Path("charlm", "native", "build.py"))
+"""Module that compiles the kernels."""
 _exiting: list[int] = []
 """The signal because of which this process is exiting, once there is one."""
 
 
 @contextmanager
 def stopping_on_signals(stop: Callable[[], None], *, insistent: bool = True) -> Iterator[list[int]]:
-    """Call `stop` on the first signal of `STOPPING`; yield the list of those received.
+    """Call `stop` on the first signal of `STOPPING`; yield the list of those received. While the
+    kernels are compiled, which takes up to a minute, also exit.
 
     insistent: True makes a second Ctrl-C end without waiting for the step; False is for one of
         several processes, which receives the same signal from the terminal and from its launcher.
@@ -32,6 +36,8 @@ def stopping_on_signals(stop: Callable[[], None], *, insistent: bool = True) -> 
             raise KeyboardInterrupt
         received.append(number)
         stop()
+        if _is_in(frame, COMPILING):  # it kills the compilers
+            raise SystemExit(128 + number)
 
     with handled_by(handle):
         yield received
@@ -78,11 +84,16 @@ def _exit(number: int, frame: FrameType | None) -> None:
     if _exiting:
         os._exit(128 + number)
     hasten(number)
-    while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
-            os._exit(128 + number)
-        frame = frame.f_back
+    if _is_in(frame, "<frozen importlib"):
+        os._exit(128 + number)
     raise SystemExit(128 + number)
+
+
+def _is_in(frame: FrameType | None, file: str) -> bool:
+    """Return True if a file's code is running. file: a part of its path."""
+    while frame is not None and file not in frame.f_code.co_filename:
+        frame = frame.f_back
+    return frame is not None
 
 
 @contextmanager

@@ -11,12 +11,14 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Source:
     """A checkpoint to load. data: paths of the run's text, if it was moved. threads: of torch, in
-    this process; 0 leaves them."""
+    this process; 0 leaves them. run, which: the run and its checkpoint, as the user named them."""
 
     checkpoint: Path
     data: list[str]
     device: str | None = None
     threads: int = 0
+    run: Path | None = None
+    which: str = "best"
 
     def load(self) -> "Loaded":
         """Load the model, with progress on the terminal. Raises: as `api.load`."""
@@ -29,3 +31,9 @@ class Source:
             torch.set_num_threads(self.threads)
         with TaskProgress():
             return api.load(self.checkpoint, device=self.device or "cpu", data=self.data or None)
+
+    def words(self, loaded: "Loaded") -> list[str]:
+        """Return the arguments that load the same again: the run, then options."""
+        words = [loaded.name if self.run is None else str(self.run)]
+        words += ["--checkpoint", self.which] if self.which != "best" else []
+        return words + [part for path in self.data for part in ("--data", path)]

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from charlm.cli.arguments import TrainArguments
-from charlm.cli.checks import refuse_no_folder, silent
+from charlm.cli.checks import silent
 from charlm.cli.options import (
     Changes,
     Data,
@@ -23,6 +23,7 @@ from charlm.cli.options import (
     flags,
 )
 from charlm.common.errors import UsageError
+from charlm.common.files import refuse_no_folder
 
 
 def train(

@@ -38,5 +38,8 @@ class Watching:
         ):
             try:
                 yield progress.show
+            except SystemExit:
+                if not received:
+                    raise
             finally:
                 self.code = 128 + received[0] if received else 0

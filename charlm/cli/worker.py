@@ -35,13 +35,13 @@ def train(given: TrainArguments) -> int:
     any; return the exit code."""
     with signals.left_to_the_system() if start.is_one_of_several() else contextlib.nullcontext():
         ranks = start.join()
-    if ranks.size > 1:
-        given.refuse_stdin()
     quiet = given.quiet or not ranks.leads
     console.show_log(quiet=quiet, warns=ranks.leads)
     try:
         if code := launch_state.remembered_end(ranks):
             return code
+        if ranks.size > 1:
+            given.refuse_stdin()
         code = _train(given, ranks, quiet=quiet)
         ranks.leave()
         return code
@@ -90,7 +90,7 @@ def suggestion(given: TrainArguments, resolved: PreparedRun) -> tuple[Kind | Non
     kind = kind_of(resolved.corpus)
     if kind is None:
         return None, ""
-    paths = flags["data.path"]
+    paths = flags.get("data.path", [])  # else --set names the text
     listed = [paths] if isinstance(paths, str) else paths
     return kind, terminal.suggested(kind, listed, given.changes)
 

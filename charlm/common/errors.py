@@ -11,13 +11,37 @@ Each has a message with the value seen, and advice.
 """
 
 import errno
+import re
 from collections.abc import Sequence
+
+OPTION = re.compile(r"charlm [a-z]+ .*|(?<![^\s(])--(?:set ('[^']+'|[^\s;)]+)|([a-z-]+)( [A-Z])?)")
+"""A command line, or an option in a message: `--set` with its value, others with a metavariable."""
+ARGUMENTS = {
+    **{"with": "with_", "clamp": "clamps", "checkpoint": "which"},
+    **{"init": "train.start_from", "teacher": "train.teachers"},
+}
+"""Arguments and keys in Python whose name differs from the option's."""
+
+
+def _in_python(text: str) -> str:
+    """Replace options in a message by arguments in Python, as `--data PATH` by `data=PATH`."""
+
+    def argument(found: re.Match[str]) -> str:
+        setting, name, value = found.groups()
+        if setting:
+            return f"set={setting.strip(chr(39))!r}"
+        if not name:
+            return found[0]
+        return ARGUMENTS.get(name, name.replace("-", "_")) + (f"={value[1]}" if value else "")
+
+    return OPTION.sub(argument, text)
 
 
 class CharlmError(Exception):
     """An error with its cause (`what`, with the value seen) and its remedy (`advice`).
 
-    details: a line for each of several causes.
+    details: a line for each of several causes. They name options of the command line; the error as
+    a text, as in a traceback, names the arguments in Python.
     """
 
     exit_code = 1
@@ -27,6 +51,9 @@ class CharlmError(Exception):
         self.what = what
         self.advice = advice
         self.details = tuple(details)
+
+    def __str__(self) -> str:
+        return "\n  ".join(map(_in_python, filter(None, [self.what, *self.details, self.advice])))
 
     def __reduce__(self) -> tuple[type, tuple[str, str, tuple[str, ...]]]:
         """Support pickling, so that an error can pass between processes."""

@@ -141,6 +141,29 @@ def refuse_undecodable(path: Path | str, advice: str) -> None:
         raise UsageError(f"the name {path} is not UTF-8", advice) from None
 
 
+def refuse_no_file(path: Path | None, option: str, text: str | None = None) -> None:
+    """Check that the file of an option can be written. text: scored, not overwritten. Raises:
+    UsageError."""
+    if path is None:
+        return
+    if text and path.exists() and Path(text).exists() and path.samefile(text):
+        raise UsageError(f"{path} is the text that is scored", "name another page")
+    if path.exists() and not path.is_file():
+        kind = "a folder, not a file" if path.is_dir() else "not a file that can be replaced"
+        raise UsageError(f"{path} is {kind}", f"name a file: {option} FILE")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(
+            f"there is no folder {path.parent}", f"make it, or name another file: {option} FILE"
+        )
+
+
+def refuse_no_folder(path: Path | None, option: str) -> None:
+    """Check that the folder of an option exists or can be created. Raises: UsageError."""
+    for place in (path, *path.parents) if path is not None else ():
+        if place.exists() and not place.is_dir():
+            raise UsageError(f"{place} is a file, not a folder", f"name a folder: {option} DIR")
+
+
 def read_regular(path: Path, most: int | None = None) -> bytes:
     """Return a file's content, without ever blocking.
 

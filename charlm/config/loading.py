@@ -10,9 +10,10 @@ from pydantic import ValidationError
 from charlm.common.errors import ConfigError, UsageError
 from charlm.common.files import read_regular
 from charlm.config import presets
+from charlm.config.codec import codec_named
 from charlm.config.layers import ConfigLayers, ConfigSource, Rank, settings_layer
 from charlm.config.messages import sentence
-from charlm.config.schema import Config, SampleConfig, Table
+from charlm.config.schema import Config, DataConfig, SampleConfig, Table
 
 MAX_FILE_BYTES = 1_000_000
 """Largest configuration file."""
@@ -88,6 +89,22 @@ def with_options(own: SampleConfig, options: Mapping[str, Any]) -> SampleConfig:
         raise UsageError(
             sentence(error), f"the options are {', '.join(SampleConfig.model_fields)}"
         ) from None
+
+
+def with_encoding(own: DataConfig, encoding: str | None, *, of_file: bool) -> DataConfig:
+    """Return a run's configuration for reading a text. encoding: of a file; None is the run's.
+
+    Raises: UsageError for an unknown encoding, and for one that is not used.
+    """
+    if encoding is None:
+        return own
+    if not of_file or own.unit == "byte":
+        whose = "a model of characters: this one reads bytes" if of_file else "a FILE"
+        raise UsageError(f"--encoding is for {whose}", "leave it out")
+    try:
+        return own.model_copy(update={"encoding": codec_named(encoding)})
+    except ValueError as error:
+        raise UsageError(f"--encoding: {error}", "name a codec of Python, as in cp1251") from None
 
 
 def _written(text: str, origin: str) -> ConfigSource:

@@ -16,9 +16,9 @@ TIME_TO_PRINT = timedelta(seconds=10)
 
 
 def report_error(ranks: Ranks, error: CharlmError) -> bool:
-    """Store the error that ends this rank, unless another rank's error is already there.
+    """Store the error that ends this rank, unless another rank has stored one.
 
-    Returns: True if this rank must print its error, as the first one with an error.
+    Returns: True if this rank must print its error: no other was first, or the store is gone.
     """
     if ranks.store is None or isinstance(error, ReportedError):
         return ranks.store is None

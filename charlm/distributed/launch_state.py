@@ -1,4 +1,4 @@
-"""State of a launch, which restarted workers read, and a check that all ranks are alike.
+"""State of a launch, for workers that the launcher restarts; a check that all ranks are alike.
 
 After a failure, torch's launcher restarts all workers. The run recorded here is then resumed; if an
 end is recorded, the new workers end at once.
@@ -29,9 +29,9 @@ def remembered_run(ranks: Ranks) -> str:
 
 
 def remember_end(ranks: Ranks, code: int) -> None:
-    """Record the exit code with which the run ends, so that restarted workers do not resume it.
+    """Record the exit code of a run that the user has stopped, so that workers end with it.
 
-    The launcher also restarts workers that end by a signal, although the user has stopped them.
+    The launcher takes an end by a signal for a failure, and starts all workers again.
     """
     if ranks.leads and ranks.launch is not None:
         ranks.launch.set("ended", str(code))

@@ -27,10 +27,10 @@ T = TypeVar("T")
 class Ranks:
     """This process among the processes of a training; by default it is the only one.
 
-    rank: its number, from 0 to `size` - 1. here: its number on its own machine, from 0 to
-    `neighbours` - 1. restarts: number of restarts by the launcher. store: holds errors for the
-    other ranks. launch: holds the launch's state, see `launch_state`. long_timeout_group: for work
-    that may take hours. wait_seconds: time spent waiting for other ranks.
+    rank: its number among all `size` processes, from 0. here: its number among the `neighbours`
+    processes of its machine, from 0. restarts: how often the launcher has restarted them. store:
+    errors, for the other ranks. launch: the state of the launch, see `launch_state`.
+    long_timeout_group: for waits of hours. wait_seconds: time spent waiting for other ranks.
     """
 
     rank: int = 0

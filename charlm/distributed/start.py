@@ -12,8 +12,8 @@ from charlm.common.errors import UsageError
 from charlm.distributed.ranks import ALONE, Ranks
 
 TIMEOUT, LONG_TIMEOUT = timedelta(minutes=30), timedelta(days=7)
-"""Limits of a rank's wait for another: in training, and while the other encodes a text. They are
-for ranks that hang; if a process ends, the others notice at once."""
+"""Longest waits for another rank: in training, and while that rank encodes a text. They end a wait
+for a rank that hangs; if a process ends, the others notice at once."""
 NEEDED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """Variables that torch's launcher sets for every process, in addition to WORLD_SIZE."""
 

@@ -3,13 +3,13 @@
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
 
-from charlm.api.scoring import Scoring
+from charlm.api.scoring import ScoreOptions, Scoring
 from charlm.evaluation.scoring import Listeners, size_of
 from charlm.evaluation.tally import Score, in_bits
 from charlm.terminal.console import as_json, print_next, print_page, print_result, print_status
@@ -60,15 +60,22 @@ def scored(scoring: Scoring, vocabulary: Vocabulary) -> None:
         )
 
 
-def suggest(run: str, file: str | None, html: object) -> None:
-    """Print the command to try next. html: the page, if one was written."""
-    if html is not None:
+def suggest(source: Sequence[str], file: str | None, options: ScoreOptions) -> None:
+    """Print the command to try next. source: the run, and options that load the same."""
+    run, *words = source
+    if (html := options.get("html")) is not None:
         print_page(html)
     elif file is not None and not is_stream(file):
-        words = ["charlm", "score", run, file]
-        print_next(*words, "--html", "page.html", after=" shows where it is surprised")
+        words += [part for one in options.get("with_", ()) for part in ("--with", str(one))]
+        words += ["--window", str(window)] if (window := options.get("window")) else []
+        words += ["--encoding", encoding] if (encoding := options.get("encoding")) else []
+        words += ["--adapt"] if options.get("adapt") else []
+        page = ("--html", "page.html")
+        print_next(
+            "charlm", "score", run, file, *words, *page, after=" shows where it is surprised"
+        )
     else:
-        print_next("charlm", "inspect", run, "--errors")
+        print_next("charlm", "inspect", run, *words, "--errors")
 
 
 class SurprisalLines:

@@ -24,12 +24,14 @@ Record = str | bytes
 
 @dataclass(frozen=True)
 class Shares:
-    """The borders between the splits, on the scale of hashes from 0 to 1.
+    """The borders between the splits. A record's hash, as a number from 0 to 1, decides:
 
-    Hashes in [0, train) are in the train split, [train, validation) in validation, [test, 1) in
-    test. [validation, test) is in the train split, too: a limit moves records to train only.
+        train        [0, train) and [validation, test)
+        validation   [train, validation)
+        test         [test, 1)
 
-    form: the normal form in which records are hashed; None: unchanged.
+    [validation, test) is empty unless a limit shortens a held-out split: so a limit moves records
+    to the train split only. form: the normal form of which the hash is taken; None: as it is.
     """
 
     train: float
@@ -53,8 +55,8 @@ class Shares:
     def place(self, records: Iterable[Record]) -> tuple[list[Any], list[Any], list[Any]]:
         """Divide records into train, validation and test.
 
-        Those of train are sorted by hash; each copy of a record has a hash of its own, so that
-        copies are apart.
+        The records of train are sorted by hash. Further copies of a record are hashed with their
+        number, so that copies are not next to each other.
         """
         train: list[tuple[bytes, Record]] = []
         validation: list[Record] = []

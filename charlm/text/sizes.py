@@ -7,10 +7,11 @@ from charlm.text.vocabulary import END_OF_RECORD, Vocabulary, as_bytes, joined
 
 
 class TextSize:
-    """Counts of a text's characters and UTF-8 bytes.
+    """Counts of a text's characters and UTF-8 bytes, by which its score is divided.
 
-    They are those of the text as it is, or of the normal form that `decode` returns: the smaller
-    ones. (Otherwise a text in NFD, which has more characters, would look easier when read as NFC.)
+    Each is counted in the text as it is and in the normal form that `decode` returns; the smaller
+    count is used. (Otherwise a text in NFD, which has more characters, would have fewer bits per
+    character when it is read as NFC.)
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:

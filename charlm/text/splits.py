@@ -63,14 +63,14 @@ class TextStats:
 
 
 HUGE = 10 << 30
-"""Bytes above which a text's vocabulary is counted on a sample, and its held-out splits are limited
-to `HELD_OUT` characters each unless `data.held_out_limit` says otherwise."""
+"""Bytes above which a text is huge: its vocabulary is made from a sample, and each held-out split
+has at most `HELD_OUT` characters, unless `data.held_out_limit` is set."""
 HELD_OUT, SAMPLED = 10_000_000, 128
-"""SAMPLED: number of chunks of a huge text's train split that are counted: about 1 GB."""
+"""HELD_OUT: characters. SAMPLED: chunks of a huge text's train split in its sample, about 1 GB."""
 
 
 def held_out_limit(data: DataConfig, text: TextStats) -> int:
-    """Return the most characters of a held-out split."""
+    """Return the most characters that a held-out split may have."""
     return data.held_out_limit or (HELD_OUT if text.is_huge else text.characters)
 
 

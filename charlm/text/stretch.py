@@ -43,13 +43,15 @@ class Stretch:
         return replace(self, start=max(self.start, self.stop - most))
 
     def with_context(self) -> Self:
-        """Return the stretch without the text's first symbol, which has no context."""
+        """Return the stretch without the first symbol of the whole text: it cannot be predicted,
+        because nothing precedes it."""
         return replace(self, start=min(max(self.start, 1), self.stop))
 
     def pieces(self, size: int, window: int = 0) -> Iterator[Self]:
         """Cut the stretch into pieces of about `size` symbols, of whole windows each.
 
-        The piece with the text's first symbol is one longer: windows begin after that symbol.
+        The piece with the first symbol of the whole text is one symbol longer: that symbol is only
+        read, and the first window begins after it.
         """
         begin, step = self.start, whole_windows(size, window)
         while begin < self.stop:
@@ -58,13 +60,12 @@ class Stretch:
             begin = end
 
     def within(self, whole: "Stretch") -> slice:
-        """Return the place of the stretch in a longer one of the same text."""
+        """Return the slice of a longer stretch of the same text that is this one."""
         return slice(self.start - whole.start, self.stop - whole.start)
 
     def positions(self, count: int, least: int) -> NDArray[np.int64]:
-        """Return up to `count` positions spread evenly, with `least` symbols or more before each.
-
-        They are positions in the text. Shapes: [N], N = 0 if the stretch has no such position.
+        """Return up to `count` evenly spaced positions in the text, each with at least `least`
+        symbols before it. Shapes: [N], N = 0 if the stretch has no such position.
         """
         first = max(self.start, least)
         spread = np.linspace(first, self.stop - 1, count if first < self.stop else 0)
@@ -81,6 +82,8 @@ class Stretch:
 
 
 def whole_windows(size: int, window: int) -> int:
-    """Return the symbols of the whole windows in `size` symbols, at least of one window; without
-    windows (0), `size` itself, at least 1."""
+    """Round a number of symbols down to whole windows, but at least to one.
+
+    window: symbols of a window; 0 counts each symbol as one.
+    """
     return max(1, size // max(window, 1)) * max(window, 1)

@@ -31,7 +31,8 @@ UNFINISHED = ".encoding-"
 
 @dataclass
 class _Mapped:
-    """The symbols of a shard, the digests of its parts, and a flag for each part compared."""
+    """The symbols of a shard, the digests of its parts, and a flag for each part: True once it was
+    compared with its digest."""
 
     symbols: Symbols
     digests: bytes
@@ -39,11 +40,11 @@ class _Mapped:
 
 
 class SymbolFile:
-    """The symbols of a folder. Slicing returns a `SymbolFile` and reads nothing; symbols read by
-    index, by an array of indices or as a whole (`numpy.asarray`) are checked first.
+    """An encoded text in a folder, used like an array. A slice is another `SymbolFile`, and reads
+    nothing. An index, an array of indices and `numpy.asarray` read symbols, checked before that.
 
-    A shard holds symbols of up to three splits. Positions run through the train symbols of all
-    shards first, then through those of validation, then of test: each split is contiguous.
+    A shard holds symbols of up to three splits. Here each split is contiguous: the train symbols of
+    all shards come first, then those of validation, then those of test.
 
     Raises: ValueError if a shard or its digests have the wrong size; DataError on reading symbols
         of a damaged part. The folder is then removed; it can be made again from the text.

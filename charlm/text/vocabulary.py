@@ -75,7 +75,7 @@ class Vocabulary:
 
     @property
     def outside(self) -> int:
-        """Number of code points outside the vocabulary: UTF-8 encodes 1,112,064."""
+        """Number of code points outside the vocabulary, of the 1,112,064 that UTF-8 encodes."""
         return CODE_POINTS - SURROGATES - len(self.code_points)
 
     def encode(self, text: str | bytes) -> Symbols:

@@ -221,9 +221,9 @@ class Learner:
         """Return the lanes whose next window begins with the initial states: all at the start of
         the text, later a few. Shape: [lanes] (bool).
 
-        If initial states came at the start of the text only, a model might never recover from one:
-        seen on tinyshakespeare, where 2 of 64 evaluation lanes that began at zero stayed at
-        7 nats per character to their end.
+        If initial states came at the start of the text only, a model might not learn to recover
+        from them. On tinyshakespeare, 2 of 64 evaluation lanes, which begin with initial states,
+        stayed at 7 nats per character to their end.
         """
         if self._window() == 0:
             return torch.ones(self.config.lanes, dtype=torch.bool)
@@ -308,8 +308,8 @@ def learner_of(
 
 
 def learner_alone(config: Config, corpus: Corpus, ranks: Ranks) -> Learner:
-    """Return a learner that computes all ranks' lanes in one process with the memory of one rank;
-    its tensors are those of all ranks. Raises: as `learner_of`."""
+    """Return a learner that computes the lanes of all ranks in this process, in groups as large as
+    a rank's, to need no more memory. Raises: as `learner_of`."""
     train = config.train
     shared = {
         "batch_size": train.batch_size // ranks.size,

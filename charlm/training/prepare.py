@@ -1,7 +1,6 @@
-"""Preparation of runs: the layers of a configuration, resolved against their text.
+"""Preparation of a run: its text is encoded, and its configuration resolved for that text.
 
-A run is prepared once; other configurations for the same text are resolved without reading it
-again.
+Further configurations for the same text are resolved without reading it again.
 """
 
 import logging
@@ -22,10 +21,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """A configuration resolved against its text.
+    """A configuration resolved for its text, and the encoded text.
 
-    name: of the text, else of the preset. text: its files, unless it came from the cache. added:
-    the layers that preparation has added: the start run's shape, values fitted to the text.
+    name: of the text or, if it is not local, of the preset. text: measurements of its files; None
+    if they were not read. added: layers of `prepare_run`: the start run's shape, and the values
+    that were fitted to a short text.
     """
 
     name: str
@@ -36,9 +36,8 @@ class PreparedRun:
     added: tuple[ConfigSource, ...] = ()
 
     def config_for(self, layers: ConfigLayers) -> Config:
-        """Resolve another configuration of the same text, start run, lanes and windows.
-
-        Raises: ConfigError.
+        """Resolve another configuration, for the same text. It must have the same start run,
+        lanes and windows, because the layers `added` are used again. Raises: ConfigError.
         """
         assert self.text is not None
         resolved = layers.with_layers(self.added).resolve(self.text.characters)
@@ -46,8 +45,8 @@ class PreparedRun:
 
 
 def prepare_run(layers: ConfigLayers, *, keep: bool = True, processes: int = 1) -> PreparedRun:
-    """Find and encode the text, and resolve the rules that depend on its length; log if a preset is
-    fitted to a short text.
+    """Encode a text, and resolve a configuration for its length; log the values of a preset that
+    are lowered because the text is short.
 
     keep: False writes nothing, not even to the cache. processes: number of them that train
         together.

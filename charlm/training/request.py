@@ -72,13 +72,12 @@ def _refuse_unresumable(config: Config, own: Config) -> None:
 def find_run(
     path: Path | None, begins: ConfigLayers | None
 ) -> tuple[RunDirectory, Path | None] | None:
-    """Find the run to resume, and the checkpoint if `path` is one; return None if there is no run
-    yet and `begins` allows one to begin.
+    """Find the run to resume, and the checkpoint if `path` is one; None if there is no run yet.
 
-    path: None takes the latest run, of those called as `begins` if that is given. begins: the
-        configuration of a new run; None requires an existing one.
+    path: None takes the latest run, or the latest with the name that a run of `begins` would have.
+        begins: the configuration of a new run.
 
-    Raises: UsageError.
+    Raises: UsageError, also for no run yet if `begins` is None.
     """
     name = run_name(begins.resolve().config.data, begins.name) if begins else ""
     try:

@@ -1,6 +1,7 @@
-"""Beginning and resuming a run, with one process or several: the leader first, then the others.
+"""Beginning and resuming a run, with one process or several.
 
-The leader creates the run's folder; to resume, all of them read it.
+Of several, the leader (rank 0) goes first: it creates the run's folder, or finds the run to resume.
+All others then read that folder.
 """
 
 import contextlib
@@ -53,7 +54,7 @@ class Resumed:
 def begin(
     prepared: PreparedRun, path: Path | None = None, ranks: Ranks = ALONE
 ) -> tuple[Trainer, RunDirectory]:
-    """Return a trainer at step 0 and its new run directory, locked by the leader.
+    """Begin a run: return its trainer, at step 0, and its new directory, locked by the leader.
 
     Raises: UsageError (no such device or backend; `path` is taken or cannot be written; the ranks
         differ), DataError (text too short).
@@ -83,16 +84,16 @@ def resume(
     begins: ConfigLayers | None = None,
     ranks: Ranks = ALONE,
 ) -> Resumed:
-    """Return the trainer of a stopped run, restored from its latest checkpoint or from `path`; a
-    run that was stopped before its first checkpoint begins again.
+    """Resume a stopped run from its latest checkpoint; a run without a checkpoint begins again.
 
-    prepare: called with the configuration before anything is computed. path: None takes the
-        latest run, of those called as `begins` if that is given. changes, flags: as for
-        `loading.load`; values that differ from the run's own must be `RESUMABLE`.
-        begins: the configuration of a new run if there is none yet; None refuses that.
+    path: the run, or the checkpoint to resume from; None takes the latest run, or the latest with
+        the name that a run of `begins` would have. changes, flags: as for `loading.load`; only
+        `RESUMABLE` keys may differ from the run's own. prepare: called with the configuration
+        before the model is made. begins: a new run to begin if there is none to resume; None
+        makes that an error.
 
-    Raises: UsageError, ConfigError, DataError (the text has changed), CheckpointError; UsageError
-        if the ranks differ, or one cannot read the run.
+    Raises: UsageError (no such run; a key that cannot change; the ranks differ, or one cannot read
+        the run), ConfigError, DataError (the text has changed), CheckpointError.
     """
     resumption = _Resumption(changes, flags, prepare, ranks)
     resumed = resumption.lead(path, begins) if ranks.leads else None
@@ -174,8 +175,8 @@ class _Resumption:
         return Resumed(trainer, _new_directory(prepared, path), prepared.config, 0, [])
 
     def _begin_again(self, run: RunDirectory, begins: ConfigLayers | None) -> Resumed:
-        """Begin a run without a checkpoint again in its own folder, with its own configuration if
-        it has written one."""
+        """Begin again, in its own folder, a run that has no checkpoint; with its own configuration,
+        if that was written."""
         try:
             own = begun_config(run)
         except CheckpointError:

@@ -24,26 +24,32 @@ def choose_layers(
 ) -> "ConfigLayers":
     """Read the SOURCE of `charlm train`: a preset, a `.toml` file, or a text or folder.
 
-    source: None means `hello`, or `default` if `flags` contain a text. A preset takes precedence
-        over a file of the same name. changes, flags: as for `loading.load`.
+    source: None means `hello`, or `default` if `changes` or `flags` name a text. A preset takes
+        precedence over a file of the same name. changes, flags: as for `loading.load`.
 
     Raises: ConfigError, UsageError (two texts).
     """
     from charlm.config import loading  # here: pydantic takes a moment
 
-    config, flags = name_text(source, flags)
+    config, flags = name_text(source, flags, changes)
     if config == source and config in presets.names() and Path(config).exists():
         log.info(f"{config} is read as the preset; for the file of that name: --data {config}")
     return loading.load(config, changes, flags)
 
 
+def names_text(changes: Sequence[str], flags: Mapping[str, Any]) -> bool:
+    """Return True if `--set` or a flag names a text."""
+    keys = (change.partition("=")[0].strip() for change in changes)
+    return "data.path" in (*flags, *keys)
+
+
 def name_text(
-    source: str | None, flags: Mapping[str, Any] | None = None
+    source: str | None, flags: Mapping[str, Any] | None = None, changes: Sequence[str] = ()
 ) -> tuple[str, dict[str, Any]]:
     """Return the preset or `.toml` file that `choose_layers` reads, and the flags with the text."""
     flags = dict(flags or {})
     if source is None:
-        source = "default" if "data.path" in flags else "hello"
+        source = "default" if names_text(changes, flags) else "hello"
     elif sources.is_address(source):
         raise UsageError(f"{source} is an address, not a file", sources.FOR_ADDRESSES)
     elif source not in presets.names() and not source.endswith(".toml") and Path(source).exists():

@@ -223,23 +223,39 @@ def test_signal_at_any_moment_of_a_start_ends_everything_at_once(
         assert run([*done, "--set", f"train.steps={steps + 5}", "-q"]) == 0
 
 
+@pytest.mark.parametrize(
+    ("number", "arguments", "last"),
+    [
+        (signal.SIGTERM, [*BEGIN, "--run", "run"], "stopped on request"),
+        (
+            signal.SIGINT,
+            ["compare", "rnn", "--match", "hidden", "--seeds", "1", *BEGIN[1:3], *BEGIN[4:]],
+            "stopped; to go on: charlm compare rnn ",
+        ),
+    ],
+    ids=["train", "compare"],
+)
 def test_signal_while_the_kernels_are_compiled_kills_the_compilers(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    arguments: list[str],
+    last: str,
 ) -> None:
     compiler = folder / "compiler"
     compiler.write_text("#!/bin/sh\ntouch compiling\nsleep 60\n")
     compiler.chmod(0o755)
     monkeypatch.setenv("CXX", str(compiler))
     monkeypatch.setenv("CHARLM_CACHE", str(folder / "cache"))
-    native = ("--set", "train.backend=native", "--run", "run")
-    with begun(*BEGIN, *native, cwd=folder) as process:
+    with begun(*arguments, "--set", "train.backend=native", cwd=folder) as process:
         for _ in range(3000):
             if (folder / "compiling").exists():
                 break
             time.sleep(0.01)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         _, err = process.communicate(timeout=PROMPT)
-    assert process.returncode == 128 + signal.SIGTERM, err
+    assert process.returncode == 128 + number, err
+    assert err.splitlines()[-1].startswith(last)
     assert "Traceback" not in err
     time.sleep(0.2)
     assert running_in(folder) == []

@@ -167,6 +167,18 @@ def test_overfitting_is_told_once_and_patience_stops_it(
     assert "stopped by train.patience" in out
 
 
+def test_a_text_named_by_set_is_a_text_as_any_other(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its preset was that of the word "hello", with three units."""
+    Path("list.txt").write_text("\n".join(f"{one}{n}" for n, one in enumerate(words(900).split())))
+    configs, said = [], []
+    for name, text in (("a", ["--data", "list.txt"]), ("b", ["--set", "data.path=list.txt"])):
+        assert run(["train", *text, *SETTINGS[2:], "--run", name]) == 0
+        configs.append(Path(name, "config.toml").read_text())
+        said.append(capsys.readouterr().err.count("hint        this looks like a list"))
+    assert configs[0] == configs[1]
+    assert said == [1, 1]
+
+
 def test_dry_run_remarks_on_too_many_passes(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

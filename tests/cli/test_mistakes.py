@@ -54,6 +54,8 @@ MISTAKES = {
     "train words.txt --processes 2 --dry-run": "--processes and --dry-run go one at a time",
     "train words.txt --dry-run --set x.y=3": "there is no section 'x'",
     "train --data - --processes 2": "several processes cannot read one stdin",
+    "train --set data.path=- --processes 2": "several processes cannot read one stdin",
+    "train stdin.toml --processes 2": "several processes cannot read one stdin",
     "train --set data.path=https://x.y/z": "has no data.sha256",
     "train --set data.path=builtin:nope": "no text called 'nope' comes with charlm",
     "train --resume --run nope": "there is no run nope",
@@ -88,6 +90,7 @@ MISTAKES = {
     "score run words.txt --split val": "give a FILE or a --split",
     "score words.txt run": "the run comes first",
     "score run --split nope": "'--split'",
+    "score run words.txt --per-character --json": "--per-character and --json go one at a time",
     "score run --split train --adapt": "cannot be judged there",
     "score run words.txt --adapt --window 8": "--adapt and --window go one at a time",
     "score run words.txt --with nope": "there is no run nope",
@@ -198,6 +201,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Answers:
         patch.setenv("CHARLM_CACHE", str(folder / "cache"))
         (folder / "words.txt").write_text(words(1500), encoding="utf-8")
         (folder / "bad.toml").write_text("[train]\nstepz = 3\n", encoding="utf-8")
+        (folder / "stdin.toml").write_text("[data]\npath = '-'\n", encoding="utf-8")
         late = "[[size]]\nmax_characters = 9\n[[size]]\nmodel = { hidden_size = 'wide' }\n"
         (folder / "late.toml").write_text(late, encoding="utf-8")
         assert run(["train", "words.txt", "--run", "run", "-q", *SMALL]) == 0
@@ -236,8 +240,9 @@ def test_every_value_that_names_something_is_refused_when_empty() -> None:
                 refuse_empty([name, option, ""])
                 continue
             for typed in ([name, option, ""], [name, f"{option}="]):
-                with pytest.raises(UsageError, match=f"the value of {option} is empty"):
+                with pytest.raises(UsageError) as refused:
                     refuse_empty(typed)
+                assert refused.value.what == f"the value of {option} is empty"
 
 
 BAD_VALUES = ([], [[]], {}, "\n", "x" * 1000, -1, 10**30, 1.5, float("nan"), None, True)

@@ -28,6 +28,22 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command) ->
         (["score", "runs/one", "my.txt"], "next: charlm score runs/one my.txt --html page.html"),
         (["score", "runs/one", "my.txt", "--html", "a.html"], "next: open a.html in a browser"),
         (["score", "runs/one", "--split", "val"], "next: charlm inspect runs/one --errors"),
+        (
+            ["score", "runs/one", "my.txt", "--checkpoint", "6", "--window", "9"],
+            "next: charlm score runs/one my.txt --checkpoint 6 --window 9 --html page.html",
+        ),
+        (
+            ["score", "runs/one/checkpoints/step-00000006", "my.txt", "--encoding", "cp1251"],
+            "next: charlm score runs/one/checkpoints/step-00000006 my.txt --encoding cp1251 --html",
+        ),
+        (
+            ["score", "runs/one", "--split", "val", "--data", "my.txt", "--checkpoint", "6"],
+            "next: charlm inspect runs/one --checkpoint 6 --data my.txt --errors",
+        ),
+        (
+            ["inspect", "runs/one", "--checkpoint", "6"],
+            "next: charlm inspect runs/one --checkpoint 6",
+        ),
         (["inspect", "runs/one"], "next: charlm inspect runs/one --units --gradients"),
         (["inspect", "runs/one", "--gates", "the fox"], "next: open "),
         (["runs"], "next: charlm sample runs/one"),

@@ -54,6 +54,8 @@ def test_errors_are_charlms_own_and_say_what_to_do(text_file: Path) -> None:
     wrong = [
         (UsageError, "top_p = 0 should be greater than 0", lambda: model.sample(top_p=0)),
         (UsageError, "no option 'temprature'", lambda: model.sample(temprature=1)),
+        (UsageError, "num = 3, but this writes one text", lambda: model.sample(num=3)),
+        (UsageError, "num = 3, but this writes one text", lambda: model.stream(num=3)),
         (DataError, "is empty", lambda: model.score("")),
         (UsageError, "there is no run", lambda: charlm.load("nowhere")),
         (UsageError, "no device 'nope'", lambda: charlm.load("mine", device="nope")),
@@ -69,6 +71,25 @@ def test_errors_are_charlms_own_and_say_what_to_do(text_file: Path) -> None:
         assert isinstance(caught.value, charlm.CharlmError)
         assert caught.value.advice
     assert issubclass(UsageError, CharlmError)
+
+
+def test_errors_are_worded_for_python_in_a_traceback(text_file: Path) -> None:
+    charlm.train(text_file, set=TINY, run="mine")
+    Path("odd.txt").write_bytes(b"\x00\xff\x80")
+    for call, wanted in (
+        (lambda: charlm.load("mine", which="x"), "which x is no checkpoint\n  name best, latest"),
+        (lambda: charlm.load("mine", which=5), "name one: which=STEP"),
+        (lambda: charlm.train(data="no.txt"), "put the text there, or name another: data=PATH"),
+        (lambda: charlm.train(data="odd.txt"), "set='data.encoding="),
+        (lambda: charlm.sample("mine", clamps="x"), "write it as in clamps 0.17=2.5"),
+        (lambda: charlm.train(text_file, run="mine"), "resume run mine"),
+        (lambda: charlm.compare("rnn:hidden_size=3"), "or use match hidden"),
+    ):
+        with pytest.raises(charlm.CharlmError) as caught:
+            call()
+        assert wanted in str(caught.value)
+        assert "--" not in str(caught.value)
+        assert "--" in caught.value.what + caught.value.advice
 
 
 def test_training_leaves_the_threads_as_they_were(text_file: Path) -> None:
@@ -167,11 +188,16 @@ def test_a_text_is_scored_as_the_command_scores_it(
         lambda: charlm.score(loaded),
         lambda: charlm.score(loaded, text_file, split="val"),
         lambda: charlm.score(loaded, split="held out"),
+        lambda: charlm.score(loaded, split="val", encoding="cp1251"),
+        lambda: charlm.score(loaded, text_file, encoding="nope"),
+        lambda: charlm.score(loaded, split="val", which="latest"),
+        lambda: charlm.sample(loaded, device="cpu"),
         lambda: charlm.score(loaded, split="val", windw=16),
         lambda: charlm.compare("rnn", "gru", seed=3),
         lambda: charlm.compare("rnn", "gruu"),
         lambda: charlm.compare("rnn", "gru", data=text_file, seeds=0),
         lambda: charlm.score(loaded, text_file, html=text_file),
+        lambda: charlm.compare("rnn", "gru", data=text_file, out=text_file),
         lambda: charlm.score(loaded, split="val", adapt=True, window=4),
         lambda: charlm.score(loaded, split="train", adapt=True),
         lambda: charlm.score(loaded, split="val", window=-1),
@@ -184,8 +210,17 @@ def test_a_text_is_scored_as_the_command_scores_it(
         with pytest.raises(UsageError) as refused:
             call()
         assert refused.value.advice
+    with pytest.raises(UsageError, match="there is no folder nofolder"):  # before it is scored
+        charlm.score(loaded, "no.txt", html="nofolder/page.html")
     assert text_file.read_text(encoding="utf-8") == words(1500)
     assert not list(Path("runs").glob("compare*"))
+    Path("old.txt").write_bytes("the \u0444 fox".encode("cp1251"))
+    by_name = charlm.score("one", "old.txt", which=6, device="cpu", encoding="cp1251").score
+    assert by_name.characters == 9
+    assert by_name == charlm.load("one", which=6).score("the \u0444 fox")
+    assert by_name != loaded.score("the \u0444 fox")
+    first = charlm.sample("one", "the ", seed=1, length=20, which=6, data=text_file).texts
+    assert first == charlm.sample(charlm.load("one", which=6), "the ", seed=1, length=20).texts
     held = charlm.sample(loaded, clamps="0.1=2", length=3).report()
     assert (held["backend"], held["precision"]) == ("torch", "float32")
     step = loaded.checkpoint.step

@@ -42,7 +42,8 @@ ProgressCallback = Callable[[int, int], object]
 
 @dataclass(frozen=True)
 class Built:
-    """An encoded text without its symbols. counted: counts that the vocabulary was made from."""
+    """The result of encoding, but for the symbols, which are in files. counted: the counts from
+    which the vocabulary was made."""
 
     vocabulary: Vocabulary
     splits: dict[str, Split]
@@ -58,11 +59,11 @@ class EarlierText:
     built: Built
 
     def shards(self, vocabulary: Vocabulary) -> dict[str, Earlier]:
-        """Return the shards, by source, whose symbols have the same indices in `vocabulary`.
+        """Return the shards, by source, that `vocabulary` would encode to the same indices.
 
-        A new character is appended, so that known ones keep their index. But the first new one
-        takes the index that the unknown symbol had: a shard is reused only if its unknown
-        characters are still unknown.
+        New characters are appended to a vocabulary, so that known ones keep their indices. But the
+        first new one has the index that meant "unknown" before. So equal indices do not suffice: a
+        shard is left out if one of its unknown characters is known now.
         """
         own, known = self.built.vocabulary, {*map(chr, vocabulary.code_points)}
         reusable = {}

@@ -22,8 +22,8 @@ from charlm.text.splits import TextStats
 class Chunk:
     """Pieces of files that are read together.
 
-    number: from 0. first: number of characters before it. contents: the bytes of each piece that
-    had to be read in order; None for a piece that can be read in place.
+    number: counted from 0. first: number of characters of the text before it. contents: the bytes
+    of each piece, None if it can be read from its file alone; see `with_contents`.
     """
 
     number: int
@@ -76,8 +76,8 @@ def _may_begin(file: Path, piece: Piece, data: DataConfig) -> bool:
 
 
 def with_contents(chunks: Iterable[Chunk], data: DataConfig) -> Iterator[Chunk]:
-    """Yield the chunks, with the contents of pieces that cannot be read in place: those of files
-    that are compressed or not UTF-8, which are read in order."""
+    """Yield the chunks, with the contents of pieces that cannot be read alone: files that are
+    compressed or not UTF-8 are read here, from their start."""
     file: Path | None = None
     stream: Iterator[bytes] = iter(())
     rest, at = b"", 0
@@ -104,7 +104,8 @@ def with_contents(chunks: Iterable[Chunk], data: DataConfig) -> Iterator[Chunk]:
 
 
 def read_piece(file: Path, piece: Piece) -> bytes:
-    """Read a piece of a file. After the last one read a byte more, which shows a file has grown."""
+    """Read a piece of a file. The last piece is read with one byte more than it has: if there is
+    one, the file has grown, and the digest differs."""
     try:
         with file.open("rb") as stream:
             stream.seek(piece.start)
@@ -166,9 +167,10 @@ def has_changed(file: Path, data: DataConfig) -> DataError:
 
 
 def parts_of(text: str | bytes, cuts: Sequence[int]) -> Iterator[str | bytes]:
-    """Cut a text at character positions.
+    """Cut a text at positions in characters.
 
-    Position 0 is the first byte that begins a character, -1 the very first byte.
+    Bytes may begin within a character: position 0 is then the first byte that begins one, and -1
+    the first byte.
     """
     places = [0, *(_offset(text, cut) for cut in cuts), len(text)]
     return (text[begin:end] for begin, end in pairwise(places))

@@ -66,9 +66,11 @@ def likeliest(content: bytes, *, without: str = "utf-8") -> list[Guess]:
 
 
 def wide_codec(content: bytes) -> str:
-    """Return the UTF-16 or UTF-32 codec of content without a byte order mark that is valid UTF-8,
-    too: about every second byte is a control character, and the decoded text has none. "" if the
-    content is not of this kind."""
+    """Recognise UTF-16 or UTF-32 without a byte order mark in content that is valid UTF-8, too;
+    return the codec, or "" if it is neither.
+
+    About every second byte is then a control character, and the decoded text has none.
+    """
     content = content[:SAMPLE]
     halves = content[0::2], content[1::2]
     are_controls = (len(half.translate(None, CONTROLS)) < len(half) / 5 for half in halves)

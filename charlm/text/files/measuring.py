@@ -271,7 +271,8 @@ class Borders:
         return self._find(block)
 
     def _separator_end(self, block: bytes) -> int:
-        """Find the end of the last separator, from left to right: it may overlap with itself."""
+        """Find the end of a block's last separator. The search goes from left to right, because
+        separators may overlap."""
         content = self._carry + block
         *parts, rest = self._separator.split(content)
         self.separators += len(parts)

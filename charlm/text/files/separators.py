@@ -10,9 +10,8 @@ from typing import Any
 class Separator:
     """A separator of records, to cut text or bytes at.
 
-    If a "\\n" in it follows another character than "\\r", each "\\n" also matches "\\r\\n": earlier
-    versions found no such separator in texts of Windows. Other separators match only themselves, so
-    that records are the same as in those versions.
+    If it has a "\\n" after another character than "\\r", each "\\n" in it also matches "\\r\\n".
+    All others match only themselves, so that they divide a text as earlier versions did.
 
     is_exact: True if it matches its own characters only, in any case.
     """

@@ -20,7 +20,7 @@ from charlm.models.recurrent import CharModel, States
 from charlm.native.head import SoftTargets
 from charlm.native.interface import Kernels
 from charlm.native.stack import Ready, Stack
-from charlm.native.steps import Hyperparameters, Learning, NativeSteps
+from charlm.native.steps import Hyperparameters, Learning, NativeSteps, StepShape
 
 
 class Computation(Protocol):
@@ -54,7 +54,6 @@ class Computation(Protocol):
         self,
         learning: Learning,
         constants: Hyperparameters,
-        *,
         window: tuple[int, int],
         precision: torch.dtype,
     ) -> NativeSteps | None:
@@ -98,7 +97,6 @@ class NativeComputation:
         self,
         learning: Learning,
         constants: Hyperparameters,
-        *,
         window: tuple[int, int],
         precision: torch.dtype,
     ) -> NativeSteps | None:
@@ -108,9 +106,7 @@ class NativeComputation:
             (model.embedding, model.gated_layers(), model.head, model.end),
             learning,
             constants,
-            window=window,
-            precision=precision,
-            threshold=dropout.threshold(model.config.dropout),
+            StepShape(window, precision, dropout.threshold(model.config.dropout)),
         )
 
     def log_probabilities(self, symbols: Tensor, states: States) -> tuple[Tensor, States]:
@@ -165,7 +161,6 @@ class TorchComputation:
         self,
         learning: Learning,
         constants: Hyperparameters,
-        *,
         window: tuple[int, int],
         precision: torch.dtype,
     ) -> NativeSteps | None:

@@ -49,7 +49,7 @@ PASSING = (
 """Messages of a compiler after which a second attempt may succeed."""
 FLAGS = (
     *("-std=c++17", "-O2", "-march=native", "-pthread", "-fPIC"),
-    *("-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"),
+    *("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fvisibility=hidden"),
 )
 
 

@@ -38,10 +38,34 @@ class Hyperparameters:
     clip_norm: float
 
 
-class NativeSteps:
-    """Training steps of one model on windows of one shape, [T, B].
+@dataclass(frozen=True)
+class StepShape:
+    """The shape of a window, [T, B], the type of matrix products, and dropout's `threshold`: see
+    models/dropout.py; 0 without dropout."""
 
-    threshold: of dropout, 0 without; see `dropout.threshold`. end: as for `CharModel`.
+    window: tuple[int, int]
+    precision: torch.dtype
+    threshold: int
+
+
+@dataclass(frozen=True)
+class StepNumbers:
+    """The numbers of one step.
+
+    seed: of dropout. rate: the learning rate. towards: the share by which the averages move.
+    count: steps, this one included.
+    """
+
+    seed: int
+    rate: float
+    towards: float
+    count: int
+
+
+class NativeSteps:
+    """Training steps of one model on windows of one shape.
+
+    parts: embedding (None for one-hot symbols), cells, head, and the symbol that ends a record.
 
     Raises: MemoryError.
     """
@@ -52,26 +76,23 @@ class NativeSteps:
         parts: tuple[nn.Embedding | None, Sequence[GatedCell], nn.Linear, int | None],
         learning: Learning,
         constants: Hyperparameters,
-        *,
-        window: tuple[int, int],
-        precision: torch.dtype,
-        threshold: int,
+        shape: StepShape,
     ) -> None:
         embedding, cells, head, end = parts
-        self._kernels, self._name, self._learning = kernels, TYPES[precision], learning
-        self._lanes, self._hidden = window[1], cells[0].hidden_size
+        self._kernels, self._name, self._learning = kernels, TYPES[shape.precision], learning
+        self._lanes, self._hidden = shape.window[1], cells[0].hidden_size
         self._state_parts = [len(cell.state_parts) for cell in cells]
         sizes = StepSizes(
             kind=kernels.kinds[cells[0].variant].number,
             layers=len(cells),
-            T=window[0],
-            B=window[1],
+            T=shape.window[0],
+            B=shape.window[1],
             V=head.out_features,
             E=embedding.embedding_dim if embedding is not None else 0,
             H=self._hidden,
             bias=cells[0].bias_ih is not None,
             end=-1 if end is None else end,
-            threshold=threshold,
+            threshold=shape.threshold,
         )
         names = list(learning.weights)
         arrays = (learning.weights, learning.first, learning.second, learning.averages)
@@ -79,7 +100,10 @@ class NativeSteps:
             "new_step",
             self._name,
             sizes,
-            *(None if some is None else _pointers([some[name] for name in names]) for some in arrays),
+            *(
+                None if some is None else _pointers([some[name] for name in names])
+                for some in arrays
+            ),
         )
         if not self._step:
             raise MemoryError("there is no memory for the buffers of a training step")
@@ -94,11 +118,7 @@ class NativeSteps:
         symbols: Tensor,
         states: Sequence[State],
         anew: Tensor,
-        *,
-        seed: int,
-        rate: float,
-        towards: float,
-        count: int,
+        numbers: StepNumbers,
     ) -> tuple[Tensor, list[State]]:
         """Take one step; return the norm of the gradient and the states after the window.
 
@@ -108,16 +128,17 @@ class NativeSteps:
 
         Raises: IndexError for a symbol outside V; nothing is changed then.
         """
-        shape = (self._lanes, self._hidden)
-        after = [tuple(torch.empty(shape) for _ in range(parts)) for parts in self._state_parts]
+        part = (self._lanes, self._hidden)
+        after = [tuple(torch.empty(part) for _ in range(parts)) for parts in self._state_parts]
         norm = torch.empty(())
-        self._update.rate, self._update.towards, self._update.count = rate, towards, count
+        self._update.rate, self._update.towards = numbers.rate, numbers.towards
+        self._update.count = numbers.count
         args = StepArgs(
             symbols=symbols.data_ptr(),
             anew=anew.data_ptr(),
             before=ctypes.addressof(before := _pointers([p for state in states for p in state])),
             after=ctypes.addressof(places := _pointers([p for state in after for p in state])),
-            seed=seed,
+            seed=numbers.seed,
             update=self._update,
             loss_sum=self._learning.loss_sum.data_ptr(),
             norm=norm.data_ptr(),

@@ -16,7 +16,7 @@ from charlm.config.cell_spec import variants
 from charlm.native.adapting import NativeAdapter, Parts
 from charlm.native.head import HeadLoss
 from charlm.native.interface import Kernels
-from charlm.native.steps import Hyperparameters, Learning, NativeSteps
+from charlm.native.steps import Hyperparameters, Learning, NativeSteps, StepNumbers, StepShape
 from charlm.native.window import LayerInput, LayerPass
 from charlm.native.writing import NativeSampler, SampledParts
 
@@ -134,12 +134,11 @@ def step_deviation(kernels: Kernels, cell: GatedCell, precision: torch.dtype) ->
     learning = Learning(weights, first, second, averages, loss)
     constants = Hyperparameters((0.5, 0.5), DECAY, LONGEST)
     parts = (steps.embedding, steps.cells, steps.head, END)
-    taking = NativeSteps(
-        kernels, parts, learning, constants, window=(T - 1, B), precision=precision, threshold=0
-    )
+    shape = StepShape((T - 1, B), precision, threshold=0)
+    taking = NativeSteps(kernels, parts, learning, constants, shape)
     anew = torch.arange(B) % 3 == 0
     norm, after = taking.take(
-        case.symbols, [case.state], anew.to(torch.uint8), seed=0, rate=STEP, towards=0.5, count=1
+        case.symbols, [case.state], anew.to(torch.uint8), StepNumbers(0, STEP, 0.5, count=1)
     )
     results = [norm, loss, *after[0]]
     for some in (first, weights, averages):

@@ -20,7 +20,7 @@ from charlm.evaluation.tally import Score
 from charlm.models.dropout import Drop
 from charlm.models.recurrent import CharModel, States
 from charlm.native.head import SoftTargets
-from charlm.native.steps import Hyperparameters, Learning, NativeSteps
+from charlm.native.steps import Hyperparameters, Learning, NativeSteps, StepNumbers
 from charlm.text.batches import BatchStream
 from charlm.text.corpus import Corpus
 from charlm.text.symbols import SymbolSource
@@ -134,10 +134,12 @@ class Learner:
             self.batches.symbols(self._window(), self.groups[0]),
             self.states[0],
             self._begin_anew(seed).to(torch.uint8),
-            seed=seed,
-            rate=self.learning_rate(self.step),
-            towards=share_of_new(self.config.weight_average, self.step),
-            count=int(self.optimizer.count),
+            StepNumbers(
+                seed,
+                self.learning_rate(self.step),
+                share_of_new(self.config.weight_average, self.step),
+                int(self.optimizer.count),
+            ),
         )
         return norm
 
@@ -153,8 +155,8 @@ class Learner:
                 optimizer.parameters, optimizer.first, optimizer.second, averages, self.loss_sum
             ),
             Hyperparameters(optimizer.betas, config.weight_decay, config.clip_norm),
-            window=(config.sequence_length, len(self.groups[0])),
-            precision=self.precision,
+            (config.sequence_length, len(self.groups[0])),
+            self.precision,
         )
 
     def _mean_gradients(self) -> MeanGradients | None:

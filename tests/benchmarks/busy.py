@@ -2,9 +2,9 @@
 
     python tests/benchmarks/busy.py TEXT [--rounds 3]
 
-TEXT: 60 KB, on which `charlm train TEXT` takes an LSTM of 136 units, 16 lanes of 32. States: idle; one
-busy program of one thread beside; the same training started twice (each of both). Every round takes
-all ways in turn; the table has the medians and all values, in characters a second.
+TEXT: 60 KB, on which `charlm train TEXT` takes an LSTM of 136 units, 16 lanes of 32. States: idle;
+one busy program of one thread beside; the same training started twice (each of both). Every round
+takes all ways in turn; the table has the medians and all values, in characters a second.
 """
 
 import argparse
@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-SHAPE = ("--cell", "lstm", "--hidden", "136", "--layers", "1", "--batch", "16", "--length", "32")
-SHAPE += ("--repeats", "1000")
+SHAPE = "--cell lstm --hidden 136 --layers 1 --batch 16 --length 32 --repeats 1000".split()
 WRITTEN = 500_000
 """Characters of a sample: long enough for the start of the process not to count."""
 
@@ -53,7 +52,7 @@ def speed(process: "subprocess.Popen[str]") -> float:
     began = time.perf_counter()
     result = json.loads(process.communicate()[0].strip().splitlines()[-1])
     if process.returncode:
-        raise SystemExit(f"a measured program failed: {process.args}")
+        raise SystemExit(f"a measured program failed: {process.args!r}")
     if "samples" in result:
         return WRITTEN / (time.perf_counter() - began)
     return float(result.get("characters_per_second") or result["chars_per_second"])

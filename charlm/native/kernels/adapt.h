@@ -45,7 +45,7 @@ struct Factors {
 
 INLINE double inner_product(const float *a, const float *b, int64_t count) {
     vec sums = {};
-    for (int64_t i = 0; i < count; i += WIDTH) sums += load(a + i) * load(b + i);
+    for (int64_t i = 0; i < count; i += WIDTH) sums = fused(load(a + i), load(b + i), sums);
     double sum = 0;
     for (int i = 0; i < WIDTH; i++) sum += sums[i];
     return sum;
@@ -64,8 +64,8 @@ static double squared_length(const Factors &f, int T) {
 }
 
 INLINE void learn(const Learned &m, int64_t at, vec gradient, float share) {
-    vec w = load(m.weights + at) - share * load(m.steps + at) * gradient;
-    store(m.weights + at, w + load(m.pulls + at) * (load(m.trained + at) - w));
+    const vec w = fused(load(m.steps + at) * -share, gradient, load(m.weights + at));
+    store(m.weights + at, fused(load(m.pulls + at), load(m.trained + at) - w, w));
 }
 
 static void learn_product(const Factors &f, int T, float share, int64_t threads) {
@@ -82,7 +82,7 @@ static void learn_product(const Factors &f, int T, float share, int64_t threads)
                         const float *left = f.left + t * f.left_stride + j;
                         UNROLL for (int n = 0; n < N; n++) {
                             vec y = load(right + n * WIDTH);
-                            UNROLL for (int m = 0; m < M; m++) g[m][n] += splat(left[m]) * y;
+                            UNROLL for (int m = 0; m < M; m++) g[m][n] = fused(splat(left[m]), y, g[m][n]);
                         }
                     }
                     UNROLL for (int m = 0; m < M; m++)

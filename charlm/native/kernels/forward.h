@@ -46,7 +46,7 @@ template <class S> void lstm_forward(const LayerArgs &w, int b0, int b1) {
                     vec g = hyperbolic_tangent<S>(a[m][2]), o = sigmoid<S>(a[m][3]);
                     float *carried = w.c + l.at(0, b + m) + u;
                     vec before = load(carried);
-                    vec c = l.begins(t, b + m) ? i * g : f * before + i * g;
+                    vec c = l.begins(t, b + m) ? i * g : fused(f, before, i * g);
                     vec y = o * hyperbolic_tangent<S>(c);
                     store(carried, c);
                     store(l.h + l.at(t + 1, b + m) + u, y);
@@ -86,8 +86,8 @@ template <class S> void gru_after_forward(const LayerArgs &w, int b0, int b1) {
                     vec given = w.below ? x[m][2] : l.input(t, b + m, 2, u);
                     float *state = w.state + l.at(0, b + m) + u;
                     vec r = sigmoid<S>(a[m][0]), z = sigmoid<S>(a[m][1]);
-                    vec n = hyperbolic_tangent<S>(given + r * a[m][2]);
-                    vec y = n + z * (load(state) - n);
+                    vec n = hyperbolic_tangent<S>(fused(r, a[m][2], given));
+                    vec y = fused(z, load(state) - n, n);
                     store(state, y);
                     store(l.h + l.at(t + 1, b + m) + u, y);
                     if (l.gates) {
@@ -141,7 +141,7 @@ template <class S> void gru_before_forward(const LayerArgs &w, int b0, int b1) {
                         float *state = w.state + l.at(0, b + m) + u;
                         vec candidate = hyperbolic_tangent<S>(a[m][n]);
                         vec z = load(w.scratch + l.at(0, b + m) + u), before = load(state);
-                        vec y = before + z * (candidate - before);
+                        vec y = fused(z, candidate - before, before);
                         store(state, y);
                         store(l.h + l.at(t + 1, b + m) + u, y);
                         if (l.gates) store(l.gate(t, b + m, 2, 3, u), candidate);

@@ -49,7 +49,7 @@ template <class F> void for_rows(const std::vector<Parameter> &parameters, int64
                [&](int64_t i) { f(*all[i].parameter, all[i].from, all[i].until); });
 }
 
-// The norm of the gradient of all parameters. The sums are added in the order of the rows, whatever the
+// The norm of the gradient of all parameters. The sums are added in the order of the rows, with any
 // number of threads.
 static double gradient_norm(const std::vector<Parameter> &parameters, std::vector<double> &row_sums,
                             int64_t threads) {
@@ -59,7 +59,7 @@ static double gradient_norm(const std::vector<Parameter> &parameters, std::vecto
             vec squares = {};
             for (int64_t i = 0; i < p.columns; i += WIDTH) {
                 const vec x = load_some(g + i, p.columns - i);
-                squares += x * x;
+                squares = fused(x, x, squares);
             }
             double sum = 0;
             for (int i = 0; i < WIDTH; i++) sum += double(squares[i]);
@@ -91,15 +91,15 @@ static float update(const std::vector<Parameter> &parameters, std::vector<double
                 vec w = load_some(p.weights + at, some), m = load_some(p.first + at, some);
                 vec v = load_some(p.second + at, some);
                 if (p.decays) w *= kept;
-                m += share1 * (g - m);
-                v = beta2 * v + share2 * g * g;
+                m = fused(g - m, splat(share1), m);
+                v = fused(share2 * g, g, beta2 * v);
                 w -= size * m / (square_root(v) * root + 1e-8f);
                 store_some(p.weights + at, w, some);
                 store_some(p.first + at, m, some);
                 store_some(p.second + at, v, some);
                 if (!p.average) continue;
                 const vec a = load_some(p.average + at, some);
-                store_some(p.average + at, a + towards * (w - a), some);
+                store_some(p.average + at, fused(w - a, splat(towards), a), some);
             }
         }
     });

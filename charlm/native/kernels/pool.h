@@ -53,8 +53,8 @@ class Pool {
     static constexpr std::chrono::microseconds LOOKS_FOR_WORK{100};
 
     struct { void (*compute)(const void *, int64_t); const void *body; } job;
-    // The number of the job, its threads, and its pieces that nobody has taken. Whoever takes a piece by
-    // an exchange of this one value may read `job`: it cannot change before that piece is finished.
+    // The number of the job, its threads, and its pieces that are not taken. A thread that takes a piece,
+    // by an exchange of this one value, may read `job`: it cannot change before that piece is finished.
     std::atomic<uint64_t> left{0};
     std::atomic<int64_t> unfinished{0};
     std::atomic<int> sleeping{0};
@@ -69,7 +69,7 @@ class Pool {
         return (state & MOST_PIECES) && thread < int64_t(state >> 28 & MOST_THREADS);
     }
 
-    // Wait for a while, in the hope that `done` becomes true soon; return whether it has.
+    // Wait for a while, in the hope that `done` becomes true soon. Returns true if it has.
     template <class F> static bool soon(F done) {
         const auto end = std::chrono::steady_clock::now() + LOOKS_FOR_WORK;
         for (int i = 1;; i++) {

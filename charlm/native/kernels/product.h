@@ -33,7 +33,7 @@ template <class S> struct Multiplier;
 template <> struct Multiplier<float> {
     INLINE vec row(const float *x) { return splat(*x); }
     INLINE vec column(const float *w) { return load(w); }
-    INLINE vec add(vec sum, vec x, vec w) { return sum + x * w; }
+    INLINE vec add(vec sum, vec x, vec w) { return fused(x, w, sum); }
 };
 
 #if HAS_BFLOAT16
@@ -104,7 +104,7 @@ INLINE void multiply_quantized(vec (&sums)[M][N], const quantized *rows, int64_t
     UNROLL for (int n = 0; n < N; n++) {
         vec scale = load(scales + n * WIDTH), offset = load(offsets + n * WIDTH);
         UNROLL for (int m = 0; m < M; m++)
-            sums[m][n] += (vec)_mm512_cvtepi32_ps(whole[m][n]) * scale + offset;
+            sums[m][n] += fused((vec)_mm512_cvtepi32_ps(whole[m][n]), scale, offset);
     }
 }
 #endif

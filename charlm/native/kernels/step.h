@@ -31,8 +31,8 @@ template <class T> struct Buffer {
     operator T *() const { return memory.get(); }
 };
 
-// What determines the shapes. end: the symbol that ends a record, or -1; threshold: the least random byte
-// that dropout keeps, 0 without dropout.
+// The sizes of a model and of its windows. end: the symbol that ends a record, or -1; threshold: the least
+// random byte that dropout keeps, 0 without dropout.
 struct StepSizes { int64_t kind, layers, T, B, V, E, H, bias, end, threshold; };
 
 // The inputs and outputs of a step. symbols [T + 1, B]: inputs and, one further on, targets; anew [B]: 1

@@ -18,6 +18,9 @@ constexpr int REGISTERS = 16;
 constexpr int WIDTH = 4;
 constexpr int REGISTERS = 16;
 #else
+#if defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
 constexpr int WIDTH = 4;     // NEON
 constexpr int REGISTERS = 32;
 #endif
@@ -102,6 +105,21 @@ template <class S> INLINE void stream_store(S *p, vec first, vec second) {
     store(p + WIDTH, second);
 }
 
+// a b + c with one rounding, where the processor can. The compiler is not allowed to fuse by itself: it
+// would do so differently in tiles of different sizes, and results would depend on the tile.
+INLINE vec fused(vec a, vec b, vec c) {
+#if defined(__AVX512F__)
+    return (vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__AVX__) && defined(__FMA__)
+    return (vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined(__ARM_NEON)
+    return (vec)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#else
+    return a * b + c;
+#endif
+}
+INLINE vec fused(vec a, vec b, float c) { return fused(a, b, splat(c)); }
+
 INLINE vec greater(vec a, vec b) { return a > b ? a : b; }
 
 INLINE vec square_root(vec x) {
@@ -133,16 +151,16 @@ template <class S> struct Functions {
         x = x < -87.0f ? splat(-87.0f) : x;
         x = x > 87.0f ? splat(87.0f) : x;
         const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
-        vec t = x * 1.44269504f + magic;
+        vec t = fused(x, splat(1.44269504f), magic);
         vec n = t - magic;
-        vec r = x - n * 0.693145752f - n * 1.42860677e-6f;
+        vec r = fused(n, splat(-1.42860677e-6f), fused(n, splat(-0.693145752f), x));
         vec p = splat(1.0f / 720);
-        p = p * r + 1.0f / 120;
-        p = p * r + 1.0f / 24;
-        p = p * r + 1.0f / 6;
-        p = p * r + 0.5f;
-        p = p * r + 1.0f;
-        p = p * r + 1.0f;
+        p = fused(p, r, 1.0f / 120);
+        p = fused(p, r, 1.0f / 24);
+        p = fused(p, r, 1.0f / 6);
+        p = fused(p, r, 0.5f);
+        p = fused(p, r, 1.0f);
+        p = fused(p, r, 1.0f);
         ivec bits; memcpy(&bits, &t, sizeof t);
         ivec whole; memcpy(&whole, &p, sizeof p);
         whole += bits << 23;
@@ -167,10 +185,10 @@ template <> struct Functions<bfloat16> {
         __m512 n = _mm512_roundscale_ps(t, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
         vec f = (vec)t - (vec)n;
         vec p = splat(0.00961813f);
-        p = p * f + 0.0555041f;
-        p = p * f + 0.240227f;
-        p = p * f + 0.693147f;
-        p = p * f + 1.0f;
+        p = fused(p, f, 0.0555041f);
+        p = fused(p, f, 0.240227f);
+        p = fused(p, f, 0.693147f);
+        p = fused(p, f, 1.0f);
         return (vec)_mm512_scalef_ps((__m512)p, n);
     }
     INLINE_MEMBER static vec reciprocal(vec x) { return (vec)_mm512_rcp14_ps((__m512)x); }

@@ -2,12 +2,13 @@
 
 import os
 
-from charlm.cli import signals, streams
+from charlm.cli import signals, streams, threads
 
 
 def main() -> None:
     signals.exit_on_signals()
     streams.secure()
+    threads.set_up()
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # searching for them takes 20 ms
     code = run()
     streams.discard_unwritten()

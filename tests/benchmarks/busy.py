@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-SHAPE = "--cell lstm --hidden 136 --layers 1 --batch 16 --length 32 --repeats 1000".split()
+SHAPE = ["--cell", "lstm", "--hidden", "136", "--layers", "1", "--batch", "16"]
+SHAPE += ["--length", "32", "--repeats", "1000"]
 WRITTEN = 500_000
 """Characters of a sample: long enough for the start of the process not to count."""
 

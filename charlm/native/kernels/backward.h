@@ -3,8 +3,8 @@
 #pragma once
 #include "cells.h"
 
-// With 16 registers a function of its own: inlined in its caller, the addresses of its rows did not
-// fit in the registers.
+// A function of its own: inlined in its caller, the addresses of its rows did not fit in the registers,
+// and a step back took a third longer.
 template <class S, int M, int N>
 __attribute__((noinline)) void multiply_apart(vec (&sums)[M][N], const S *rows, int64_t stride,
                                               const S *group, int K) {
@@ -36,8 +36,7 @@ INLINE void gradient_of_h(const Layer<S> &l, int t, int b0, int b1, const float 
                 }
             if (rows) {
                 const S *first = rows + b * stride;
-                if constexpr (REGISTERS < 32) multiply_apart<S, M, N>(d, first, stride, group, K);
-                else multiply_columns<S, M, N>(d, first, stride, group, K);
+                multiply_apart<S, M, N>(d, first, stride, group, K);
             }
             UNROLL for (int m = 0; m < M; m++) {
                 const bool cut = output && rows && l.begins(t + 1, b + m);
@@ -120,7 +119,7 @@ template <class S> void gru_after_backward(const LayerArgs &w, int b0, int b1) {
             store(to, dn * r);
             store(to + l.H, dr);
             store(to + 2 * l.H, dz);
-            stream_store(to + 3 * l.H, dn);
+            l.save(to + 3 * l.H, dn);
         });
     }
 }

@@ -78,20 +78,23 @@ constexpr int ROWS = REGISTERS < 32 ? (N > 3 ? 2 : N > 2 ? 4 : 6) : (N > 3 ? 4 :
 // Vectors of columns, group by group: f(first, constant number). If the registers hold two groups,
 // because there are only one or two rows, two of them: one alone would wait for its sums.
 template <class F> INLINE void in_groups(int64_t vectors, int64_t rows, F f) {
-    int64_t v = 0;
+    int64_t v = 0, group = 0;
     if constexpr (2 * GROUP <= 4)
-        for (; rows <= ROWS<2 * GROUP> && v + 2 * GROUP <= vectors; v += 2 * GROUP)
+        for (; rows <= ROWS<2 * GROUP> && v + 2 * GROUP <= vectors; v += 2 * GROUP, group += 2)
             f(v, std::integral_constant<int, 2 * GROUP>{});
-    for (; v < vectors; v += GROUP)
-        with_constant<GROUP>(int(vectors - v < GROUP ? vectors - v : GROUP), [&](auto n_) { f(v, n_); });
+    while (v < vectors) {
+        const int64_t end = group_start(vectors, GROUP, ++group);
+        with_constant<GROUP>(int(end - v), [&](auto n_) { f(v, n_); });
+        v = end;
+    }
 }
 
 // Lanes that a thread computes at once, of B. Two pieces a thread, so that one which is held up does
 // not hold up the rest; but one where so few lanes would read the weights from memory too often.
 INLINE int64_t lanes_at_once(int64_t kind, int64_t B, int64_t H, int64_t size, int64_t threads) {
-    constexpr int64_t TILE = ROWS<4>, CACHED = 1 << 19;  // bytes of weights
+    constexpr int64_t TILE = 8, MANY = 1 << 19;  // lanes that share a weight; bytes of weights
     const int64_t share = (B + threads - 1) / threads;
-    const bool large = CELL_KINDS[kind].gates * H * H * size > CACHED;
+    const bool large = CELL_KINDS[kind].gates * H * H * size > MANY;
     return large || share < 2 * TILE ? share : (share / 2 + TILE - 1) / TILE * TILE;
 }
 
@@ -103,17 +106,32 @@ INLINE void multiply_columns(vec (&sums)[M][N], const S *rows, int64_t stride, c
     else product<S, M, N>(sums, rows, stride, group, K);
 }
 
+constexpr int64_t CACHED = 1 << 16;  // values of h of a window, per thread, whose gates stay in the cache
+
 template <class S> struct Layer {
     const LayerArgs &w;
     const int T, B, H, G;
+    const bool streams;  // the values saved for the backward pass do not fit in the cache
     S *const h, *const gates, *const reset_h;
     const S *const forward_weights, *const backward_weights;
     S *const dp;
 
     Layer(const LayerArgs &args, int blocks)
-        : w(args), T(args.T), B(args.B), H(args.H), G(blocks), h((S *)args.h), gates((S *)args.gates),
+        : w(args), T(args.T), B(args.B), H(args.H), G(blocks),
+          streams(args.T * args.B * args.H > CACHED * std::max<int64_t>(1, args.threads)), h((S *)args.h), gates((S *)args.gates),
           reset_h((S *)args.reset_h), forward_weights((const S *)args.forward_weights),
           backward_weights((const S *)args.backward_weights), dp((S *)args.d_projected) {}
+
+    // Store values that are read in the backward pass.
+    template <class V> INLINE_MEMBER void save(V *p, vec v) const {
+        if (streams) stream_store(p, v);
+        else store(p, v);
+    }
+    INLINE_MEMBER void save(S *p, vec first, vec second) const {
+        if (streams) return stream_store(p, first, second);
+        store(p, first);
+        store(p + WIDTH, second);
+    }
 
     int64_t at(int t, int b) const { return (int64_t(t) * B + b) * H; }
 

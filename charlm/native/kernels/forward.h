@@ -52,9 +52,9 @@ template <class S> void lstm_forward(const LayerArgs &w, int b0, int b1) {
                     store(l.h + l.at(t + 1, b + m) + u, y);
                     if (t == l.T - 1) store(w.state + l.at(0, b + m) + u, y);
                     if (l.gates) {
-                        stream_store(l.gate(t, b + m, 0, 4, u), i, f);
-                        stream_store(l.gate(t, b + m, 2, 4, u), g, o);
-                        stream_store(l.c_before(t, b + m, u), before);
+                        l.save(l.gate(t, b + m, 0, 4, u), i, f);
+                        l.save(l.gate(t, b + m, 2, 4, u), g, o);
+                        l.save(l.c_before(t, b + m, u), before);
                     }
                 }
             });
@@ -91,8 +91,8 @@ template <class S> void gru_after_forward(const LayerArgs &w, int b0, int b1) {
                     store(state, y);
                     store(l.h + l.at(t + 1, b + m) + u, y);
                     if (l.gates) {
-                        stream_store(l.gate(t, b + m, 0, 4, u), r, z);
-                        stream_store(l.gate(t, b + m, 2, 4, u), n, a[m][2]);
+                        l.save(l.gate(t, b + m, 0, 4, u), r, z);
+                        l.save(l.gate(t, b + m, 2, 4, u), n, a[m][2]);
                     }
                 }
             });

@@ -23,14 +23,24 @@ struct Parameter {
 // towards: the share by which the average moves towards the weights.
 struct Update { double rate, beta1, beta2, decay, clip, towards; int64_t count; };
 
+// The first `count` of a vector's elements, the rest zeros.
 INLINE vec load_some(const float *p, int64_t count) {
     if (count >= WIDTH) return load(p);
+#if defined(__AVX512F__)
+    return (vec)_mm512_maskz_loadu_ps(__mmask16((1u << count) - 1), p);
+#else
     vec v = {};
-    memcpy(&v, p, size_t(count) * sizeof(float));
+    for (int64_t i = 0; i < count; i++) v[i] = p[i];
     return v;
+#endif
 }
 INLINE void store_some(float *p, vec v, int64_t count) {
-    memcpy(p, &v, size_t(count < WIDTH ? count : WIDTH) * sizeof(float));
+    if (count >= WIDTH) return store(p, v);
+#if defined(__AVX512F__)
+    _mm512_mask_storeu_ps(p, __mmask16((1u << count) - 1), (__m512)v);
+#else
+    for (int64_t i = 0; i < count; i++) p[i] = v[i];
+#endif
 }
 
 // f(parameter, from, until) for all rows, in pieces of about as many values each.
@@ -76,7 +86,7 @@ static double gradient_norm(const std::vector<Parameter> &parameters, std::vecto
 static float update(const std::vector<Parameter> &parameters, std::vector<double> &row_sums,
                     const Update &u, int64_t threads) {
     const double norm = gradient_norm(parameters, row_sums, threads);
-    const float scale = u.clip > 0 && norm > u.clip ? float(norm / u.clip) : 1.0f;
+    const float scale = u.clip > 0 && norm > u.clip ? float(u.clip / norm) : 1.0f;
     const double correction1 = 1 - std::pow(u.beta1, double(u.count));
     const double correction2 = std::sqrt(1 - std::pow(u.beta2, double(u.count)));
     const float size = float(u.rate / correction1), root = float(1 / correction2);
@@ -87,13 +97,13 @@ static float update(const std::vector<Parameter> &parameters, std::vector<double
             const float *gradient = p.gradient_row(r);
             for (int64_t i = 0; i < p.columns; i += WIDTH) {
                 const int64_t at = r * p.columns + i, some = p.columns - i;
-                const vec g = load_some(gradient + i, some) / scale;
+                const vec g = load_some(gradient + i, some) * scale;
                 vec w = load_some(p.weights + at, some), m = load_some(p.first + at, some);
                 vec v = load_some(p.second + at, some);
                 if (p.decays) w *= kept;
                 m = fused(g - m, splat(share1), m);
                 v = fused(share2 * g, g, beta2 * v);
-                w -= size * m / (square_root(v) * root + 1e-8f);
+                w -= size * m * Functions<float>::reciprocal(fused(square_root(v), splat(root), 1e-8f));
                 store_some(p.weights + at, w, some);
                 store_some(p.first + at, m, some);
                 store_some(p.second + at, v, some);

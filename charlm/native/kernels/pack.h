@@ -10,8 +10,8 @@ void pack_forward(S *to, const float *w, int64_t H, int64_t K, Part part, int64_
     parallel_for(threads, groups, [&](int64_t from, int64_t until) {
         for (int64_t group = from; group < until; group++) {
             int64_t columns[8]; int N = 0;
-            const int64_t v = group * part.side;
-            for (int64_t n = v; n < v + part.side && n < vectors; n++)
+            const int64_t v = group_start(vectors, part.side, group);
+            for (int64_t n = v; n < group_start(vectors, part.side, group + 1); n++)
                 for (int64_t g = 0; g < part.gates; g++)
                     columns[N++] = (part.first + g) * H + n * WIDTH;
             S *place = to + packed<S>(part.first * H + v * WIDTH * part.gates, K);
@@ -30,8 +30,8 @@ void pack_backward(S *to, const float *w, int64_t H, int64_t columns, Part part,
     parallel_for(threads, (vectors + GROUP - 1) / GROUP, [&](int64_t from, int64_t until) {
         for (int64_t group = from; group < until; group++) {
             int64_t of[GROUP]; int N = 0;
-            const int64_t v = GROUP * group;
-            for (int64_t n = v; n < v + GROUP && n < vectors; n++) of[N++] = n * WIDTH;
+            const int64_t v = group_start(vectors, GROUP, group);
+            for (int64_t n = v; n < group_start(vectors, GROUP, group + 1); n++) of[N++] = n * WIDTH;
             S *place = to + before + v * WIDTH * K;
             pack_rows<S>(place, w + before + rest * columns, columns, int(first), of, N);
             pack_rows<S>(place + first * N * WIDTH, w + before, columns, int(rest), of, N);
@@ -58,9 +58,11 @@ void pack_cell_backward(int64_t kind, int64_t H, int64_t K, const float *w, S *t
 
 // w [columns, K], for products with rows of K, in groups of GROUP vectors of columns.
 template <class S> void pack_head(int64_t columns, int64_t K, const float *w, S *to) {
-    for (int64_t v = 0; v < columns; v += GROUP * WIDTH) {
+    const int64_t vectors = columns / WIDTH;
+    for (int64_t group = 0; group < (vectors + GROUP - 1) / GROUP; group++) {
         int64_t of[GROUP]; int N = 0;
-        for (int64_t n = v; n < v + GROUP * WIDTH && n < columns; n += WIDTH) of[N++] = n;
-        pack_columns<S>(to + packed<S>(v, K), w, int(K), of, N);
+        const int64_t v = group_start(vectors, GROUP, group);
+        for (int64_t n = v; n < group_start(vectors, GROUP, group + 1); n++) of[N++] = n * WIDTH;
+        pack_columns<S>(to + packed<S>(v * WIDTH, K), w, int(K), of, N);
     }
 }

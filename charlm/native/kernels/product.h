@@ -52,6 +52,15 @@ template <> struct Multiplier<bfloat16> {
 // tile of many rows, which share each loaded weight.
 constexpr int GROUP = REGISTERS < 32 ? 2 : 4;
 
+// The first vector of columns of a group, where `vectors` are cut into groups of at most `most`: of about
+// equal size, because a group of one waits for its sums. Where two groups are computed at once, all but
+// the last are whole.
+INLINE int64_t group_start(int64_t vectors, int64_t most, int64_t group) {
+    const int64_t groups = (vectors + most - 1) / most;
+    if (2 * GROUP <= 4) return std::min(vectors, most * group);
+    return vectors * group / groups;
+}
+
 // sums[m][n] += row m . column n of a group. K: columns of the rows, a multiple of STEP. Row m begins
 // at rows + m * stride; its next STEP elements stand ADVANCE further on.
 template <class S, int M, int N, int ADVANCE = STEP<S>>

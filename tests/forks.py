@@ -208,7 +208,8 @@ def hurry() -> None:
     estimate.ENOUGH = 0.05  # seconds
     step_cost.ROUNDS, step_cost.SECONDS_A_TURN = 3, 0.005
     analysis.SPEED_ROUNDS, analysis.SPEED_SYMBOLS, benchmark.WRITTEN = 1, 40, 40
-    adaptation.SQUARED_ON, adaptation.TUNED_ON, gradients.WARM_UP = 1500, 500, 64  # symbols
+    adaptation.SQUARED_ON, adaptation.TUNED_ON = 1500, 500  # symbols
+    gradients.WARM_UP = 64  # type: ignore[attr-defined]
     os.fsync = os.fstat
     typer.main.get_command = functools.cache(typer.main.get_command)
 

@@ -195,16 +195,21 @@ class Forked:
 
 def hurry() -> None:
     """Let the commands of this process measure speeds in a moment, as no test needs precise ones,
-    not wait for the disk, as no test's data outlives the machine (but for `test_faults.py`, which
-    has processes of its own), and make their parser once."""
+    choose a pace of adaptation and measure gradients on little text, not wait for the disk, as no
+    test's data outlives the machine (but for `test_faults.py`, which has processes of its own), and
+    make their parser once."""
     import typer.main
 
     from charlm.comparison import analysis, benchmark, step_cost
+    from charlm.evaluation import adaptation
+    from charlm.inspection import gradients
     from charlm.training import estimate
 
     estimate.ENOUGH = 0.05  # seconds
-    step_cost.SECONDS_A_TURN = 0.005
-    analysis.SPEED_SYMBOLS = benchmark.WRITTEN = 40
+    step_cost.ROUNDS, step_cost.SECONDS_A_TURN = 3, 0.005
+    analysis.SPEED_ROUNDS, analysis.SPEED_SYMBOLS, benchmark.WRITTEN = 1, 40, 40
+    adaptation.SQUARED_ON, adaptation.TUNED_ON = 1500, 500  # symbols
+    gradients.WARM_UP = 64  # type: ignore[attr-defined]
     os.fsync = os.fstat
     typer.main.get_command = functools.cache(typer.main.get_command)
 

@@ -150,27 +150,10 @@ def test_text_from_stdin_is_kept_for_a_resume(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_save_and_exit_and_the_run_goes_on(tmp_path: Path, number: int) -> None:
     (tmp_path / "words.txt").write_text(words(1500), encoding="utf-8")
-    command = [
-        sys.executable,
-        "-m",
-        "charlm",
-        "train",
-        "--data",
-        "words.txt",
-        *SETTINGS,
-        "--set",
-        "train.steps=1000000",
-        "--set",
-        "train.checkpoint_every=1000000",
-        "--set",
-        "train.eval_every=1000000",
-        "--run",
-        "long",
-        "--json",
-    ]
-    with subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    often = ("train.steps", "train.checkpoint_every", "train.eval_every")
+    never = [part for name in often for part in ("--set", f"{name}=1000000")]
+    command = ["train", "--data", "words.txt", *SETTINGS, *never, "--run", "long", "--json"]
+    with begun(*command, cwd=tmp_path) as process:
         metrics = tmp_path / "long" / "metrics.jsonl"
         for _ in range(600):
             if metrics.exists() and metrics.stat().st_size > 1000:
@@ -270,16 +253,14 @@ def test_sample_names_unknown_prompt_characters_and_goes_on(trained: Shell) -> N
 
 
 def test_sample_into_a_closed_pipe_is_quiet(trained: Shell) -> None:
-    done = subprocess.run(
-        f"{sys.executable} -m charlm sample mine --length 100000 | head -c 20",
-        shell=True,
-        capture_output=True,
-        text=True,
-        cwd=trained.folder,
-        check=False,
-    )
-    assert len(done.stdout) == 20
-    assert done.stderr == ""
+    reading, writing = os.pipe()
+    command = ("sample", "mine", "--length", "100000")
+    with begun(*command, cwd=trained.folder, stdout=writing) as process:
+        os.close(writing)
+        assert len(os.read(reading, 20)) == 20
+        os.close(reading)
+        _, err = process.communicate(timeout=60)
+    assert err == ""
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,6 @@ from charlm.common.errors import DataError
 from charlm.common.files import cache_folder
 from charlm.config import loading
 from charlm.config.schema import to_toml
-from charlm.evaluation import adaptation
 from charlm.inspection import truncation
 from charlm.reports.inspection import views
 from charlm.runs.manifest import MANIFEST, STATE
@@ -56,8 +55,6 @@ SHOWN_WITHOUT_TEXT = {"overview", "gates"}
 def short_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let commands read and write less than what makes their figures precise."""
     monkeypatch.setattr(views, "WRITTEN", 500)
-    monkeypatch.setattr(adaptation, "SQUARED_ON", 600)
-    monkeypatch.setattr(adaptation, "TUNED_ON", 300)
 
 
 @pytest.fixture

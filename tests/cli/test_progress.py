@@ -7,7 +7,10 @@ import struct
 import subprocess
 import sys
 import termios
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import pytest
 
 from charlm.common import progress
 
@@ -66,32 +69,52 @@ def shown_on_a_terminal(code: str, folder: Path) -> str:
     return said.decode()
 
 
-def test_files_are_counted_on_a_terminal_after_a_second(tmp_path: Path) -> None:
-    text = shown_on_a_terminal(FINDS, tmp_path)
+def logged(code: str) -> str:
+    """Run Python in a process whose stderr is no terminal; return what it printed there."""
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stderr
+
+
+OFTEN = "from charlm.terminal import progress as shown\nshown.SECONDS_BETWEEN_LINES = 0.5\n"
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The output of every program here, all at a time: most of theirs they sleep."""
+    folder = tmp_path_factory.mktemp("shown")
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor() as pool:
+        patch.setenv("NO_COLOR", "1")
+        patch.setenv("COLUMNS", "100")
+        begun = {
+            "files on a terminal": pool.submit(shown_on_a_terminal, FINDS, folder),
+            "files in a log": pool.submit(logged, OFTEN + FINDS),
+            "a task on a terminal": pool.submit(shown_on_a_terminal, SHOWS, folder),
+            "a task in a log": pool.submit(logged, SHOWS),
+        }
+        return {name: one.result() for name, one in begun.items()}
+
+
+def test_files_are_counted_on_a_terminal_after_a_second(said: dict[str, str]) -> None:
+    text = said["files on a terminal"]
     assert "files found" in text
     assert "\r1 files found" not in text
 
 
-def test_files_are_counted_in_a_log_now_and_then() -> None:
-    code = (
-        f"from charlm.terminal import progress as shown\nshown.SECONDS_BETWEEN_LINES = 0.5\n{FINDS}"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    lines = done.stderr.splitlines()
+def test_files_are_counted_in_a_log_now_and_then(said: dict[str, str]) -> None:
+    lines = said["files in a log"].splitlines()
     assert 2 <= len(lines) <= 20
     assert all(line.endswith(" files found") for line in lines)
 
 
 def test_a_task_of_over_a_second_is_a_bar_with_the_time_left_that_lines_do_not_tear(
-    tmp_path: Path,
+    said: dict[str, str],
 ) -> None:
-    text = shown_on_a_terminal(SHOWS, tmp_path)
+    text = said["a task on a terminal"]
     assert "counting" in text
     assert "left" in text
     (line,) = [line for line in text.replace("\r", "\n").splitlines() if "a line" in line]
     assert line.removeprefix("\x1b[A").strip() == "a line between"
 
 
-def test_without_a_terminal_a_short_task_says_nothing() -> None:
-    done = subprocess.run([sys.executable, "-c", SHOWS], capture_output=True, text=True, check=True)
-    assert done.stderr == "a line between\n"
+def test_without_a_terminal_a_short_task_says_nothing(said: dict[str, str]) -> None:
+    assert said["a task in a log"] == "a line between\n"

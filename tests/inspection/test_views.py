@@ -635,25 +635,42 @@ def test_every_cell_can_be_looked_into(cell: str, tmp_path: Path) -> None:
 HOSTILE = "<script>alert(1)</script> \"'& \u202e fox\n"
 
 
-@needs_browser
-@pytest.mark.parametrize("width", [390, 1200])
-def test_pages_are_well_behaved_in_a_browser(run: Path, tmp_path: Path, width: int) -> None:
+@pytest.fixture(scope="module")
+def written(run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[str]]:
+    """Pages of the gates and of the influence, and the names of the figures of the first."""
+    folder = tmp_path_factory.mktemp("pages")
     look = package.load(run).inspect()
     view = look.gates(HOSTILE)
-    page = pages.write(view, tmp_path, "charlm inspect " + HOSTILE)
+    page = pages.write(view, folder, "charlm inspect " + HOSTILE)
+    drawn = influence_page.write(look.name, *look.influence(), folder)
+    return page, drawn, [picture.name for picture in view.pictures]
+
+
+@needs_browser
+def test_pages_are_well_behaved_in_a_browser(
+    written: tuple[Path, Path, list[str]], tmp_path: Path
+) -> None:
+    page, drawn, _ = written
     assert "<script>alert" not in page.read_text(encoding="utf-8")
-    drawn = influence_page.write(look.name, *look.influence(), tmp_path)
     for path in (page, drawn):
         dom, log = browse(path.as_uri(), tmp_path, "--dump-dom")
         assert "CONSOLE" not in log, log
         assert "<h1>" in dom
         assert path.stat().st_size < 3_000_000
-    found = looked_at(page, tmp_path, width)
-    assert found["overflow"] <= 0
-    assert found["twice"] == []
-    assert [figure["name"] for figure in found["figures"]] == [p.name for p in view.pictures]
-    dark = looked_at(page, tmp_path, width, "--blink-settings=preferredColorScheme=0")
-    assert dark["colour"] == "rgb(20, 20, 22)"
     target = tmp_path / "page.pdf"
     browse(page.as_uri(), tmp_path, f"--print-to-pdf={target}")
     assert target.read_bytes()[:5] == b"%PDF-"
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [390, 1200])
+def test_nothing_of_a_page_overflows_on_a_screen(
+    written: tuple[Path, Path, list[str]], tmp_path: Path, width: int
+) -> None:
+    page, _, figures = written
+    found = looked_at(page, tmp_path, width)
+    assert found["overflow"] <= 0
+    assert found["twice"] == []
+    assert [figure["name"] for figure in found["figures"]] == figures
+    dark = looked_at(page, tmp_path, width, "--blink-settings=preferredColorScheme=0")
+    assert dark["colour"] == "rgb(20, 20, 22)"

@@ -29,12 +29,22 @@ QUICK = [
 ]
 
 
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two texts and a run on the first."""
+    folder = tmp_path_factory.mktemp("begun")
+    (folder / "old.txt").write_text(words(1500), encoding="utf-8")
+    (folder / "new.txt").write_text("ZÖ" + words(600, seed=1) + "Öz!", encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert run(FIRST) == 0
+    return folder
+
+
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "old.txt").write_text(words(1500), encoding="utf-8")
-    (tmp_path / "new.txt").write_text("ZÖ" + words(600, seed=1) + "Öz!", encoding="utf-8")
-    assert run(FIRST) == 0
+    shutil.copytree(begun, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 

@@ -61,7 +61,7 @@ template <class F> void for_rows(const std::vector<Parameter> &parameters, int64
 
 // The norm of the gradient of all parameters. The sums are added in the order of the rows, with any
 // number of threads.
-static double gradient_norm(const std::vector<Parameter> &parameters, std::vector<double> &row_sums,
+inline double gradient_norm(const std::vector<Parameter> &parameters, std::vector<double> &row_sums,
                             int64_t threads) {
     for_rows(parameters, threads, [&](const Parameter &p, int64_t from, int64_t until) {
         for (int64_t r = from; r < until; r++) {
@@ -83,7 +83,7 @@ static double gradient_norm(const std::vector<Parameter> &parameters, std::vecto
 
 // Update all parameters; returns the norm of their gradient before it was clipped. The equations and
 // their source: charlm/training/optimizer.py.
-static float update(const std::vector<Parameter> &parameters, std::vector<double> &row_sums,
+inline float update(const std::vector<Parameter> &parameters, std::vector<double> &row_sums,
                     const Update &u, int64_t threads) {
     const double norm = gradient_norm(parameters, row_sums, threads);
     const float scale = u.clip > 0 && norm > u.clip ? float(u.clip / norm) : 1.0f;

@@ -3,7 +3,6 @@
 // T time, B lanes, V vocabulary size, E embedding size, H hidden size, G gate blocks, I the input size of
 // a layer. Sizes in buffers are padded with zeros to whole vectors; parameters are not: they are torch's.
 #pragma once
-#include <cstdlib>
 #include <memory>
 #include <new>
 #include <vector>
@@ -16,17 +15,18 @@
 
 // Zeros, aligned as streamed stores need them. Throws std::bad_alloc.
 template <class T> struct Buffer {
-    std::unique_ptr<T, decltype(&std::free)> memory{nullptr, std::free};
+    struct Free {
+        void operator()(T *p) const { operator delete(p, std::align_val_t(64)); }
+    };
+    std::unique_ptr<T, Free> memory;
     int64_t count = 0;
 
     Buffer() = default;
     explicit Buffer(int64_t elements) : count(elements) {
-        constexpr size_t ALIGNED = 64;
-        const size_t bytes = (size_t(elements) * sizeof(T) + ALIGNED - 1) / ALIGNED * ALIGNED;
-        void *zeros = elements ? std::aligned_alloc(ALIGNED, bytes) : nullptr;
-        if (elements && !zeros) throw std::bad_alloc();
-        if (zeros) memset(zeros, 0, bytes);
-        memory.reset((T *)zeros);
+        if (!elements) return;
+        const size_t bytes = size_t(elements) * sizeof(T);
+        memory.reset((T *)operator new(bytes, std::align_val_t(64)));
+        memset((void *)memory.get(), 0, bytes);
     }
     operator T *() const { return memory.get(); }
 };

@@ -50,7 +50,8 @@ class Pool {
 
   private:
     static constexpr int64_t MOST_THREADS = (1 << 12) - 1, MOST_PIECES = (1 << 28) - 1;
-    static constexpr std::chrono::microseconds LOOKS_FOR_WORK{100};
+    // With 100, 5 % more when idle, but beside a busy program 40 % less, and 20 % less beside its like.
+    static constexpr std::chrono::microseconds LOOKS_FOR_WORK{25};
 
     struct { void (*compute)(const void *, int64_t); const void *body; } job;
     // The number of the job, its threads, and its pieces that are not taken. A thread that takes a piece,

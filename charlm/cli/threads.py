@@ -1,7 +1,7 @@
 """The number of OpenMP's threads, set before torch is imported. A user's own setting wins.
 
 Their spinning is left as it is: with GOMP_SPINCOUNT at 10,000, 1,000 and 100, training by torch had
-0.93, 0.77 and 0.19 of its speed when idle, and 0.34, 0.70 and 1.5 of it beside one busy program. The
+0.93, 0.77 and 0.19 of its speed when idle, and 0.34, 0.70 and 1.5 of it beside a busy program. The
 kernels have threads of their own.
 """
 

@@ -22,7 +22,8 @@ from charlm.common.errors import CheckpointError, DataError
 from charlm.config.schema import DataConfig
 from charlm.evaluation.surprisal import WARM_UP, ReadCallback, Reader, ignore, surprisals
 from charlm.evaluation.tally import Score, Tally
-from charlm.models.recurrent import CharModel, no_prediction
+from charlm.models.plain import no_prediction
+from charlm.models.recurrent import CharModel
 from charlm.runs import named
 from charlm.runs.checkpoint import Checkpoint
 from charlm.text.corpus import Corpus

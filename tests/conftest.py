@@ -120,9 +120,9 @@ def _isolated(
 @pytest.fixture
 def kernel_types() -> list[str]:
     """The types that the native kernels have on this machine, built if need be; [] without."""
-    from charlm.backends.choice import load_library
     from charlm.native import build
     from charlm.native.interface import Kernels
+    from charlm.native.library import load_library
 
     try:
         return Kernels(load_library()).types

@@ -7,7 +7,7 @@ from typing import Any, TypedDict, Unpack
 
 import torch
 
-from charlm.api.loaded import PathLike, paths_of, refuse_unknown
+from charlm.api.options import PathLike, paths_of, refuse_unknown
 from charlm.backends.device import prepare_process, resolve_device
 from charlm.common.files import refuse_no_folder
 from charlm.comparison import cells as named

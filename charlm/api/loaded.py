@@ -1,10 +1,9 @@
 """A loaded model, with methods to sample, score, mix, adapt and analyse it."""
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Unpack, cast
 
 import numpy as np
 import torch
@@ -12,13 +11,13 @@ from torch import nn
 
 from charlm.api.mixed import Mixed, adapted, train_split
 from charlm.api.notebook import ShownScore
+from charlm.api.options import LoadOptions, PathLike, WritingOptions, paths_of
+from charlm.api.plain import generation
 from charlm.backends.device import exact_float32, resolve_device
 from charlm.common.errors import UsageError
-from charlm.common.wording import suggestion
-from charlm.config import loading
 from charlm.evaluation.adaptation import AdaptiveReader, adaptive_reader
 from charlm.evaluation.ngram import ngram_of
-from charlm.evaluation.scoring import score_text, with_text
+from charlm.evaluation.scoring import score_text
 from charlm.evaluation.tally import Score
 from charlm.inspection.excerpt import characters
 from charlm.inspection.gates import gates_of, known_symbols
@@ -29,40 +28,14 @@ from charlm.models.recurrent import CharModel
 from charlm.runs import checkpoint
 from charlm.runs.checkpoint import Checkpoint
 from charlm.runs.finding import find_checkpoint, find_partners
+from charlm.runs.own_text import with_text
 from charlm.sampling.best import BestOf
 from charlm.sampling.engine import Engine
-from charlm.sampling.generate import Draw, Generation
+from charlm.sampling.generate import Generation
 from charlm.text.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from charlm.reports.inspection.views import Inspection
-
-PathLike = str | os.PathLike[str]
-DRAW = frozenset(one.name for one in fields(Draw))
-
-
-class LoadOptions(TypedDict, total=False):
-    """Options of `load`, also for a run that `sample`, `score` or `inspect` loads."""
-
-    which: str | int
-    device: str
-    data: PathLike | Sequence[PathLike]
-
-
-class WritingOptions(TypedDict, total=False):
-    """Options of sampling. The run's values are the defaults of the first six, which are the keys
-    of `[sample]`; the others are those of `Draw`, except `num`. Units: length in symbols."""
-
-    length: int
-    temperature: float
-    top_k: int
-    top_p: float
-    min_p: float
-    repetition_penalty: float
-    seed: int
-    stop: str
-    threads: int
-    precision: str
 
 
 @dataclass(frozen=True, repr=False)
@@ -112,15 +85,7 @@ class Loaded:
 
         See `Generation` and `sample`.
         """
-        own = {name: options.pop(name) for name in DRAW if name in options}  # type: ignore[misc]
-        return Generation(
-            self.model,
-            self.vocabulary,
-            loading.with_options(self.checkpoint.config.sample, options),
-            prompt,
-            Draw(num=num, **own),
-            make,
-        )
+        return generation(self, prompt, make, num, options)
 
     def mixed_with(self, others: Sequence[PathLike]) -> "Mixed":
         """Return a mixture of this model and others: runs, or "ngram" for the n-gram model of this
@@ -277,22 +242,6 @@ def _refuse_several(options: Mapping[str, object]) -> None:
             f"num = {options['num']!r}, but this writes one text",
             "for several: charlm.sample(loaded, num=3).texts",
         )
-
-
-def refuse_unknown(options: Mapping[str, object], known: type) -> None:
-    """Check that all options are keys of a TypedDict. Raises: UsageError."""
-    names = sorted(known.__annotations__)
-    for name in options:
-        if name not in names:
-            raise UsageError(
-                f"there is no option {name!r}{suggestion(name, names)}",
-                f"the options are {', '.join(names)}",
-            )
-
-
-def paths_of(data: PathLike | Sequence[PathLike]) -> list[str]:
-    """List files or folders as strings."""
-    return [os.fspath(path) for path in ([data] if isinstance(data, str | os.PathLike) else data)]
 
 
 def open_run(run: Loaded | PathLike | None, options: LoadOptions) -> Loaded:

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from charlm.common.errors import DataError, UsageError
 from charlm.evaluation.adaptation import AdaptiveReader, adaptive_reader
 from charlm.evaluation.mixture import Mixture
-from charlm.evaluation.scoring import corpus_of
 from charlm.evaluation.surprisal import Reader, log_distributions
 from charlm.models.ngram import NGram
 from charlm.models.recurrent import CharModel
 from charlm.runs.checkpoint import Checkpoint
+from charlm.runs.own_text import corpus_of
 from charlm.sampling.engine import Engine, make_engine
 from charlm.sampling.mixture import MixtureEngine
 from charlm.text.stretch import Stretch

@@ -6,11 +6,11 @@ from contextlib import nullcontext
 
 import numpy as np
 
-from charlm.api.loaded import Loaded
+from charlm.api.plain import Trained
 from charlm.common import consent
 from charlm.common.errors import CharlmError, DataError
-from charlm.evaluation.scoring import corpus_of
 from charlm.inspection.novelty import KnownRecords
+from charlm.runs.own_text import corpus_of
 from charlm.sampling.generate import Generation, Sample
 
 READ_UNASKED = 5_000_000
@@ -21,7 +21,7 @@ ROUNDS = 100
 log = logging.getLogger(__name__)
 
 
-def known_records(loaded: Loaded, *, needed: bool) -> KnownRecords | None:
+def known_records(loaded: Trained, *, needed: bool) -> KnownRecords | None:
     """Return the records of a run's text, of all its splits; None for a model of running text, and
     if they are not `needed` and not quickly available.
 

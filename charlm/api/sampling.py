@@ -4,23 +4,28 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any, Unpack, cast
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 import numpy as np
 
-from charlm.api.loaded import Loaded, LoadOptions, PathLike, WritingOptions, open_run, paths_of
+from charlm.api.options import LoadOptions, PathLike, WritingOptions, paths_of
+from charlm.api.plain import PlainLoaded
 from charlm.api.records import NewRecords, known_records
 from charlm.common.errors import UsageError
 from charlm.config.clamps import parse_clamps
-from charlm.evaluation.scoring import corpus_of
 from charlm.inspection.copies import Copied, copies_data, shared_spans
 from charlm.inspection.excerpt import characters
 from charlm.inspection.novelty import KnownRecords
+from charlm.native.interface import Kernels
+from charlm.runs.own_text import corpus_of
 from charlm.sampling.best import BestOf, Candidates
-from charlm.sampling.clamped import ClampedEngine
-from charlm.sampling.engine import Engine, choose_precision
 from charlm.sampling.generate import Generation, Sample, bits_per_character
 from charlm.sampling.loops import runs_in_circles
+from charlm.sampling.plain import kernels_for, resolve_precision
+
+if TYPE_CHECKING:
+    from charlm.api.loaded import Loaded
+    from charlm.sampling.engine import Engine
 
 OWN = {"best_of", "with_", "adapt", "clamps", "novel", "num", "seed", *LoadOptions.__annotations__}
 
@@ -47,8 +52,8 @@ class Writers:
     """The model that writes. make: the engine factory of a mixture or of clamped units, else None.
     powers: of a mixture, the mean of each model's, by name."""
 
-    loaded: Loaded
-    make: Callable[[int], Engine] | None = None
+    loaded: "Loaded | PlainLoaded"
+    make: "Callable[[int], Engine] | None" = None
     powers: dict[str, float] = field(default_factory=dict)
 
 
@@ -120,7 +125,7 @@ class Writing:
     def report(self, copies: Sequence[Copied] = ()) -> dict[str, Any]:
         """Return the output of `sample --json`, once all is written."""
         loaded, options = self.writers.loaded, self.options
-        kernels, precision = choose_precision(loaded.model, options.get("precision", "auto"))
+        kernels, precision = _chosen(loaded, options.get("precision", "auto"))
         if options.get("clamps"):
             kernels, precision = None, "float32"
         samples: list[dict[str, Any]] = [
@@ -150,7 +155,7 @@ class Writing:
 
 
 def sample(
-    run: Loaded | PathLike | None = None, prompt: str = "", **options: Unpack[SampleOptions]
+    run: "Loaded | PathLike | None" = None, prompt: str = "", **options: Unpack[SampleOptions]
 ) -> Writing:
     """Write texts that continue `prompt`; return them, in `texts`.
 
@@ -159,14 +164,19 @@ def sample(
 
     Raises: UsageError, CheckpointError; DataError if the run's text is needed and has changed.
     """
+    from charlm.api.loaded import open_run  # here: it imports torch
+
     writing = begin(open_run(run, options), prompt, **options)
     for _ in writing:
         pass
     return writing
 
 
-def begin(loaded: Loaded, prompt: str, **options: Unpack[SampleOptions]) -> Writing:
-    """Prepare texts that are written while the result is iterated over. Otherwise as `sample`."""
+def begin(loaded: "Loaded | PlainLoaded", prompt: str, **options: Unpack[SampleOptions]) -> Writing:
+    """Prepare texts that are written while the result is iterated over. Otherwise as `sample`.
+
+    loaded: a plain one only without the options that `takes_torch`.
+    """
     options = {**options, "with_": paths_of(options.get("with_", ()))}
     options["clamps"] = paths_of(options.get("clamps", ()))
     best_of, num = options.get("best_of", 1), options.get("num", 1)
@@ -197,8 +207,25 @@ def begin(loaded: Loaded, prompt: str, **options: Unpack[SampleOptions]) -> Writ
     return Writing(writers, prompt, seed, known, options, candidates)
 
 
-def _writers(loaded: Loaded, prompt: str, options: SampleOptions) -> Writers:
+def takes_torch(options: SampleOptions) -> bool:
+    """Return True for options that need more of a model than its weights."""
+    return any(options.get(name) for name in ("with_", "adapt", "clamps"))
+
+
+def _chosen(loaded: "Loaded | PlainLoaded", precision: str) -> tuple[Kernels | None, str]:
+    """Return the kernels and the precision of sampling. Raises: UsageError."""
+    if isinstance(loaded, PlainLoaded):
+        kernels = kernels_for(loaded.model)
+        return kernels, resolve_precision(kernels, precision, {loaded.model.variant})
+    from charlm.sampling.engine import choose_precision  # here: it imports torch
+
+    return choose_precision(loaded.model, precision)
+
+
+def _writers(loaded: "Loaded | PlainLoaded", prompt: str, options: SampleOptions) -> Writers:
     """Prepare the models that write. Raises: UsageError, DataError, CheckpointError."""
+    if isinstance(loaded, PlainLoaded):
+        return Writers(loaded)
     others, adapt = options.get("with_", ()), options.get("adapt", False)
     clamps = options.get("clamps", ())
     if clamps and others:
@@ -216,6 +243,8 @@ def _writers(loaded: Loaded, prompt: str, options: SampleOptions) -> Writers:
     if clamps and options.get("precision", "auto") not in ("auto", "float32"):
         raise UsageError("clamped units are computed in float32", "leave the precision out")
     if clamps:
+        from charlm.sampling.clamped import ClampedEngine  # here: it imports torch
+
         held = parse_clamps(clamps, loaded.model.config)
         return Writers(loaded, partial(ClampedEngine, loaded.model, held))
     return Writers(loaded)

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from charlm.api.loaded import Loaded, LoadOptions, PathLike, open_run, paths_of, refuse_unknown
+from charlm.api.loaded import Loaded, open_run
+from charlm.api.options import LoadOptions, PathLike, paths_of, refuse_unknown
 from charlm.common.errors import UsageError
 from charlm.common.files import refuse_no_file
 from charlm.config.loading import with_encoding
@@ -21,7 +22,6 @@ from charlm.evaluation.scoring import (
     SILENT,
     Listeners,
     Segments,
-    corpus_of,
     network,
     pieces_of,
     score_pieces,
@@ -30,6 +30,7 @@ from charlm.evaluation.scoring import (
 )
 from charlm.evaluation.surprisal import Reader, log_distributions
 from charlm.evaluation.tally import Score, in_bits
+from charlm.runs.own_text import corpus_of
 from charlm.text.vocabulary import Symbols, Vocabulary
 
 MOST_SHOWN = 1_000_000

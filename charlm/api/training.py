@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from charlm.api.loaded import PathLike, paths_of
+from charlm.api.options import PathLike, paths_of
 from charlm.backends.device import prepare_process, resolve_device
 from charlm.config.schema import Config
 from charlm.runs.directory import RunDirectory

@@ -1,6 +1,5 @@
 """Choice of a model's backend: the native kernels or torch."""
 
-import ctypes
 import logging
 from dataclasses import dataclass
 from enum import Enum
@@ -15,7 +14,7 @@ from charlm.models.recurrent import CharModel
 from charlm.native import build
 from charlm.native.build import UnavailableError
 from charlm.native.interface import Kernels
-from charlm.native.verify import find_error
+from charlm.native.library import SMALLEST, built, load_library
 
 log = logging.getLogger(__name__)
 
@@ -26,10 +25,6 @@ class Compiling(Enum):
     KEPT = "and kept there"
     UNKEPT = "for this process alone"
     NEVER = "torch computes instead"
-
-
-SMALLEST = 32
-"""Least hidden size for the kernels: on narrower layers they are no faster than torch."""
 
 
 @dataclass(frozen=True)
@@ -109,10 +104,7 @@ def built_kernels(model: CharModel) -> Kernels | None:
     """Return the kernels for a model if they are built and worthwhile, else None."""
     if not _worthwhile(model, model.head.weight.device):
         return None
-    try:
-        kernels = Kernels(load_library()) if build.usable(build.cached()) else None
-    except UnavailableError:
-        return None
+    kernels = built()
     return kernels if kernels and kernels.supports(model.layers()) else None
 
 
@@ -120,12 +112,3 @@ def computation_of(model: CharModel) -> Computation:
     """Return a computation by the native kernels if they are built, else by torch."""
     kernels = built_kernels(model)
     return NativeComputation(model, kernels) if kernels else TorchComputation(model)
-
-
-@cache
-def load_library(*, keep: bool = True) -> ctypes.CDLL:
-    """Return the library, built if necessary. keep: as for `build.library`.
-
-    Raises: UnavailableError.
-    """
-    return build.library(find_error, keep=keep)

@@ -16,11 +16,19 @@ class CellEntry:
     """A cell of the table below.
 
     path: of its class, as in "charlm.cells.gru:GRU". options: the keys of [model], beyond sizes and
-    bias, that the constructor of the class takes.
+    bias, that the constructor of the class takes. gates: the gate blocks of a gated cell whose
+    weights are sampled from without the class; 0 for any other.
     """
 
     path: str
     options: tuple[str, ...] = ()
+    gates: int = 0
+
+    def variant(self, config: object) -> str:
+        """Return `Cell.variant` of the cell with the options of a configuration, [model]."""
+        words = (getattr(config, option) for option in self.options)
+        name = self.path.partition(":")[2].lower()
+        return "_".join([name, *(word for word in words if isinstance(word, str))])
 
     def load(self) -> "type[Cell]":
         """Import the class."""
@@ -30,7 +38,7 @@ class CellEntry:
 
 
 CELLS = {
-    "rnn": CellEntry("charlm.cells.rnn:RNN", options=("nonlinearity",)),
-    "lstm": CellEntry("charlm.cells.lstm:LSTM", options=("forget_bias",)),
-    "gru": CellEntry("charlm.cells.gru:GRU", options=("reset_gate",)),
+    "rnn": CellEntry("charlm.cells.rnn:RNN", options=("nonlinearity",), gates=1),
+    "lstm": CellEntry("charlm.cells.lstm:LSTM", options=("forget_bias",), gates=4),
+    "gru": CellEntry("charlm.cells.gru:GRU", options=("reset_gate",), gates=3),
 }

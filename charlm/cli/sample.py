@@ -32,6 +32,7 @@ from charlm.common.errors import UsageError
 
 if TYPE_CHECKING:
     from charlm.api.loaded import Loaded
+    from charlm.api.plain import PlainLoaded
     from charlm.api.sampling import SampleOptions
 
 
@@ -91,11 +92,12 @@ def _sample(
     source: Source, prompt: str, options: "SampleOptions", *, check_copies: bool, as_json: bool
 ) -> None:
     """Write text to stdout as it is generated, or all samples as JSON."""
-    loaded = source.load()
-    from charlm.api.sampling import begin
+    from charlm.api.sampling import begin, takes_torch
     from charlm.terminal import console
     from charlm.terminal import sample as terminal
 
+    plain = None if takes_torch(options) else source.load_plain()
+    loaded = plain or source.load()
     prompt, options["stop"] = _texts(loaded, prompt, options["stop"])
     if options["adapt"]:
         console.print_status("choosing how fast to learn, on the run's train split")
@@ -117,7 +119,7 @@ def _sample(
         console.print_status(f"(to repeat: --seed {writing.seed})", "aside")
 
 
-def _texts(loaded: "Loaded", prompt: str, stop: str) -> tuple[str, str]:
+def _texts(loaded: "Loaded | PlainLoaded", prompt: str, stop: str) -> tuple[str, str]:
     """Return the prompt, from stdin if it is "-", and the text to stop at, with escapes read. Warn
     of a stop that the model cannot write."""
     from charlm.cli.escapes import read_escapes

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from charlm.api.loaded import Loaded
+    from charlm.api.plain import PlainLoaded
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,14 @@ class Source:
             torch.set_num_threads(self.threads)
         with TaskProgress():
             return api.load(self.checkpoint, device=self.device or "cpu", data=self.data or None)
+
+    def load_plain(self) -> "PlainLoaded | None":
+        """Load the model without torch; None if that is impossible. Raises: as `api.load`."""
+        from charlm.api.plain import load_plain
+        from charlm.terminal.progress import TaskProgress
+
+        with TaskProgress():
+            return load_plain(self.checkpoint, self.device or "cpu", self.data)
 
     def words(self, loaded: "Loaded") -> list[str]:
         """Return the arguments that load the same again: the run, then options."""

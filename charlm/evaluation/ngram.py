@@ -3,10 +3,10 @@
 import logging
 
 from charlm.common.errors import CheckpointError
-from charlm.evaluation.scoring import corpus_of
 from charlm.models.ngram import NGram
 from charlm.runs import ngram_file
 from charlm.runs.checkpoint import Checkpoint
+from charlm.runs.own_text import corpus_of
 
 MOST_SYMBOLS = 20_000_000
 """Symbols to count, from the end of the train split: 8 million take 13 seconds and 640 MB."""

@@ -6,8 +6,8 @@ The text is read as a stream, so that memory does not grow with its length.
 import math
 import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,14 @@ import torch
 from torch import Tensor
 
 from charlm.backends.choice import computation_of
-from charlm.common import consent
-from charlm.common.errors import CheckpointError, DataError
+from charlm.common.errors import DataError
 from charlm.config.schema import DataConfig
 from charlm.evaluation.surprisal import WARM_UP, ReadCallback, Reader, ignore, surprisals
 from charlm.evaluation.tally import Score, Tally
-from charlm.models.recurrent import CharModel, no_prediction
-from charlm.runs import named
-from charlm.runs.checkpoint import Checkpoint
+from charlm.models.plain import no_prediction
+from charlm.models.recurrent import CharModel
 from charlm.text.corpus import Corpus
-from charlm.text.files import compressed, sources
+from charlm.text.files import compressed
 from charlm.text.files.compressed import BLOCK, cannot_read
 from charlm.text.files.decoding import texts
 from charlm.text.files.objects import JSON_LINES, PARQUET, as_lines, texts_in
@@ -165,51 +163,6 @@ def score_split(
         listeners.each(piece.read(), nats)
     tally.add_split(encoded, name)
     return _finite(tally.score())
-
-
-def corpus_of(saved: Checkpoint) -> Corpus:
-    """Return a run's own data, read from the run's path or from the one that the user named.
-
-    Raises: DataError if the text has changed, or may not be opened; CheckpointError if the run's
-        vocabulary is not that of its text.
-    """
-    if saved.text is not None:
-        return saved.text
-    encoded = named.open_text(saved.config.data, saved.state.corpus)
-    if encoded.fingerprint != saved.state.corpus:
-        raise DataError(
-            "the run's text has changed since it was trained",
-            "name the text that it was trained on: --data PATH",
-        )
-    return _fitting(encoded, saved)
-
-
-def with_text(saved: Checkpoint, paths: Sequence[str]) -> Checkpoint:
-    """Return a checkpoint with new paths of its text, which may have been moved.
-
-    Raises: DataError if it is another text; as `corpus.prepare`.
-    """
-    absolute = [sources.absolute(path) for path in paths]
-    consent.remember(absolute)
-    data = saved.config.data.model_copy(update={"path": absolute})
-    encoded = named.open_text(data)
-    if encoded.fingerprint != saved.state.corpus:
-        raise DataError(
-            f"{', '.join(paths)} is not the text that this run was trained on, or it has changed",
-            f"the run's configuration names {saved.config.data.path}; --data PATH takes the same "
-            "text from another place",
-        )
-    return replace(saved, text=_fitting(encoded, saved))
-
-
-def _fitting(encoded: Corpus, saved: Checkpoint) -> Corpus:
-    """Return a run's text. Raises: CheckpointError if the run has another vocabulary."""
-    if encoded.vocabulary != saved.vocabulary:
-        raise CheckpointError(
-            f"the vocabulary of {saved.folder} is not that of its text",
-            "use the run that charlm wrote",
-        )
-    return encoded
 
 
 def _finite(score: Score) -> Score:

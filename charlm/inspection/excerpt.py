@@ -1,11 +1,14 @@
 """Text for the analysis of a trained model: its run's validation split."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from charlm.common.errors import DataError
-from charlm.text.corpus import Corpus
 from charlm.text.stretch import Stretch
 from charlm.text.vocabulary import Symbols, Vocabulary
+
+if TYPE_CHECKING:
+    from charlm.text.corpus import Corpus
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ def characters(vocabulary: Vocabulary, symbols: Symbols) -> list[str]:
     return [table[index] for index in symbols.tolist()]
 
 
-def validation(corpus: Corpus, least: int) -> Excerpt:
+def validation(corpus: "Corpus", least: int) -> Excerpt:
     """Return the validation split. Raises: DataError if it has fewer than `least` symbols."""
     split = corpus.splits["validation"]
     if len(split) < least:

@@ -18,14 +18,6 @@ States = list[State]
 """One `State` per layer."""
 
 
-def no_prediction() -> CheckpointError:
-    """Make the error for finite weights whose predictions are not finite."""
-    return CheckpointError(
-        "the model predicts nothing: its weights have grown out of bounds",
-        "use another checkpoint of the run: --checkpoint STEP",
-    )
-
-
 class _Embedding(nn.Embedding):
     """An embedding whose weights are drawn by `CharModel.reset_parameters` only."""
 

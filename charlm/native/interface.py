@@ -1,17 +1,41 @@
-"""Python interface of the kernels: the C structures of kernels/cells.h, write.h and adapt.h."""
+"""Python interface of the kernels: the C structures of kernels/cells.h, write.h and adapt.h.
+
+Importing this does not import torch: sampling passes arrays of numpy.
+"""
 
 import ctypes
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from charlm.cells.base import Cell, GatedCell
 from charlm.native.build import UnavailableError
 
-TYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from charlm.cells.base import Cell
+
+ALIGNMENT = 64
+"""Alignment of torch's buffers, and of `aligned`, in bytes: a line of the cache."""
+
+
+class _Names(dict[Any, str]):
+    """Names of torch's types of weights, "float32" and "bfloat16", by the types themselves."""
+
+    def __missing__(self, dtype: Any) -> str:
+        name = str(dtype).removeprefix("torch.")
+        if name not in ("float32", "bfloat16"):
+            raise KeyError(dtype)
+        self[dtype] = name
+        return name
+
+
+TYPES = _Names()
 
 
 def _structure(name: str, **fields: Any) -> Any:
@@ -179,37 +203,56 @@ class Kernels:
                 declared.argtypes, declared.restype = arguments, RESULTS.get(function)
         self._library.charlm_read_bytes_float32.argtypes = (_ARRAY, _SIZE, _SIZE)
 
-    def supports(self, cells: Sequence[Cell]) -> bool:
+    def supports(self, cells: "Sequence[Cell]") -> bool:
         """Return True if the kernels compute all of these cells."""
+        from charlm.cells.base import GatedCell  # here: it imports torch
+
         return all(isinstance(cell, GatedCell) and cell.variant in self.kinds for cell in cells)
 
-    def acquire(self, *shape: int, dtype: torch.dtype) -> Tensor:
+    def acquire(self, *shape: int, dtype: "torch.dtype") -> "Tensor":
         """Return an uninitialised buffer, which may be passed to `release`."""
+        import torch
+
         if free := self._free.get((shape, dtype)):
             return free.pop()
         with torch.inference_mode(False):  # else training could not use buffers of evaluation
             return torch.empty(shape, dtype=dtype)
 
-    def release(self, *buffers: Tensor | None) -> None:
+    def release(self, *buffers: "Tensor | None") -> None:
         """Take acquired buffers back; they must no longer be read or written."""
         for buffer in buffers:
             if buffer is not None:
                 self._free.setdefault((buffer.shape, buffer.dtype), []).append(buffer)
 
     def call(self, function: str, name: str, *arguments: Any) -> Any:
-        """Call charlm_<function>_<name>: contiguous tensors as pointers, integers as int64."""
+        """Call charlm_<function>_<name>: contiguous tensors and arrays as pointers,
+        integers as int64."""
         return getattr(self._library, f"charlm_{function}_{name}")(*map(_passed, arguments))
 
 
-def address(tensor: Tensor | None) -> int | None:
-    """Return the address of a contiguous tensor's first element."""
-    if tensor is None:
+def aligned(shape: int | tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """Return an array of zeros whose first element is aligned to `ALIGNMENT`."""
+    sizes = (shape,) if isinstance(shape, int) else shape
+    kind = np.dtype(dtype)
+    size = math.prod(sizes) * kind.itemsize
+    room = np.zeros(size + ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % ALIGNMENT
+    found: NDArray[Any] = room[start : start + size].view(kind)
+    return found.reshape(sizes)
+
+
+def address(buffer: "Tensor | NDArray[Any] | None") -> int | None:
+    """Return the address of the first element of a contiguous tensor or array."""
+    if buffer is None:
         return None
-    assert tensor.is_contiguous()
-    return tensor.data_ptr()
+    if isinstance(buffer, np.ndarray):
+        assert buffer.flags.c_contiguous
+        return buffer.ctypes.data
+    assert buffer.is_contiguous()
+    return buffer.data_ptr()
 
 
-def rows_at(tensor: Tensor) -> ctypes.c_void_p:
+def rows_at(tensor: "Tensor") -> ctypes.c_void_p:
     """Return a pointer to the first row of a matrix whose rows may have a larger stride."""
     assert tensor.stride(1) == 1
     return _ARRAY(tensor.data_ptr())
@@ -218,6 +261,6 @@ def rows_at(tensor: Tensor) -> ctypes.c_void_p:
 def _passed(argument: Any) -> Any:
     if isinstance(argument, int):
         return _SIZE(argument)
-    if isinstance(argument, Tensor):
+    if isinstance(argument, np.ndarray) or hasattr(argument, "data_ptr"):
         return _ARRAY(address(argument))
     return ctypes.byref(argument) if isinstance(argument, ctypes.Structure) else argument

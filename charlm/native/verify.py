@@ -18,7 +18,7 @@ from charlm.native.head import HeadLoss
 from charlm.native.interface import Kernels
 from charlm.native.steps import Hyperparameters, Learning, NativeSteps, StepNumbers, StepShape
 from charlm.native.window import LayerInput, LayerPass
-from charlm.native.writing import NativeSampler, SampledParts
+from charlm.native.writing import NativeSampler, SampledCell, SampledParts
 
 TOLERANCES = {"float32": 1e-5, "bfloat16": 0.05, "int8": 0.1}
 """Relative tolerances of outputs and gradients. bfloat16 has 8 bits: errors of 0.2 to 0.6 % were
@@ -178,11 +178,15 @@ def writing_deviation(kernels: Kernels, cell: GatedCell, name: str) -> float:
     problem(upper)
     head = nn.Linear(cell.hidden_size, V)
     head.weight.data = torch.randn(head.weight.shape, generator=draw) / 4
-    table = cell.project(case.table)
-    if cell.bias_ih is not None:
-        table = F.linear(case.table, cell.weight_ih, cell.merged_biases()[0])
-    sampler = NativeSampler(kernels, name, SampledParts([cell, upper], table, head, END), B)
-    logits = torch.stack([sampler.read(row).clone() for row in case.symbols])
+    cells = [
+        SampledCell.of(one.variant, {key: w.numpy() for key, w in one.state_dict().items()})
+        for one in (cell, upper)
+    ]
+    weight, bias = head.weight.detach().numpy(), head.bias.detach().numpy()
+    parts = SampledParts(cells, case.table.numpy(), weight, bias, END)
+    sampler = NativeSampler(kernels, name, parts, B)
+    rows = [torch.from_numpy(sampler.read(row.numpy())).clone() for row in case.symbols]
+    logits = torch.stack(rows)
     states, ends = [cell.initial_state(B), upper.initial_state(B)], case.symbols == END
     outputs, _ = cell.unroll(case.table[case.symbols], states[0], ends)
     return worst([logits], [head(upper.unroll(outputs, states[1], ends)[0]).double()])

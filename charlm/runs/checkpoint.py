@@ -3,6 +3,8 @@
 A checkpoint is a folder of four files. It is written under a temporary name, every file is synced,
 and only then is it renamed. A manifest holds size and SHA-256 of each file, because safetensors
 has no checksum of its own. It contains no code: a foreign one can at worst be refused.
+
+Importing this does not import torch: `read_arrays` reads weights for numpy.
 """
 
 import contextlib
@@ -11,17 +13,17 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import safetensors.torch
-from torch import Tensor
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
 
 from charlm.common import memory
 from charlm.common.files import json_bytes, sync_folder, write_synced
 from charlm.config.schema import Config
-from charlm.runs import tensor_file
 from charlm.runs.manifest import (
     FORMAT,
     MANIFEST,
@@ -35,8 +37,12 @@ from charlm.runs.manifest import (
     verified,
 )
 from charlm.runs.state import SavedState, read_state
-from charlm.text.corpus import Corpus
 from charlm.text.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from charlm.text.corpus import Corpus
 
 
 @dataclass(frozen=True)
@@ -48,12 +54,12 @@ class Checkpoint:
     config: Config
     vocabulary: Vocabulary
     state: SavedState
-    weights: dict[str, Tensor]
+    weights: "dict[str, Tensor]"
     """Weights of the model for sampling and scoring (the average, if the run has one)."""
-    text: Corpus | None = None
+    text: "Corpus | None" = None
     """The run's text, if the user has named it because it was moved."""
 
-    def training(self) -> dict[str, Tensor]:
+    def training(self) -> "dict[str, Tensor]":
         """Read the tensors needed to resume only: weights, optimizer, carried states."""
         manifest = read_manifest(self.folder)
         return _tensors(verified(self.folder, manifest, TRAINING), self.folder, TRAINING)
@@ -61,6 +67,27 @@ class Checkpoint:
 
 def read(folder: Path) -> Checkpoint:
     """Read and verify a checkpoint folder. Raises: CheckpointError if damaged or foreign."""
+    saved, content = _read(folder)
+    return replace(saved, weights=_tensors(content, folder, MODEL))
+
+
+def read_arrays(folder: Path) -> tuple[Checkpoint, dict[str, NDArray[Any]]]:
+    """Read and verify a checkpoint folder; return it without weights, and these as arrays.
+
+    Raises: CheckpointError as `read`; ValueError for weights that only `read` can read or refuse.
+    """
+    saved, content = _read(folder)
+    try:
+        arrays = safetensors.numpy.load(content)
+    except Exception as error:  # a foreign header may cause any exception of the library
+        raise ValueError(str(error)) from None
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise ValueError("there are values that are no finite numbers")
+    return saved, arrays
+
+
+def _read(folder: Path) -> tuple[Checkpoint, bytes]:
+    """Read and verify a checkpoint; return it without weights, and the file that has them."""
     state, config = read_state(folder)
     try:
         vocabulary = Vocabulary.from_json(state.vocabulary)
@@ -68,8 +95,8 @@ def read(folder: Path) -> Checkpoint:
         raise damaged(folder, f"{STATE} cannot be read: {error}") from None
     manifest = read_manifest(folder)
     _refuse_too_large(folder, manifest)
-    weights = _tensors(verified(folder, manifest, MODEL), folder, MODEL)
-    return Checkpoint(folder, state.step, config, vocabulary, state, weights)
+    content = verified(folder, manifest, MODEL)
+    return Checkpoint(folder, state.step, config, vocabulary, state, {}), content
 
 
 def _refuse_too_large(folder: Path, manifest: dict[str, Any]) -> None:
@@ -87,14 +114,16 @@ def _refuse_too_large(folder: Path, manifest: dict[str, Any]) -> None:
 
 def write(
     folder: Path,
-    weights: Mapping[str, Tensor],
-    training: Mapping[str, Tensor],
+    weights: "Mapping[str, Tensor]",
+    training: "Mapping[str, Tensor]",
     state: SavedState,
 ) -> None:
     """Write a checkpoint atomically: after a crash `folder` holds all of it, or nothing new.
 
     Raises: OSError if the disk is full or read-only; unfinished files are removed.
     """
+    from charlm.runs import tensor_file  # here: it imports torch
+
     content = json_bytes(state.to_json())
     temporary = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder.parent))
     try:
@@ -117,18 +146,20 @@ def write(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def is_finite(tensor: Tensor) -> bool:
+def is_finite(tensor: "Tensor") -> bool:
     """Return True if all values are finite."""
     if not tensor.is_floating_point() or not tensor.numel():
         return True
     return all(bool(bound.isfinite()) for bound in tensor.aminmax())  # NaN propagates
 
 
-def _tensors(content: bytes, folder: Path, name: str) -> dict[str, Tensor]:
+def _tensors(content: bytes, folder: Path, name: str) -> "dict[str, Tensor]":
     """Read tensors, all of which must be finite.
 
     Raises: CheckpointError.
     """
+    import safetensors.torch
+
     try:
         tensors = safetensors.torch.load(content)
     except Exception as error:  # a foreign header may cause any exception of the library

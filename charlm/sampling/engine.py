@@ -8,18 +8,22 @@ to share.
 import copy
 import math
 from abc import ABC, abstractmethod
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from charlm.backends.choice import built_kernels
-from charlm.common.errors import UsageError
+from charlm.backends.device import use_threads
 from charlm.config.schema import REPETITION_WINDOW, SampleConfig
+from charlm.models.plain import PlainModel
 from charlm.models.recurrent import CharModel
 from charlm.native.interface import Kernels
-from charlm.native.writing import NativeSampler, SampledParts
+from charlm.native.writing import NativeSampler
+from charlm.sampling import plain
 from charlm.sampling.filters import choose, with_repetition_penalty
 from charlm.sampling.repetition import repeating
 
@@ -43,32 +47,14 @@ class Engine(Protocol):
     ) -> tuple[Tensor, Tensor]: ...
 
 
-PRECISIONS = ("auto", "float32", "bfloat16", "int8")
-
-
 def choose_precision(model: CharModel, precision: str = "auto") -> tuple[Kernels | None, str]:
     """Return the kernels for sampling from a model (None for torch), and the precision.
 
-    precision: of the weights; "auto" is bfloat16 if the kernels are built and the processor
-        supports it, else float32.
-
-    Raises: UsageError for an unavailable precision.
+    Raises: UsageError: see `plain.resolve_precision`.
     """
-    if precision not in PRECISIONS:
-        raise UsageError(f"precision {precision} is not known", f"use {', '.join(PRECISIONS)}")
     kernels = built_kernels(model)
-    if precision == "auto":
-        precision = "bfloat16" if kernels and "bfloat16" in kernels.types else "float32"
-    if precision != "float32" and (kernels is None or precision not in kernels.types):
-        raise UsageError(
-            f"weights in {precision} need the native kernels, which are not here for this model",
-            "use --precision float32, or train a model on this machine first",
-        )
-    if precision == "int8" and any(cell.variant == "rnn_relu" for cell in model.layers()):
-        raise UsageError(
-            "weights in int8 need states between -1 and 1, relu has none", "use bfloat16"
-        )
-    return kernels, precision
+    variants = {cell.variant for cell in model.layers()}
+    return kernels, plain.resolve_precision(kernels, precision, variants)
 
 
 def make_engine(model: CharModel, num: int = 1, precision: str = "auto") -> Engine:
@@ -82,17 +68,45 @@ def make_engine(model: CharModel, num: int = 1, precision: str = "auto") -> Engi
 class NativeEngine:
     """An `Engine` by the kernels, with many symbols per call."""
 
-    chunk_size = 32
+    chunk_size = NativeSampler.chunk_size
 
-    @torch.no_grad()
     def __init__(self, kernels: Kernels, model: CharModel, num: int, precision: str) -> None:
-        first = model.gated_layers()[0]
-        table = F.linear(model.vectors(torch.arange(model.vocabulary_size)), first.weight_ih)
-        if first.bias_ih is not None:
-            table += first.merged_biases()[0]
-        parts = SampledParts(model.layers(), table, model.head, model.end)
-        self._sampler = NativeSampler(kernels, precision, parts, num)
-        self.read, self.write = self._sampler.read, self._sampler.write
+        self._sampler = plain.make_sampler(kernels, PlainModel.of(model), num, precision)
+
+    def read(self, symbols: Tensor) -> Tensor:
+        """Read one more symbol in every text; return the logits."""
+        return torch.from_numpy(self._sampler.read(symbols.numpy()))
+
+    def write(
+        self, uniforms: Tensor, config: SampleConfig, unknown: int | None
+    ) -> tuple[Tensor, Tensor]:
+        symbols, nats = self._sampler.write(uniforms.numpy(), config, unknown)
+        return torch.from_numpy(symbols), torch.from_numpy(nats)
+
+
+class ArrayEngine:
+    """An `Engine` called with arrays of numpy, see `writers.Writer`.
+
+    device: of the engine. threads: of torch, during its calls.
+    """
+
+    def __init__(self, engine: Engine, device: torch.device, threads: int) -> None:
+        self._engine, self._device, self._threads = engine, device, threads
+        self.chunk_size = engine.chunk_size
+
+    @torch.inference_mode()
+    def read(self, symbols: NDArray[np.int64]) -> None:
+        """Read one more symbol in every text."""
+        with use_threads(self._threads):
+            self._engine.read(torch.from_numpy(symbols).to(self._device))
+
+    @torch.inference_mode()
+    def write(
+        self, uniforms: NDArray[np.float64], config: SampleConfig, unknown: int | None
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        with use_threads(self._threads):
+            symbols, nats = self._engine.write(torch.from_numpy(uniforms), config, unknown)
+        return symbols.cpu().numpy(), nats.cpu().numpy()
 
 
 class StepwiseEngine(ABC):

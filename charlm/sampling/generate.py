@@ -4,21 +4,24 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from charlm.backends.device import use_threads
 from charlm.common import memory, progress
 from charlm.common.errors import UsageError
 from charlm.config.schema import REPETITION_WINDOW, SampleConfig
-from charlm.models.recurrent import CharModel, no_prediction
+from charlm.models.plain import PlainModel, no_prediction
 from charlm.sampling.decoder import StreamDecoder
-from charlm.sampling.engine import Engine, make_engine
+from charlm.sampling.uniforms import AT_ONCE, uniforms
+from charlm.sampling.writers import make_writer
 from charlm.text.vocabulary import Vocabulary
 
-UNIFORMS_CHUNK = 1024
-"""Random numbers drawn at a time for every text."""
+if TYPE_CHECKING:
+    from charlm.models.recurrent import CharModel
+    from charlm.sampling.engine import Engine
+
 COLDEST = 1e-6
 """Temperatures below it count as 0: dividing by them overflows."""
 BYTES_OF_SAMPLE, BYTES_OF_SYMBOL = 1000, 9
@@ -68,19 +71,20 @@ class Generation:
     knows none, begins with the first character of its training text. If the vocabulary has an end
     of records, each text is a record: it begins with `prompt` and ends with that symbol.
 
-    make: an engine factory, called with the number of texts; None samples from the model alone.
+    model: a plain one is sampled from by the kernels, which must be there for it. make: an engine
+        factory, called with the number of texts; None samples from the model alone.
 
     Raises: UsageError for an unavailable precision, or more texts than fit in memory.
     """
 
     def __init__(
         self,
-        model: CharModel,
+        model: "CharModel | PlainModel",
         vocabulary: Vocabulary,
         config: SampleConfig,
         prompt: str = "",
         draw: Draw = Draw(),
-        make: Callable[[int], Engine] | None = None,
+        make: "Callable[[int], Engine] | None" = None,
     ) -> None:
         if config.temperature < COLDEST:
             config = config.model_copy(update={"temperature": 0.0})
@@ -91,22 +95,20 @@ class Generation:
         """The symbols that the texts continue."""
         opening = [] if vocabulary.end is None else [vocabulary.end]
         self._given = [*opening, *self.prompt]
-        self._seed, self._threads = draw.seed, draw.threads
-        self._device = model.head.weight.device
+        self._seed = draw.seed
         stop = vocabulary.normalized(draw.stop)
         self._decoders = [StreamDecoder(vocabulary, stop) for _ in self.samples]
-        self._engine = make(draw.num) if make else make_engine(model, draw.num, draw.precision)
+        self._writer = make_writer(model, draw.num, draw.precision, draw.threads, make)
 
     def __iter__(self) -> Iterator[str]:
         yield from self._read_prompt()
-        uniforms = self._uniforms()
+        rows = uniforms(self._seed, len(self.samples))
         left = self.config.length - len(self.samples[0].indices)
         while left > 0 and not all(sample.ended for sample in self.samples):
-            drawn = torch.stack(list(islice(uniforms, min(left, self._engine.chunk_size))))
+            drawn = np.stack(list(islice(rows, min(left, self._writer.chunk_size))))
             progress.report("writing", self.config.length - left, self.config.length)
             left -= len(drawn)
-            with torch.inference_mode(), use_threads(self._threads):
-                written = self._engine.write(drawn, self.config, self.vocabulary.unknown)
+            written = self._writer.write(drawn, self.config, self.vocabulary.unknown)
             yield from self._take(*written)
         for number, (sample, decoder) in enumerate(zip(self.samples, self._decoders, strict=True)):
             piece = decoder.rest()
@@ -131,13 +133,12 @@ class Generation:
                 sample.text += decoder.add(opening)
             if self.samples[0].text:
                 yield self.samples[0].text
-        with torch.inference_mode(), use_threads(self._threads):
-            for index in self._given or [opening or 0]:
-                self._engine.read(torch.full((len(self.samples),), index, device=self._device))
+        for index in self._given or [opening or 0]:
+            self._writer.read(np.full(len(self.samples), index, np.int64))
 
-    def _take(self, symbols: Tensor, nats: Tensor) -> Iterator[str]:
+    def _take(self, symbols: NDArray[Any], nats: NDArray[Any]) -> Iterator[str]:
         """Add symbols to the texts. Shapes: [count, N] each. Raises: CheckpointError for NaN."""
-        if not bool(nats.isfinite().all()):
+        if not np.isfinite(nats).all():
             raise no_prediction()
         for row, costs in zip(symbols.tolist(), nats.tolist(), strict=True):
             for number, sample in enumerate(self.samples):
@@ -153,19 +154,11 @@ class Generation:
                 if number == 0 and piece:
                     yield piece
 
-    def _uniforms(self) -> Iterator[Tensor]:
-        """Draw endless rows of one uniform number per text, on the CPU, so that a seed gives the
-        same text on any device."""
-        generator = torch.Generator().manual_seed(self._seed)
-        while True:
-            shape = (UNIFORMS_CHUNK, len(self.samples))
-            yield from torch.rand(*shape, generator=generator, dtype=torch.float64).unbind(0)
 
-
-def _refuse_too_many(model: CharModel, num: int, config: SampleConfig) -> None:
+def _refuse_too_many(model: "CharModel | PlainModel", num: int, config: SampleConfig) -> None:
     """Refuse more texts than fit in memory. Raises: UsageError."""
     units, V = model.config.hidden_size * model.config.num_layers, model.vocabulary_size
-    each = BYTES_OF_SAMPLE + 8 * UNIFORMS_CHUNK + 4 * (4 * units + 3 * V)
+    each = BYTES_OF_SAMPLE + 8 * AT_ONCE + 4 * (4 * units + 3 * V)
     each += BYTES_OF_SYMBOL * config.length
     if config.repetition_penalty > 1:
         each += 2 * 8 * min(config.length, REPETITION_WINDOW)

@@ -206,8 +206,8 @@ SCENARIOS = {
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory, kernels_folder: Path) -> Iterator[Desk]:
-    from charlm.backends.choice import load_library
     from charlm.native import build
+    from charlm.native.library import load_library
 
     top = Path(os.path.realpath(tmp_path_factory.mktemp("faults")))
     for name in ("watched", "store", "scratch"):

@@ -12,9 +12,9 @@ from conftest import TINY, WORDS, Command
 
 import charlm
 from charlm.backends.choice import computation_of
-from charlm.evaluation.scoring import corpus_of
 from charlm.evaluation.surprisal import surprisals
 from charlm.inspection.novelty import KnownRecords
+from charlm.runs.own_text import corpus_of
 from charlm.text.stretch import Stretch
 
 LINES = [

@@ -16,7 +16,7 @@ import torch
 from conftest import charlm, tiny_plan
 from torch import Tensor
 
-from charlm.backends.choice import Compiling, load_library
+from charlm.backends.choice import Compiling
 from charlm.backends.device import autocast, keep_freed_memory
 from charlm.backends.step import Computation, NativeComputation, TorchComputation
 from charlm.cells import CELLS
@@ -31,6 +31,7 @@ from charlm.models.recurrent import CharModel
 from charlm.native import build, verify
 from charlm.native.adapting import NativeAdapter, Parts
 from charlm.native.interface import Kernels
+from charlm.native.library import load_library
 from charlm.native.verify import deviation
 from charlm.sampling.engine import NativeEngine, TorchEngine, make_engine
 from charlm.sampling.filters import choose as choose_symbols

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from charlm.backends.choice import load_library
 from charlm.config.schema import Config, ModelConfig
 from charlm.native import build
 from charlm.native.interface import Kernels
+from charlm.native.library import load_library
 from charlm.native.steps import NativeSteps, StepNumbers
 from charlm.training.learner import Learner
 

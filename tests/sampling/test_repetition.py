@@ -12,12 +12,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from charlm.backends.choice import load_library
 from charlm.config import loading
 from charlm.config.schema import REPETITION_LENGTH, ModelConfig, SampleConfig
 from charlm.models.recurrent import CharModel
 from charlm.native.build import UnavailableError
 from charlm.native.interface import Kernels
+from charlm.native.library import load_library
 from charlm.sampling.engine import Engine, NativeEngine, TorchEngine
 from charlm.sampling.filters import keep_min_p, with_repetition_penalty
 from charlm.sampling.loops import LOOKED_AT, ROUNDS, SPAN, runs_in_circles

@@ -10,13 +10,13 @@ import torch
 from conftest import TINY, Command, words
 from torch.nn import functional as F
 
-from charlm.backends.choice import load_library
 from charlm.backends.step import NativeComputation, TorchComputation
 from charlm.config.schema import ModelConfig
 from charlm.models.recurrent import CharModel
 from charlm.native.build import UnavailableError
 from charlm.native.head import SoftTargets
 from charlm.native.interface import Kernels
+from charlm.native.library import load_library
 from charlm.training.events import Trained
 from charlm.training.prepare import prepare_run
 from charlm.training.setup import begin, resume

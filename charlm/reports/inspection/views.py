@@ -17,7 +17,7 @@ from charlm.config.clamps import Clamp
 from charlm.config.schema import SampleConfig
 from charlm.evaluation.mixture import ngram_distributions
 from charlm.evaluation.ngram import ngram_of
-from charlm.evaluation.scoring import corpus_of, network
+from charlm.evaluation.scoring import network
 from charlm.evaluation.surprisal import log_distributions, surprisals_from
 from charlm.inspection import brackets, context, gates, gradients, jacobian, losses
 from charlm.inspection import toy as scalar
@@ -42,6 +42,7 @@ from charlm.reports.inspection.units import HELD, TEMPERATURE, units_view
 from charlm.reports.view import View
 from charlm.runs.checkpoint import Checkpoint
 from charlm.runs.metrics import read_metrics
+from charlm.runs.own_text import corpus_of
 from charlm.sampling.clamped import ClampedEngine
 from charlm.sampling.generate import Draw, Generation
 from charlm.text.corpus import Corpus

@@ -1,0 +1,50 @@
+"""Options of the functions, as keywords. Importing this does not import torch."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TypedDict
+
+from charlm.common.errors import UsageError
+from charlm.common.wording import suggestion
+
+PathLike = str | os.PathLike[str]
+
+
+class LoadOptions(TypedDict, total=False):
+    """Options of `load`, also for a run that `sample`, `score` or `inspect` loads."""
+
+    which: str | int
+    device: str
+    data: PathLike | Sequence[PathLike]
+
+
+class WritingOptions(TypedDict, total=False):
+    """Options of sampling. The run's values are the defaults of the first six, which are the keys
+    of `[sample]`; the others are those of `Draw`, except `num`. Units: length in symbols."""
+
+    length: int
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    repetition_penalty: float
+    seed: int
+    stop: str
+    threads: int
+    precision: str
+
+
+def refuse_unknown(options: Mapping[str, object], known: type) -> None:
+    """Check that all options are keys of a TypedDict. Raises: UsageError."""
+    names = sorted(known.__annotations__)
+    for name in options:
+        if name not in names:
+            raise UsageError(
+                f"there is no option {name!r}{suggestion(name, names)}",
+                f"the options are {', '.join(names)}",
+            )
+
+
+def paths_of(data: PathLike | Sequence[PathLike]) -> list[str]:
+    """List files or folders as strings."""
+    return [os.fspath(path) for path in ([data] if isinstance(data, str | os.PathLike) else data)]

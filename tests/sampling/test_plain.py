@@ -1,0 +1,235 @@
+"""Sampling without torch: the same numbers, weights and texts as with it."""
+
+import json
+import subprocess
+import sys
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, Command, words
+from torch.nn import functional as F
+
+import charlm
+from charlm.api.plain import is_cpu, load_plain
+from charlm.cells import CELLS
+from charlm.cells.base import GatedCell
+from charlm.config.cell_spec import variants
+from charlm.config.schema import ModelConfig, SampleConfig
+from charlm.models.plain import PlainModel
+from charlm.models.recurrent import CharModel
+from charlm.native.interface import Kernels
+from charlm.native.library import load_library
+from charlm.native.writing import NativeSampler, SampledCell, SampledParts
+from charlm.runs import checkpoint
+from charlm.runs.finding import find_checkpoint
+from charlm.sampling.generate import Draw, Generation
+from charlm.sampling.uniforms import uniforms
+from charlm.text.vocabulary import Vocabulary
+
+LETTERS = "abcdefghij\n"
+every_cell = pytest.mark.parametrize(("name", "options"), list(variants()), ids=str)
+
+
+@pytest.fixture
+def kernels(kernel_types: list[str]) -> Kernels:
+    if not kernel_types:
+        pytest.skip("there are no kernels here")
+    return Kernels(load_library())
+
+
+def made(name: str, end: int | None = None, **changes: object) -> CharModel:
+    """A model that is far from uniform."""
+    config = ModelConfig.model_validate({"cell": name, "hidden_size": 37, **changes})
+    model = CharModel(config, len(LETTERS) + 1 + (end is not None), end)
+    model.reset_parameters(3)
+    for parameter in model.parameters():  # no zeros: every bias must matter
+        parameter.data += torch.linspace(-0.1, 0.1, parameter.numel()).view_as(parameter)
+    model.head.weight.data *= 6
+    return model.requires_grad_(False)
+
+
+# ---- parts ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**32 - 1, 2**32 + 5, 2**63 - 1])
+@pytest.mark.parametrize("num", [1, 3])
+def test_uniforms_are_those_of_torch(seed: int, num: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    expected = torch.rand(700, num, generator=generator, dtype=torch.float64)
+    found = np.stack(list(islice(uniforms(seed, num), 700)))
+    assert (found == expected.numpy()).all()
+
+
+@every_cell
+def test_entry_describes_the_class(name: str, options: dict[str, str]) -> None:
+    cell = CELLS[name].load()(3, 4, **options)
+    assert isinstance(cell, GatedCell)
+    config = ModelConfig.model_validate({"cell": name, **options})
+    assert CELLS[name].variant(config) == cell.variant
+    assert CELLS[name].gates == len(cell.gates)
+
+
+@every_cell
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("size", [0, 5, 200, 450])
+def test_table_and_biases_are_those_of_the_cell(
+    kernels: Kernels, name: str, options: dict[str, str], bias: bool, size: int
+) -> None:
+    model = made(name, bias=bias, embedding_size=size, **options)
+    (cell,) = model.gated_layers()
+    plain = PlainModel.of(model)
+    assert plain.fits()
+    own = SampledCell.of(plain.variant, plain.cell(0))
+    table = F.linear(model.vectors(torch.arange(model.vocabulary_size)), cell.weight_ih)
+    if bias:
+        merged, bias_n = cell.merged_biases()
+        table += merged
+        for found, expected in ((own.bias, merged), (own.bias_n, bias_n)):
+            assert (found is None) == (expected is None)
+            assert found is None or expected is None or (found == expected.numpy()).all()
+    vectors = plain.weights.get("embedding.weight")
+    head = plain.weights["head.weight"], plain.weights["head.bias"]
+    sampler = NativeSampler(kernels, "float32", SampledParts([own], vectors, *head), 1)
+    rows = sampler._table(own, vectors).reshape(len(table), own.gates, -1)[..., :37]
+    torch.testing.assert_close(torch.from_numpy(rows).flatten(1), table, rtol=1e-5, atol=1e-5)
+
+
+def test_models_of_other_shapes_or_types_do_not_fit() -> None:
+    plain = PlainModel.of(made("lstm"))
+    weights = dict(plain.weights)
+    wrong = [
+        {**weights, "head.bias": weights["head.bias"][:-1]},
+        {**weights, "head.bias": weights["head.bias"].astype(np.float64)},
+        {**weights, "more": weights["head.bias"]},
+        {name: weight for name, weight in weights.items() if name != "embedding.weight"},
+    ]
+    for other in wrong:
+        assert not PlainModel(plain.config, plain.vocabulary_size, None, other).fits()
+
+
+def test_cpu_is_certain_only_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert is_cpu("auto", tmp_path)
+    (tmp_path / "nvidia0").touch()
+    assert not is_cpu("auto", tmp_path)
+    assert is_cpu("cpu", tmp_path)
+    assert not any(is_cpu(name, tmp_path) for name in ("cuda", "mps", "nonsense"))
+    (tmp_path / "nvidia0").unlink()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert not is_cpu("auto", tmp_path)
+    assert is_cpu("cpu", tmp_path)
+
+
+# ---- texts ---------------------------------------------------------------------------------------
+
+
+SETTINGS: list[dict[str, float]] = [
+    {"temperature": 1.0},
+    {"temperature": 0.0},
+    {"temperature": 0.8, "top_k": 4},
+    {"temperature": 1.2, "top_p": 0.7},
+    {"min_p": 0.1, "repetition_penalty": 1.4},
+]
+
+
+@every_cell
+@pytest.mark.parametrize("has_end", [False, True], ids=["running", "records"])
+@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+def test_texts_are_those_with_torch(
+    kernels: Kernels, name: str, options: dict[str, str], has_end: bool, setting: dict[str, float]
+) -> None:
+    vocabulary = Vocabulary("char", "none", tuple(map(ord, LETTERS)), True, has_end)
+    model = made(name, vocabulary.end, num_layers=2, embedding_size=5, **options)
+    config = SampleConfig.model_validate({"length": 150, **setting})
+    for draw in (Draw(seed=4, num=3), Draw(seed=2**40, precision="float32", stop="ab")):
+        by_torch = Generation(model, vocabulary, config, "abc", draw)
+        plain = Generation(PlainModel.of(model), vocabulary, config, "abc", draw)
+        assert list(plain) == list(by_torch)
+        assert plain.samples == by_torch.samples
+
+
+# ---- the command ---------------------------------------------------------------------------------
+
+NARROW = [part for change in [*TINY, "model.hidden_size=33"] for part in ("--set", change)]
+TELLING = """
+import sys
+from charlm.__main__ import run
+code = run(sys.argv[1:])
+print(*sorted(name for name in ("torch", "charlm.api.loaded") if name in sys.modules),
+      file=sys.stderr)
+sys.exit(code)
+"""
+WITHOUT: list[list[str]] = [
+    [],
+    ["--device", "cpu", "--num", "2", "--top-k", "3", "--best-of", "2"],
+    ["--json", "--top-p", "0.9", "--min-p", "0.01", "--repetition-penalty", "1.2", "--stop", "e"],
+    ["--temperature", "0", "--precision", "float32", "--check-copies"],
+]
+
+
+@pytest.fixture(params=["none", "lines"])
+def run(
+    request: pytest.FixtureRequest,
+    kernels: Kernels,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: Command,
+) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text(words(1500), encoding="utf-8")
+    changes = ["--set", f"data.records={request.param}", "--run", "run", "-q"]
+    assert command("train", "text.txt", *NARROW, *changes).returncode == 0
+    return Path("run")
+
+
+def sampled(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The output of `charlm sample` in a process of its own; the last line of stderr says which
+    modules it has imported."""
+    words = [sys.executable, "-c", TELLING, "sample", *arguments]
+    done = subprocess.run(words, capture_output=True, text=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_command_writes_without_torch_what_it_writes_with_it(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = charlm.load(run)
+    for more in WITHOUT:
+        done = sampled("run", "--seed", "7", "--length", "90", "--prompt", "the ", *more)
+        assert done.stderr.splitlines()[-1] == "", done.stderr
+        if not more:
+            assert done.stdout.rstrip("\n") == (
+                "the " + loaded.sample("the ", seed=7, length=90).rstrip("\n")
+            )
+        if "--json" in more:
+            options = {"top_p": 0.9, "min_p": 0.01, "repetition_penalty": 1.2, "stop": "e"}
+            writing = charlm.sample(loaded, "the ", seed=7, length=90, **options)
+            assert json.loads(done.stdout) == writing.report()
+    clamped = sampled("run", "--seed", "7", "--length", "9", "--clamp", "0.1=1")
+    assert "torch" in clamped.stderr.splitlines()[-1]
+
+
+def test_damage_is_reported_as_by_load(run: Path, command: Command) -> None:
+    folder = find_checkpoint(run)
+    saved = checkpoint.read(folder)
+    training = saved.training()
+    for change in (
+        {"head.bias": saved.weights["head.bias"][:-1].clone()},
+        {"head.bias": saved.weights["head.bias"].double()},
+        {"head.bias": saved.weights["head.bias"] * float("nan")},
+    ):
+        checkpoint.write(folder, {**saved.weights, **change}, training, saved.state)
+        assert load_plain(folder, "cpu") is None
+        with pytest.raises(charlm.CharlmError) as refused:
+            charlm.load(run)
+        done = command("sample", "run")
+        assert done.returncode == 3
+        assert str(refused.value.what)[:200] in done.stderr
+    (folder / "model.safetensors").write_bytes(b"nothing")
+    done = command("sample", "run")
+    assert done.returncode == 3
+    assert "has 7 bytes instead of" in done.stderr

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from charlm.sampling.engine import Engine
 
 DRAW = frozenset(one.name for one in fields(Draw))
-GPUS = ("nvidia*", "kfd", "dxg", "dri", "xpu*")
-"""Devices of a system with a GPU that torch may use, in /dev."""
+GPUS = ("nvidia*", "kfd", "dxg")
+"""Devices of a system with a GPU that `resolve_device` may choose, in /dev."""
 
 
 class Trained(Protocol):

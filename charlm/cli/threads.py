@@ -12,7 +12,7 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def set_up(cgroup: Path = CGROUP) -> None:
-    """Have no more threads than a container's quota of processors."""
+    """Limit the threads to a container's quota of processors."""
     cores = quota(cgroup)
     if cores is not None and cores < (os.cpu_count() or 1):
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, round(cores))))

@@ -17,11 +17,11 @@
 #include "vector.h"
 
 template <class S> constexpr int STEP = 1;  // rows that one product instruction takes
-template <> constexpr int STEP<bfloat16> = 2;
-template <> constexpr int STEP<quantized> = 4;
+template <> inline constexpr int STEP<bfloat16> = 2;
+template <> inline constexpr int STEP<quantized> = 4;
 
 template <class S> constexpr int EXTRA = 0;  // elements after a column: its scale and offset
-template <> constexpr int EXTRA<quantized> = 8;
+template <> inline constexpr int EXTRA<quantized> = 8;
 
 // Elements before column `column` of a packed matrix with K rows.
 template <class S> INLINE int64_t packed(int64_t column, int64_t K) {

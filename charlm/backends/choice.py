@@ -10,11 +10,13 @@ import torch
 from charlm.backends.step import Computation, NativeComputation, TorchComputation
 from charlm.common.errors import UsageError
 from charlm.config.schema import TrainConfig
+from charlm.models import dropout
 from charlm.models.recurrent import CharModel
 from charlm.native import build
 from charlm.native.build import UnavailableError
 from charlm.native.interface import Kernels
 from charlm.native.library import SMALLEST, built, load_library
+from charlm.native.steps import Hyperparameters, Learning, NativeSteps, StepShape
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +45,22 @@ class Backend:
         if self.kernels is not None:
             return NativeComputation(model, self.kernels)
         return TorchComputation(model, records_graph=self.records_graph)
+
+    def steps(
+        self,
+        model: CharModel,
+        learning: Learning,
+        constants: Hyperparameters,
+        window: tuple[int, int],
+        precision: torch.dtype,
+    ) -> NativeSteps | None:
+        """Return training steps on windows of one shape that update the weights in the same call;
+        None for torch. Arguments: `NativeSteps`. Raises: MemoryError."""
+        if self.kernels is None:
+            return None
+        parts = (model.embedding, model.gated_layers(), model.head, model.end)
+        shape = StepShape(window, precision, dropout.threshold(model.config.dropout))
+        return NativeSteps(self.kernels, parts, learning, constants, shape)
 
     def evaluation(self, model: CharModel) -> Computation:
         """Return the computation that evaluates a model, on windows of any shape."""

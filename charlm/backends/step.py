@@ -20,7 +20,6 @@ from charlm.models.recurrent import CharModel, States
 from charlm.native.head import SoftTargets
 from charlm.native.interface import Kernels
 from charlm.native.stack import Ready, Stack
-from charlm.native.steps import Hyperparameters, Learning, NativeSteps, StepShape
 
 
 class Computation(Protocol):
@@ -50,17 +49,6 @@ class Computation(Protocol):
         """
         ...
 
-    def steps(
-        self,
-        learning: Learning,
-        constants: Hyperparameters,
-        window: tuple[int, int],
-        precision: torch.dtype,
-    ) -> NativeSteps | None:
-        """Return training steps on windows of one shape that update the weights in the same call;
-        None if this backend has none. Arguments: `NativeSteps`."""
-        ...
-
     def log_probabilities(self, symbols: Tensor, states: States) -> tuple[Tensor, States]:
         """Return ln p of every next symbol, [T, B, V], and the states after the window."""
         ...
@@ -74,7 +62,7 @@ class NativeComputation:
     """A `Computation` by the native kernels, on a CPU."""
 
     def __init__(self, model: CharModel, kernels: Kernels) -> None:
-        self.model, self._kernels = model, kernels
+        self.model = model
         self._stack = Stack(kernels, model.embedding, model.layers(), model.head, model.end)
 
     def loss_and_gradients(
@@ -92,22 +80,6 @@ class NativeComputation:
             draw = partial(dropout.random_bytes, drop.seed, lanes=drop.lanes)
             mask = draw, dropout.threshold(rate)
         return self._stack.loss_and_gradients(symbols, targets, states, mask, soft, ready)
-
-    def steps(
-        self,
-        learning: Learning,
-        constants: Hyperparameters,
-        window: tuple[int, int],
-        precision: torch.dtype,
-    ) -> NativeSteps | None:
-        model = self.model
-        return NativeSteps(
-            self._kernels,
-            (model.embedding, model.gated_layers(), model.head, model.end),
-            learning,
-            constants,
-            StepShape(window, precision, dropout.threshold(model.config.dropout)),
-        )
 
     def log_probabilities(self, symbols: Tensor, states: States) -> tuple[Tensor, States]:
         return self._stack.log_probabilities(symbols, states)
@@ -156,15 +128,6 @@ class TorchComputation:
         if self._graph is None:
             return losses, after
         return losses.clone(), [tuple(part.clone() for part in state) for state in after]
-
-    def steps(
-        self,
-        learning: Learning,
-        constants: Hyperparameters,
-        window: tuple[int, int],
-        precision: torch.dtype,
-    ) -> NativeSteps | None:
-        return None
 
     @torch.no_grad()
     def log_probabilities(self, symbols: Tensor, states: States) -> tuple[Tensor, States]:

@@ -133,8 +133,10 @@ TRAINING: dict[str, tuple[Any, ...]] = {
     "take_step": (_ARRAY, _STEP),
     "delete_step": (_ARRAY,),
 }
-RESULTS: dict[str, Any] = {"new_step": _ARRAY, "take_step": ctypes.c_int}
-"""The results of those functions that have one."""
+NO_MEMORY = 2
+RESULTS: dict[str, Any] = {"new_step": _ARRAY, "take_step": ctypes.c_int, "loss": ctypes.c_int}
+"""The results of those functions that have one; an integer is 0, or `NO_MEMORY`, or an error of the
+function's own."""
 ADAPTING: dict[str, tuple[Any, ...]] = {
     "pack_adapter": (_ADAPTER,),
     "adapt": (_ADAPTER, *[_ARRAY] * 2, _SIZE, *[_ARRAY] * 2),
@@ -226,8 +228,11 @@ class Kernels:
 
     def call(self, function: str, name: str, *arguments: Any) -> Any:
         """Call charlm_<function>_<name>: contiguous tensors and arrays as pointers,
-        integers as int64."""
-        return getattr(self._library, f"charlm_{function}_{name}")(*map(_passed, arguments))
+        integers as int64. Raises: MemoryError."""
+        result = getattr(self._library, f"charlm_{function}_{name}")(*map(_passed, arguments))
+        if result == NO_MEMORY and function in RESULTS:
+            raise MemoryError(f"the kernels have no memory for {function}")
+        return result
 
 
 def aligned(shape: int | tuple[int, ...], dtype: Any) -> NDArray[Any]:

@@ -150,7 +150,8 @@ class Learner:
             return None
         averages = dict(self.eval_model.named_parameters()) if averaged else None
         optimizer = self.optimizer
-        return self._training.steps(
+        return self.backend.steps(
+            self.model,
             Learning(
                 optimizer.parameters, optimizer.first, optimizer.second, averages, self.loss_sum
             ),

@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from charlm.backends.choice import Backend
 from charlm.config.schema import Config, ModelConfig
 from charlm.native import build
 from charlm.native.interface import Kernels
 from charlm.native.library import load_library
-from charlm.native.steps import NativeSteps, StepNumbers
+from charlm.native.steps import Hyperparameters, Learning, NativeSteps, StepNumbers
 from charlm.training.learner import Learner
 
 V = 40
@@ -112,6 +113,15 @@ def test_a_symbol_out_of_bounds_is_refused_and_changes_nothing() -> None:
         )
     for name, value in one.state().items():
         assert torch.equal(value, before[name]), name
+
+
+def test_a_window_without_memory_is_refused(kernels: Kernels) -> None:
+    one = learner()
+    weights = dict(one.model.named_parameters())
+    learning = Learning(weights, one.optimizer.first, one.optimizer.second, None, one.loss_sum)
+    constants = Hyperparameters((0.9, 0.99), 0.1, 1.0)
+    with pytest.raises(MemoryError, match="no memory for the buffers"):
+        Backend(kernels).steps(one.model, learning, constants, (1 << 45, 1), torch.float32)
 
 
 def test_learners_of_several_threads_at_once_learn_as_alone() -> None:

@@ -95,15 +95,25 @@ Handle EXPORT(new_step)(const StepSizes *sizes, float *const *weights, float *co
 
 void EXPORT(delete_step)(void *step) { delete (TrainingStep<S> *)step; }
 
-// 0, or 1 for a symbol that is not in the vocabulary.
+// 0; 1 for a symbol that is not in the vocabulary; 2 without memory.
 int EXPORT(take_step)(void *step, const StepArgs *args) {
-    return ((TrainingStep<S> *)step)->take(*args) ? 0 : 1;
+    try {
+        return ((TrainingStep<S> *)step)->take(*args) ? 0 : 1;
+    } catch (const std::bad_alloc &) {
+        return 2;
+    }
 }
 
-void EXPORT(loss)(const S *rows, int64_t count, int64_t H, const S *head, const float *bias,
+// 0; 2 without memory.
+int EXPORT(loss)(const S *rows, int64_t count, int64_t H, const S *head, const float *bias,
                   int64_t columns, const int64_t *targets, float *losses, S *gradient,
                   int64_t threads) {
-    head_loss<S>(rows, count, H, head, bias, columns, targets, losses, gradient, threads);
+    try {
+        head_loss<S>(rows, count, H, head, bias, columns, targets, losses, gradient, threads);
+        return 0;
+    } catch (const std::bad_alloc &) {
+        return 2;
+    }
 }
 
 #if !defined(WANTS_BFLOAT16)

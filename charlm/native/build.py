@@ -15,6 +15,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -51,6 +52,9 @@ FLAGS = (
     *("-std=c++17", "-O2", "-march=native", "-pthread", "-fPIC"),
     *("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fvisibility=hidden"),
 )
+LINKED = ("-shared", "-pthread", *(("-Wl,-Bsymbolic",) if sys.platform == "linux" else ()))
+"""With -Bsymbolic the library calls its own C++ runtime. Without it, the runtime that zig links calls
+torch's unwinder, which is of another kind, and an exception ends the process (seen on ARM)."""
 
 
 log = logging.getLogger(__name__)
@@ -199,7 +203,7 @@ def cached() -> Path:
     compiler = _compiler()[0]
     about = compiler.stat()
     seen = hashlib.sha256(
-        f"{compiler} {about.st_size} {about.st_mtime_ns} {FLAGS} {UNITS}".encode()
+        f"{compiler} {about.st_size} {about.st_mtime_ns} {FLAGS} {LINKED} {UNITS}".encode()
     )
     # Another compiler may have the same size and time (images made of layers); the head of the file
     # has a program's build id, or all of a script. Inode and ctime would differ in every container.
@@ -281,7 +285,7 @@ def _compiled(folder: Path) -> Path:
     # `map` would not start the rest once the first fails: the set of commands run would vary.
     objects = [one.result() for one in compiled]
     with ThreadPoolExecutor(1) as pool, compilers.killed_on_signals():
-        pool.submit(run, "-shared", "-pthread", *objects, "-o", str(result)).result()
+        pool.submit(run, *LINKED, *objects, "-o", str(result)).result()
     return result
 
 

@@ -53,8 +53,8 @@ FLAGS = (
     *("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fvisibility=hidden"),
 )
 LINKED = ("-shared", "-pthread", *(("-Wl,-Bsymbolic",) if sys.platform == "linux" else ()))
-"""With -Bsymbolic the library calls its own C++ runtime. Without it, the runtime that zig links calls
-torch's unwinder, which is of another kind, and an exception ends the process (seen on ARM)."""
+"""With -Bsymbolic the library calls its own C++ runtime. Without it, the runtime that zig links
+calls torch's unwinder, of another kind, and an exception ends the process (seen on ARM)."""
 
 
 log = logging.getLogger(__name__)

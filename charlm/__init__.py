@@ -1,8 +1,8 @@
 """charlm: recurrent character-level language models, from one text file.
 
 `charlm.train("hello")` or `charlm.train(data="my.txt")` trains and returns a summary;
-`charlm.load(run)` returns a model that can `.sample()` and `.score()`; `sample`, `score`, `compare`
-and `inspect` are called by the commands of these names. Errors are `CharlmError`s. All are imported
+`charlm.load(run)` returns a model that can `.sample()` and `.score()`; `sample`, `score`, `compare`,
+`inspect` and `export` are called by the commands of these names. Errors are `CharlmError`s. All are imported
 on first use, so that `import charlm` is fast.
 """
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from charlm.common.version import __version__
 
 if TYPE_CHECKING:
-    from charlm.api import Loaded, compare, inspect, load, sample, score, train
+    from charlm.api import Loaded, compare, export, inspect, load, sample, score, train
     from charlm.common.errors import CharlmError
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Loaded",
     "__version__",
     "compare",
+    "export",
     "inspect",
     "load",
     "sample",

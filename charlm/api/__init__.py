@@ -1,4 +1,5 @@
-"""The Python interface: `train`, `load`, `sample`, `score`, `compare` and `inspect`.
+"""The Python interface: `train`, `load`, `sample`, `score`, `compare`,
+`inspect` and `export`.
 
 The commands call the same functions.
 
@@ -15,16 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from charlm.api.comparing import compare
+    from charlm.api.exporting import export
     from charlm.api.loaded import Loaded, inspect, load
     from charlm.api.sampling import sample
     from charlm.api.scoring import score
     from charlm.api.training import train
 
-__all__ = ["Loaded", "compare", "inspect", "load", "sample", "score", "train"]
+__all__ = ["Loaded", "compare", "export", "inspect", "load", "sample", "score", "train"]
 
 _HOMES = {
     "Loaded": "loaded",
     "compare": "comparing",
+    "export": "exporting",
     "inspect": "loaded",
     "load": "loaded",
     "sample": "sampling",

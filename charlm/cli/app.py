@@ -15,6 +15,7 @@ from charlm.cli.bench import bench
 from charlm.cli.cache import cache
 from charlm.cli.compare import compare
 from charlm.cli.init import init
+from charlm.cli.export import export
 from charlm.cli.inspect import inspect
 from charlm.cli.lecture import lecture
 from charlm.cli.options import Debug
@@ -77,6 +78,7 @@ app.command(short_help="Score a text: bits per character.")(score)
 app.command(short_help="Write a preset as a file to start from.")(init)
 app.command(short_help="Compare cells on equal terms.")(compare)
 app.command(short_help="Analyse a trained model.")(inspect)
+app.command(short_help="Write a trained model as a page, or for other programs.")(export)
 app.command(short_help="Measure the lecture's claims, on a page.")(lecture)
 app.command(short_help="List the runs of a folder.")(runs)
 app.command(short_help="Show or clear the cache.")(cache)

@@ -31,10 +31,11 @@ def render(template: str, **values: Any) -> str:
     return environment.get_template(template).render(**values)
 
 
-def script(name: str) -> tuple[Markup, str]:
-    """Return one of charlm's own scripts for a page, and the digest with which the page allows only
-    this script."""
-    source = files("charlm.reports").joinpath("templates", name).read_text("utf-8")
+def script(*names: str) -> tuple[Markup, str]:
+    """Return charlm's own scripts for a page as one, and the digest with which the page allows only
+    this script. names: of files among the templates."""
+    folder = files("charlm.reports").joinpath("templates")
+    source = "\n".join(folder.joinpath(name).read_text("utf-8") for name in names)
     digest = base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
     return Markup(source), f"sha256-{digest}"  # noqa: S704 (our own)
 

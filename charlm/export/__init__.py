@@ -1,0 +1,1 @@
+"""Trained models in formats for programs other than charlm."""

@@ -1,0 +1,157 @@
+"""A page that holds trained models and computes them: it writes, reads, shows gates and learns."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from charlm.common.errors import UsageError
+from charlm.common.wording import byte_size
+from charlm.export.weights import Precision, packed
+from charlm.models.plain import PlainModel
+from charlm.reports.page import render, script
+from charlm.reports.words import Words
+from charlm.runs.checkpoint import Checkpoint
+from charlm.runs.finding import home_of
+
+if TYPE_CHECKING:
+    from charlm.inspection.units import Unit
+
+SCRIPTS = ("cells", "sampling", "model", "text", "reader", "live")
+SMALL = 1_000_000
+"""Bytes of a page below which the weights stay in float32."""
+LARGEST = 16_000_000
+"""Most bytes of a model's weights in a page."""
+LETTERS = 4 / 3
+"""Bytes of base64 for a byte."""
+CLEAR = 0.4
+"""Least correlation on held-out text of a unit that the page offers by name."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A model for the page. units: those that follow a property of the run's text."""
+
+    saved: Checkpoint
+    model: PlainModel
+    units: "Sequence[Unit]" = ()
+
+    @property
+    def name(self) -> str:
+        """Name of the run's folder."""
+        return home_of(self.saved.folder.absolute()).name
+
+
+def refuse_foreign_cell(model: PlainModel) -> None:
+    """Check that the page can compute a model. Raises: UsageError."""
+    if not model.fits():
+        raise UsageError(
+            f"a page cannot compute the cell {model.config.cell}",
+            "it computes rnn, lstm and gru, whose equations are in it as a script",
+        )
+
+
+def choose_precision(
+    models: Sequence[PlainModel], precision: Literal["auto", "float32", "int8"]
+) -> Precision:
+    """Return the precision of the weights: by "auto" float32 if the page stays below a megabyte.
+
+    Raises: UsageError if the weights are too large for a page.
+    """
+    count = sum(weight.size for model in models for weight in model.weights.values())
+    if precision == "auto":
+        precision = "float32" if 4 * count * LETTERS < SMALL else "int8"
+    size = count * (4 if precision == "float32" else 1)
+    if size > LARGEST:
+        raise UsageError(
+            f"{count:,} weights in {precision} are {byte_size(size)}, too much for a page: "
+            f"{byte_size(LARGEST)} at most",
+            "export a smaller model"
+            + (", or --precision int8" if precision == "float32" else "; charlm sample has no limit"),
+        )
+    return precision
+
+
+def refuse_other_symbols(first: Checkpoint, second: Checkpoint) -> None:
+    """Check that two models can read the same text. Raises: UsageError."""
+    one, other = first.vocabulary, second.vocabulary
+    for name in ("unit", "normalize", "has_end"):
+        mine, theirs = getattr(one, name), getattr(other, name)
+        if mine != theirs:
+            raise UsageError(
+                f"the two runs read different texts: {name} is {mine} in one, {theirs} in the other",
+                "export runs whose texts were cut in the same way, or one at a time",
+            )
+
+
+def live_page(shown: Sequence[Shown], language: str, precision: Precision) -> str:
+    """Make the page of one model or two."""
+    words = Words(language, "charlm.export")
+    names = [one.name for one in shown]
+    if len(set(names)) < len(names):
+        names = [f"{name} ({number})" for number, name in enumerate(names, 1)]
+    models = [_data(one, name, words, precision) for one, name in zip(shown, names, strict=True)]
+    title = words.text("head", "title", {"name": names[0], "symbols": shown[0].model.vocabulary_size})
+    if len(names) > 1:
+        title = words.text("head", "two", {"first": names[0], "second": names[1]})
+    source, digest = script(*(f"live/{name}.js" for name in SCRIPTS))
+    variants = {one.model.variant for one in shown}
+    return render(
+        "live/live.html.j2",
+        words=words,
+        title=title,
+        models=models,
+        equations=[words.text("equations", variant) for variant in sorted(variants)],
+        data={"models": models, "words": words.sections["page"]},
+        script=source,
+        digest=digest,
+    )
+
+
+def _data(one: Shown, name: str, words: Words, precision: Precision) -> dict[str, Any]:
+    """Return a model's part of the page's data."""
+    config, model = one.saved.config, one.model
+    return {
+        "name": name,
+        "says": _about(one, name, words, precision),
+        "kind": model.variant,
+        "hidden_size": model.config.hidden_size,
+        "num_layers": model.config.num_layers,
+        "embedding_size": model.config.embedding_size,
+        "vocabulary": one.saved.vocabulary.to_json(),
+        "sample": {key: getattr(config.sample, key) for key in ("temperature", "top_k", "top_p")},
+        "weights": packed(model.weights, precision),
+        "units": [
+            asdict(unit) | {"feature": words.text("features", unit.feature)}
+            for unit in one.units
+            if abs(unit.held_out) >= CLEAR
+        ],
+    }
+
+
+def _about(one: Shown, name: str, words: Words, precision: Precision) -> str:
+    """Return the sentence on a model at the head of the page."""
+    saved, model = one.saved, one.model
+    paths = saved.config.data.path
+    path = paths if isinstance(paths, str) else paths[0] if len(paths) == 1 else f"{len(paths)} ×"
+    best = saved.state.progress.get("best") or {}
+    bits = best.get("bits_per_character") if best.get("step") == saved.step else None
+    trained = {"text": Path(path).name, "steps": saved.step}
+    return words.text(
+        "head",
+        "about",
+        {
+            "title": name,
+            "cell": model.config.cell.upper(),
+            "layers": model.config.num_layers,
+            "units": model.config.hidden_size,
+            "parameters": sum(weight.size for weight in model.weights.values()),
+            "precision": words.text("head", "int8") if precision == "int8" else "",
+            "trained": words.text("head", "trained", trained),
+            "bits": words.text("head", "bits", {"bits": bits}) if _is_number(bits) else "",
+        },
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, float)

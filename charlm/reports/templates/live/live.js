@@ -1,0 +1,654 @@
+"use strict";
+// The page of a trained model: it writes, reads, shows its gates, holds a unit, finds units that are
+// on over a stretch, and learns. Needs cells.js, sampling.js, model.js, text.js, reader.js.
+
+const data = JSON.parse(document.getElementById("data").textContent);
+const say = (name, values = {}) => data.words[name].replace(/\{(\w+)\}/g, (_, key) => values[key]);
+const field = (name) => document.getElementById(name);
+const rounded = (value, digits = 2) => value.toFixed(digits).replace("-", "\u2212");
+const whole = (value) => Math.round(value).toLocaleString("en");
+
+const MOST = 20000; // symbols of the page's text
+const AT_FIRST = 300; // symbols that are written when the page opens
+const TRACED = 1000; // symbols whose values of a unit are shown
+const SEARCHED = 5000; // symbols in which a pattern is searched
+const FRAME = 14; // milliseconds of writing per frame
+const SPEEDS = [5, 20, 60, 200, Infinity]; // characters a second
+
+// ---- A model's column of the page ----------------------------------------------------------------
+
+class Column {
+  constructor(model, about) {
+    this.model = model;
+    this.about = about;
+    this.reader = new Reader(model);
+    this.root = field("column").content.firstElementChild.cloneNode(true);
+    this.part = (name) => this.root.querySelector(`[data-part="${name}"]`);
+    this.part("name").textContent = about.name;
+    this.part("name").hidden = data.models.length === 1;
+    this.text = new ColouredText(this.part("text"), (place, how) => page.select(place, how),
+      (span, place) => this.paint(span, place));
+    this.unit = { layer: 0, unit: 0 };
+    this.values = { from: 0, known: [] };
+    this.makeUnits();
+    this.makeGates();
+    this.part("find").addEventListener("click", () => this.find());
+    this.part("text").setAttribute("aria-label", say("text_label", { name: about.name }));
+    field("columns").append(this.root);
+  }
+
+  get layer() {
+    return this.model.layers[this.unit.layer];
+  }
+
+  // The clamp for the symbols that are read next.
+  get clamp() {
+    return this.part("hold").checked ? { ...this.unit, value: Number(this.part("value").value) } : null;
+  }
+
+  paint(span, place) {
+    const byUnit = this.part("by-unit").checked;
+    const value = byUnit ? this.values.known[place - this.values.from] : this.reader.bits[place];
+    if (value === undefined || value === null) span.style.background = "";
+    else if (byUnit) span.style.background = tint(value, 0.6);
+    else span.style.background = `rgb(213 94 0 / ${heatOf(value)})`;
+  }
+
+  // ---- gates and states, as squares of units ----
+
+  makeGates() {
+    const { gates, parts } = CELLS[this.model.layers[0].kind];
+    const names = [...gates.filter((name) => name !== "h"), ...parts.toReversed()];
+    this.pictures = this.model.layers.map((layer, number) => {
+      const row = document.createElement("div");
+      row.className = "squares";
+      if (this.model.layers.length > 1) {
+        const title = document.createElement("h4");
+        title.textContent = say("layer", { number });
+        this.part("gates").append(title);
+      }
+      this.part("gates").append(row);
+      return names.map((name) => {
+        const figure = document.createElement("figure"), canvas = document.createElement("canvas");
+        const caption = document.createElement("figcaption"), letter = document.createElement("b");
+        letter.textContent = name;
+        caption.append(letter, ` ${say(`gate_${name}`)}`);
+        canvas.width = Math.ceil(Math.sqrt(layer.size));
+        canvas.height = Math.ceil(layer.size / canvas.width);
+        canvas.setAttribute("role", "img");
+        canvas.setAttribute("aria-label", `${name}, ${say(`gate_${name}`)}`);
+        canvas.addEventListener("pointerdown", (event) => {
+          const box = canvas.getBoundingClientRect();
+          const x = Math.floor(((event.clientX - box.left) / box.width) * canvas.width);
+          const y = Math.floor(((event.clientY - box.top) / box.height) * canvas.height);
+          this.choose(number, Math.min(layer.size - 1, y * canvas.width + x));
+        });
+        figure.append(canvas, caption);
+        row.append(figure);
+        return { name, canvas, isGate: "ifozr".includes(name) };
+      });
+    });
+  }
+
+  drawGates(seen) {
+    const paper = getComputedStyle(document.body).getPropertyValue("--band");
+    this.pictures.forEach((pictures, number) => pictures.forEach(({ name, canvas, isGate }) => {
+      const step = seen[number], pen = canvas.getContext("2d");
+      const values = step.gates[name] ?? step.after[name];
+      pen.fillStyle = paper;
+      pen.fillRect(0, 0, canvas.width, canvas.height);
+      values.forEach((value, unit) => {
+        pen.fillStyle = isGate ? `rgb(0 114 178 / ${value.toFixed(2)})` : tint(value, 1);
+        pen.fillRect(unit % canvas.width, Math.floor(unit / canvas.width), 1, 1);
+      });
+      if (number === this.unit.layer) this.frame(pen, canvas.width);
+    }));
+  }
+
+  // Mark the chosen unit's square: in the ink's colour, half transparent.
+  frame(pen, width) {
+    pen.fillStyle = getComputedStyle(document.body).color;
+    pen.globalAlpha = 0.75;
+    pen.fillRect(this.unit.unit % width, Math.floor(this.unit.unit / width), 1, 1);
+    pen.globalAlpha = 1;
+  }
+
+  // ---- the chosen unit ----
+
+  makeUnits() {
+    const layers = this.part("layer"), names = this.part("names"), number = this.part("unit");
+    this.model.layers.forEach((_, k) => layers.append(new Option(say("layer", { number: k }), k)));
+    layers.parentElement.hidden = this.model.layers.length === 1;
+    number.max = this.model.size - 1;
+    names.append(new Option(say("by_number"), ""));
+    this.about.units.forEach((unit, k) => {
+      const label = `${unit.feature}: ${say("layer", { number: unit.layer })}, ${unit.unit} (${rounded(unit.held_out)})`;
+      names.append(new Option(label, k));
+    });
+    names.parentElement.hidden = !this.about.units.length;
+    names.addEventListener("change", () => {
+      const unit = this.about.units[names.value];
+      if (unit) this.choose(unit.layer, unit.unit, unit);
+    });
+    layers.addEventListener("change", () => this.choose(Number(layers.value), this.unit.unit));
+    number.addEventListener("change", () => {
+      const asked = Math.round(Number(number.value) || 0);
+      this.choose(this.unit.layer, Math.min(this.model.size - 1, Math.max(0, asked)));
+    });
+    for (const name of ["by-unit", "by-bits"]) {
+      this.part(name).name = `colours-${this.about.name}-${data.models.indexOf(this.about)}`;
+      this.part(name).addEventListener("change", () => this.text.repaint());
+    }
+    const value = this.part("value");
+    value.addEventListener("input", () => { this.part("value-shown").textContent = rounded(Number(value.value), 1); });
+    const first = this.about.units[0];
+    if (first) {
+      this.unit = { layer: first.layer, unit: first.unit };
+      names.value = "0";
+      this.offer(first);
+    }
+    layers.value = this.unit.layer;
+    number.value = this.unit.unit;
+  }
+
+  // Choose a unit. named: its entry in the list of names, if it was chosen there.
+  choose(layer, unit, named = null) {
+    this.unit = { layer, unit };
+    this.part("layer").value = layer;
+    this.part("unit").value = unit;
+    if (!named) this.part("names").value = "";
+    else this.offer(named);
+    this.values = { from: 0, known: [] };
+    page.show();
+    this.trace();
+  }
+
+  // Set the slider to the end of a named unit's range at which its property is there.
+  offer({ low, high, held_out }) {
+    const value = this.part("value");
+    value.value = held_out < 0 ? low : high;
+    this.part("value-shown").textContent = rounded(Number(value.value), 1);
+  }
+
+  // The memory of the chosen unit after a step.
+  memory(seen) {
+    const { after } = seen[this.unit.layer];
+    return (after.c ?? after.h)[this.unit.unit];
+  }
+
+  // Compute the chosen unit's values over the end of the text, a piece at a time.
+  trace() {
+    const { length } = this.reader, from = Math.max(0, length - TRACED);
+    const known = [], unit = this.unit, steps = this.reader.steps(from, length);
+    const piece = () => {
+      if (this.unit !== unit || this.reader.length !== length) return;
+      const until = performance.now() + FRAME;
+      for (const { seen } of take(steps, until)) known.push(seen ? this.memory(seen) : 0);
+      if (known.length < length - from) return setTimeout(piece);
+      this.values = { from, known };
+      if (this.part("by-unit").checked) this.text.repaint();
+      this.drawLine();
+    };
+    piece();
+  }
+
+  // Draw the values of the chosen unit along the text, up to the place that is shown.
+  drawLine() {
+    const canvas = this.part("line"), pen = canvas.getContext("2d"), { from, known } = this.values;
+    canvas.width = canvas.clientWidth * devicePixelRatio;
+    canvas.height = canvas.clientHeight * devicePixelRatio;
+    const style = getComputedStyle(document.body), count = 240;
+    const last = Math.min(known.length, Math.max(page.here - from + 1, Math.min(count, known.length)));
+    const shown = known.slice(Math.max(0, last - count), last);
+    const most = Math.max(1, ...shown.map(Math.abs)), high = canvas.height / 2;
+    const x = (k) => (k / Math.max(1, count - 1)) * canvas.width, y = (value) => high - (value / most) * (high - 4);
+    pen.lineWidth = devicePixelRatio;
+    pen.strokeStyle = style.getPropertyValue("--line");
+    pen.strokeRect(0, high, canvas.width, 0.1);
+    pen.strokeStyle = style.color;
+    pen.beginPath();
+    shown.forEach((value, k) => (k ? pen.lineTo(x(k), y(value)) : pen.moveTo(x(k), y(value))));
+    pen.stroke();
+    const place = page.here - from - Math.max(0, last - count);
+    if (shown[place] !== undefined) {
+      pen.fillStyle = "rgb(213 94 0)";
+      pen.beginPath();
+      pen.arc(x(place), y(shown[place]), 4 * devicePixelRatio, 0, 7);
+      pen.fill();
+    }
+    const state = this.model.layers[0].kind === "lstm" ? "c" : "h";
+    this.part("line-says").textContent = shown.length ? say("line", { state, count: shown.length, most: rounded(most) }) : "";
+  }
+
+  drawEquations(seen) {
+    const table = this.part("equations");
+    table.replaceChildren();
+    const rows = numbers(this.layer, seen[this.unit.layer], this.unit.unit);
+    for (const [left, right, value] of rows) {
+      const row = table.insertRow();
+      row.insertCell().append(left);
+      row.insertCell().append(`= ${right}`);
+      row.insertCell().append(`= ${value}`);
+    }
+  }
+
+  // ---- the character that is shown ----
+
+  show(place) {
+    this.text.mark(place);
+    const { seen, logits } = this.reader.at(place);
+    this.drawLikely(place, logits);
+    if (!seen) return;
+    this.drawGates(seen);
+    this.drawEquations(seen);
+    this.drawLine();
+  }
+
+  drawLikely(place, logits) {
+    const says = this.part("likely-says"), { index } = this.reader.read[place];
+    const { symbols } = this.model, bits = this.reader.bits[place];
+    if (index === null) says.textContent = say("left_out");
+    else says.textContent = say("took", { symbol: named(symbols.symbol(index)), bits: rounded(bits, 1) });
+    if (!logits) return this.part("likely").replaceChildren();
+    const chances = probabilities(logits), best = largest(chances, 5);
+    const name = (k) => (k === symbols.unknown ? say("unknown") : k === symbols.end ? say("end") : named(symbols.symbol(k)));
+    const rows = best.map((k) => ({ name: name(k), chance: chances[k], isIt: k === index }));
+    this.part("likely").replaceChildren(likelyTable(rows, (number) => page.replace(place, this, best[number])));
+  }
+
+  // ---- units that are on over a stretch ----
+
+  find() {
+    const selected = this.selected(), says = this.part("found-says"), list = this.part("found");
+    list.replaceChildren();
+    if (!selected) return (says.textContent = say("select_first"));
+    const [from, to] = selected, stretch = [...this.reader.steps(from, to)].filter((step) => step.seen);
+    const units = unitsOn(stretch.map((step) => step.seen), Number(this.part("least").value));
+    if (!units.length) return (says.textContent = say("none_on"));
+    says.textContent = say("searching");
+    const start = Math.max(0, this.reader.length - SEARCHED), counts = [];
+    const steps = this.reader.steps(start, this.reader.length), { length } = this.reader;
+    const piece = () => {
+      if (this.reader.length !== length) return (says.textContent = say("changed"));
+      for (const { seen } of take(steps, performance.now() + FRAME)) counts.push(seen ? countOn(seen, units) : 0);
+      if (counts.length < length - start) return setTimeout(piece);
+      this.drawFound(units, bestPlaces(counts, start, from, to), to - from);
+    };
+    piece();
+  }
+
+  // The places of the text that is selected in this column, [from, to), or null.
+  selected() {
+    const selection = getSelection();
+    if (!selection.rangeCount || selection.isCollapsed) return null;
+    const range = selection.getRangeAt(0);
+    if (!this.part("text").contains(range.commonAncestorContainer)) return null;
+    const place = (node, first) => (node.nodeType === 3 ? node.parentElement : node.children[first ? 0 : node.children.length - 1])?.dataset.place;
+    const from = place(range.startContainer, true), to = place(range.endContainer, false);
+    if (from === undefined || to === undefined) return null;
+    const stop = range.endOffset === 0 ? Number(to) : Number(to) + 1;
+    return Number(from) < stop ? [Number(from), stop] : null;
+  }
+
+  drawFound(units, places, length) {
+    const listed = units.slice(0, 12).map(({ layer, unit, sign }) =>
+      `${sign < 0 ? "\u2212" : "+"}${this.model.layers.length > 1 ? `${layer}.` : ""}${unit}`).join(", ");
+    this.part("found-says").textContent = say("on", { count: units.length, units: listed + (units.length > 12 ? ", \u2026" : "") });
+    for (const { place, share } of places) {
+      const item = document.createElement("li"), button = document.createElement("button");
+      const name = (a, b) => this.reader.read.slice(Math.max(0, a), b).map(({ index }) =>
+        (index === null ? "" : visible(this.model.symbols.symbol(index)))).join("");
+      const middle = document.createElement("b");
+      middle.textContent = name(place, place + length);
+      button.type = "button";
+      button.append(name(place - 20, place), middle, name(place + length, place + length + 20));
+      button.addEventListener("click", () => page.select(place, "key"));
+      item.append(button, ` ${say("share", { share: Math.round(100 * share) })}`);
+      this.part("found").append(item);
+    }
+    if (!places.length) this.part("found").append(say("nowhere"));
+  }
+}
+
+// The colour of a value from -1 (blue) to 1 (orange).
+function tint(value, strength) {
+  const size = Math.min(1, Math.abs(value)) * strength;
+  return size < 0.02 ? "" : `rgb(${value > 0 ? "213 94 0" : "0 114 178"} / ${size.toFixed(2)})`;
+}
+
+// Take from an iterator until a time.
+function* take(steps, until) {
+  while (performance.now() < until) {
+    const { done, value } = steps.next();
+    if (done) return;
+    yield value;
+  }
+}
+
+// The units whose h stays on one side of zero, at least `least` away, over all steps of a stretch:
+// {layer, unit, sign}, those farthest from zero first.
+function unitsOn(stretch, least) {
+  const units = [];
+  stretch[0]?.forEach((step, layer) => step.after.h.forEach((first, unit) => {
+    const sign = Math.sign(first);
+    const nearest = Math.min(...stretch.map((seen) => sign * seen[layer].after.h[unit]));
+    if (nearest >= least) units.push({ layer, unit, sign, least, nearest });
+  }));
+  return units.sort((a, b) => b.nearest - a.nearest);
+}
+
+function countOn(seen, units) {
+  return units.filter(({ layer, unit, sign, least }) => sign * seen[layer].after.h[unit] >= least).length / units.length;
+}
+
+// The stretches as long as [from, to), apart from it and each other, over which the largest share
+// of units is on: {place, share}. counts: the share at each place from `start` on.
+function bestPlaces(counts, start, from, to) {
+  const length = to - from, sums = [0];
+  counts.forEach((share, k) => sums.push(sums[k] + share));
+  const all = [];
+  for (let k = 0; k + length <= counts.length; k++) all.push({ place: start + k, share: (sums[k + length] - sums[k]) / length });
+  const found = [], isApart = (a, b) => Math.abs(a - b) >= length;
+  for (const one of all.sort((a, b) => b.share - a.share)) {
+    if (isApart(one.place, from) && found.every((other) => isApart(other.place, one.place))) found.push(one);
+    if (found.length === 8) break;
+  }
+  return found;
+}
+
+// ---- The page ------------------------------------------------------------------------------------
+
+const page = {
+  columns: [],
+  here: 0,
+  isWriting: false,
+  isFollowing: true,
+  busy: null, // a reading of a long text, until it ends or is stopped
+
+  begin() {
+    data.models.forEach((about) => this.columns.push(new Column(new Model(about), about)));
+    const { temperature, top_k, top_p } = data.models[0].sample;
+    field("temperature").value = temperature;
+    field("top-k").value = top_k;
+    field("top-p").value = top_p;
+    this.columns.forEach(({ about }, k) => field("writer").append(new Option(about.name, k)));
+    field("writer").parentElement.hidden = this.columns.length === 1;
+    this.listen();
+    this.showSettings();
+    this.restart();
+    this.write(AT_FIRST, Infinity);
+    this.finish();
+  },
+
+  listen() {
+    field("write").addEventListener("click", () => (this.isWriting ? this.pause() : this.play()));
+    field("again").addEventListener("click", () => { this.restart(); this.play(); });
+    field("copy").addEventListener("click", () => this.copy());
+    field("read").addEventListener("click", () => this.readOwn(false));
+    field("learn").addEventListener("click", () => this.readOwn(true));
+    field("unlearn").addEventListener("click", () => this.unlearn());
+    field("stop-reading").addEventListener("click", () => this.stopReading());
+    for (const name of ["temperature", "top-p", "speed"]) field(name).addEventListener("input", () => this.showSettings());
+    addEventListener("resize", () => this.show());
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.show());
+  },
+
+  get writer() {
+    return this.columns[Number(field("writer").value) || 0];
+  },
+
+  get length() {
+    return this.columns[0].reader.length;
+  },
+
+  settings() {
+    const number = (name, least, most, otherwise) => {
+      const value = field(name).value.trim() === "" ? NaN : Number(field(name).value);
+      return Number.isFinite(value) ? Math.min(most, Math.max(least, value)) : otherwise;
+    };
+    return {
+      temperature: number("temperature", 0, 10, 1), topK: Math.round(number("top-k", 0, 1e9, 0)),
+      topP: number("top-p", 0, 1, 1), seed: Math.round(number("seed", 0, 2 ** 53, 0)),
+      speed: SPEEDS[Number(field("speed").value)],
+    };
+  },
+
+  showSettings() {
+    const { temperature, topP, speed } = this.settings();
+    field("temperature-shown").textContent = rounded(temperature, 2);
+    field("top-p-shown").textContent = rounded(topP, 2);
+    field("speed-shown").textContent = speed === Infinity ? say("full_speed") : say("speed", { speed });
+  },
+
+  // ---- writing ----
+
+  // Begin anew, with the prompt.
+  restart() {
+    this.stopReading();
+    this.columns.forEach((column) => { column.reader.clear(); column.text.show([]); column.values = { from: 0, known: [] }; });
+    this.random = new Uniforms(this.settings().seed);
+    const prompt = field("prompt").value, { symbols } = this.writer.model;
+    const given = symbols.encode(prompt);
+    this.columns.forEach(({ model, reader }) => {
+      if (model.symbols.end !== null) reader.open(model.symbols.end);
+      else if (!given.indices.length) reader.open(model.symbols.opening());
+    });
+    this.unknown = given.unknown;
+    this.tail = "";
+    this.append(given.indices.slice(0, MOST - 1), this.writer);
+    this.here = Math.max(0, this.length - 1);
+    this.wrote = { count: 0, milliseconds: 0 };
+  },
+
+  // Append symbols, given by their indices in a column's model, to the text of all columns.
+  append(indices, from) {
+    for (const column of this.columns) {
+      const own = column === from ? indices : indices.map((index) => translated(index, from.model.symbols, column.model.symbols));
+      for (const index of own) {
+        column.reader.append(index, column.clamp);
+        if (column.reader.now.seen) column.values.known.push(column.memory(column.reader.now.seen));
+      }
+      column.text.add(indices.map((index) => from.model.symbols.symbol(index)));
+    }
+  },
+
+  // Write at most `count` symbols until a time; return the number.
+  write(count, until) {
+    const { writer } = this, settings = this.settings(), stop = field("stop").value;
+    const { symbols } = writer.model, before = performance.now();
+    const written = [];
+    while (written.length < count && this.length + written.length < MOST && performance.now() < until) {
+      const index = choose(writer.reader.now.logits, settings, this.random.next(), symbols.unknown);
+      this.append([index], writer);
+      written.push(index);
+      if (stop) {
+        this.tail = (this.tail + symbols.symbol(index)).slice(-stop.length);
+        if (this.tail === stop) break;
+      }
+    }
+    this.wrote.count += written.length;
+    this.wrote.milliseconds += performance.now() - before;
+    this.isOver = this.length >= MOST || (stop !== "" && this.tail === stop);
+    return written.length;
+  },
+
+  play() {
+    if (this.busy || this.isWriting) return;
+    if (this.length >= MOST) return (field("status").textContent = say("full", { most: whole(MOST) }));
+    this.isWriting = this.isFollowing = true;
+    this.tail = "";
+    field("write").textContent = say("pause");
+    let last = performance.now(), due = 1;
+    const frame = () => {
+      if (!this.isWriting) return;
+      const now = performance.now(), { speed } = this.settings();
+      due = Math.min(due + ((now - last) * speed) / 1000, speed === Infinity ? Infinity : speed);
+      last = now;
+      if (due >= 1) {
+        due -= this.write(Math.floor(due), now + FRAME);
+        this.here = this.length - 1;
+        this.show();
+      }
+      if (this.isOver) return this.pause();
+      requestAnimationFrame(frame);
+    };
+    requestAnimationFrame(frame);
+  },
+
+  pause() {
+    this.isWriting = false;
+    field("write").textContent = say("write");
+    this.finish();
+  },
+
+  // Bring all parts up to date after the text has changed.
+  finish() {
+    this.here = Math.max(0, Math.min(this.here, this.length - 1));
+    if (this.isFollowing) this.here = Math.max(0, this.length - 1);
+    this.columns.forEach((column) => column.trace());
+    this.show();
+  },
+
+  // Put a likely symbol in the place of another, and go on from there.
+  replace(place, column, index) {
+    this.stopReading();
+    this.columns.forEach((one) => {
+      one.reader.cut(place);
+      one.text.cut(place);
+      one.values.known.length = Math.max(0, Math.min(one.values.known.length, place - one.values.from));
+    });
+    this.append([index], column);
+    this.here = this.length - 1;
+    this.isFollowing = true;
+    if (this.isWriting) this.show();
+    else this.play();
+  },
+
+  // ---- showing ----
+
+  select(place, how) {
+    if (how === "pointerover" && this.isWriting) return;
+    this.here = Math.max(0, Math.min(this.length - 1, place));
+    if (how !== "pointerover" && this.isWriting) this.pause();
+    this.isFollowing = false;
+    this.show();
+  },
+
+  show() {
+    if (this.length) this.columns.forEach((column) => { column.show(this.here); if (this.isFollowing || !this.isWriting) column.text.follow(); });
+    const { count, milliseconds } = this.wrote;
+    const unknown = this.unknown ? ` ${say("unknown_count", { count: this.unknown })}` : "";
+    field("status").textContent = say("length", { count: whole(this.length) }) + unknown
+      + (count > 50 ? ` ${say("wrote", { speed: whole((1000 * count) / milliseconds) })}` : "");
+    this.columns.forEach((column) => {
+      const bits = column.reader.mean();
+      column.part("bits").textContent = bits === null ? "" : say("bits", { bits: rounded(bits, 3) });
+    });
+  },
+
+  async copy() {
+    const { model, reader } = this.columns[0];
+    const text = model.symbols.decode(reader.read.map(({ index }) => index).filter((index) => index !== null));
+    const area = document.createElement("textarea"); // from a file there is no clipboard without asking
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+    field("copy").focus();
+    field("status").textContent = say("copied");
+  },
+
+  // ---- the reader's own text ----
+
+  // Read the pasted text, a piece at a time, and learn from each window after it was read.
+  readOwn(isLearning) {
+    if (this.isWriting) this.pause();
+    const text = field("own").value;
+    if (!text) return (field("own-says").textContent = say("paste_first"));
+    const symbols = this.columns[0].model.symbols, given = symbols.encode(text.slice(0, 2 * MOST));
+    const indices = given.indices.slice(0, MOST), isWhole = text.length <= MOST && given.indices.length <= MOST;
+    if (!indices.length) return (field("own-says").textContent = say("nothing_known"));
+    this.restartWith(given.unknown);
+    const state = (this.busy = { isLearning, at: 0, windows: this.columns.map(() => []) });
+    field("stop-reading").hidden = false;
+    const piece = () => {
+      if (this.busy !== state) return;
+      const until = performance.now() + 2 * FRAME, first = state.at;
+      while (state.at < indices.length && performance.now() < until) this.readNext(indices[state.at++], state);
+      this.columns.forEach((column) => column.text.add(indices.slice(first, state.at).map((index) => symbols.symbol(index))));
+      field("own-says").textContent = say("reading", { count: whole(state.at), total: whole(indices.length) });
+      if (state.at < indices.length) return setTimeout(piece);
+      this.endReading(isWhole);
+    };
+    piece();
+  },
+
+  restartWith(unknown) {
+    field("own-says").textContent = "";
+    this.restart();
+    this.columns.forEach(({ model, reader, text }) => {
+      reader.clear();
+      text.show([]);
+      if (model.symbols.end !== null) reader.open(model.symbols.end);
+    });
+    this.unknown = unknown;
+  },
+
+  readNext(index, { isLearning, windows }) {
+    const from = this.columns[0].model.symbols;
+    this.columns.forEach((column, number) => {
+      const own = number ? translated(index, from, column.model.symbols) : index;
+      const { reader, model } = column, before = reader.now;
+      reader.append(own);
+      if (!isLearning || own === null || !before.seen) return;
+      windows[number].push({ seen: before.seen, logits: before.logits, output: before.output, target: own });
+      if (windows[number].length < LEARNING.window) return;
+      model.learn(windows[number]);
+      windows[number] = [];
+    });
+  },
+
+  endReading(isWhole) {
+    const { isLearning } = this.busy, bits = this.columns.map((column) => column.reader.mean());
+    const shown = bits.map((value) => rounded(value, 3)).join(" / ");
+    const before = this.ownBits;
+    if (!isLearning) this.ownBits = shown;
+    let says = say(isLearning ? "learned" : "scored", { bits: shown, count: whole(this.length) });
+    if (isLearning && before) says += ` ${say("before_learning", { bits: before })}`;
+    if (!isWhole) says += ` ${say("only_first", { most: whole(MOST) })}`;
+    if (isLearning) field("unlearn").disabled = false;
+    this.stopReading();
+    field("own-says").textContent = says;
+    this.isFollowing = false;
+    this.here = Math.min(this.length - 1, 1);
+    this.finish();
+  },
+
+  stopReading() {
+    if (this.busy) field("own-says").textContent = say("stopped");
+    this.busy = null;
+    field("stop-reading").hidden = true;
+  },
+
+  unlearn() {
+    if (this.isWriting) this.pause();
+    this.columns.forEach(({ model }) => model.forget());
+    field("unlearn").disabled = true;
+    field("own-says").textContent = say("unlearned");
+    this.restart();
+    this.write(AT_FIRST, Infinity);
+    this.isFollowing = true;
+    this.finish();
+  },
+};
+
+// A symbol's index in another vocabulary of the same unit; null if it is unknown there and left out.
+function translated(index, from, to) {
+  if (index === from.end) return to.end ?? to.encode("\n").indices[0] ?? null;
+  if (index === from.unknown) return to.unknown;
+  if (from.unit === "byte") return index;
+  return to.indices.get(from.symbol(index)) ?? to.unknown;
+}
+
+page.begin();

@@ -123,7 +123,9 @@ def _opened(folder: Path) -> tuple[Checkpoint, PlainModel]:
 
 def _units(saved: Checkpoint) -> "tuple[list[Unit], str]":
     """Return the units that follow a property of the run's own text; or none, and the reason."""
-    from charlm.api.loaded import load  # here: it imports torch
+    import torch  # here: it takes two seconds
+
+    from charlm.api.loaded import load
     from charlm.inspection.excerpt import validation
     from charlm.inspection.units import best_units, read_units
     from charlm.runs.own_text import corpus_of
@@ -132,4 +134,9 @@ def _units(saved: Checkpoint) -> "tuple[list[Unit], str]":
         excerpt = validation(corpus_of(saved), UNITS_ON)
     except DataError as error:
         return [], f"no units by name: {error.what}"
-    return [], ""; best_units(*read_units(load(saved.folder).model, excerpt)), ""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # its steps are too small to share between cores
+    try:
+        return best_units(*read_units(load(saved.folder).model, excerpt)), ""
+    finally:
+        torch.set_num_threads(threads)

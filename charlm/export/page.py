@@ -24,6 +24,8 @@ LARGEST = 16_000_000
 """Most bytes of a model's weights in a page."""
 LETTERS = 4 / 3
 """Bytes of base64 for a byte."""
+SETTINGS = ("length", "temperature", "top_k", "top_p")
+"""Keys of [sample] with which the page begins."""
 CLEAR = 0.4
 """Least correlation on held-out text of a unit that the page offers by name."""
 
@@ -95,13 +97,11 @@ def live_page(shown: Sequence[Shown], language: str, precision: Precision) -> st
     if len(names) > 1:
         title = words.text("head", "two", {"first": names[0], "second": names[1]})
     source, digest = script(*(f"live/{name}.js" for name in SCRIPTS))
-    variants = {one.model.variant for one in shown}
     return render(
         "live/live.html.j2",
         words=words,
         title=title,
         models=models,
-        equations=[words.text("equations", variant) for variant in sorted(variants)],
         data={"models": models, "words": words.sections["page"]},
         script=source,
         digest=digest,
@@ -115,11 +115,12 @@ def _data(one: Shown, name: str, words: Words, precision: Precision) -> dict[str
         "name": name,
         "says": _about(one, name, words, precision),
         "kind": model.variant,
+        "equations": words.text("equations", model.variant),
         "hidden_size": model.config.hidden_size,
         "num_layers": model.config.num_layers,
         "embedding_size": model.config.embedding_size,
         "vocabulary": one.saved.vocabulary.to_json(),
-        "sample": {key: getattr(config.sample, key) for key in ("temperature", "top_k", "top_p")},
+        "sample": {name: getattr(config.sample, name) for name in SETTINGS},
         "weights": packed(model.weights, precision),
         "units": [
             asdict(unit) | {"feature": words.text("features", unit.feature)}
@@ -135,8 +136,9 @@ def _about(one: Shown, name: str, words: Words, precision: Precision) -> str:
     paths = saved.config.data.path
     path = paths if isinstance(paths, str) else paths[0] if len(paths) == 1 else f"{len(paths)} ×"
     best = saved.state.progress.get("best") or {}
-    bits = best.get("bits_per_character") if best.get("step") == saved.step else None
-    trained = {"text": Path(path).name, "steps": saved.step}
+    is_held_out = saved.config.data.split[1] > 0 and best.get("step") == saved.step
+    bits = best.get("bits_per_character") if is_held_out else None
+    trained = {"text": Path(path).name.removeprefix("builtin:"), "steps": saved.step}
     return words.text(
         "head",
         "about",
@@ -148,10 +150,6 @@ def _about(one: Shown, name: str, words: Words, precision: Precision) -> str:
             "parameters": sum(weight.size for weight in model.weights.values()),
             "precision": words.text("head", "int8") if precision == "int8" else "",
             "trained": words.text("head", "trained", trained),
-            "bits": words.text("head", "bits", {"bits": bits}) if _is_number(bits) else "",
+            "bits": words.text("head", "bits", {"bits": bits}) if isinstance(bits, float) else "",
         },
     )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, float)

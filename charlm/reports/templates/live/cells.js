@@ -238,6 +238,7 @@ function backward(layer, seen, d, gradients) {
 // output gate then reveals; h in a cell that has no other state.
 function hold(seen, unit, value) {
   const { after, gates } = seen;
+  seen.held = unit;
   if (after.c) {
     after.c[unit] = value;
     after.h[unit] = gates.o[unit] * Math.tanh(value);

@@ -9,10 +9,11 @@ const rounded = (value, digits = 2) => value.toFixed(digits).replace("-", "\u221
 const whole = (value) => Math.round(value).toLocaleString("en");
 
 const MOST = 20000; // symbols of the page's text
-const AT_FIRST = 300; // symbols that are written when the page opens
+const AT_FIRST = 300; // most symbols that are written when the page opens
 const TRACED = 1000; // symbols whose values of a unit are shown
 const SEARCHED = 5000; // symbols in which a pattern is searched
 const FRAME = 14; // milliseconds of writing per frame
+const ORANGE = [213, 94, 0], BLUE = [0, 114, 178];
 const SPEEDS = [5, 20, 60, 200, Infinity]; // characters a second
 
 // ---- A model's column of the page ----------------------------------------------------------------
@@ -91,26 +92,17 @@ class Column {
   }
 
   drawGates(seen) {
-    const paper = getComputedStyle(document.body).getPropertyValue("--band");
+    const ink = getComputedStyle(document.body).color.match(/\d+/g).slice(0, 3).map(Number);
     this.pictures.forEach((pictures, number) => pictures.forEach(({ name, canvas, isGate }) => {
-      const step = seen[number], pen = canvas.getContext("2d");
-      const values = step.gates[name] ?? step.after[name];
-      pen.fillStyle = paper;
-      pen.fillRect(0, 0, canvas.width, canvas.height);
+      const pen = canvas.getContext("2d"), values = seen[number].gates[name] ?? seen[number].after[name];
+      const picture = pen.createImageData(canvas.width, canvas.height);
+      const colour = (unit, rgb, strength) => picture.data.set([...rgb, 255 * strength], 4 * unit);
       values.forEach((value, unit) => {
-        pen.fillStyle = isGate ? `rgb(0 114 178 / ${value.toFixed(2)})` : tint(value, 1);
-        pen.fillRect(unit % canvas.width, Math.floor(unit / canvas.width), 1, 1);
+        colour(unit, value > 0 && !isGate ? ORANGE : BLUE, Math.min(1, Math.abs(value)));
       });
-      if (number === this.unit.layer) this.frame(pen, canvas.width);
+      if (number === this.unit.layer) colour(this.unit.unit, ink, 0.85);
+      pen.putImageData(picture, 0, 0);
     }));
-  }
-
-  // Mark the chosen unit's square: in the ink's colour, half transparent.
-  frame(pen, width) {
-    pen.fillStyle = getComputedStyle(document.body).color;
-    pen.globalAlpha = 0.75;
-    pen.fillRect(this.unit.unit % width, Math.floor(this.unit.unit / width), 1, 1);
-    pen.globalAlpha = 1;
   }
 
   // ---- the chosen unit ----
@@ -224,7 +216,10 @@ class Column {
     const table = this.part("equations");
     table.replaceChildren();
     const rows = numbers(this.layer, seen[this.unit.layer], this.unit.unit);
-    for (const [left, right, value] of rows) {
+    this.part("equations-say").textContent = this.about.equations;
+    const step = seen[this.unit.layer], memory = step.after.c ? "c" : "h";
+    for (let [left, right, value] of rows) {
+      if (step.held === this.unit.unit && left === memory) right = say("held");
       const row = table.insertRow();
       row.insertCell().append(left);
       row.insertCell().append(`= ${right}`);
@@ -313,7 +308,7 @@ class Column {
 // The colour of a value from -1 (blue) to 1 (orange).
 function tint(value, strength) {
   const size = Math.min(1, Math.abs(value)) * strength;
-  return size < 0.02 ? "" : `rgb(${value > 0 ? "213 94 0" : "0 114 178"} / ${size.toFixed(2)})`;
+  return size < 0.02 ? "" : `rgb(${(value > 0 ? ORANGE : BLUE).join(" ")} / ${size.toFixed(2)})`;
 }
 
 // Take from an iterator until a time.
@@ -325,7 +320,7 @@ function* take(steps, until) {
   }
 }
 
-// The units whose h stays on one side of zero, at least `least` away, over all steps of a stretch:
+// List the units whose h stays on one side of zero, at least `least` away, over all steps of a stretch:
 // {layer, unit, sign}, those farthest from zero first.
 function unitsOn(stretch, least) {
   const units = [];
@@ -341,7 +336,7 @@ function countOn(seen, units) {
   return units.filter(({ layer, unit, sign, least }) => sign * seen[layer].after.h[unit] >= least).length / units.length;
 }
 
-// The stretches as long as [from, to), apart from it and each other, over which the largest share
+// List the stretches as long as [from, to), apart from it and each other, over which the largest share
 // of units is on: {place, share}. counts: the share at each place from `start` on.
 function bestPlaces(counts, start, from, to) {
   const length = to - from, sums = [0];
@@ -375,8 +370,14 @@ const page = {
     field("writer").parentElement.hidden = this.columns.length === 1;
     this.listen();
     this.showSettings();
+    this.writeFirst();
+  },
+
+  // Write a text to look at.
+  writeFirst() {
     this.restart();
-    this.write(AT_FIRST, Infinity);
+    this.write(Math.min(AT_FIRST, data.models[0].sample.length), Infinity);
+    this.isFollowing = true;
     this.finish();
   },
 
@@ -427,11 +428,11 @@ const page = {
     this.stopReading();
     this.columns.forEach((column) => { column.reader.clear(); column.text.show([]); column.values = { from: 0, known: [] }; });
     this.random = new Uniforms(this.settings().seed);
-    const prompt = field("prompt").value, { symbols } = this.writer.model;
-    const given = symbols.encode(prompt);
+    const { symbols } = this.writer.model, given = symbols.encode(field("prompt").value);
+    const opening = symbols.opening(), isShown = opening !== symbols.end && symbols.symbol(opening).trim() !== "";
+    if (!given.indices.length && isShown) given.indices = [opening];
     this.columns.forEach(({ model, reader }) => {
-      if (model.symbols.end !== null) reader.open(model.symbols.end);
-      else if (!given.indices.length) reader.open(model.symbols.opening());
+      if (symbols.end !== null || !given.indices.length) reader.open(model.symbols.opening());
     });
     this.unknown = given.unknown;
     this.tail = "";
@@ -482,7 +483,7 @@ const page = {
     const frame = () => {
       if (!this.isWriting) return;
       const now = performance.now(), { speed } = this.settings();
-      due = Math.min(due + ((now - last) * speed) / 1000, speed === Infinity ? Infinity : speed);
+      due = speed === Infinity ? Infinity : Math.min(due + ((now - last) * speed) / 1000, speed);
       last = now;
       if (due >= 1) {
         due -= this.write(Math.floor(due), now + FRAME);
@@ -636,10 +637,7 @@ const page = {
     this.columns.forEach(({ model }) => model.forget());
     field("unlearn").disabled = true;
     field("own-says").textContent = say("unlearned");
-    this.restart();
-    this.write(AT_FIRST, Infinity);
-    this.isFollowing = true;
-    this.finish();
+    this.writeFirst();
   },
 };
 

@@ -2,7 +2,7 @@
 // A trained model in a page: its weights, its symbols, a step of reading, and learning.
 // Needs cells.js.
 
-const LEARNING = { window: 16, rate: 1e-3, memory: 0.99, damping: 1e-8 };
+const LEARNING = { window: 16, rate: 6e-4, memory: 0.999, damping: 1e-8 };
 
 // The bytes of a text in base64.
 function bytesOf(text) {
@@ -161,7 +161,7 @@ class Symbols {
     return this.unit === "byte" ? String.fromCharCode(index) : this.symbols[index];
   }
 
-  // What a model reads before a text without a prompt, as `charlm sample` does.
+  // The symbol that is read before a text without a prompt, as by `charlm sample`.
   opening() {
     if (this.end !== null) return this.end;
     if (this.unit === "byte") return 10;

@@ -61,8 +61,8 @@ class Reader {
     return index === null ? now : this.model.read(now.states, index, clamp);
   }
 
-  // What every step from one place to another computed, in order: yields {place, seen, logits}; the
-  // logits are those before the symbol.
+  // The steps from one place to another, in order: {place, seen, logits}; the logits are those
+  // before the symbol.
   *steps(from, to) {
     let now = this.before(from);
     for (let place = from; place < to; place++) {

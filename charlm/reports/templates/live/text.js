@@ -99,9 +99,19 @@ class ColouredText {
       ArrowUp: () => this.line(-1), ArrowDown: () => this.line(1),
       Home: () => this.start, End: () => this.end - 1,
     };
-    if (!(event.key in steps) || event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) return;
+    if (!(event.key in steps) || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
+    const from = event.shiftKey ? (this.anchor ?? this.here) : null;
     this.select(steps[event.key](), "key");
+    this.anchor = from;
+    const first = this.element.children[from - this.start], last = this.element.children[this.here - this.start];
+    if (from !== null && first && last) getSelection().setBaseAndExtent(...this.ends(first, last, from <= this.here));
+  }
+
+  // The ends of a selection of whole symbols from one span to another.
+  ends(first, last, isForward) {
+    const [a, b] = [first.firstChild, last.firstChild];
+    return isForward ? [a, 0, b, b.length] : [a, a.length, b, 0];
   }
 
   // The place of the next line's start, or of the end of the line before.

@@ -17,7 +17,11 @@ from charlm.runs.finding import home_of
 if TYPE_CHECKING:
     from charlm.inspection.units import Unit
 
-SCRIPTS = ("cells", "sampling", "model", "text", "reader", "live")
+SCRIPTS = (
+    *("live/cells.js", "live/sampling.js", "live/model.js", "live/reader.js"),
+    *("text.js", "live/live.js"),
+)
+"""The page's scripts, each after those that it needs."""
 SMALL = 1_000_000
 """Bytes of a page below which the weights stay in float32."""
 LARGEST = 16_000_000
@@ -96,7 +100,7 @@ def live_page(shown: Sequence[Shown], language: str, precision: Precision) -> st
     title = words.text("head", "title", {"name": names[0], "symbols": shown[0].model.vocabulary_size})
     if len(names) > 1:
         title = words.text("head", "two", {"first": names[0], "second": names[1]})
-    source, digest = script(*(f"live/{name}.js" for name in SCRIPTS))
+    source, digest = script(*SCRIPTS)
     return render(
         "live/live.html.j2",
         words=words,

@@ -23,13 +23,13 @@ def write(name: str, characters: Sequence[str], drove: NDArray[np.float64], fold
     size = np.abs(drove)
     largest = size.max(1, keepdims=True)
     scaled = np.rint(127 * drove / np.maximum(largest, 1e-12)).astype(np.int8)
-    source, digest = script("influence.js")
+    source, digest = script("text.js", "influence.js")
     page = render(
         "influence.html.j2",
         title=title(drove),
         name=name,
         data={
-            "characters": ["\u21b5\n" if c == "\n" else visible(c) for c in characters],
+            "characters": list(map(visible, characters)),
             "drove": base64.b64encode(scaled.tobytes()).decode(),
         },
         script=source,

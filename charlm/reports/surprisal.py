@@ -48,7 +48,7 @@ def write(scored: ScoredText, path: Path) -> list[Path]:
     """
     starts = range(0, max(1, len(scored.symbols)), PER_FILE)
     paths = [path, *(_numbered(path, at) for at in range(2, len(starts) + 1))]
-    source, digest = script("surprisal.js")
+    source, digest = script("text.js", "surprisal.js")
     for number, (start, own) in enumerate(zip(starts, paths, strict=True)):
         page = render(
             "surprisal.html.j2",
@@ -89,7 +89,6 @@ def _data(scored: ScoredText, part: slice) -> dict[str, Any]:
     chances = np.clip(np.rint(scored.chances[part] * STEPS_OF_CHANCE), 0, STEPS_OF_CHANCE)
     return {
         "names": [visible(scored.vocabulary.symbol(int(index))) for index in table],
-        "breaks": [scored.vocabulary.symbol(int(index)) == "\n" for index in table],
         "width": int(own[1]),
         "alternatives": alternatives.shape[1],
         "symbols": _packed(np.searchsorted(table, symbols), f"<{own}"),

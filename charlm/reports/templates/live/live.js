@@ -13,7 +13,6 @@ const AT_FIRST = 300; // most symbols that are written when the page opens
 const TRACED = 1000; // symbols whose values of a unit are shown
 const SEARCHED = 5000; // symbols in which a pattern is searched
 const FRAME = 14; // milliseconds of writing per frame
-const ORANGE = [213, 94, 0], BLUE = [0, 114, 178];
 const SPEEDS = [5, 20, 60, 200, Infinity]; // characters a second
 
 // ---- A model's column of the page ----------------------------------------------------------------
@@ -303,12 +302,6 @@ class Column {
     }
     if (!places.length) this.part("found").append(say("nowhere"));
   }
-}
-
-// The colour of a value from -1 (blue) to 1 (orange).
-function tint(value, strength) {
-  const size = Math.min(1, Math.abs(value)) * strength;
-  return size < 0.02 ? "" : `rgb(${(value > 0 ? ORANGE : BLUE).join(" ")} / ${size.toFixed(2)})`;
 }
 
 // Take from an iterator until a time.

@@ -19,6 +19,14 @@ function named(symbol) {
   return symbol === " " ? "\u2423" : visible(symbol);
 }
 
+const ORANGE = [213, 94, 0], BLUE = [0, 114, 178];
+
+// The colour of a value from -1 (blue) to 1 (orange).
+function tint(value, strength) {
+  const size = Math.min(1, Math.abs(value)) * strength;
+  return size < 0.02 ? "" : `rgb(${(value > 0 ? ORANGE : BLUE).join(" ")} / ${size.toFixed(2)})`;
+}
+
 // The opacity of the colour for a surprisal in bits.
 function heatOf(bits) {
   return Math.min(0.6, (bits / 16) * 1.2).toFixed(2);

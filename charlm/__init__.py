@@ -1,9 +1,9 @@
 """charlm: recurrent character-level language models, from one text file.
 
 `charlm.train("hello")` or `charlm.train(data="my.txt")` trains and returns a summary;
-`charlm.load(run)` returns a model that can `.sample()` and `.score()`; `sample`, `score`, `compare`,
-`inspect` and `export` are called by the commands of these names. Errors are `CharlmError`s. All are imported
-on first use, so that `import charlm` is fast.
+`charlm.load(run)` returns a model that can `.sample()` and `.score()`; `sample`, `score`,
+`compare`, `inspect` and `export` are called by the commands of these names. Errors are
+`CharlmError`s. All are imported on first use, so that `import charlm` is fast.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -123,6 +123,7 @@ class Tab:
         os.close(answers)
         self.messages: list[str] = []
         self._session, self._number, self._rest = "", 0, b""
+        self._is_loaded = False
         targets = self.send("Target.getTargets")["targetInfos"]
         tab = next(one["targetId"] for one in targets if one["type"] == "page")
         attached = self.send("Target.attachToTarget", targetId=tab, flatten=True)
@@ -162,21 +163,25 @@ class Tab:
 
     def _note(self, event: dict[str, Any]) -> None:
         method, values = event.get("method", ""), event.get("params", {})
-        if method == "Runtime.exceptionThrown":
+        if method == "Page.loadEventFired":
+            self._is_loaded = True
+        elif method == "Runtime.exceptionThrown":
             self.messages.append(str(values["exceptionDetails"]))
         elif method == "Runtime.consoleAPICalled":
             self.messages.append(str(values["args"]))
         elif method == "Log.entryAdded":
             self.messages.append(str(values["entry"]["text"]))
 
-    def open(self, page: Path, width: int = 1200, height: int = 900) -> None:
-        """Open a page from disk, and wait until it is loaded."""
+    def open(self, page: Path | str, width: int = 1200, height: int = 900) -> None:
+        """Open a page from disk, or an address, and wait until it is loaded."""
         self.send(
             "Emulation.setDeviceMetricsOverride",
             width=width, height=height, deviceScaleFactor=1, mobile=width < 600,
         )  # fmt: skip
-        self.send("Page.navigate", url=page.absolute().as_uri())
-        self.until("document.readyState === 'complete'")
+        self._is_loaded = False
+        self.send("Page.navigate", url=page if isinstance(page, str) else page.absolute().as_uri())
+        while not self._is_loaded:
+            self._note(self._next())
 
     def run(self, script: str) -> Any:
         """Run statements in the page's own scope, of which the last is the value; promises are

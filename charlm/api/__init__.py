@@ -1,5 +1,4 @@
-"""The Python interface: `train`, `load`, `sample`, `score`, `compare`,
-`inspect` and `export`.
+"""The Python interface: `train`, `load`, `sample`, `score`, `compare`, `inspect`, `export`.
 
 The commands call the same functions.
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 from charlm.api.options import PathLike, paths_of, refuse_unknown
 from charlm.common.errors import CheckpointError, DataError, UsageError
 from charlm.common.files import refuse_no_file
-from charlm.export import page
+from charlm.exports import page
 from charlm.models.plain import PlainModel
 from charlm.reports.page import write_page
 from charlm.reports.words import LANGUAGES
 from charlm.runs.checkpoint import Checkpoint, read_arrays
-from charlm.runs.finding import find_checkpoint
+from charlm.runs.finding import find_checkpoint, home_of
 from charlm.runs.own_text import with_text
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def export(
 
 def target(folders: Sequence[Path], out: PathLike | None, *, force: bool) -> Path:
     """Return the file to write. folders: of the checkpoints. Raises: UsageError if it is there."""
-    names = [page.home_of(folder.absolute()).name for folder in folders]
+    names = [home_of(folder.absolute()).name for folder in folders]
     path = Path(f"{'-'.join(names)}.html") if out is None else Path(out)
     refuse_no_file(path, "--out")
     if path.exists() and not force:
@@ -103,13 +103,15 @@ def _refuse(runs: Sequence[PathLike], to: str, language: str) -> None:
     if to not in FORMATS:
         raise UsageError(f"there is no format {to!r}", f"the formats are {', '.join(FORMATS)}")
     if len(runs) > 2:
-        raise UsageError(f"{len(runs)} runs for a page", "a page holds one run, or two side by side")
+        raise UsageError(
+            f"{len(runs)} runs for a page", "a page holds one run, or two side by side"
+        )
     if language not in LANGUAGES:
         raise UsageError(f"there is no page in {language!r}", f"there is {', '.join(LANGUAGES)}")
 
 
 def _opened(folder: Path) -> tuple[Checkpoint, PlainModel]:
-    """Read a checkpoint. Raises: CheckpointError; UsageError for a cell that a page does not hold."""
+    """Read a checkpoint. Raises: CheckpointError; UsageError for a cell without an export."""
     try:
         saved, weights = read_arrays(folder)
     except ValueError as error:

@@ -14,8 +14,8 @@ import typer.main
 from charlm.cli.bench import bench
 from charlm.cli.cache import cache
 from charlm.cli.compare import compare
-from charlm.cli.init import init
 from charlm.cli.export import export
+from charlm.cli.init import init
 from charlm.cli.inspect import inspect
 from charlm.cli.lecture import lecture
 from charlm.cli.options import Debug

@@ -22,7 +22,7 @@ function weightsOf({ shape, values, scales }) {
 }
 
 class Model {
-  // data: of charlm/export/page.py.
+  // data: of charlm/exports/page.py.
   constructor(data) {
     this.name = data.name;
     const weight = (name) => (data.weights[name] ? weightsOf(data.weights[name]) : null);

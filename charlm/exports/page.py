@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from charlm.common.errors import UsageError
 from charlm.common.wording import byte_size
-from charlm.export.weights import Precision, packed
+from charlm.exports.weights import Precision, packed
 from charlm.models.plain import PlainModel
 from charlm.reports.page import render, script
 from charlm.reports.words import Words
@@ -73,7 +73,11 @@ def choose_precision(
             f"{count:,} weights in {precision} are {byte_size(size)}, too much for a page: "
             f"{byte_size(LARGEST)} at most",
             "export a smaller model"
-            + (", or --precision int8" if precision == "float32" else "; charlm sample has no limit"),
+            + (
+                ", or --precision int8"
+                if precision == "float32"
+                else "; charlm sample has no limit"
+            ),
         )
     return precision
 
@@ -85,19 +89,21 @@ def refuse_other_symbols(first: Checkpoint, second: Checkpoint) -> None:
         mine, theirs = getattr(one, name), getattr(other, name)
         if mine != theirs:
             raise UsageError(
-                f"the two runs read different texts: {name} is {mine} in one, {theirs} in the other",
+                f"the runs read different texts: {name} is {mine} in one, {theirs} in the other",
                 "export runs whose texts were cut in the same way, or one at a time",
             )
 
 
 def live_page(shown: Sequence[Shown], language: str, precision: Precision) -> str:
     """Make the page of one model or two."""
-    words = Words(language, "charlm.export")
+    words = Words(language, "charlm.exports")
     names = [one.name for one in shown]
     if len(set(names)) < len(names):
         names = [f"{name} ({number})" for number, name in enumerate(names, 1)]
     models = [_data(one, name, words, precision) for one, name in zip(shown, names, strict=True)]
-    title = words.text("head", "title", {"name": names[0], "symbols": shown[0].model.vocabulary_size})
+    title = words.text(
+        "head", "title", {"name": names[0], "symbols": shown[0].model.vocabulary_size}
+    )
     if len(names) > 1:
         title = words.text("head", "two", {"first": names[0], "second": names[1]})
     source, digest = script(*SCRIPTS)

@@ -213,6 +213,7 @@ RUNS = {
     "inspect-memorization": ["inspect", "r", "--memorization"],
     "inspect-bptt": ["inspect", "r", "--bptt"],
     "compare": ["compare", "rnn", "lstm", "--data", "t.txt", "--seeds", "3", *_SET, "--quiet"],
+    "export": ["export", "r", "--to", "html"],
     "runs": ["runs", "."],
     "cache": ["cache"],
     "bench": ["bench", "lstm", "--shape", "16x1", "--rounds", "1"],

@@ -23,6 +23,7 @@ FLOORS: list[set[str]] = [
     {"inspection"},
     {"comparison"},
     {"reports"},
+    {"exports"},
     {"api", "lecture"},
     {"terminal"},
     {"cli"},

@@ -212,7 +212,7 @@ RUNS = {
     "inspect-errors": ["inspect", "r", "--errors"],
     "inspect-memorization": ["inspect", "r", "--memorization"],
     "inspect-bptt": ["inspect", "r", "--bptt"],
-    "compare": ["compare", "rnn", "lstm", "--data", "t.txt", "--seeds", "3", *_SET, "--quiet"],
+    "compare": ["compare", "rnn", "lstm", "--data", "t.txt", "--match", "hidden", *_SET, "--quiet"],
     "export": ["export", "r", "--to", "html"],
     "runs": ["runs", "."],
     "cache": ["cache"],

@@ -1,25 +1,27 @@
 """Export of trained models to formats for other programs."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from charlm.api.options import PathLike, paths_of, refuse_unknown
-from charlm.common.errors import CheckpointError, DataError, UsageError
-from charlm.common.files import refuse_no_file
-from charlm.exports import page
-from charlm.models.plain import PlainModel
+from charlm.common.errors import DataError, UsageError
+from charlm.common.files import cannot_write, refuse_no_file, size_of_tree, write_whole
+from charlm.exports import hub, modules, page
+from charlm.exports.graph import onnx_bytes
+from charlm.exports.trained import Trained, open_trained
 from charlm.reports.page import write_page
 from charlm.reports.words import LANGUAGES
-from charlm.runs.checkpoint import Checkpoint, read_arrays
-from charlm.runs.finding import find_checkpoint, home_of
+from charlm.runs.checkpoint import Checkpoint
+from charlm.runs.finding import find_checkpoint
 from charlm.runs.own_text import with_text
 
 if TYPE_CHECKING:
     from charlm.inspection.units import Unit
 
-FORMATS = ("html",)
+SUFFIXES = {"html": ".html", "onnx": ".onnx", "torch": modules.SUFFIX, "hub": ""}
+"""The formats, and how the names of their files end."""
 UNITS_ON = 5_000
 """Least symbols of validation text on which units are searched for properties."""
 
@@ -27,9 +29,9 @@ UNITS_ON = 5_000
 class ExportOptions(TypedDict, total=False):
     """Options of `export`.
 
-    which: the checkpoint of each run. force: True replaces a file that is there. language: of the
-    page, "en" or "ko". precision: of its weights, see `choose_precision`. data: paths of the run's
-    text, if it was moved.
+    which: the checkpoint of each run. force: True replaces a file that is there, or a folder that
+    `export` has made. language: of the page, "en" or "ko". precision: of its weights, see
+    `choose_precision`. data: paths of the run's text, if it was moved.
     """
 
     which: str | int
@@ -57,70 +59,81 @@ class Exported:
 def export(
     *runs: PathLike, to: str, out: PathLike | None = None, **options: Unpack[ExportOptions]
 ) -> Exported:
-    """Write a model, or two, in another format, like `charlm export`.
+    """Write a model in another format, like `charlm export`.
 
-    runs: one or two; none is the latest run. to: "html". out: the file; None names it after the
-        run. options: see `ExportOptions`.
+    runs: one; none is the latest run; for a page also two, side by side. to: "html" (a page),
+        "onnx", "torch" (weights for torch's modules, with a script that loads them) or "hub" (a
+        folder for a model hub, which `load` takes, too). out: the file or folder; None names it
+        after the run. options: see `ExportOptions`.
 
     Raises: UsageError (an existing file, a cell or a size that the format does not hold),
         CheckpointError, DataError, CharlmError if it cannot be written.
     """
     refuse_unknown(options, ExportOptions)
-    language = options.get("language", "en")
-    _refuse(runs, to, language)
+    _refuse(runs, to, options)
     which = str(options.get("which", "best"))
     folders = [find_checkpoint(Path(run), which) for run in runs] or [find_checkpoint(None, which)]
-    opened = [_opened(folder) for folder in folders]
-    data = options.get("data")
-    if data is not None:
-        opened = [(with_text(saved, paths_of(data)), model) for saved, model in opened]
-    if len(opened) == 2:
-        page.refuse_other_symbols(opened[0][0], opened[1][0])
-    models = [model for _, model in opened]
-    precision = page.choose_precision(models, options.get("precision", "auto"))
-    path = target(folders, out, force=options.get("force", False))
+    models = [open_trained(folder) for folder in folders]
+    if (data := options.get("data")) is not None:
+        paths = paths_of(data)
+        models = [replace(one, saved=with_text(one.saved, paths)) for one in models]
+    named = "-".join(one.name for one in models) + SUFFIXES[to]
+    path = Path(named if out is None else out)
+    script = modules.script_beside(path)
+    refuse_existing([path, *([script] if to == "torch" else [])], options.get("force", False))
+    if to == "html":
+        return _export_page(models, path, options)
+    (one,) = models
+    if to == "hub":
+        try:
+            hub.write(path, one.saved, one.model, one.name)
+        except OSError as error:
+            raise cannot_write(path, error) from None
+        return Exported(path, to, size_of_tree(path))
+    make = onnx_bytes if to == "onnx" else modules.torch_bytes
+    content = make(one.saved, one.model)
+    if to == "torch":
+        write_whole(script, modules.loader(path.name).encode())
+    write_whole(path, content)
+    return Exported(path, to, len(content))
+
+
+def _export_page(models: Sequence[Trained], path: Path, options: ExportOptions) -> Exported:
+    """Write the page of one model or two."""
+    if len(models) == 2:
+        page.refuse_other_symbols(models[0].saved, models[1].saved)
+    plain = [one.model for one in models]
+    precision = page.choose_precision(plain, options.get("precision", "auto"))
     shown, left_out = [], []
-    for saved, model in opened:
-        units, why = _units(saved)
-        shown.append(page.Shown(saved, model, units))
+    for one in models:
+        units, why = _units(one.saved)
+        shown.append(replace(one, units=units))
         left_out += [why] if why else []
-    write_page(path, page.live_page(shown, language, precision))
-    return Exported(path, to, path.stat().st_size, left_out)
+    write_page(path, page.live_page(shown, options.get("language", "en"), precision))
+    return Exported(path, "html", path.stat().st_size, left_out)
 
 
-def target(folders: Sequence[Path], out: PathLike | None, *, force: bool) -> Path:
-    """Return the file to write. folders: of the checkpoints. Raises: UsageError if it is there."""
-    names = [home_of(folder.absolute()).name for folder in folders]
-    path = Path(f"{'-'.join(names)}.html") if out is None else Path(out)
-    refuse_no_file(path, "--out")
-    if path.exists() and not force:
-        raise UsageError(f"{path} exists", "name another --out, or replace it: --force")
-    return path
+def refuse_existing(paths: Sequence[Path], force: bool) -> None:
+    """Check the files to write. Raises: UsageError if one is there without `force`, or cannot be
+    written."""
+    for path in paths:
+        if path.exists() and not force:
+            raise UsageError(f"{path} exists", "name another --out, or replace it: --force")
+        if not path.is_dir():
+            refuse_no_file(path, "--out")
 
 
-def _refuse(runs: Sequence[PathLike], to: str, language: str) -> None:
+def _refuse(runs: Sequence[PathLike], to: str, options: ExportOptions) -> None:
     """Check the arguments. Raises: UsageError."""
-    if to not in FORMATS:
-        raise UsageError(f"there is no format {to!r}", f"the formats are {', '.join(FORMATS)}")
-    if len(runs) > 2:
+    language = options.get("language", "en")
+    if to not in SUFFIXES:
+        raise UsageError(f"there is no format {to!r}", f"the formats are {', '.join(SUFFIXES)}")
+    if len(runs) > (2 if to == "html" else 1):
         raise UsageError(
-            f"{len(runs)} runs for a page", "a page holds one run, or two side by side"
+            f"{len(runs)} runs for {to}", "html holds one run, or two side by side; others hold one"
         )
     if language not in LANGUAGES:
         raise UsageError(f"there is no page in {language!r}", f"there is {', '.join(LANGUAGES)}")
-
-
-def _opened(folder: Path) -> tuple[Checkpoint, PlainModel]:
-    """Read a checkpoint. Raises: CheckpointError; UsageError for a cell without an export."""
-    try:
-        saved, weights = read_arrays(folder)
-    except ValueError as error:
-        raise CheckpointError(
-            f"the weights of {folder} cannot be read: {error}", "use the run that charlm wrote"
-        ) from None
-    model = PlainModel(saved.config.model, len(saved.vocabulary), saved.vocabulary.end, weights)
-    page.refuse_foreign_cell(model)
-    return saved, model
 
 
 def _units(saved: Checkpoint) -> "tuple[list[Unit], str]":

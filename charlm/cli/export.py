@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from charlm.cli.options import Debug, Json, RunsText, Which
+from charlm.common.wording import byte_size
 
 if TYPE_CHECKING:
     from charlm.api.exporting import ExportOptions
@@ -16,18 +17,22 @@ def export(
         list[Path] | None,
         typer.Argument(
             metavar="RUN [RUN2]",
-            help="A run or checkpoint; two are shown side by side.",
+            help="A run or checkpoint; a page shows two side by side.",
             show_default="the latest run",
         ),
     ] = None,
     to: Annotated[
-        Literal["html"],
-        typer.Option(help="The format; html is a page that holds the model and computes it."),
+        Literal["html", "onnx", "torch", "hub"],
+        typer.Option(
+            help="A page that holds the model and computes it; a graph for other runtimes (with "
+            "charlm\\[onnx]); weights for torch's modules, with a script; a folder for a model hub."
+        ),
     ] = ...,  # type: ignore[assignment]
     out: Annotated[
-        Path | None, typer.Option(help="The file.", show_default="<run's name>.html")
+        Path | None,
+        typer.Option(help="The file or folder.", show_default="<run's name>.html and so on"),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
     language: Annotated[Literal["en", "ko"], typer.Option(help="The language of the page.")] = "en",
     precision: Annotated[
         Literal["auto", "float32", "int8"],
@@ -38,8 +43,9 @@ def export(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Write a trained model in a format for other programs: a page that anybody can open."""
+    """Write a trained model as a page that anybody can open, or for other programs."""
     from charlm.api.exporting import export as written
+    from charlm.exports.modules import script_beside
     from charlm.terminal import console
     from charlm.terminal.progress import TaskProgress
 
@@ -54,5 +60,11 @@ def export(
         console.print_status(reason, "aside")
     if as_json:
         console.print_json(done.report())
-    else:
+    elif to == "html":
         console.print_page(done.path)
+    else:
+        console.print_status(f"{to}  {done.path}, {byte_size(done.bytes)}")
+        if to == "hub":
+            console.print_next("charlm", "sample", done.path)
+        elif to == "torch":
+            console.print_next("python", script_beside(done.path))

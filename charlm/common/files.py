@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from charlm.common.errors import DataError, UsageError
+from charlm.common.errors import CharlmError, DataError, UsageError
 
 ABANDONED_AFTER = 86_400
 """Seconds after which an unfinished file or folder counts as left by a killed process."""
@@ -239,6 +239,23 @@ def replace(path: Path, content: bytes, *, private: bool = False) -> None:
             temporary.unlink()
         raise
     sync_folder(path.parent)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that the user has asked for, atomically. Raises: CharlmError if it cannot be
+    written."""
+    try:
+        replace(path, content)
+    except OSError as error:
+        raise cannot_write(path, error) from None
+
+
+def cannot_write(path: Path, error: OSError) -> CharlmError:
+    """Make the error for a file or folder that cannot be written."""
+    return CharlmError(
+        f"cannot write {path}: {error.strerror}",
+        "make room, or name another place, and run the same command again",
+    )
 
 
 def write_synced(path: Path, content: bytes, *, private: bool = False) -> None:

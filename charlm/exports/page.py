@@ -1,21 +1,21 @@
 """A page that holds trained models and computes them: it writes, reads, shows gates and learns."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from charlm.common.errors import UsageError
 from charlm.common.wording import byte_size
+from charlm.exports.trained import Trained
 from charlm.exports.weights import Precision, packed
 from charlm.models.plain import PlainModel
 from charlm.reports.page import render, script
 from charlm.reports.words import Words
 from charlm.runs.checkpoint import Checkpoint
-from charlm.runs.finding import home_of
 
 if TYPE_CHECKING:
-    from charlm.inspection.units import Unit
+    pass
 
 SCRIPTS = (
     *("live/cells.js", "live/sampling.js", "live/model.js", "live/reader.js"),
@@ -32,29 +32,6 @@ SETTINGS = ("length", "temperature", "top_k", "top_p")
 """Keys of [sample] with which the page begins."""
 CLEAR = 0.4
 """Least correlation on held-out text of a unit that the page offers by name."""
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A model for the page. units: those that follow a property of the run's text."""
-
-    saved: Checkpoint
-    model: PlainModel
-    units: "Sequence[Unit]" = ()
-
-    @property
-    def name(self) -> str:
-        """Name of the run's folder."""
-        return home_of(self.saved.folder.absolute()).name
-
-
-def refuse_foreign_cell(model: PlainModel) -> None:
-    """Check that the page can compute a model. Raises: UsageError."""
-    if not model.fits():
-        raise UsageError(
-            f"a page cannot compute the cell {model.config.cell}",
-            "it computes rnn, lstm and gru, whose equations are in it as a script",
-        )
 
 
 def choose_precision(
@@ -94,7 +71,7 @@ def refuse_other_symbols(first: Checkpoint, second: Checkpoint) -> None:
             )
 
 
-def live_page(shown: Sequence[Shown], language: str, precision: Precision) -> str:
+def live_page(shown: Sequence[Trained], language: str, precision: Precision) -> str:
     """Make the page of one model or two."""
     words = Words(language, "charlm.exports")
     names = [one.name for one in shown]
@@ -118,7 +95,7 @@ def live_page(shown: Sequence[Shown], language: str, precision: Precision) -> st
     )
 
 
-def _data(one: Shown, name: str, words: Words, precision: Precision) -> dict[str, Any]:
+def _data(one: Trained, name: str, words: Words, precision: Precision) -> dict[str, Any]:
     """Return a model's part of the page's data."""
     config, model = one.saved.config, one.model
     return {
@@ -140,7 +117,7 @@ def _data(one: Shown, name: str, words: Words, precision: Precision) -> dict[str
     }
 
 
-def _about(one: Shown, name: str, words: Words, precision: Precision) -> str:
+def _about(one: Trained, name: str, words: Words, precision: Precision) -> str:
     """Return the sentence on a model at the head of the page."""
     saved, model = one.saved, one.model
     paths = saved.config.data.path

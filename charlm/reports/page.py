@@ -10,8 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from charlm.common.errors import CharlmError
-from charlm.common.files import replace
+from charlm.common.files import write_whole
 from charlm.common.wording import spread_text
 from charlm.text.display import visible
 
@@ -42,10 +41,4 @@ def script(*names: str) -> tuple[Markup, str]:
 
 def write_page(path: Path, page: str) -> None:
     """Write a page. Raises: CharlmError if it cannot be written."""
-    try:
-        replace(path, page.encode("utf-8", "replace"))
-    except OSError as error:
-        raise CharlmError(
-            f"cannot write {path}: {error.strerror}",
-            "make room, or name another place, and run the same command again",
-        ) from None
+    write_whole(path, page.encode("utf-8", "replace"))

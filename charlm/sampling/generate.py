@@ -126,14 +126,14 @@ class Generation:
 
     def _read_prompt(self) -> Iterator[str]:
         """Read the prompt or its substitute; yield the substitute if it begins the text."""
-        opening = _opening(self.vocabulary) if not self._given else None
-        if opening is not None and not self.vocabulary.symbol(opening).isspace():
+        first = opening(self.vocabulary) if not self._given else None
+        if first is not None and not self.vocabulary.symbol(first).isspace():
             for sample, decoder in zip(self.samples, self._decoders, strict=True):
-                sample.indices.append(opening)
-                sample.text += decoder.add(opening)
+                sample.indices.append(first)
+                sample.text += decoder.add(first)
             if self.samples[0].text:
                 yield self.samples[0].text
-        for index in self._given or [opening or 0]:
+        for index in self._given or [first or 0]:
             self._writer.read(np.full(len(self.samples), index, np.int64))
 
     def _take(self, symbols: NDArray[Any], nats: NDArray[Any]) -> Iterator[str]:
@@ -170,7 +170,7 @@ def _refuse_too_many(model: "CharModel | PlainModel", num: int, config: SampleCo
     )
 
 
-def _opening(vocabulary: Vocabulary) -> int:
+def opening(vocabulary: Vocabulary) -> int:
     """Choose the first symbol of a text without a prompt."""
     newline = vocabulary.encode("\n")
     return int(newline[0]) if newline.size and newline[0] != vocabulary.unknown else 0

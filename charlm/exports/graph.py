@@ -1,0 +1,204 @@
+"""A model as an ONNX graph of the standard's own nodes: Gather, LSTM, GRU or RNN, MatMul.
+
+The states are inputs and outputs, so that a text of any length can be read in pieces.
+
+Symbols: T time, B lanes, L layers, I input size, H hidden size, G gate blocks, V vocabulary size.
+"""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlm.common.errors import UsageError
+from charlm.common.version import __version__
+from charlm.models.plain import Arrays, PlainModel
+from charlm.runs.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSET, IR_VERSION = 17, 8
+"""Versions of the standard: those of 2022, which any runtime of today reads."""
+ORDERS = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "rnn": (0,)}
+"""The place in charlm's weights of each gate block in the order of the standard: i, o, f, c of an
+LSTM; z, r, h of a GRU."""
+STATES = {"lstm": ("h", "c"), "gru": ("h",), "rnn": ("h",)}
+
+Reals = NDArray[np.float32]
+
+
+def onnx_bytes(saved: Checkpoint, model: PlainModel) -> bytes:
+    """Return the content of the model's .onnx file.
+
+    Inputs: symbols [T, B] (int64), h and, of an LSTM, c [L, B, H], zeros before a text. Outputs:
+    logits [T, B, V], h_after, c_after. In a text of records the caller sets the states to zero
+    before each record, and reads the symbol `end` first: no standard node resets a lane.
+
+    Raises: UsageError if the package onnx is not there.
+    """
+    try:
+        import onnx
+    except ImportError:
+        raise UsageError(
+            "the package onnx is not installed", "install it: pip install 'charlm[onnx]'"
+        ) from None
+    graph = _Graph(model)
+    graph.build()
+    made = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            graph.nodes, "charlm", graph.inputs(), graph.outputs(), list(graph.weights.values())
+        ),
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="charlm",
+        producer_version=__version__,
+    )
+    onnx.helper.set_model_props(made, _properties(saved, model))
+    onnx.checker.check_model(made, full_check=True)
+    content: bytes = made.SerializeToString()
+    return content
+
+
+def _properties(saved: Checkpoint, model: PlainModel) -> dict[str, str]:
+    """Return the metadata: what a reader needs to turn text into symbols and back."""
+    return {
+        "charlm": __version__,
+        "vocabulary": json.dumps(saved.vocabulary.to_json(), ensure_ascii=False),
+        "model": json.dumps(model.config.model_dump(), ensure_ascii=False),
+        "step": str(saved.step),
+    }
+
+
+class _Graph:
+    """The nodes and weights of a model, added one after another."""
+
+    def __init__(self, model: PlainModel) -> None:
+        self.model = model
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: dict[str, onnx.TensorProto] = {}
+        config = model.config
+        self._cell, self._layers, self._size = config.cell, config.num_layers, config.hidden_size
+
+    def build(self) -> None:
+        """Add the whole model."""
+        states = {name: self._split(name) for name in STATES[self._cell]}
+        after: dict[str, list[str]] = {name: [] for name in states}
+        x = self._vectors()
+        for layer in range(self._layers):
+            own = {name: pieces[layer] for name, pieces in states.items()}
+            y, layer_after = self._layer(layer, x, own)
+            x = self._add("Squeeze", [y, self._weight("axis", np.array([1]))], f"x{layer + 1}")
+            for name, value in layer_after.items():
+                after[name].append(value)
+        for name, values in after.items():
+            self._add("Concat", values, f"{name}_after", axis=0)
+        weight = self._weight("head.weight", self.model.weights["head.weight"].T)
+        product = self._add("MatMul", [x, weight], "product")
+        bias = self._weight("head.bias", self.model.weights["head.bias"])
+        self._add("Add", [product, bias], "logits")
+
+    def _vectors(self) -> str:
+        """Add the embedding, or the one-hot vectors. Shapes: [T, B] -> [T, B, I]."""
+        embedding = self.model.weights.get("embedding.weight")
+        if embedding is not None:
+            return self._add(
+                "Gather", [self._weight("embedding.weight", embedding), "symbols"], "x0"
+            )
+        V = self.model.vocabulary_size
+        depth = self._weight("depth", np.array(V))
+        return self._add(
+            "OneHot",
+            ["symbols", depth, self._weight("off_on", np.array([0, 1], np.float32))],
+            "x0",
+            axis=-1,
+        )
+
+    def _split(self, name: str) -> list[str]:
+        """Add the division of a state by layer. Shapes: [L, B, H] -> [1, B, H] each."""
+        if self._layers == 1:
+            return [name]
+        pieces = [f"{name}{layer}" for layer in range(self._layers)]
+        sizes = self._weight("ones", np.ones(self._layers, np.int64))
+        self._node("Split", [name, sizes], pieces, axis=0)
+        return pieces
+
+    def _layer(self, layer: int, x: str, states: dict[str, str]) -> tuple[str, dict[str, str]]:
+        """Add a layer; return the names of its output, [T, 1, B, H], and of its states after."""
+        weights = self.model.cell(layer)
+        inputs = [
+            x,
+            self._weight(f"W{layer}", self._blocks(weights["weight_ih"])[None]),
+            self._weight(f"R{layer}", self._blocks(weights["weight_hh"])[None]),
+            self._biases(layer, weights),
+            "",  # the lanes are as long as the window
+            *states.values(),
+        ]
+        y = f"y{layer}"
+        after = {name: f"{name}{layer}_after" for name in states}
+        options: dict[str, Any] = {"hidden_size": self._size}
+        if self._cell == "gru":
+            options["linear_before_reset"] = int(self.model.config.reset_gate == "after")
+        if self._cell == "rnn":
+            options["activations"] = [self.model.config.nonlinearity.capitalize()]
+        self._node(self._cell.upper(), inputs, [y, *after.values()], **options)
+        return y, after
+
+    def _biases(self, layer: int, weights: Arrays) -> str:
+        """Add the biases, [1, 2 G H]; return "" for a cell without them."""
+        if "bias_ih" not in weights:
+            return ""
+        both = [self._blocks(weights[name]) for name in ("bias_ih", "bias_hh")]
+        return self._weight(f"B{layer}", np.concatenate(both)[None])
+
+    def _blocks(self, weight: Reals) -> Reals:
+        """Order gate blocks as the standard does, in which z always weighs the old state.
+
+        The lecture's z weighs the candidate, and 1 - sigma(a) = sigma(-a). Shapes: [G H, ...].
+        """
+        order = ORDERS[self._cell]
+        blocks = np.split(weight, len(order))
+        if self._cell == "gru" and self.model.config.reset_gate == "before":
+            blocks[1] = -blocks[1]
+        return np.concatenate([blocks[place] for place in order])
+
+    def _weight(self, name: str, values: NDArray[Any]) -> str:
+        from onnx import numpy_helper
+
+        if name not in self.weights:
+            self.weights[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
+        return name
+
+    def _add(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        self._node(kind, inputs, [output], **attributes)
+        return output
+
+    def _node(self, kind: str, inputs: list[str], outputs: list[str], **attributes: Any) -> None:
+        from onnx import helper
+
+        self.nodes.append(helper.make_node(kind, inputs, outputs, name=outputs[0], **attributes))
+
+    def inputs(self) -> "list[onnx.ValueInfoProto]":
+        """Describe the graph's inputs."""
+        from onnx import TensorProto, helper
+
+        symbols = helper.make_tensor_value_info("symbols", TensorProto.INT64, ["T", "B"])
+        return [symbols, *self._states("")]
+
+    def outputs(self) -> "list[onnx.ValueInfoProto]":
+        """Describe the graph's outputs."""
+        from onnx import TensorProto, helper
+
+        shape: list[str | int | None] = ["T", "B", self.model.vocabulary_size]
+        logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, shape)
+        return [logits, *self._states("_after")]
+
+    def _states(self, suffix: str) -> "list[onnx.ValueInfoProto]":
+        from onnx import TensorProto, helper
+
+        shape: list[str | int | None] = [self._layers, "B", self._size]
+        return [
+            helper.make_tensor_value_info(f"{name}{suffix}", TensorProto.FLOAT, shape)
+            for name in STATES[self._cell]
+        ]

@@ -1,0 +1,199 @@
+"""Exports for other programs: they compute the run, and nothing of its machine is in them."""
+
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from conftest import TINY, Command, charlm, words
+
+import charlm as package
+from charlm.api import load
+from charlm.common import files
+from charlm.exports import hub
+
+CHANGES = {
+    "lstm": ["model.num_layers=2"],
+    "lstm-bare": ["model.bias=false", "model.embedding_size=0"],
+    "gru": ["model.cell=gru", "model.num_layers=2"],
+    "gru-bare": ["model.cell=gru", "model.bias=false"],
+    "before": ["model.cell=gru", "model.reset_gate=before", "model.num_layers=2"],
+    "before-bare": ["model.cell=gru", "model.reset_gate=before", "model.bias=false"],
+    "rnn": ["model.cell=rnn", "model.num_layers=2"],
+    "rnn-bare": ["model.cell=rnn", "model.bias=false"],
+    "relu": ["model.cell=rnn", "model.nonlinearity=relu"],
+    "bytes": ["data.unit=byte"],
+    "jamo": ["data.unit=jamo"],
+    "records": ["data.records=lines"],
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small run of every cell, with and without biases."""
+    folder = tmp_path_factory.mktemp("exported")
+    (folder / "words.txt").write_text(
+        "안녕하세요 반갑습니다\n" * 20 + words(1500), encoding="utf-8"
+    )
+    for name, changes in CHANGES.items():
+        sets = [part for change in [*TINY, *changes] for part in ("--set", change)]
+        done = charlm("train", "words.txt", "--run", name, *sets, "-q", cwd=folder)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+def drawn(size: int, lanes: int) -> torch.Tensor:
+    """Symbols, [T, B], other than the last, which may be the end of a record."""
+    return torch.randint(size - 1, (11, lanes), generator=torch.Generator().manual_seed(3))
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_onnx_computes_the_run_in_pieces(runs: Path, tmp_path: Path, name: str) -> None:
+    """Logits and states to 1e-5, for several lanes, with the states carried on."""
+    done = package.export(runs / name, to="onnx", out=tmp_path / "a.onnx")
+    assert done.bytes == (tmp_path / "a.onnx").stat().st_size
+    loaded = load(runs / name)
+    model, B = loaded.model, 3
+    symbols = drawn(model.vocabulary_size, B)
+    wanted, after = model(symbols, model.initial_states(B))
+    session = onnxruntime.InferenceSession(tmp_path / "a.onnx", providers=["CPUExecutionProvider"])
+    parts = [one.name for one in session.get_inputs()][1:]
+    shape = (model.config.num_layers, B, model.config.hidden_size)
+    states = {part: np.zeros(shape, np.float32) for part in parts}
+    for piece in (slice(0, 4), slice(4, 5), slice(5, 11)):
+        logits, *values = session.run(None, {"symbols": symbols[piece].numpy(), **states})
+        states = dict(zip(parts, values, strict=True))
+        assert np.abs(logits - wanted[piece].numpy()).max() < 1e-5
+    for place, part in enumerate(parts):
+        own = np.stack([state[place].numpy() for state in after])
+        assert np.abs(states[part] - own).max() < 1e-5
+    made = onnx.load(tmp_path / "a.onnx")
+    properties = {one.key: one.value for one in made.metadata_props}
+    assert json.loads(properties["vocabulary"]) == loaded.vocabulary.to_json()
+    assert properties["charlm"] == package.__version__
+    assert made.opset_import[0].version == 17
+
+
+@pytest.mark.parametrize("name", [name for name in CHANGES if "before" not in name])
+def test_torch_file_computes_the_run_without_charlm(runs: Path, tmp_path: Path, name: str) -> None:
+    package.export(runs / name, to="torch", out=tmp_path / "a.pt.safetensors")
+    loaded = load(runs / name)
+    model = runpy.run_path(str(tmp_path / "a.py"))["Model"]()
+    symbols = drawn(loaded.model.vocabulary_size, 1)
+    wanted, _ = loaded.model(symbols, loaded.model.initial_states(1))
+    first, states = model.read(symbols[:5, 0].tolist())
+    rest, _ = model.read(symbols[5:, 0].tolist(), states)
+    assert (torch.cat([first, rest]) - wanted[:, 0]).abs().max() < 1e-5
+    text = "the 안녕 \u00dfox" if name != "bytes" else "the \u00dfox"
+    known = [int(i) for i in loaded.vocabulary.encode(text) if i != loaded.vocabulary.unknown]
+    assert model.encode(text) == known
+
+
+def test_torch_script_writes_where_there_is_no_charlm(runs: Path, tmp_path: Path) -> None:
+    package.export(runs / "records", to="torch", out=tmp_path / "my 'own.safetensors")
+    program = (
+        "import runpy, sys; sys.modules['charlm'] = None; path = sys.argv[1];"
+        "sys.argv[1:] = ['the']; runpy.run_path(path, run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "my 'own.py")],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert len(done.stdout) == 301
+
+
+def test_lectures_gru_has_no_module_in_torch(runs: Path, tmp_path: Path) -> None:
+    with pytest.raises(package.CharlmError, match="no module for a gru") as caught:
+        package.export(runs / "before", to="torch", out=tmp_path / "a.pt.safetensors")
+    assert "onnx" in caught.value.advice
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["lstm", "bytes", "records"])
+def test_hub_folder_writes_the_same_text(runs: Path, tmp_path: Path, name: str) -> None:
+    done = package.export(runs / name, to="hub", out=tmp_path / "mine")
+    folder = tmp_path / "mine"
+    assert done.bytes == sum(path.stat().st_size for path in folder.iterdir())
+    options: dict[str, Any] = {"length": 50, "seed": 4}
+    assert load(folder).sample("the", **options) == load(runs / name).sample("the", **options)
+    for path in folder.iterdir():
+        assert str(runs).encode() not in path.read_bytes(), path.name
+    configuration = json.loads((folder / "config.json").read_bytes())
+    assert configuration["library_name"] == "charlm"
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert card.startswith("---\nlibrary_name: charlm\n")
+    assert "words.txt" in card
+    best = json.loads((runs / name / "summary.json").read_bytes())["best"]
+    assert f"{best['bits_per_character']:.3f} bits per character" in card
+    done = charlm("sample", "mine", "--length", "5", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_hub_folder_replaces_its_own_kind_only(
+    runs: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    export = ("export", str(runs / "lstm"), "--to", "hub", "--out", "mine")
+    assert command(*export).returncode == 0
+    done = command(*export)
+    assert done.returncode == 2
+    assert "--force" in done.stderr
+    (tmp_path / "mine" / "README.md").write_text("my own card")
+    assert command(*export, "--force").returncode == 0
+    assert "Licence" in (tmp_path / "mine" / "README.md").read_text()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    done = command(*export, "--force")
+    assert done.returncode == 2
+    assert "other files" in done.stderr
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_damaged_hub_folder_is_refused(runs: Path, tmp_path: Path) -> None:
+    package.export(runs / "lstm", to="hub", out=tmp_path / "mine")
+    weights = tmp_path / "mine" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(package.CharlmError, match="SHA-256"):
+        load(tmp_path / "mine")
+
+
+def test_full_disk_leaves_nothing(
+    runs: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes, **options: Any) -> None:
+        path.write_bytes(content[:10])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "write_synced", full)
+    monkeypatch.setattr(hub, "write_synced", full)
+    for kind in ("html", "onnx", "torch", "hub"):
+        out = str(tmp_path / "a")
+        done = command("export", str(runs / "lstm"), "--to", kind, "--out", out)
+        assert done.returncode == 1, kind
+        assert "No space left" in done.stderr
+        assert not list(tmp_path.iterdir()), kind
+
+
+def test_onnx_says_how_to_install_it(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(package.CharlmError, match="not installed") as caught:
+        package.export(runs / "lstm", to="onnx", out=tmp_path / "a.onnx")
+    assert "charlm[onnx]" in caught.value.advice
+
+
+def test_one_run_alone_goes_into_other_formats(runs: Path, tmp_path: Path) -> None:
+    with pytest.raises(package.CharlmError, match="2 runs for onnx"):
+        package.export(runs / "lstm", runs / "gru", to="onnx", out=tmp_path / "a.onnx")
+    with pytest.raises(package.CharlmError, match="no format 'gguf'"):
+        package.export(runs / "lstm", to="gguf")

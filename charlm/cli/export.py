@@ -32,7 +32,9 @@ def export(
         Path | None,
         typer.Option(help="The file or folder.", show_default="<run's name>.html and so on"),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a file, or an export's folder, that is there.")
+    ] = False,
     language: Annotated[Literal["en", "ko"], typer.Option(help="The language of the page.")] = "en",
     precision: Annotated[
         Literal["auto", "float32", "int8"],

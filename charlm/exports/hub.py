@@ -48,7 +48,7 @@ def write(path: Path, saved: Checkpoint, model: PlainModel, name: str) -> None:
 
 
 def is_export(path: Path) -> bool:
-    """Return True if a folder is empty, or holds what `write` has made and nothing else."""
+    """Return True if a folder is empty, or holds files of `write` and nothing else."""
     if not path.is_dir() or path.is_symlink():
         return False
     names = {entry.name for entry in path.iterdir()}

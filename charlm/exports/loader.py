@@ -17,7 +17,7 @@ NAME = "model.pt.safetensors"
 
 
 class Model:
-    """Embedding, torch's own cells, and head. about: what the file says of the model."""
+    """Embedding, torch's own cells, and head. about: the metadata of the file."""
 
     def __init__(self) -> None:
         with safe_open(Path(__file__).with_name(NAME), "pt") as file:

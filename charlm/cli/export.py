@@ -33,7 +33,7 @@ def export(
         typer.Option(help="The file or folder.", show_default="<run's name>.html and so on"),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace a file, or an export's folder, that is there.")
+        bool, typer.Option("--force", help="Replace a file, or a folder of an export.")
     ] = False,
     language: Annotated[Literal["en", "ko"], typer.Option(help="The language of the page.")] = "en",
     precision: Annotated[

@@ -62,7 +62,7 @@ def onnx_bytes(saved: Checkpoint, model: PlainModel) -> bytes:
 
 
 def _properties(saved: Checkpoint, model: PlainModel) -> dict[str, str]:
-    """Return the metadata, vocabulary included, with which a reader turns text into symbols and back."""
+    """Return the metadata: the vocabulary, the sizes, the step."""
     return {
         "charlm": __version__,
         "vocabulary": json.dumps(saved.vocabulary.to_json(), ensure_ascii=False),

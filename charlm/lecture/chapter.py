@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from charlm.reports.view import Block, Command, Equation, Section
+from charlm.reports.view import Block, Command, Equation, Live, Section
 
 LANGUAGES = ("en", "ko")
 
@@ -28,6 +28,10 @@ class Words:
         """Return a chapter's paragraphs below its figures."""
         return [text.format_map(values) for text in self._chapters[chapter]["says"]]
 
+    def named(self, *chapters: str) -> dict[str, str]:
+        """Return all sentences of chapters by name, with their fields left open, for a script."""
+        return {name: text for key in chapters for name, text in self._chapters[key].items()}
+
     def everything(self) -> str:
         """Return all sentences as one text."""
         pieces: list[str] = []
@@ -42,7 +46,7 @@ class Chapter:
     """A chapter's result. key: of its texts. holds: True if the claim holds; None if it has none.
 
     equation: lines. figures: shown before the paragraphs. values: for the texts and for JSON. more:
-    the command that shows more.
+    the command that shows more. live: computed by the page's script, after the paragraphs.
     """
 
     key: str
@@ -51,12 +55,15 @@ class Chapter:
     holds: bool | None = None
     equation: str = ""
     more: str = ""
+    live: Live | None = None
 
     def section(self, words: Words) -> Section:
         """Return the chapter as a part of the page, figures first."""
         blocks: list[Block] = [Equation(self.equation)] if self.equation else []
         blocks += self.figures
         blocks += words.paragraphs(self.key, self.values)
+        if self.live:
+            blocks.append(self.live)
         if self.more:
             blocks.append(Command(words.text("page", "more"), self.more))
         return Section(words.text(self.key, "title", self.values), blocks, self.holds)

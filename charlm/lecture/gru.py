@@ -6,6 +6,7 @@ import torch
 from charlm.cells.gru import GRU
 from charlm.comparison.plan import recurrent_parameters
 from charlm.comparison.step_cost import measure_steps
+from charlm.lecture import live
 from charlm.lecture.chapter import Chapter, Words
 from charlm.lecture.lab import CELLS, WIDTH, Lab
 from charlm.reports.view import Table
@@ -43,6 +44,7 @@ def two_forms(lab: Lab, words: Words) -> Chapter:
         holds=largest < 1e-12,
         equation=GRU_EQUATION,
         more="charlm compare gru gru:reset_gate=before,bias=false",
+        live=live.gru_gates(words),
     )
 
 

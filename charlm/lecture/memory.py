@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from charlm.cells.lstm import LSTM
 from charlm.inspection.gates import ordered, saturation
 from charlm.inspection.trace import trace
+from charlm.lecture import live
 from charlm.lecture.chapter import Chapter, Words
 from charlm.lecture.lab import Lab, excerpt_text
 from charlm.reports.picture import COLOURS, Picture, drawable, on_axes
@@ -67,6 +68,7 @@ def gates(lab: Lab, words: Words) -> Chapter:
         holds=inside,
         equation=LSTM_EQUATION,
         more='charlm inspect RUN --gates "some text"',
+        live=live.lstm_gates(words),
     )
 
 

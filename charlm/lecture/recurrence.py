@@ -10,6 +10,7 @@ from charlm.inspection import toy
 from charlm.inspection.gradients import gradient_by_lag
 from charlm.inspection.trace import trace
 from charlm.inspection.truncation import truncation_errors
+from charlm.lecture import live
 from charlm.lecture.chapter import Chapter, Words
 from charlm.lecture.lab import CELLS, Lab
 from charlm.models.recurrent import CharModel
@@ -87,6 +88,7 @@ def hello(lab: Lab, words: Words) -> Chapter:
         {"before": right[0], "after": right[1], "letters": " ".join(letters)},
         holds=right[1] == 4,
         more='charlm train && charlm sample --prompt "h"',
+        live=live.hello(lab, words),
     )
 
 
@@ -203,6 +205,7 @@ def vanishing_toy(lab: Lab, words: Words) -> Chapter:
         equation="h(t) = tanh(a x(t) + b h(t-1) + c)\n"
         "d h(t) / d h(t-k) = b^k (1 - h(t)^2) ... (1 - h(t-k+1)^2)",
         more="charlm inspect RUN --gradients",
+        live=live.toy(words),
     )
 
 

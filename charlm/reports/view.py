@@ -3,7 +3,7 @@
 The same view is a page, PNGs, lines on a terminal and JSON.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from charlm.common.errors import CharlmError
 from charlm.common.files import replace
-from charlm.reports.page import render, write_page
+from charlm.reports.page import render, script, write_page
 from charlm.reports.picture import Picture
 from charlm.text.display import visible
 
 STRONGEST = 0.55
 """Largest opacity of a text's background: beyond it the text would be hard to read."""
+LIVE = [f"live/{name}.js" for name in ("cells", "draw", "hello", "gates", "toy", "lecture")]
+"""Scripts of a page with live parts, in order."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,17 @@ class Command:
     line: str
 
 
-Block = Picture | Table | Coloured | Written | Equation | Command | str
+@dataclass(frozen=True)
+class Live:
+    """A part that the page's script computes; the page alone has it. name: of its template in
+    `templates/live`. data: its numbers. words: its texts, by name."""
+
+    name: str
+    data: Mapping[str, Any]
+    words: Mapping[str, str]
+
+
+Block = Picture | Table | Coloured | Written | Equation | Command | Live | str
 """A block of a section; a string is a paragraph."""
 
 
@@ -130,7 +142,17 @@ def html(view: View, made_by: str, *, pngs: bool = True) -> str:
     sections = [
         (section, [_for_page(block) for block in section.blocks]) for section in view.sections
     ]
-    return render("view.html.j2", view=view, sections=sections, made_by=made_by, pngs=pngs)
+    is_live = any(kind == "live" for _, blocks in sections for kind, _ in blocks)
+    source, digest = script(*LIVE) if is_live else (None, None)
+    return render(
+        "view.html.j2",
+        view=view,
+        sections=sections,
+        made_by=made_by,
+        pngs=pngs,
+        script=source,
+        digest=digest,
+    )
 
 
 def _for_page(block: Block) -> tuple[str, Any]:

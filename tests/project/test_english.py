@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "charlm").rglob("*.py"))
 KERNELS = sorted((ROOT / "charlm" / "native" / "kernels").glob("*.*"))
 READMES = sorted([*(ROOT / "charlm").rglob("README.md"), ROOT / "README.md"])
-TEMPLATES = sorted((ROOT / "charlm" / "reports" / "templates").glob("*.*"))
+TEMPLATES = sorted((ROOT / "charlm" / "reports" / "templates").rglob("*.*"))
 PRESETS = sorted((ROOT / "configs").rglob("*.toml"))
 WORDS = ROOT / "charlm" / "lecture" / "words" / "en.toml"
 

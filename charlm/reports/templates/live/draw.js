@@ -69,7 +69,7 @@ function ticks([low, high], most) {
 
 // Draw lines [{values, from, colour, dash, faint}] over x and y, [lowest, highest] each.
 // names: texts at x = 1, 2, ... in place of numbers; at: a place marked on the x axis.
-function chart(svg, { x, y, lines, xLabel, yLabel, names, at, format = (value) => String(Number(value.toFixed(6))) }) {
+function chart(svg, { x, y, lines, xLabel, yLabel, names, at, format = scientific }) {
   const width = svg.clientWidth || 340, height = svg.clientHeight || 220;
   const left = 50, top = 24, right = width - 16, bottom = height - (xLabel ? 38 : 22);
   const across = (value) => left + ((value - x[0]) / (x[1] - x[0])) * (right - left);

@@ -89,7 +89,7 @@ function drawGatesCharts(part, words, now, learned, names, at, memory) {
         lines.push({ values: values(of, u), from, colour, dash, faint: of === learned });
       }
     }
-    const bound = roundUp(largestOf(...lines.map((line) => line.values)));
+    const bound = roundUp(1.02 * largestOf(...lines.map((line) => line.values)));
     chart(part(chartName), { x: [0, count], y: [-bound, bound], lines, names, at: at + 1, yLabel });
   }
 }

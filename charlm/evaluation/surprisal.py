@@ -20,10 +20,9 @@ from charlm.backends.step import Computation
 from charlm.distributed.ranks import ALONE, Ranks
 from charlm.evaluation.tally import Score, Tally
 from charlm.models.recurrent import CharModel, States
-from charlm.text.batches import refuse_out_of_bounds
 from charlm.text.corpus import Corpus
 from charlm.text.stretch import Stretch
-from charlm.text.symbols import SymbolSource
+from charlm.text.symbols import SymbolSource, refuse_out_of_bounds
 from charlm.text.vocabulary import Symbols
 
 LANES = 64

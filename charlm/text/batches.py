@@ -5,8 +5,7 @@ import torch
 from torch import Tensor
 
 from charlm.common.errors import DataError
-from charlm.common.files import cache_folder
-from charlm.text.symbols import SymbolSource
+from charlm.text.symbols import SymbolSource, refuse_out_of_bounds
 from charlm.text.vocabulary import Symbols
 
 READ_AHEAD = 1 << 16
@@ -74,12 +73,3 @@ class BatchStream:
         lanes = np.stack([np.asarray(self._symbols[one : one + count]) for one in starts])
         refuse_out_of_bounds(lanes, self.vocabulary_size)
         return lanes
-
-
-def refuse_out_of_bounds(symbols: Symbols, vocabulary_size: int) -> None:
-    """Check symbols before they are used as indices. Raises: DataError for one out of bounds."""
-    if symbols.size and (largest := int(symbols.max())) >= vocabulary_size:
-        raise DataError(
-            f"the encoded text holds symbol {largest}, the vocabulary has {vocabulary_size}",
-            f"it is damaged: delete {cache_folder() / 'corpora'}; it is made again from the text",
-        )

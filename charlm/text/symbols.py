@@ -21,7 +21,7 @@ if sys.platform != "win32":
     import fcntl
 
 from charlm.common.errors import DataError
-from charlm.common.files import read_regular
+from charlm.common.files import cache_folder, read_regular
 from charlm.text.shards import DIGEST_SIZE, PART, Shard, digests_path, symbols_path
 from charlm.text.vocabulary import Symbols
 
@@ -237,3 +237,12 @@ def set_aside(folder: Path) -> None:
 
 SymbolSource = Symbols | SymbolFile
 """A source of symbols: memory or a file."""
+
+
+def refuse_out_of_bounds(symbols: Symbols, vocabulary_size: int) -> None:
+    """Check symbols before they are used as indices. Raises: DataError for one out of bounds."""
+    if symbols.size and (largest := int(symbols.max())) >= vocabulary_size:
+        raise DataError(
+            f"the encoded text holds symbol {largest}, the vocabulary has {vocabulary_size}",
+            f"it is damaged: delete {cache_folder() / 'corpora'}; it is made again from the text",
+        )

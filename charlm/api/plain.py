@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Protocol, Unpack
 
 from charlm.api.options import WritingOptions
 from charlm.config import loading
-from charlm.models.plain import PlainModel
+from charlm.models.plain import PlainModel, kernels_for
 from charlm.runs.checkpoint import Checkpoint, read_arrays
 from charlm.runs.own_text import with_text
 from charlm.sampling.generate import Draw, Generation
-from charlm.sampling.plain import kernels_for
 from charlm.text.vocabulary import Vocabulary
 
 if TYPE_CHECKING:

@@ -16,12 +16,12 @@ from charlm.config.clamps import parse_clamps
 from charlm.inspection.copies import Copied, copies_data, shared_spans
 from charlm.inspection.excerpt import characters
 from charlm.inspection.novelty import KnownRecords
+from charlm.models.plain import kernels_for, resolve_precision
 from charlm.native.interface import Kernels
 from charlm.runs.own_text import corpus_of
 from charlm.sampling.best import BestOf, Candidates
 from charlm.sampling.generate import Generation, Sample, bits_per_character
 from charlm.sampling.loops import runs_in_circles
-from charlm.sampling.plain import kernels_for, resolve_precision
 
 if TYPE_CHECKING:
     from charlm.api.loaded import Loaded

@@ -19,11 +19,10 @@ from torch.nn import functional as F
 from charlm.backends.choice import built_kernels
 from charlm.backends.device import use_threads
 from charlm.config.schema import REPETITION_WINDOW, SampleConfig
-from charlm.models.plain import PlainModel
+from charlm.models.plain import PlainModel, make_sampler, resolve_precision
 from charlm.models.recurrent import CharModel
 from charlm.native.interface import Kernels
 from charlm.native.writing import NativeSampler
-from charlm.sampling import plain
 from charlm.sampling.filters import choose, with_repetition_penalty
 from charlm.sampling.repetition import repeating
 
@@ -50,11 +49,11 @@ class Engine(Protocol):
 def choose_precision(model: CharModel, precision: str = "auto") -> tuple[Kernels | None, str]:
     """Return the kernels for sampling from a model (None for torch), and the precision.
 
-    Raises: UsageError: see `plain.resolve_precision`.
+    Raises: UsageError: see `resolve_precision`.
     """
     kernels = built_kernels(model)
     variants = {cell.variant for cell in model.layers()}
-    return kernels, plain.resolve_precision(kernels, precision, variants)
+    return kernels, resolve_precision(kernels, precision, variants)
 
 
 def make_engine(model: CharModel, num: int = 1, precision: str = "auto") -> Engine:
@@ -71,7 +70,7 @@ class NativeEngine:
     chunk_size = NativeSampler.chunk_size
 
     def __init__(self, kernels: Kernels, model: CharModel, num: int, precision: str) -> None:
-        self._sampler = plain.make_sampler(kernels, PlainModel.of(model), num, precision)
+        self._sampler = make_sampler(kernels, PlainModel.of(model), num, precision)
 
     def read(self, symbols: Tensor) -> Tensor:
         """Read one more symbol in every text; return the logits."""

@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.config.schema import SampleConfig
-from charlm.models.plain import PlainModel
-from charlm.sampling.plain import kernels_for, make_sampler
+from charlm.models.plain import PlainModel, kernels_for, make_sampler
 
 if TYPE_CHECKING:
     from charlm.models.recurrent import CharModel

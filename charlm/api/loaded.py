@@ -122,10 +122,8 @@ class Loaded:
 
     @property
     def name(self) -> str:
-        """Path of the run, or of the copied checkpoint; relative if below the working directory."""
-        folder, here = self.checkpoint.folder.absolute(), Path.cwd()
-        path = folder.parent.parent if folder.parent.name == "checkpoints" else folder
-        return str(path.relative_to(here) if path.is_relative_to(here) else path)
+        """See `Checkpoint.name`."""
+        return self.checkpoint.name
 
     def states(self, text: str) -> Trace:
         """Return every part of the state of each layer over a text, read from the initial state.

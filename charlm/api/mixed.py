@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from charlm.common.errors import DataError, UsageError
 from charlm.evaluation.adaptation import AdaptiveReader, adaptive_reader
 from charlm.evaluation.mixture import Mixture
-from charlm.evaluation.surprisal import Reader, log_distributions
+from charlm.evaluation.reading import Reader
+from charlm.evaluation.surprisal import log_distributions
 from charlm.models.ngram import NGram
 from charlm.models.recurrent import CharModel
 from charlm.runs.checkpoint import Checkpoint

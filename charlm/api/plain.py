@@ -1,4 +1,5 @@
-"""A trained model loaded without torch, whose import takes `charlm sample` most of its time."""
+"""A trained model loaded without torch, whose import takes `charlm sample` and `score` most of
+their time."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -38,8 +39,10 @@ class Trained(Protocol):
 
 @dataclass(frozen=True)
 class PlainLoaded:
-    """A trained model with its vocabulary, that the kernels write with. checkpoint: without
-    weights; they are in the model."""
+    """A trained model with its vocabulary, that the kernels read and write with.
+
+    checkpoint: without weights; they are in the model.
+    """
 
     checkpoint: Checkpoint
     model: PlainModel
@@ -78,7 +81,7 @@ def generation(
 
 
 def load_plain(folder: Path, device: str, data: Sequence[str] = ()) -> PlainLoaded | None:
-    """Load the model of a checkpoint without torch; None if it takes torch to write with it, or to
+    """Load the model of a checkpoint without torch; None if it takes torch to use it, or to
     say why the checkpoint is refused.
 
     device, data: as for `api.load`.

@@ -1,23 +1,28 @@
 """Scoring of a file or a split by a model alone or with others, static or adapting."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from charlm.api.loaded import Loaded, open_run
 from charlm.api.options import LoadOptions, PathLike, paths_of, refuse_unknown
+from charlm.api.plain import PlainLoaded
 from charlm.common.errors import UsageError
 from charlm.common.files import refuse_no_file
 from charlm.config.loading import with_encoding
-from charlm.evaluation.adaptation import Pace
 from charlm.evaluation.alternatives import Alternatives
-from charlm.evaluation.mixture import Mixture
+from charlm.evaluation.plain import PlainNetwork, is_short
+from charlm.evaluation.reading import (
+    Floats,
+    ReadCallback,
+    Reader,
+    ignore,
+    log_distributions,
+    surprisals,
+)
 from charlm.evaluation.scoring import (
     SILENT,
     Listeners,
@@ -28,10 +33,17 @@ from charlm.evaluation.scoring import (
     score_split,
     summary,
 )
-from charlm.evaluation.surprisal import Reader, log_distributions
 from charlm.evaluation.tally import Score, in_bits
 from charlm.runs.own_text import corpus_of
+from charlm.text.stretch import Stretch
 from charlm.text.vocabulary import Symbols, Vocabulary
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from charlm.api.loaded import Loaded
+    from charlm.evaluation.adaptation import Pace
+    from charlm.evaluation.mixture import Mixture
 
 MOST_SHOWN = 1_000_000
 """Most symbols on the pages of a scored text; the score includes all."""
@@ -63,7 +75,7 @@ class Scoring:
     window: int
     adapted: bool
     powers: dict[str, float]
-    paces: dict[str, Pace]
+    paces: "dict[str, Pace]"
     pages: list[Path] = field(default_factory=list)
 
     def report(self) -> dict[str, Any]:
@@ -72,7 +84,7 @@ class Scoring:
 
 
 def score(
-    run: Loaded | PathLike | None = None,
+    run: "Loaded | PlainLoaded | PathLike | None" = None,
     file: PathLike | None = None,
     *,
     split: str | None = None,
@@ -81,7 +93,8 @@ def score(
 ) -> Scoring:
     """Score a file, or a split of the run's own data.
 
-    run: a loaded model, a run, or None for the latest run. file: a text, compressed or not; "-" is
+    run: a loaded model (a plain one only without the options that `takes_torch`), a run, or None
+        for the latest run. file: a text, compressed or not; "-" is
         stdin. split: "train", "val" or "test", instead of a file. options: see `ScoreOptions`.
 
     Raises: UsageError, DataError, CheckpointError.
@@ -92,7 +105,7 @@ def score(
     if split is not None and split not in SPLITS:
         raise UsageError(f"no split is called {split!r}", f"use one of {', '.join(SPLITS)}")
     _refuse_contradictions(file, split, options)
-    loaded = open_run(run, options)
+    loaded = _opened(run, options)
     own, encoding = loaded.checkpoint.config.data, options.get("encoding")
     data = with_encoding(own, encoding, of_file=file is not None)
     vocabulary, window = loaded.vocabulary, options.get("window", 0)
@@ -112,9 +125,25 @@ def score(
         result = score_split(read, encoded, SPLITS[split], window, listeners)
     scoring = Scoring(result, window, adapt, reading.powers, reading.paces)
     if page is not None and html is not None:
-        names = list(scoring.powers) or [loaded.name]
+        names = list(scoring.powers) or [loaded.checkpoint.name]
         scoring.pages.extend(page.write(vocabulary, names, scoring.report(), Path(html)))
     return scoring
+
+
+def takes_torch(options: ScoreOptions) -> bool:
+    """Return True for options that need more of a model than its weights."""
+    return bool(options.get("with_") or options.get("adapt"))
+
+
+def _opened(
+    run: "Loaded | PlainLoaded | PathLike | None", options: ScoreOptions
+) -> "Loaded | PlainLoaded":
+    """Return a loaded model as it is, or load a run. Raises: as `open_run`."""
+    if isinstance(run, PlainLoaded):
+        return run
+    from charlm.api.loaded import open_run  # here: it imports torch
+
+    return open_run(run, options)
 
 
 def _refuse_contradictions(file: PathLike | None, split: str | None, options: ScoreOptions) -> None:
@@ -140,12 +169,22 @@ class _Reading:
 
     read: Reader
     predict: Reader
-    mixture: Mixture | None = None
-    paces: dict[str, Pace] = field(default_factory=dict)
+    mixture: "Mixture | None" = None
+    paces: "dict[str, Pace]" = field(default_factory=dict)
 
     @classmethod
-    def of(cls, loaded: Loaded, others: Sequence[PathLike], *, adapt: bool) -> "_Reading":
+    def of(
+        cls, loaded: "Loaded | PlainLoaded", others: Sequence[PathLike], *, adapt: bool
+    ) -> "_Reading":
         """Return the reader of a model alone or with others."""
+        if isinstance(loaded, PlainLoaded):
+            plain = PlainNetwork(loaded.model)
+            return cls(
+                _ByLength(loaded, partial(surprisals, plain), lambda reading: reading.read),
+                _ByLength(
+                    loaded, partial(log_distributions, plain), lambda reading: reading.predict
+                ),
+            )
         if others:
             mixed = loaded.mixed_with(others)
             readers = mixed.adaptive() if adapt else {}
@@ -155,7 +194,9 @@ class _Reading:
         if adapt:
             reader = loaded.adaptive()
             return cls(reader, reader.distributions, paces={"the model": reader.pace})
-        return cls(network(loaded.model), partial(log_distributions, loaded.model))
+        from charlm.evaluation.surprisal import log_distributions as by_torch  # here: it is slow
+
+        return cls(network(loaded.model), partial(by_torch, loaded.model))
 
     @property
     def powers(self) -> dict[str, float]:
@@ -164,14 +205,38 @@ class _Reading:
 
 
 @dataclass
+class _ByLength:
+    """A `Reader` of a text by a plain model; by torch from where the text is too long for one
+    thread. plain: reads short texts. by_torch: returns the other reader."""
+
+    loaded: PlainLoaded
+    plain: Reader
+    by_torch: Callable[[_Reading], Reader]
+    _symbols: int = 0
+
+    def __call__(
+        self, stretch: Stretch, *, window: int = 0, advanced: ReadCallback = ignore
+    ) -> "Tensor | Floats":
+        self._symbols += len(stretch)
+        read = self.plain if is_short(self._symbols, self.loaded.model) else self._torch
+        return read(stretch, window=window, advanced=advanced)
+
+    @cached_property
+    def _torch(self) -> Reader:
+        from charlm.api.loaded import load  # here: it imports torch
+
+        return self.by_torch(_Reading.of(load(self.loaded.checkpoint.folder), (), adapt=False))
+
+
+@dataclass
 class _Page:
     """The data of the page of a scored text: the first `MOST_SHOWN` symbols."""
 
     alternatives: Alternatives
     _symbols: list[Symbols] = field(default_factory=list)
-    _nats: list[Tensor] = field(default_factory=list)
+    _nats: list[Floats] = field(default_factory=list)
 
-    def keep(self, symbols: Symbols, nats: Tensor) -> None:
+    def keep(self, symbols: Symbols, nats: Floats) -> None:
         """Add a segment."""
         left = MOST_SHOWN - sum(map(len, self._symbols))
         self._symbols.append(symbols[:left])
@@ -184,13 +249,13 @@ class _Page:
         from charlm.reports import surprisal as report  # here: jinja2 takes a moment
 
         symbols = np.concatenate(self._symbols)
-        bits = in_bits(vocabulary, symbols, torch.cat(self._nats).numpy()).astype(np.float32)
+        bits = in_bits(vocabulary, symbols, np.concatenate(self._nats)).astype(np.float32)
         found = self.alternatives.found()
         text = report.ScoredText(vocabulary, names, result, symbols, bits, *found)
         return report.write(text, path.absolute())
 
 
-def _call_all(listeners: Sequence[Segments], symbols: Symbols, nats: Tensor) -> None:
+def _call_all(listeners: Sequence[Segments], symbols: Symbols, nats: Floats) -> None:
     """Call all listeners with a segment."""
     for listener in listeners:
         listener(symbols, nats)

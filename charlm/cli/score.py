@@ -90,11 +90,13 @@ class Text:
 
 def _score(source: Source, text: Text, options: "ScoreOptions", *, as_json: bool) -> None:
     """Score a text, and print the result."""
-    loaded = source.load()
     from charlm import api
+    from charlm.api.scoring import takes_torch
     from charlm.terminal import console
     from charlm.terminal import score as terminal
 
+    plain = None if takes_torch(options) or source.threads else source.load_plain()
+    loaded = plain or source.load()
     if options["adapt"]:
         console.print_status("choosing how fast to adapt, on the run's train split")
     lines = terminal.SurprisalLines(loaded.vocabulary) if text.per_character else None

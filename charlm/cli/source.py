@@ -41,8 +41,8 @@ class Source:
         with TaskProgress():
             return load_plain(self.checkpoint, self.device or "cpu", self.data)
 
-    def words(self, loaded: "Loaded") -> list[str]:
+    def words(self, loaded: "Loaded | PlainLoaded") -> list[str]:
         """Return the arguments that load the same again: the run, then options."""
-        words = [loaded.name if self.run is None else str(self.run)]
+        words = [loaded.checkpoint.name if self.run is None else str(self.run)]
         words += ["--checkpoint", self.which] if self.which != "best" else []
         return words + [part for path in self.data for part in ("--data", path)]

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from charlm.backends.choice import built_kernels, computation_of
 from charlm.backends.step import Computation
-from charlm.evaluation.surprisal import WARM_UP, ReadCallback, ignore
+from charlm.evaluation.reading import WARM_UP, ReadCallback, ignore
 from charlm.models.recurrent import CharModel, States
 from charlm.native.adapting import NativeAdapter, Parts
 from charlm.text.stretch import Stretch

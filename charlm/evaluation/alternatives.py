@@ -6,11 +6,9 @@ Symbols: N positions, V vocabulary size, K alternatives.
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from charlm.evaluation.surprisal import ReadCallback, Reader, ignore, surprisals_from
+from charlm.evaluation.reading import Floats, ReadCallback, Reader, ignore, surprisals_from
 from charlm.text.stretch import Stretch
 
 ALTERNATIVES = 5
@@ -35,20 +33,25 @@ class Alternatives:
 
     def __call__(
         self, stretch: Stretch, *, window: int = 0, advanced: ReadCallback = ignore
-    ) -> Tensor:
+    ) -> Floats:
         nats = []
         for piece in stretch.pieces(LOGS_AT_ONCE // self.vocabulary_size, window):
-            logs = self.predict(piece, window=window, advanced=advanced)
+            logs = np.asarray(self.predict(piece, window=window, advanced=advanced))
             nats.append(surprisals_from(logs, piece))
             self._record(logs)
-        return torch.cat(nats)
+        return np.concatenate(nats)
 
-    def _record(self, logs: Tensor) -> None:
-        logs = logs[: max(0, self.most - self._recorded)]
-        values, indices = logs.topk(min(ALTERNATIVES, self.vocabulary_size), dim=1)
-        self._symbols.append(indices.numpy().astype(np.uint32))
-        self._chances.append(values.exp().numpy())
-        self._recorded += len(logs)
+    def _record(self, logs: Floats) -> None:
+        left = logs[: max(0, self.most - self._recorded)].copy()
+        K, rows = min(ALTERNATIVES, self.vocabulary_size), np.arange(len(left))
+        symbols, chances = np.empty((len(left), K), np.uint32), np.empty((len(left), K), np.float32)
+        for rank in range(K):
+            best = left.argmax(1)
+            symbols[:, rank], chances[:, rank] = best, np.exp(left[rows, best])
+            left[rows, best] = -np.inf
+        self._symbols.append(symbols)
+        self._chances.append(chances)
+        self._recorded += len(left)
 
     def found(self) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
         """Return the symbols of each position, most probable first, and their probabilities.

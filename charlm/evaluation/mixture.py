@@ -7,19 +7,18 @@ powers do not depend on the symbol that follows, and the probabilities sum to on
 Symbols: N positions, K predictors, V vocabulary size, n the order of the n-gram model.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from charlm.evaluation.surprisal import ReadCallback, Reader, ignore
+from charlm.evaluation.reading import Floats, Integers, ReadCallback, Reader, ignore
 from charlm.models.ngram import NGram
 from charlm.text.stretch import Stretch
 
 Reals = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 BLOCK = 16
 """Symbols read between two updates of the powers."""
@@ -80,7 +79,7 @@ class Mixture:
 
     def _pieces(
         self, stretch: Stretch, window: int, advanced: ReadCallback
-    ) -> Iterator[tuple[slice, list[Tensor], Integers, Integers]]:
+    ) -> Iterator[tuple[slice, list[Tensor | Floats], Integers, Integers]]:
         """Yield pieces of a stretch that fit in memory: their place, ln p of every symbol by each
         model, the cases and the symbols. Shapes: [N, V] each; [N]; [N]."""
         for piece in stretch.pieces(PROBABILITIES_AT_ONCE // self._vocabulary_size, window):
@@ -96,7 +95,7 @@ class Mixture:
 
     def combine(
         self,
-        logs: list[Tensor],
+        logs: Sequence[Tensor | Floats],
         cases: Integers,
         targets: Integers,
         out: Tensor | None = None,
@@ -110,7 +109,7 @@ class Mixture:
         result = np.empty(len(targets))
         for begin in range(0, len(targets), BLOCK):
             block = slice(begin, begin + BLOCK)
-            stacked = np.stack([one[block].numpy() for one in logs], axis=-1).astype(np.float64)
+            stacked = np.stack([np.asarray(one[block]) for one in logs], axis=-1).astype(np.float64)
             case, target = cases[block], targets[block]
             powers = self.powers[case]
             mixed = np.einsum("nvk,nk->nv", stacked, powers)

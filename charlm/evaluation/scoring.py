@@ -1,6 +1,7 @@
 """Scoring of a text, or of a split of a run's data.
 
-The text is read as a stream, so that memory does not grow with its length.
+The text is read as a stream, so that memory does not grow with its length. Importing this does not
+import torch.
 """
 
 import math
@@ -10,19 +11,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from charlm.backends.choice import computation_of
 from charlm.common.errors import DataError
 from charlm.config.schema import DataConfig
-from charlm.evaluation.surprisal import WARM_UP, ReadCallback, Reader, ignore, surprisals
+from charlm.evaluation.reading import WARM_UP, Floats, ReadCallback, Reader, ignore
 from charlm.evaluation.tally import Score, Tally
 from charlm.models.plain import no_prediction
-from charlm.models.recurrent import CharModel
 from charlm.text.corpus import Corpus
 from charlm.text.files import compressed
 from charlm.text.files.compressed import BLOCK, cannot_read
@@ -34,6 +31,11 @@ from charlm.text.sizes import TextSize
 from charlm.text.stretch import Stretch, whole_windows
 from charlm.text.vocabulary import Symbols, Vocabulary, as_bytes
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from charlm.models.recurrent import CharModel
+
 RUNNING_TEXT = DataConfig()
 SEGMENT = 1 << 22
 """Symbols scored at a time, each segment after a warm-up on the text before it."""
@@ -44,7 +46,7 @@ ENCODING = "--encoding {}"
 Given = str | bytes | list[str]
 """A piece of a text, or a list of texts, each of which is a record or a line."""
 
-Segments = Callable[[Symbols, Tensor], object]
+Segments = Callable[[Symbols, Floats], object]
 """Callback for each segment's symbols and their surprisals in nats, [N] each."""
 
 
@@ -65,7 +67,7 @@ class Scored:
 
     score: Score
     symbols: Symbols
-    surprisals: Tensor
+    surprisals: "Tensor"
 
 
 def summary(
@@ -87,7 +89,7 @@ def summary(
 
 
 def score_text(
-    model: CharModel,
+    model: "CharModel",
     vocabulary: Vocabulary,
     content: str | bytes,
     window: int = 0,
@@ -97,16 +99,21 @@ def score_text(
 
     Raises: DataError for an empty text.
     """
-    segments: list[tuple[Symbols, Tensor]] = []
+    import torch  # here: it takes a second
+
+    segments: list[tuple[Symbols, Floats]] = []
     listeners = Listeners(lambda *segment: segments.append(segment))
     read = network(model)
     score = score_pieces(read, vocabulary, [content], window, data=data, listeners=listeners)
     symbols, each = zip(*segments, strict=True)
-    return Scored(score, np.concatenate(symbols), torch.cat(each))
+    return Scored(score, np.concatenate(symbols), torch.from_numpy(np.concatenate(each)))
 
 
-def network(model: CharModel) -> Reader:
+def network(model: "CharModel") -> Reader:
     """Return a reader of surprisals by a model, in float32, with the kernels if they are built."""
+    from charlm.backends.choice import computation_of  # here: they import torch
+    from charlm.evaluation.surprisal import surprisals
+
     return partial(surprisals, computation_of(model))
 
 
@@ -132,7 +139,7 @@ def score_pieces(
     for symbols in _segments(_encoded(vocabulary, pieces, data, tally), window):
         text = np.concatenate([before, symbols])
         stretch = Stretch(text, len(before), len(text))
-        nats = read(stretch, window=window, advanced=listeners.advanced)
+        nats = np.asarray(read(stretch, window=window, advanced=listeners.advanced))
         tally.add_surprisals(nats)
         listeners.each(symbols, nats)
         before = text[-WARM_UP - 1 :]
@@ -158,7 +165,7 @@ def score_split(
     if not len(stretch):
         raise DataError(f"the {name} split of this run is empty", "score another split, or a file")
     for piece in stretch.with_context().pieces(SEGMENT, window):
-        nats = read(piece, window=window, advanced=listeners.advanced)
+        nats = np.asarray(read(piece, window=window, advanced=listeners.advanced))
         tally.add_surprisals(nats)
         listeners.each(piece.read(), nats)
     tally.add_split(encoded, name)

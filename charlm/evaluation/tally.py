@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from charlm.text.corpus import Corpus
 from charlm.text.symbols import SymbolSource
@@ -84,9 +82,9 @@ class Tally:
         self._nats = 0.0
         self._characters = self._bytes = self._unknown = 0
 
-    def add_surprisals(self, each: Tensor) -> None:
+    def add_surprisals(self, each: NDArray[np.floating]) -> None:
         """Add symbols by their surprisals in nats, summed in float64."""
-        self.add_nats(each.sum(dtype=torch.float64).item(), len(each))
+        self.add_nats(float(each.sum(dtype=np.float64)), len(each))
 
     def add_nats(self, nats: float, symbols: int) -> None:
         """Add symbols by their total surprisal."""

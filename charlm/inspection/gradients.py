@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from charlm.common.errors import DataError
-from charlm.evaluation.surprisal import WARM_UP
+from charlm.evaluation.reading import WARM_UP
 from charlm.models.recurrent import CharModel, States
 from charlm.text.stretch import Stretch
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from charlm.cells.base import Cell, State
 from charlm.common.errors import DataError
-from charlm.evaluation.surprisal import WARM_UP
+from charlm.evaluation.reading import WARM_UP
 from charlm.inspection.gradients import warmed_up
 from charlm.models.recurrent import CharModel
 from charlm.text.stretch import Stretch

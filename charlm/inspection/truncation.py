@@ -16,7 +16,8 @@ from charlm.common.errors import DataError
 from charlm.common.progress import track
 from charlm.config.schema import Config
 from charlm.evaluation.adaptation import learning_copy
-from charlm.evaluation.surprisal import WARM_UP, evaluate
+from charlm.evaluation.reading import WARM_UP
+from charlm.evaluation.surprisal import evaluate
 from charlm.inspection.excerpt import Excerpt
 from charlm.inspection.gates import lanes_of
 from charlm.models.recurrent import CharModel

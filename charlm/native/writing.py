@@ -91,6 +91,8 @@ class NativeSampler:
         cells, end = parts.cells, parts.end
         self._kernels, self._name, self.texts = kernels, name, texts
         self._kept: list[Any] = []  # arrays and structures that the C structures point to
+        self._states: list[tuple[NDArray[Any], NDArray[Any]]] = []
+        """All parts of the states, a row for each text, with a row of the initial state."""
         self._padding = -cells[0].hidden_size % kernels.width
         self._hidden = cells[0].hidden_size + self._padding
         self.vocabulary_size = len(parts.head_bias)
@@ -126,6 +128,11 @@ class NativeSampler:
             raise IndexError(f"symbols are 0 to {self.vocabulary_size - 1}")
         self._kernels.call("read", self._name, self._writer, np.ascontiguousarray(symbols), 1)
         return self.logits[:, : self.vocabulary_size]
+
+    def forget(self, text: int) -> None:
+        """Set the state of one text to the initial one."""
+        for states, initial in self._states:
+            states[text] = initial
 
     def write(
         self, uniforms: NDArray[np.float64], config: SampleConfig, unknown: int | None
@@ -171,10 +178,10 @@ class NativeSampler:
         h = aligned(2 * self.texts * H * size, np.uint8)
         zeros = np.zeros(2 * self.texts * H, np.float32)
         self._kernels.call("store", self._name, zeros, len(zeros), h)
-        args.h = self._keep(h)
-        args.state = self._keep(aligned((self.texts, H), np.float32))
+        args.h = self._keep_state(h.reshape(2 * self.texts, -1))
+        args.state = self._keep_state(aligned((self.texts, H), np.float32))
         if cell.variant == "lstm":
-            args.c = self._keep(aligned((self.texts, H), np.float32))
+            args.c = self._keep_state(aligned((self.texts, H), np.float32))
         if cell.variant == "gru_before":
             args.scratch = self._keep(aligned((self.texts, H), np.float32))
             args.reset_h = self._keep(aligned(self.texts * H * size, np.uint8))
@@ -237,6 +244,10 @@ class NativeSampler:
         padded = aligned((cell.gates, self._hidden, max(columns, own)), np.float32)
         padded[:, : cell.hidden_size, :own] = matrix.reshape(cell.gates, -1, own)
         return padded.reshape(cell.gates * self._hidden, -1)
+
+    def _keep_state(self, initial: NDArray[Any]) -> int | None:
+        self._states.append((initial, initial[0].copy()))
+        return self._keep(initial)
 
     def _keep(self, array: NDArray[Any]) -> int | None:
         array = np.ascontiguousarray(array)

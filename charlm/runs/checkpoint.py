@@ -59,6 +59,13 @@ class Checkpoint:
     text: "Corpus | None" = None
     """The run's text, if the user has named it because it was moved."""
 
+    @property
+    def name(self) -> str:
+        """Path of the run, or of the copied checkpoint; relative if below the working directory."""
+        folder, here = self.folder.absolute(), Path.cwd()
+        path = folder.parent.parent if folder.parent.name == "checkpoints" else folder
+        return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
     def training(self) -> "dict[str, Tensor]":
         """Read the tensors needed to resume only: weights, optimizer, carried states."""
         manifest = read_manifest(self.folder)

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from torch import Tensor
-
 from charlm.api.scoring import ScoreOptions, Scoring
+from charlm.evaluation.reading import Floats
 from charlm.evaluation.scoring import Listeners, size_of
 from charlm.evaluation.tally import Score, in_bits
 from charlm.terminal.console import as_json, print_next, print_page, print_result, print_status
@@ -90,9 +89,9 @@ class SurprisalLines:
         every = range(len(vocabulary))
         self._ends = [f"\t{as_json(vocabulary.symbol(index))}\n" for index in every]
 
-    def __call__(self, symbols: Symbols, surprisals: Tensor) -> None:
+    def __call__(self, symbols: Symbols, surprisals: Floats) -> None:
         """Print a segment of a text. Shapes: [N] each. Units: surprisals in nats."""
-        bits = in_bits(self._vocabulary, symbols, surprisals.numpy())
+        bits = in_bits(self._vocabulary, symbols, surprisals)
         for start in range(0, len(bits), LINES_AT_ONCE):
             part = slice(start, start + LINES_AT_ONCE)
             pairs = zip(bits[part].tolist(), symbols[part].tolist(), strict=True)

@@ -6,7 +6,7 @@ import torch
 
 from charlm.backends.step import TorchComputation
 from charlm.config.schema import ModelConfig
-from charlm.evaluation import surprisal, tally
+from charlm.evaluation import reading, surprisal, tally
 from charlm.models.recurrent import CharModel
 from charlm.text.corpus import Corpus
 from charlm.text.splits import Split
@@ -103,7 +103,7 @@ def test_windows_are_the_same_whether_read_together_or_apart(
 ) -> None:
     model, symbols = made(), text(203)
     together = surprisal.surprisals(TorchComputation(model), Stretch(symbols, 0, 203), window=16)
-    monkeypatch.setattr(surprisal, "LOGITS_AT_ONCE", 1)
+    monkeypatch.setattr(reading, "LOGITS_AT_ONCE", 1)
     apart = surprisal.surprisals(TorchComputation(model), Stretch(symbols, 0, 203), window=16)
     torch.testing.assert_close(together, apart, rtol=0, atol=1e-5)
 

@@ -17,8 +17,9 @@ from charlm.config.clamps import Clamp
 from charlm.config.schema import SampleConfig
 from charlm.evaluation.mixture import ngram_distributions
 from charlm.evaluation.ngram import ngram_of
+from charlm.evaluation.reading import surprisals_from
 from charlm.evaluation.scoring import network
-from charlm.evaluation.surprisal import log_distributions, surprisals_from
+from charlm.evaluation.surprisal import log_distributions
 from charlm.inspection import brackets, context, gates, gradients, jacobian, losses
 from charlm.inspection import toy as scalar
 from charlm.inspection import truncation as cut
@@ -225,11 +226,11 @@ class Inspection:
         own = self.held_out(1_000).head(READ)
         nats = network(self.model)(own)
         counted, _ = ngram_distributions(self.ngram, own)
-        ngram_nats = surprisals_from(counted, own)
+        ngram_nats = surprisals_from(counted.double().numpy(), own)
         text = characters(self.vocabulary, self.train)
         known = Counter("".join(text[a:b]) for a, b in losses.words_of(text))
-        costs = nats.double().numpy()
-        causes = losses.decompose(own.characters(), costs, ngram_nats.double().numpy(), known)
+        costs = np.asarray(nats, np.float64)
+        causes = losses.decompose(own.characters(), costs, ngram_nats, known)
         bits = float(costs.mean()) / math.log(2) * self._per_character()
         return errors_view(self.name, causes, bits, len(own))
 

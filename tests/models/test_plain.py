@@ -1,6 +1,7 @@
-"""Sampling without torch: the same numbers, weights and texts as with it."""
+"""Sampling and scoring without torch: the same numbers, weights and texts as with it."""
 
 import json
+import re
 import subprocess
 import sys
 from itertools import islice
@@ -14,10 +15,13 @@ from torch.nn import functional as F
 
 import charlm
 from charlm.api.plain import is_cpu, load_plain
+from charlm.api.scoring import score
+from charlm.backends.choice import computation_of
 from charlm.cells import CELLS
 from charlm.cells.base import GatedCell
 from charlm.config.cell_spec import variants
 from charlm.config.schema import ModelConfig, SampleConfig
+from charlm.evaluation import plain, reading, surprisal
 from charlm.models.plain import PlainModel
 from charlm.models.recurrent import CharModel
 from charlm.native.interface import Kernels
@@ -27,6 +31,7 @@ from charlm.runs import checkpoint
 from charlm.runs.finding import find_checkpoint
 from charlm.sampling.generate import Draw, Generation
 from charlm.sampling.uniforms import uniforms
+from charlm.text.stretch import Stretch
 from charlm.text.vocabulary import Vocabulary
 
 LETTERS = "abcdefghij\n"
@@ -151,9 +156,31 @@ def test_texts_are_those_with_torch(
         assert plain.samples == by_torch.samples
 
 
+@every_cell
+@pytest.mark.parametrize("has_end", [False, True], ids=["running", "records"])
+def test_surprisals_are_those_with_torch(
+    kernels: Kernels, name: str, options: dict[str, str], has_end: bool
+) -> None:
+    end = len(LETTERS) + 1 if has_end else None
+    model = made(name, end, num_layers=2, embedding_size=5, **options)
+    network = plain.PlainNetwork(PlainModel.of(model))
+    text = np.random.default_rng(0).integers(0, model.vocabulary_size, 700).astype(np.uint8)
+    for start, stop in ((0, 700), (1, 2), (100, 690), (400, 690)):  # warmed up not, partly, wholly
+        stretch = Stretch(text, start, stop)
+        for window in (0, 7):
+            found = reading.surprisals(network, stretch, window=window)
+            expected = surprisal.surprisals(computation_of(model), stretch, window=window)
+            assert found.dtype == np.float32
+            np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-4)
+            logs = reading.log_distributions(network, stretch, window=window)
+            every = surprisal.log_distributions(model, stretch, window=window)
+            np.testing.assert_allclose(logs, every.numpy(), rtol=1e-4, atol=1e-4)
+
+
 # ---- the command ---------------------------------------------------------------------------------
 
 NARROW = [part for change in [*TINY, "model.hidden_size=33"] for part in ("--set", change)]
+NUMBER = re.compile(r"\d+\.\d+")
 TELLING = """
 import sys
 from charlm.__main__ import run
@@ -185,11 +212,13 @@ def run(
     return Path("run")
 
 
-def sampled(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """The output of `charlm sample` in a process of its own; the last line of stderr says which
-    modules it has imported."""
-    words = [sys.executable, "-c", TELLING, "sample", *arguments]
-    done = subprocess.run(words, capture_output=True, text=True, encoding="utf-8", check=False)
+def told(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
+    """The output of a command in a process of its own; the last line of stderr says which modules
+    it has imported."""
+    words = [sys.executable, "-c", TELLING, *arguments]
+    done = subprocess.run(
+        words, input=given, capture_output=True, text=True, encoding="utf-8", check=False
+    )
     assert done.returncode == 0, done.stderr
     return done
 
@@ -199,7 +228,7 @@ def test_command_writes_without_torch_what_it_writes_with_it(
 ) -> None:
     loaded = charlm.load(run)
     for more in WITHOUT:
-        done = sampled("run", "--seed", "7", "--length", "90", "--prompt", "the ", *more)
+        done = told("sample", "run", "--seed", "7", "--length", "90", "--prompt", "the ", *more)
         assert done.stderr.splitlines()[-1] == "", done.stderr
         if not more:
             assert done.stdout.rstrip("\n") == (
@@ -209,8 +238,72 @@ def test_command_writes_without_torch_what_it_writes_with_it(
             options = {"top_p": 0.9, "min_p": 0.01, "repetition_penalty": 1.2, "stop": "e"}
             writing = charlm.sample(loaded, "the ", seed=7, length=90, **options)
             assert json.loads(done.stdout) == writing.report()
-    clamped = sampled("run", "--seed", "7", "--length", "9", "--clamp", "0.1=1")
+    clamped = told("sample", "run", "--seed", "7", "--length", "9", "--clamp", "0.1=1")
     assert "torch" in clamped.stderr.splitlines()[-1]
+
+
+SCORED = "the quick brown fox\nna\u00efve \u4e16\u754c, the \U0001f600 lazy dog\n" * 20
+KINDS = {
+    "characters": [],
+    "bytes": ["data.unit=byte"],
+    "jamo": ["data.unit=jamo"],
+    "records": ["data.records=lines", "data.split=[0.8,0.2,0]", "model.cell=gru"],
+    "without a symbol for the unknown": ["data.unknown=false", "data.minimum_count=1"],
+}
+WAYS = (
+    ["text.txt", "--json"],
+    ["other.txt"],
+    ["-", "--window", "7"],
+    ["other.txt", "--per-character"],
+    ["other.txt", "--html", "page.html"],
+    ["--split", "val", "--json"],
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_command_scores_without_torch_as_with_it(
+    kind: str,
+    kernels: Kernels,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: Command,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text(words(1500), encoding="utf-8")
+    Path("other.txt").write_text(SCORED, encoding="utf-8")
+    settings = [part for change in KINDS[kind] for part in ("--set", change)]
+    done = command("train", "text.txt", *NARROW, *settings, "--run", "run", "-q")
+    assert done.returncode == 0, done.stderr
+    for way in WAYS:
+        done = told("score", "run", *way, given=SCORED)
+        assert done.stderr.splitlines()[-1] == "", done.stderr
+        page = Path("page.html").read_text(encoding="utf-8") if "--html" in way else ""
+        same = ["other.txt" if word == "-" else word for word in way]
+        by_torch = command("score", "run", *same, "--threads", str(torch.get_num_threads()))
+        if same == way:
+            assert done.stderr.splitlines()[:-1] == by_torch.stderr.splitlines()
+        if page:
+            other = Path("page.html").read_text(encoding="utf-8")
+            assert len(page) == len(other)
+        texts = done.stdout, by_torch.stdout
+        assert NUMBER.sub("", texts[0]) == NUMBER.sub("", texts[1])
+        found, expected = ([float(one) for one in NUMBER.findall(text)] for text in texts)
+        assert found == pytest.approx(expected, rel=1e-5, abs=2e-4)
+    mixed = told("score", "run", "other.txt", "--with", "ngram")
+    assert "torch" in mixed.stderr.splitlines()[-1]
+
+
+def test_long_texts_are_scored_by_torch(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("other.txt").write_text(SCORED, encoding="utf-8")
+    loaded = load_plain(find_checkpoint(run), "cpu")
+    assert loaded is not None
+    expected = charlm.load(run).score(SCORED)
+    for most in (plain.MOST_PRODUCTS, 0):
+        monkeypatch.setattr(plain, "MOST_PRODUCTS", most)
+        for options in ({}, {"html": "page.html"}):
+            found = score(loaded, "other.txt", **options).score
+            assert found.nats == pytest.approx(expected.nats, rel=1e-6)
+            assert most or options or found.nats == expected.nats
 
 
 def test_damage_is_reported_as_by_load(run: Path, command: Command) -> None:

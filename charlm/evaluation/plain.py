@@ -12,7 +12,8 @@ from charlm.models.plain import PlainModel, kernels_for, make_sampler
 from charlm.native.writing import NativeSampler
 
 MOST_PRODUCTS = 5e10
-"""Most products of weights with symbols for which torch is not worth its import."""
+"""Most products of weights with symbols for which torch is not worth its import. Both ways take the
+same time at 2e11 on two cores with AVX-512; at less with more cores, or narrower vectors here."""
 
 
 def is_short(symbols: int, model: PlainModel) -> bool:

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import json
 import os
-import select
 import shutil
 import stat
 import time
@@ -18,8 +17,6 @@ ABANDONED_AFTER = 86_400
 """Seconds after which an unfinished file or folder counts as left by a killed process."""
 OF_TEXTS = ("corpora", "downloads", "files", "latest", "locks", "named", "stdin")
 """Folders of the cache with texts or data about them: readable by their owner only."""
-FIFO_SECONDS = 5
-"""Timeout for the first bytes of a FIFO: without a writer, reading would never return."""
 PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
 
 
@@ -178,33 +175,6 @@ def read_regular(path: Path, most: int | None = None) -> bytes:
         if most is not None and status.st_size > most:
             raise OSError(0, f"it has {status.st_size:,} bytes, more than {most:,}", str(path))
         return file.read()
-
-
-def open_to_read(path: Path) -> BinaryIO:
-    """Open a file, or a FIFO that a program writes to.
-
-    Raises: OSError, also if no program writes to a FIFO within FIFO_SECONDS.
-    """
-    if not stat.S_ISFIFO(path.stat().st_mode) or _is_anonymous(path):
-        return path.open("rb")
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    waiting = select.poll()
-    waiting.register(handle, select.POLLIN)
-    if not waiting.poll(FIFO_SECONDS * 1000):
-        os.close(handle)
-        raise OSError(0, f"it is a FIFO, and nothing came out of it for {FIFO_SECONDS} seconds")
-    os.set_blocking(handle, True)
-    return os.fdopen(handle, "rb")
-
-
-def _is_anonymous(path: Path) -> bool:
-    """Return True for a pipe without a name of its own, such as a shell's <(...): from the start it
-    has a writer or is at its end."""
-    ends = os.pipe()
-    is_anonymous = os.fstat(ends[0]).st_dev == path.stat().st_dev
-    for end in ends:
-        os.close(end)
-    return is_anonymous
 
 
 def with_digest(body: bytes) -> bytes:

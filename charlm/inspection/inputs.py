@@ -7,8 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from charlm.common.errors import DataError, UsageError
-from charlm.common.files import open_to_read
-from charlm.text.files.compressed import cannot_read
+from charlm.text.files.compressed import cannot_read, open_to_read
 from charlm.text.files.decoding import decode
 
 LONGEST = 2_000

@@ -13,7 +13,7 @@ import pytest
 from conftest import TINY, words
 
 from charlm.__main__ import run
-from charlm.common import files
+from charlm.text.files import compressed
 
 SETTINGS = [
     part
@@ -307,7 +307,7 @@ def test_name_of_nothing_is_refused(shell: Shell, data: str) -> None:
 def test_fifo_is_refused_or_read_but_never_waited_for(
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "FIFO_SECONDS", 0.1)
+    monkeypatch.setattr(compressed, "FIFO_SECONDS", 0.1)
     os.mkfifo("pipe")
     shell.refused("train", "--data", "pipe", *SETTINGS)
     shell.refused("train", "pipe", *SETTINGS)

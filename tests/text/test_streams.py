@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 from conftest import TINY, Command, charlm, words
 
-from charlm.common import files
 from charlm.common.files import cache_folder
 from charlm.config import loading
-from charlm.text.files import sources, streams
+from charlm.text.files import compressed, sources, streams
 
 SETTINGS = [word for setting in TINY for word in ("--set", setting)]
 TEXT = words(700)
@@ -83,7 +82,7 @@ def test_a_fifo_that_nobody_writes_to_is_not_waited_for(
     arguments: tuple[str, ...],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(files, "FIFO_SECONDS", 0.1)
+    monkeypatch.setattr(compressed, "FIFO_SECONDS", 0.1)
     Path("text.txt").write_text(TEXT)
     assert command("train", "text.txt", *SETTINGS, "--run", "run", "-q").returncode == 0
     os.mkfifo("fifo")

@@ -3,6 +3,7 @@
 import errno
 import lzma
 import os
+import select
 import stat
 import sys
 import zlib
@@ -13,11 +14,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from charlm.common.errors import DataError
-from charlm.common.files import open_to_read
 
 BLOCK = 1 << 20
 """Bytes read at a time: enough for full speed, few enough to stay in the processor's cache."""
 SUFFIXES = {".gz", ".xz", ".zst"}
+FIFO_SECONDS = 5
+"""Timeout for the first bytes of a FIFO: without a writer, reading would never return."""
 ZSTD_INPUT = 1 << 10
 """Bytes of a `.zst` file taken at a time: each four may stand for 128 KB."""
 
@@ -71,6 +73,33 @@ def head_of(file: Path, size: int) -> bytes:
     except OSError as error:
         raise cannot_read(file, error) from None
     return next(blocks(file), b"")[:size]
+
+
+def open_to_read(path: Path) -> BinaryIO:
+    """Open a file, or a FIFO that a program writes to.
+
+    Raises: OSError, also if no program writes to a FIFO within FIFO_SECONDS.
+    """
+    if not stat.S_ISFIFO(path.stat().st_mode) or _is_anonymous(path):
+        return path.open("rb")
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    waiting = select.poll()
+    waiting.register(handle, select.POLLIN)
+    if not waiting.poll(FIFO_SECONDS * 1000):
+        os.close(handle)
+        raise OSError(0, f"it is a FIFO, and nothing came out of it for {FIFO_SECONDS} seconds")
+    os.set_blocking(handle, True)
+    return os.fdopen(handle, "rb")
+
+
+def _is_anonymous(path: Path) -> bool:
+    """Return True for a pipe without a name of its own, such as a shell's <(...): from the start it
+    has a writer or is at its end."""
+    ends = os.pipe()
+    is_anonymous = os.fstat(ends[0]).st_dev == path.stat().st_dev
+    for end in ends:
+        os.close(end)
+    return is_anonymous
 
 
 def _inside(file: Path, raw: BinaryIO) -> Iterator[bytes]:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from charlm.common.errors import DataError
-from charlm.common.files import cache_folder, cannot_write_cache, open_to_read, sweep, writable
-from charlm.text.files.compressed import BLOCK, cannot_read
+from charlm.common.files import cache_folder, cannot_write_cache, sweep, writable
+from charlm.text.files.compressed import BLOCK, cannot_read, open_to_read
 
 NUMBERED = re.compile(r"/dev/(stdin$|fd/)|/proc/[^/]+/fd/")
 STDIN = "-"

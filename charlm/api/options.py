@@ -34,6 +34,39 @@ class WritingOptions(TypedDict, total=False):
     precision: str
 
 
+class SampleOptions(WritingOptions, LoadOptions, total=False):
+    """Options of `sample`, in addition to those of `WritingOptions` and `LoadOptions`.
+
+    num: number of texts. best_of: candidates for each text, see `sampling.best`. with_: other
+    runs, or "ngram", whose predictions are mixed in. adapt: True learns from the prompt first.
+    clamps: as in "0.17=2.5" for layer 0, unit 17. novel: True draws until no text is a record of
+    the run's own.
+    """
+
+    num: int
+    best_of: int
+    with_: Sequence[PathLike]
+    adapt: bool
+    clamps: Sequence[str]
+    novel: bool
+
+
+class ScoreOptions(LoadOptions, total=False):
+    """Options of `score`, in addition to those of `LoadOptions`.
+
+    window: symbols of a window, each read from the zero state; 0 reads the whole statefully.
+    with_: other runs, or "ngram", whose predictions are mixed in. adapt: True learns from the text
+    while reading it. html: a page to write, the text coloured by surprisal. encoding: of
+    the file, a codec of Python; that of the run's text if left out.
+    """
+
+    window: int
+    with_: Sequence[PathLike]
+    adapt: bool
+    html: PathLike
+    encoding: str
+
+
 def refuse_unknown(options: Mapping[str, object], known: type) -> None:
     """Check that all options are keys of a TypedDict. Raises: UsageError."""
     names = sorted(known.__annotations__)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 
 import numpy as np
 
-from charlm.api.options import LoadOptions, PathLike, WritingOptions, paths_of
+from charlm.api.options import LoadOptions, PathLike, SampleOptions, WritingOptions, paths_of
 from charlm.api.plain import PlainLoaded
 from charlm.api.records import NewRecords, known_records
 from charlm.common.errors import UsageError
@@ -28,23 +28,6 @@ if TYPE_CHECKING:
     from charlm.sampling.engine import Engine
 
 OWN = {"best_of", "with_", "adapt", "clamps", "novel", "num", "seed", *LoadOptions.__annotations__}
-
-
-class SampleOptions(WritingOptions, LoadOptions, total=False):
-    """Options of `sample`, in addition to those of `WritingOptions` and `LoadOptions`.
-
-    num: number of texts. best_of: candidates for each text, see `sampling.best`. with_: other
-    runs, or "ngram", whose predictions are mixed in. adapt: True learns from the prompt first.
-    clamps: as in "0.17=2.5" for layer 0, unit 17. novel: True draws until no text is a record of
-    the run's own.
-    """
-
-    num: int
-    best_of: int
-    with_: Sequence[PathLike]
-    adapt: bool
-    clamps: Sequence[str]
-    novel: bool
 
 
 @dataclass(frozen=True)

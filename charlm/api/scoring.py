@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from charlm.api.options import LoadOptions, PathLike, paths_of, refuse_unknown
+from charlm.api.options import PathLike, ScoreOptions, paths_of, refuse_unknown
 from charlm.api.plain import PlainLoaded
 from charlm.common.errors import UsageError
 from charlm.common.files import refuse_no_file
@@ -48,22 +48,6 @@ if TYPE_CHECKING:
 MOST_SHOWN = 1_000_000
 """Most symbols on the pages of a scored text; the score includes all."""
 SPLITS = {"val": "validation", "validation": "validation", "test": "test", "train": "train"}
-
-
-class ScoreOptions(LoadOptions, total=False):
-    """Options of `score`, in addition to those of `LoadOptions`.
-
-    window: symbols of a window, each read from the zero state; 0 reads the whole statefully.
-    with_: other runs, or "ngram", whose predictions are mixed in. adapt: True learns from the text
-    while reading it. html: a page to write, the text coloured by surprisal. encoding: of
-    the file, a codec of Python; that of the run's text if left out.
-    """
-
-    window: int
-    with_: Sequence[PathLike]
-    adapt: bool
-    html: PathLike
-    encoding: str
 
 
 @dataclass(frozen=True)

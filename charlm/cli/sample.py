@@ -32,8 +32,8 @@ from charlm.common.errors import UsageError
 
 if TYPE_CHECKING:
     from charlm.api.loaded import Loaded
+    from charlm.api.options import SampleOptions
     from charlm.api.plain import PlainLoaded
-    from charlm.api.sampling import SampleOptions
 
 
 def sample(

@@ -14,7 +14,7 @@ from charlm.common.errors import UsageError
 from charlm.common.files import refuse_no_file
 
 if TYPE_CHECKING:
-    from charlm.api.scoring import ScoreOptions
+    from charlm.api.options import ScoreOptions
 
 
 def score(

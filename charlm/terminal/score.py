@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from charlm.api.scoring import ScoreOptions, Scoring
+from charlm.api.options import ScoreOptions
+from charlm.api.scoring import Scoring
 from charlm.evaluation.reading import Floats
 from charlm.evaluation.scoring import Listeners, size_of
 from charlm.evaluation.tally import Score, in_bits

@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TypedDict
 
 from charlm.common.errors import UsageError
+from charlm.common.files import refuse_no_file
 from charlm.common.wording import suggestion
 
 PathLike = str | os.PathLike[str]
@@ -76,6 +78,22 @@ def refuse_unknown(options: Mapping[str, object], known: type) -> None:
                 f"there is no option {name!r}{suggestion(name, names)}",
                 f"the options are {', '.join(names)}",
             )
+
+
+def refuse_contradictions(file: PathLike | None, split: str | None, options: ScoreOptions) -> None:
+    """Check that no options of `score` exclude each other, nor the text. Raises: UsageError."""
+    window, html = options.get("window", 0), options.get("html")
+    if window < 0:
+        raise UsageError(f"window = {window} is no number of symbols", "0 reads statefully")
+    if options.get("adapt") and window:
+        raise UsageError("--adapt and --window go one at a time", "leave one of them out")
+    if options.get("adapt") and split == "train":
+        raise UsageError(
+            "--adapt chooses its pace on the train split, so it cannot be judged there",
+            "score val, test or a file",
+        )
+    text = None if file is None else str(file)
+    refuse_no_file(None if html is None else Path(html), "--html", text)
 
 
 def paths_of(data: PathLike | Sequence[PathLike]) -> list[str]:

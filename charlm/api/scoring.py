@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from charlm.api.options import PathLike, ScoreOptions, paths_of, refuse_unknown
+from charlm.api.options import (
+    PathLike,
+    ScoreOptions,
+    paths_of,
+    refuse_contradictions,
+    refuse_unknown,
+)
 from charlm.api.plain import PlainLoaded
 from charlm.common.errors import UsageError
-from charlm.common.files import refuse_no_file
 from charlm.config.loading import with_encoding
 from charlm.evaluation.alternatives import Alternatives
 from charlm.evaluation.plain import PlainNetwork, is_short
@@ -88,7 +93,7 @@ def score(
         raise UsageError("give a file or a split, one of them", 'charlm.score(run, split="val")')
     if split is not None and split not in SPLITS:
         raise UsageError(f"no split is called {split!r}", f"use one of {', '.join(SPLITS)}")
-    _refuse_contradictions(file, split, options)
+    refuse_contradictions(file, split, options)
     loaded = _opened(run, options)
     own, encoding = loaded.checkpoint.config.data, options.get("encoding")
     data = with_encoding(own, encoding, of_file=file is not None)
@@ -128,22 +133,6 @@ def _opened(
     from charlm.api.loaded import open_run  # here: it imports torch
 
     return open_run(run, options)
-
-
-def _refuse_contradictions(file: PathLike | None, split: str | None, options: ScoreOptions) -> None:
-    """Refuse options that exclude each other, before anything is read. Raises: UsageError."""
-    window, html = options.get("window", 0), options.get("html")
-    if window < 0:
-        raise UsageError(f"window = {window} is no number of symbols", "0 reads statefully")
-    if options.get("adapt") and window:
-        raise UsageError("adapt and a window go one at a time", "leave one of them out")
-    if options.get("adapt") and split == "train":
-        raise UsageError(
-            "adapt chooses its pace on the train split, so it cannot be judged there",
-            "score val, test or a file",
-        )
-    text = None if file is None else str(file)
-    refuse_no_file(None if html is None else Path(html), "--html", text)
 
 
 @dataclass(frozen=True)

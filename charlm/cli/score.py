@@ -3,18 +3,15 @@
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
+from charlm.api.options import ScoreOptions, refuse_contradictions
 from charlm.cli.checks import refuse_missing, refuse_partners
 from charlm.cli.options import Debug, Device, Json, Run, RunsText, Threads, Which, With
 from charlm.cli.source import Source
 from charlm.common.errors import UsageError
-from charlm.common.files import refuse_no_file
-
-if TYPE_CHECKING:
-    from charlm.api.options import ScoreOptions
 
 
 def score(
@@ -63,16 +60,14 @@ def score(
             "--per-character and --json go one at a time",
             "leave --json out: each line ends with its symbol as a JSON string",
         )
-    if adapt:
-        _refuse_with_adapt(window, split)
-    run, file = _run_and_text(run, file, split)
-    refuse_no_file(html, "--html", file)
-    checkpoint = _check(run, which, file, encoding, data or [])
     options: ScoreOptions = {"window": window, "with_": others or [], "adapt": adapt}
     if html is not None:
         options["html"] = html
     if encoding is not None:
         options["encoding"] = encoding
+    run, file = _run_and_text(run, file, split)
+    refuse_contradictions(file, split, options)
+    checkpoint = _check(run, which, file, encoding, data or [])
     refuse_partners(checkpoint, options["with_"])
     text = Text(file, split, per_character)
     source = Source(checkpoint, data or [], device, threads or 0, run, which)
@@ -88,7 +83,7 @@ class Text:
     per_character: bool
 
 
-def _score(source: Source, text: Text, options: "ScoreOptions", *, as_json: bool) -> None:
+def _score(source: Source, text: Text, options: ScoreOptions, *, as_json: bool) -> None:
     """Score a text, and print the result."""
     from charlm import api
     from charlm.api.scoring import takes_torch
@@ -111,17 +106,6 @@ def _score(source: Source, text: Text, options: "ScoreOptions", *, as_json: bool
     else:
         terminal.scored(scoring, loaded.vocabulary)
         terminal.suggest(source.words(loaded), text.file, options)
-
-
-def _refuse_with_adapt(window: int, split: str | None) -> None:
-    """Refuse options that --adapt excludes. Raises: UsageError."""
-    if window:
-        raise UsageError("--adapt and --window go one at a time", "leave one of them out")
-    if split == "train":
-        raise UsageError(
-            "--adapt chooses its pace on the train split, so it cannot be judged there",
-            "score val, test or a file",
-        )
 
 
 def _check(

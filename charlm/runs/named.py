@@ -4,6 +4,7 @@ This is the only place where they are opened by name, so that a foreign run cann
 that the user has not named on this machine (`charlm.common.consent`).
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from charlm.config.layers import ConfigSource, Rank, Resolved
 from charlm.config.schema import Config, DataConfig, Mark, ModelConfig, marked
 from charlm.runs.finding import find_checkpoint
 from charlm.runs.state import read_state
-from charlm.text.files import sources
+from charlm.text.files import sources, streams
 from charlm.text.files.sources import BUILTIN, STANDARD_LIBRARY
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 BY_NAME = ("data.path", "train.start_from", "train.teachers")
 """Keys whose values name files to open."""
 SHAPE = sorted(key.removeprefix("model.") for key in marked(Mark.SHAPE))
+LONGEST_NAME = 60
 TAKEN_OVER = {"data.unit", "data.normalize", *marked(Mark.SHAPE)}
 """Keys that a model takes over from its start run."""
 
@@ -55,6 +57,17 @@ def remember(resolved: Resolved) -> None:
         if is_users(key, resolved.origins):
             section, _, name = key.partition(".")
             consent.remember(_names(getattr(getattr(resolved.config, section), name)))
+
+
+def run_name(data: DataConfig, otherwise: str) -> str:
+    """Return a name for a run: that of its text, or `otherwise` if the text is not local."""
+    first = data.path if isinstance(data.path, str) else data.path[0] if data.path else ""
+    if streams.is_numbered(first):
+        return "stdin"
+    if not first or not sources.is_local(first):
+        return otherwise
+    plain = re.sub(r"[^\w.-]+", "_", Path(first).absolute().stem).strip("._")
+    return plain[:LONGEST_NAME] or "text"
 
 
 def start_shape(run: str) -> ConfigSource:

@@ -14,7 +14,6 @@ from charlm.text import corpus
 from charlm.text.corpus import Corpus
 from charlm.text.splits import TextStats
 from charlm.training import fitting
-from charlm.training.request import run_name
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +53,7 @@ def prepare_run(layers: ConfigLayers, *, keep: bool = True, processes: int = 1) 
     Raises: ConfigError, DataError.
     """
     requested = layers.resolve()
-    name = run_name(requested.config.data, layers.name)
+    name = named.run_name(requested.config.data, layers.name)
     shape = []
     if start := requested.config.train.start_from:
         shape = [named.start_shape(str(Path(start).absolute()))]

@@ -4,7 +4,6 @@ Importing this does not import torch, so that mistakes are reported quickly.
 """
 
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from charlm.config import loading
 from charlm.config.layers import ConfigLayers
 from charlm.config.schema import (
     Config,
-    DataConfig,
     Mark,
     TrainConfig,
     differing_keys,
@@ -25,22 +23,9 @@ from charlm.runs import named
 from charlm.runs.directory import RunDirectory, is_taken
 from charlm.runs.finding import find_checkpoint, locate
 from charlm.runs.state import read_state
-from charlm.text.files import sources, streams
+from charlm.text.files import sources
 
 log = logging.getLogger(__name__)
-
-LONGEST_NAME = 60
-
-
-def run_name(data: DataConfig, otherwise: str) -> str:
-    """Return a name for a run: that of its text, or `otherwise` if the text is not local."""
-    first = data.path if isinstance(data.path, str) else data.path[0] if data.path else ""
-    if streams.is_numbered(first):
-        return "stdin"
-    if not first or not sources.is_local(first):
-        return otherwise
-    plain = re.sub(r"[^\w.-]+", "_", Path(first).absolute().stem).strip("._")
-    return plain[:LONGEST_NAME] or "text"
 
 
 def remember_names(layers: ConfigLayers | None) -> None:
@@ -79,7 +64,7 @@ def find_run(
 
     Raises: UsageError, also for no run yet if `begins` is None.
     """
-    name = run_name(begins.resolve().config.data, begins.name) if begins else ""
+    name = named.run_name(begins.resolve().config.data, begins.name) if begins else ""
     try:
         return locate(path, name=name, begun=True)
     except UsageError as error:

@@ -17,7 +17,6 @@ from charlm.inspection.copies import Copied, copies_data, shared_spans
 from charlm.inspection.excerpt import characters
 from charlm.inspection.novelty import KnownRecords
 from charlm.models.plain import kernels_for, resolve_precision
-from charlm.native.interface import Kernels
 from charlm.runs.own_text import corpus_of
 from charlm.sampling.best import BestOf, Candidates
 from charlm.sampling.generate import Generation, Sample, bits_per_character
@@ -108,9 +107,9 @@ class Writing:
     def report(self, copies: Sequence[Copied] = ()) -> dict[str, Any]:
         """Return the output of `sample --json`, once all is written."""
         loaded, options = self.writers.loaded, self.options
-        kernels, precision = _chosen(loaded, options.get("precision", "auto"))
+        backend, precision = _chosen(loaded, options.get("precision", "auto"))
         if options.get("clamps"):
-            kernels, precision = None, "float32"
+            backend, precision = "torch", "float32"
         samples: list[dict[str, Any]] = [
             {
                 "text": one.text.encode("utf-8", "replace").decode(),
@@ -127,7 +126,7 @@ class Writing:
         report: dict[str, Any] = {
             "prompt": self.prompt,
             "seed": self.seed,
-            "backend": "native" if kernels else "torch",
+            "backend": backend,
             "precision": precision,
             "samples": samples,
             "adapted": options.get("adapt", False),
@@ -195,14 +194,15 @@ def takes_torch(options: SampleOptions) -> bool:
     return any(options.get(name) for name in ("with_", "adapt", "clamps"))
 
 
-def _chosen(loaded: "Loaded | PlainLoaded", precision: str) -> tuple[Kernels | None, str]:
-    """Return the kernels and the precision of sampling. Raises: UsageError."""
+def _chosen(loaded: "Loaded | PlainLoaded", precision: str) -> tuple[str, str]:
+    """Return the backend and the precision of sampling. Raises: UsageError."""
     if isinstance(loaded, PlainLoaded):
         kernels = kernels_for(loaded.model)
-        return kernels, resolve_precision(kernels, precision, {loaded.model.variant})
+        return "native", resolve_precision(kernels, precision, {loaded.model.variant})
     from charlm.sampling.engine import choose_precision  # here: it imports torch
 
-    return choose_precision(loaded.model, precision)
+    kernels, precision = choose_precision(loaded.model, precision)
+    return "native" if kernels else "torch", precision
 
 
 def _writers(loaded: "Loaded | PlainLoaded", prompt: str, options: SampleOptions) -> Writers:

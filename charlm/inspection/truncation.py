@@ -1,39 +1,27 @@
-"""The error of truncated backpropagation through time, and its cost in training.
+"""The error of truncated backpropagation through time.
 
 Symbols: T steps of backpropagation, N symbols of a stretch, B stretches.
 """
 
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from charlm.backends.choice import Compiling, computation_of
+from charlm.backends.choice import computation_of
 from charlm.common.errors import DataError
 from charlm.common.progress import track
-from charlm.config.schema import Config
 from charlm.evaluation.adaptation import learning_copy
 from charlm.evaluation.reading import WARM_UP
-from charlm.evaluation.surprisal import evaluate
 from charlm.inspection.excerpt import Excerpt
 from charlm.inspection.gates import lanes_of
 from charlm.models.recurrent import CharModel
-from charlm.text.corpus import Corpus
-from charlm.training.learner import learner_of
 
 STRETCH = 512
 """Symbols of backpropagation for the full gradient."""
 ROUNDS, LANES = 4, 8
 """Number of gradients compared, and of stretches averaged in each."""
-WINDOWS = (8, 32, 128)
-"""Values of T in training."""
-CHARACTERS, LANES_TRAINED = 500_000, 16
-"""Characters and lanes of training at equal characters; at equal updates every T takes as many
-steps as the longest then does."""
-WIDTH = 96
 
 
 @dataclass(frozen=True)
@@ -46,17 +34,6 @@ class TruncationError:
     steps: int
     cosine: float
     norm: float
-
-
-@dataclass(frozen=True)
-class TrainedAt:
-    """A small model trained with windows of T. loss: on validation, in nats per symbol."""
-
-    steps: int
-    updates: int
-    characters: int
-    seconds: float
-    loss: float
 
 
 def truncation_errors(model: CharModel, excerpt: Excerpt) -> list[TruncationError]:
@@ -101,44 +78,3 @@ def truncation_errors(model: CharModel, excerpt: Excerpt) -> list[TruncationErro
         TruncationError(length, *np.mean(values, axis=0).tolist())
         for length, values in errors.items()
     ]
-
-
-def trained_at(config: Config, corpus: Corpus) -> Iterator[tuple[str, TrainedAt]]:
-    """Train small models of a run's cell with windows of different T, all else equal; yield the
-    quantity that is equal ("updates" or "characters") and the result.
-
-    The text, its order and the cell are the run's; the width and the length of training are small.
-    """
-    per_update = {T: LANES_TRAINED * T for T in WINDOWS}
-    updates = CHARACTERS // per_update[max(WINDOWS)]
-    for alike in ("updates", "characters"):
-        for T in WINDOWS:
-            steps = updates if alike == "updates" else CHARACTERS // per_update[T]
-            if alike == "characters" and max(WINDOWS) == T:
-                continue  # the same run as above
-            yield alike, _trained(config, corpus, T, steps)
-
-
-def _trained(config: Config, corpus: Corpus, length: int, steps: int) -> TrainedAt:
-    model = config.model.model_copy(
-        update={"hidden_size": WIDTH, "num_layers": 1, "embedding_size": 32, "dropout": 0.0}
-    )
-    train = config.train.model_copy(
-        update={
-            "batch_size": LANES_TRAINED,
-            "sequence_length": length,
-            "steps": steps,
-            "learning_rate": 0.01,
-            "warmup_steps": min(50, steps // 10),
-            "weight_average": 0.99,
-            "device": "cpu",
-        }
-    )
-    own = Config(data=config.data, model=model, train=train)
-    learner = learner_of(own, corpus, compiling=Compiling.NEVER)
-    began = time.perf_counter()
-    for _ in track(range(steps), "training", steps):
-        learner.take_step()
-    seconds = time.perf_counter() - began
-    _, score = evaluate(learner.evaluation, corpus, "validation")
-    return TrainedAt(length, steps, steps * LANES_TRAINED * length, seconds, score.loss)

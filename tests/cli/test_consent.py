@@ -20,6 +20,7 @@ import charlm
 from charlm.common import consent
 from charlm.common.errors import DataError
 from charlm.common.files import cache_folder
+from charlm.comparison import truncation as training_length
 from charlm.config import loading
 from charlm.config.schema import to_toml
 from charlm.inspection import truncation
@@ -378,7 +379,7 @@ def test_text_that_was_moved_is_read_from_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(truncation, "STRETCH", 64)
-    monkeypatch.setattr(truncation, "CHARACTERS", 20_000)
+    monkeypatch.setattr(training_length, "CHARACTERS", 20_000)
     text = tmp_path / "stranger" / "words.txt"
     strangers(str(text))
     text.rename(tmp_path / "moved.txt")

@@ -19,6 +19,7 @@ import charlm as package
 from charlm.cells import CELLS as KNOWN
 from charlm.cells.base import GatedCell
 from charlm.common.errors import CharlmError, UsageError
+from charlm.comparison import truncation as training_length
 from charlm.config.clamps import parse_clamps
 from charlm.config.schema import ModelConfig
 from charlm.inspection import (
@@ -482,7 +483,7 @@ def there(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _less_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(truncation, "CHARACTERS", 20_000)
+    monkeypatch.setattr(training_length, "CHARACTERS", 20_000)
     monkeypatch.setattr(truncation, "STRETCH", 64)
 
 

@@ -6,7 +6,8 @@ from dataclasses import asdict
 
 from matplotlib.axes import Axes
 
-from charlm.inspection.truncation import TrainedAt, TruncationError
+from charlm.comparison.truncation import TrainedAt
+from charlm.inspection.truncation import TruncationError
 from charlm.reports.picture import COLOURS, GREY, Picture, on_axes
 from charlm.reports.view import Section, Table, View
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from charlm.common import consent
 from charlm.common.errors import DataError, UsageError
+from charlm.comparison.truncation import trained_at
 from charlm.config.clamps import Clamp
 from charlm.config.schema import SampleConfig
 from charlm.evaluation.mixture import ngram_distributions
@@ -22,13 +23,13 @@ from charlm.evaluation.scoring import network
 from charlm.evaluation.surprisal import log_distributions
 from charlm.inspection import brackets, context, gates, gradients, jacobian, losses
 from charlm.inspection import toy as scalar
-from charlm.inspection import truncation as cut
 from charlm.inspection import units as following
 from charlm.inspection.copies import Copied, shared_spans
 from charlm.inspection.excerpt import Excerpt, characters, validation
 from charlm.inspection.influence import influence
 from charlm.inspection.inputs import read_labelled
 from charlm.inspection.probe import probe
+from charlm.inspection.truncation import truncation_errors
 from charlm.models.ngram import NGram
 from charlm.models.recurrent import CharModel
 from charlm.reports.inspection.context import context_view
@@ -252,7 +253,7 @@ class Inspection:
     def truncation(self) -> View:
         """Show the error of truncated backpropagation, and its effect on training."""
         own = self.held_out(1)
-        errors = cut.truncation_errors(self.model, own)
-        trained = list(cut.trained_at(self.checkpoint.config, self.corpus))
+        errors = truncation_errors(self.model, own)
+        trained = list(trained_at(self.checkpoint.config, self.corpus))
         length = self.checkpoint.config.train.sequence_length
         return truncation_view(self.name, errors, trained, length)

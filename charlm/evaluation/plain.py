@@ -11,9 +11,9 @@ from charlm.evaluation.reading import Floats, Integers
 from charlm.models.plain import PlainModel, kernels_for, make_sampler
 from charlm.native.writing import NativeSampler
 
-MOST_PRODUCTS = 5e10
+MOST_PRODUCTS = 1e11
 """Most products of weights with symbols for which torch is not worth its import. Both ways take the
-same time at 2e11 on two cores with AVX-512; at less with more cores, or narrower vectors here."""
+same time at 2e11 on two cores with AVX-512, and at 1e11 where cores without number read by torch."""
 
 
 def is_short(symbols: int, model: PlainModel) -> bool:

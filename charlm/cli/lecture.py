@@ -34,10 +34,11 @@ def lecture(
     began = time.perf_counter()
     import torch  # only now: it takes two seconds
 
-    from charlm.lecture.chapter import Words
+    from charlm.lecture.chapter import PACKAGE
     from charlm.lecture.lab import Lab
     from charlm.lecture.page import lecture as measured
     from charlm.reports import view as pages
+    from charlm.reports.words import Words
     from charlm.terminal import console
     from charlm.terminal import view as terminal
     from charlm.terminal.progress import TaskProgress
@@ -46,7 +47,7 @@ def lecture(
     if threads:
         torch.set_num_threads(threads)
     with TaskProgress(quiet=quiet):
-        view = measured(Lab(data), Words(language), began)
+        view = measured(Lab(data), Words(language, PACKAGE), began)
     words = ["charlm", "lecture"]
     words += ["--data", data] if data else []
     words += ["--language", language] if language != "en" else []

@@ -12,8 +12,8 @@ from charlm.models.plain import PlainModel, kernels_for, make_sampler
 from charlm.native.writing import NativeSampler
 
 MOST_PRODUCTS = 1e11
-"""Most products of weights with symbols for which torch is not worth its import. Both ways take the
-same time at 2e11 on two cores with AVX-512, and at 1e11 where cores without number read by torch."""
+"""Most products of weights with symbols for which torch is not worth its import. Both ways take as
+long at 2e11 on two cores with AVX-512; with any number of cores for torch, at 1e11."""
 
 
 def is_short(symbols: int, model: PlainModel) -> bool:

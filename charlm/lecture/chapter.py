@@ -1,44 +1,14 @@
 """A chapter of the lecture: a claim or question, its measurement, and a command for more."""
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
 from charlm.reports.view import Block, Command, Equation, Live, Section
+from charlm.reports.words import Words
 
-LANGUAGES = ("en", "ko")
-
-
-class Words:
-    """The lecture's texts in a language, by chapter and name."""
-
-    def __init__(self, language: str) -> None:
-        source = files("charlm.lecture").joinpath("words", f"{language}.toml")
-        self._chapters = tomllib.loads(source.read_text("utf-8"))
-        self.language = language
-
-    def text(self, chapter: str, name: str, values: Mapping[str, Any] | None = None) -> str:
-        """Return a sentence, filled in with values."""
-        pattern: str = self._chapters[chapter][name]
-        return pattern.format_map(values or {})
-
-    def paragraphs(self, chapter: str, values: Mapping[str, Any]) -> list[str]:
-        """Return a chapter's paragraphs below its figures."""
-        return [text.format_map(values) for text in self._chapters[chapter]["says"]]
-
-    def named(self, *chapters: str) -> dict[str, str]:
-        """Return all sentences of chapters by name, with their fields left open, for a script."""
-        return {name: text for key in chapters for name, text in self._chapters[key].items()}
-
-    def everything(self) -> str:
-        """Return all sentences as one text."""
-        pieces: list[str] = []
-        for chapter in self._chapters.values():
-            for value in chapter.values():
-                pieces += value if isinstance(value, list) else [value]
-        return "\n".join(pieces)
+PACKAGE = "charlm.lecture"
+"""Package of the lecture's `Words`."""
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from charlm.cells.gru import GRU
 from charlm.comparison.plan import recurrent_parameters
 from charlm.comparison.step_cost import measure_steps
 from charlm.lecture import live
-from charlm.lecture.chapter import Chapter, Words
+from charlm.lecture.chapter import Chapter
 from charlm.lecture.lab import CELLS, WIDTH, Lab
 from charlm.reports.view import Table
+from charlm.reports.words import Words
 
 GRU_EQUATION = """\
 z(t) = sigma(W_z [h(t-1), x(t)])

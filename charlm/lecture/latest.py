@@ -37,7 +37,7 @@ def train(cell: str, reset_gate: str = "after") -> CharModel:
     for _ in range(STEPS):
         symbols, wanted = sequences(generator)
         logits, _ = model(symbols, model.initial_states(LANES))
-        F.cross_entropy(logits.flatten(0, 1), wanted.flatten()).backward()
+        F.cross_entropy(logits.flatten(0, 1), wanted.flatten()).backward()  # type: ignore[no-untyped-call]
         optimizer.step(RATE, clip_norm=1.0)
     return model.requires_grad_(False)
 

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from charlm.inspection import toy as scalar
 from charlm.lecture import latest
-from charlm.lecture.chapter import Words
 from charlm.lecture.lab import Lab
 from charlm.models.recurrent import CharModel
 from charlm.reports.view import Live
+from charlm.reports.words import Words
 
 RATE = 0.1
 """Learning rate of plain gradient descent on "hello": slow enough to watch, 35 steps to "ello"."""
@@ -65,7 +65,7 @@ def toy(words: Words) -> Live:
 
 def network(model: CharModel) -> dict[str, Any]:
     """Return a network's weights under the names of the script `cells.js`, row by row."""
-    (cell,) = model.layers()
+    (cell,) = model.gated_layers()
     rnn = getattr(cell, "nonlinearity", None)
     return {
         "kind": f"rnn_{rnn}" if rnn else cell.variant,
@@ -79,6 +79,8 @@ def network(model: CharModel) -> dict[str, Any]:
     }
 
 
-def _numbers(weights: Tensor) -> list[float]:
+def _numbers(weights: Tensor | None) -> list[float] | None:
     """Return weights as numbers of nine digits, which determine a float32."""
+    if weights is None:
+        return None
     return [float(f"{value:.9g}") for value in weights.flatten().tolist()]

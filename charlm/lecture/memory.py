@@ -10,10 +10,11 @@ from charlm.cells.lstm import LSTM
 from charlm.inspection.gates import ordered, saturation
 from charlm.inspection.trace import trace
 from charlm.lecture import live
-from charlm.lecture.chapter import Chapter, Words
+from charlm.lecture.chapter import Chapter
 from charlm.lecture.lab import Lab, excerpt_text
 from charlm.reports.picture import COLOURS, Picture, drawable, on_axes
 from charlm.reports.view import Table
+from charlm.reports.words import Words
 
 SHOWN = 80
 """Characters of the text for which gates are drawn."""

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator
 
 from charlm.common.progress import within
 from charlm.lecture import gru, memory, recurrence, usage
-from charlm.lecture.chapter import Chapter, Words
+from charlm.lecture.chapter import Chapter
 from charlm.lecture.lab import Lab
 from charlm.reports.view import View
+from charlm.reports.words import Words
 
 CHAPTERS: list[Callable[[Lab, Words], Chapter]] = [
     recurrence.same_function,

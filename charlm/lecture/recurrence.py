@@ -11,13 +11,14 @@ from charlm.inspection.gradients import gradient_by_lag
 from charlm.inspection.trace import trace
 from charlm.inspection.truncation import truncation_errors
 from charlm.lecture import live
-from charlm.lecture.chapter import Chapter, Words
+from charlm.lecture.chapter import Chapter
 from charlm.lecture.lab import CELLS, Lab
 from charlm.models.recurrent import CharModel
 from charlm.reports.inspection.gradients import toy_picture
 from charlm.reports.inspection.truncation import angle, angle_picture
 from charlm.reports.picture import COLOURS, STYLES, Picture, colour_of, on_axes, plain_log
 from charlm.reports.view import Table
+from charlm.reports.words import Words
 
 LAGS = 60
 

@@ -11,11 +11,12 @@ from torch import nn
 from charlm.common.errors import DataError
 from charlm.inspection.context import context_use
 from charlm.inspection.gradients import gradient_by_lag
-from charlm.lecture.chapter import Chapter, Words
+from charlm.lecture.chapter import PACKAGE, Chapter
 from charlm.lecture.lab import Lab
 from charlm.reports.inspection.context import USED
 from charlm.reports.picture import COLOURS, STYLES, Picture, on_axes, plain_log
 from charlm.reports.view import Table
+from charlm.reports.words import Words
 from charlm.text.vocabulary import CODE_POINTS, SURROGATES
 
 L, N, H_IN, H_OUT, LAYERS = 7, 3, 5, 4, 2
@@ -202,7 +203,7 @@ def vocabulary(lab: Lab, words: Words) -> Chapter:
 
 def korean(lab: Lab, words: Words) -> Chapter:
     """Train on this lecture's own Korean text by character and by jamo."""
-    text = Words("ko").everything()
+    text = Words("ko", PACKAGE).everything()
     by_unit = lab.by_unit(text, ("char", "jamo"))
     rows = [
         (unit, f"{size:,}", f"{one.parameters:,}", f"{one.bits:.3f}")

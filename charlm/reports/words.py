@@ -25,6 +25,10 @@ class Words:
         """Return the paragraphs of a section, which are its list "says"."""
         return [text.format_map(values) for text in self.sections[section]["says"]]
 
+    def named(self, *sections: str) -> dict[str, str]:
+        """Return all sentences of sections by name, with their fields left open, for a script."""
+        return {name: text for key in sections for name, text in self.sections[key].items()}
+
     def everything(self) -> str:
         """Return all sentences as one text."""
         pieces: list[str] = []

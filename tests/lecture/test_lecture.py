@@ -13,10 +13,11 @@ from browser import Tags, browse, needs_browser
 from conftest import words as some_words
 
 from charlm.lecture import lab as laboratory
-from charlm.lecture.chapter import LANGUAGES, Words
+from charlm.lecture.chapter import PACKAGE
 from charlm.lecture.lab import Lab
 from charlm.lecture.page import CHAPTERS, chapters
 from charlm.reports import view as pages
+from charlm.reports.words import LANGUAGES, Words
 
 
 def catalogue(language: str) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory, kernels_folder: Path) -> 
         patch.setattr(laboratory, "WIDTH", 32)
         path = tmp_path_factory.mktemp("lecture") / "words.txt"
         path.write_text(some_words(12_000), encoding="utf-8")
-        lab, english = Lab(str(path)), Words("en")
+        lab, english = Lab(str(path)), Words("en", PACKAGE)
         return lab, {chapter.key: chapter for chapter in chapters(lab, english)}
 
 
@@ -92,7 +93,7 @@ def test_shapes_are_those_of_pytorchs_documentation(measured: Any) -> None:
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_page_needs_nothing_from_elsewhere(measured: Any, language: str, tmp_path: Path) -> None:
     _, found = measured
-    said = Words(language)
+    said = Words(language, PACKAGE)
     view = pages.View(
         "lecture",
         "title",
@@ -118,7 +119,7 @@ def test_page_needs_nothing_from_elsewhere(measured: Any, language: str, tmp_pat
 @needs_browser
 def test_browser_has_nothing_to_complain_about(measured: Any, tmp_path: Path) -> None:
     _, found = measured
-    sections = [chapter.section(Words("ko")) for chapter in found.values()]
+    sections = [chapter.section(Words("ko", PACKAGE)) for chapter in found.values()]
     view = pages.View("lecture", "t", [], sections, {}, language="ko")
     path = pages.write(view, tmp_path, "charlm lecture", pngs=False)
     dom, log = browse(path.as_uri(), tmp_path, "--dump-dom")

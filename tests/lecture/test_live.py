@@ -18,10 +18,11 @@ from torch.nn import functional as F
 
 from charlm.inspection import toy
 from charlm.lecture import latest, live
-from charlm.lecture.chapter import LANGUAGES, Words
+from charlm.lecture.chapter import PACKAGE
 from charlm.lecture.lab import Lab
 from charlm.models.recurrent import CharModel
 from charlm.reports import view as pages
+from charlm.reports.words import LANGUAGES, Words
 from charlm.terminal import view as terminal
 
 PARTS = ("hello", "gates", "gates", "toy")
@@ -33,7 +34,7 @@ def lab() -> Lab:
 
 
 def blocks(lab: Lab, language: str = "en") -> list[pages.Block]:
-    words = Words(language)
+    words = Words(language, PACKAGE)
     hello, toy_part = live.hello(lab, words), live.toy(words)
     return [hello, live.lstm_gates(words), live.gru_gates(words), toy_part]
 
@@ -378,7 +379,7 @@ def test_words_of_the_scripts_are_all_there() -> None:
     for name in ("hello", "gates", "toy"):
         sources = [folder / f"{name}.js", folder / f"{name}.html.j2"]
         for cell in ("lstm", "gru") if name == "gates" else (name,):
-            words = Words("en").named("live", f"live_{name}", f"live_{cell}")
+            words = Words("en", PACKAGE).named("live", f"live_{name}", f"live_{cell}")
             for source in sources:
                 used = set(re.findall(r"words\.(\w+)", source.read_text(encoding="utf-8")))
                 assert used - set(words) <= {"form"}, (source.name, cell)

@@ -22,7 +22,7 @@ def lecture(
     threads: Threads = None,
     debug: Debug = False,
 ) -> None:
-    """Measure every claim of the lecture notes on this machine, in two to three minutes."""
+    """Measure every claim of the lecture notes on this machine, in a minute or two."""
     refuse_no_folder(out, "--out")
     if data:
         from charlm.text.files import sources

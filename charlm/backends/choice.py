@@ -7,7 +7,7 @@ from functools import cache
 
 import torch
 
-from charlm.backends.step import Computation, NativeComputation, TorchComputation
+from charlm.backends.step import Computation, NativeComputation, TorchComputation, parts_of
 from charlm.common.errors import UsageError
 from charlm.config.schema import TrainConfig
 from charlm.models import dropout
@@ -58,9 +58,8 @@ class Backend:
         None for torch. Arguments: `NativeSteps`. Raises: MemoryError."""
         if self.kernels is None:
             return None
-        parts = (model.embedding, model.gated_layers(), model.head, model.end)
         shape = StepShape(window, precision, dropout.threshold(model.config.dropout))
-        return NativeSteps(self.kernels, parts, learning, constants, shape)
+        return NativeSteps(self.kernels, parts_of(model), learning, constants, shape)
 
     def evaluation(self, model: CharModel) -> Computation:
         """Return the computation that evaluates a model, on windows of any shape."""

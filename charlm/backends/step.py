@@ -17,9 +17,8 @@ from charlm.backends.device import to_device
 from charlm.models import dropout
 from charlm.models.dropout import Drop
 from charlm.models.recurrent import CharModel, States
-from charlm.native.head import SoftTargets
 from charlm.native.interface import Kernels
-from charlm.native.stack import Ready, Stack
+from charlm.native.model import NOTHING, Dropped, NativeModel, Parts, Ready, SoftTargets
 
 
 class Computation(Protocol):
@@ -63,7 +62,7 @@ class NativeComputation:
 
     def __init__(self, model: CharModel, kernels: Kernels) -> None:
         self.model = model
-        self._stack = Stack(kernels, model.embedding, model.layers(), model.head, model.end)
+        self._native = NativeModel(kernels, parts_of(model))
 
     def loss_and_gradients(
         self,
@@ -75,17 +74,22 @@ class NativeComputation:
         soft: SoftTargets | None = None,
         ready: Ready | None = None,
     ) -> tuple[Tensor, States]:
-        mask, rate = None, self.model.config.dropout
-        if drop is not None and rate > 0:
-            draw = partial(dropout.random_bytes, drop.seed, lanes=drop.lanes)
-            mask = draw, dropout.threshold(rate)
-        return self._stack.loss_and_gradients(symbols, targets, states, mask, soft, ready)
+        dropped = NOTHING
+        if drop is not None:
+            first = 0 if drop.lanes is None else drop.lanes.start
+            dropped = Dropped(drop.seed, dropout.threshold(self.model.config.dropout), first)
+        return self._native.loss_and_gradients(symbols, targets, states, dropped, soft, ready)
 
     def log_probabilities(self, symbols: Tensor, states: States) -> tuple[Tensor, States]:
-        return self._stack.log_probabilities(symbols, states)
+        return self._native.log_probabilities(symbols, states)
 
     def surprisals(self, symbols: Tensor, targets: Tensor, states: States) -> tuple[Tensor, States]:
-        return self._stack.surprisals(symbols, targets, states)
+        return self._native.surprisals(symbols, targets, states)
+
+
+def parts_of(model: CharModel) -> Parts:
+    """Return the modules of a model of gated cells, as the kernels take them."""
+    return Parts(model.embedding, model.gated_layers(), model.head, model.end)
 
 
 class TorchComputation:

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from charlm.backends.choice import built_kernels, computation_of
-from charlm.backends.step import Computation
+from charlm.backends.step import Computation, parts_of
 from charlm.evaluation.reading import WARM_UP, ReadCallback, ignore
 from charlm.models.recurrent import CharModel, States
-from charlm.native.adapting import NativeAdapter, Parts
+from charlm.native.adapting import NativeAdapter
 from charlm.text.stretch import Stretch
 
 Squares = list[Tensor]
@@ -175,12 +175,11 @@ def _fastest_adapter(
     kernels = built_kernels(model)
     if kernels is None:
         return _TorchAdapter(model, steps, pulls, longest)
-    parts = [_parts(model), *(_parts(_with_weights(model, weights)) for weights in (steps, pulls))]
+    parts = [
+        parts_of(model),
+        *(parts_of(_with_weights(model, weights)) for weights in (steps, pulls)),
+    ]
     return NativeAdapter(kernels, *parts, window=window, longest=longest)
-
-
-def _parts(model: CharModel) -> Parts:
-    return Parts(model.embedding, model.gated_layers(), model.head, model.end)
 
 
 @torch.no_grad()

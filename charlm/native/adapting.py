@@ -6,7 +6,6 @@ Symbols: T the length of a window, V vocabulary size, H hidden size, G gate bloc
 import copy
 import ctypes
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,26 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from charlm.cells.base import GatedCell, State
-from charlm.native.head import NEVER
 from charlm.native.interface import Adapter, AdaptingLayer, Kernels, LayerArgs, Learned, address
+from charlm.native.model import Parts
 
-
-@dataclass(frozen=True)
-class Parts:
-    """The modules of a model, with its parameters or other tensors of the same shapes.
-
-    embedding: None if symbols are one-hot. end: see `Stack`.
-    """
-
-    embedding: nn.Embedding | None
-    cells: Sequence[GatedCell]
-    head: nn.Linear
-    end: int | None = None
-
-    def parameters(self) -> list[nn.Parameter]:
-        """List all parameters, in a fixed order."""
-        modules = (self.embedding, *self.cells, self.head)
-        return [p for module in modules if module is not None for p in module.parameters()]
+NEVER = -1e30
+"""The logit of the padding in the last vector of the vocabulary; also in kernels/step.h."""
 
 
 class NativeAdapter:

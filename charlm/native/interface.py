@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from charlm.native.build import UnavailableError
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from charlm.cells.base import Cell
@@ -89,9 +88,22 @@ Adapter: Any = _structure(
     longest=_REAL,
 )
 
-StepSizes: Any = _structure(
-    "StepSizes",
-    **dict.fromkeys(("kind", "layers", "T", "B", "V", "E", "H", "bias", "end", "threshold"), _SIZE),
+ModelSizes: Any = _structure(
+    "ModelSizes",
+    **dict.fromkeys(("kind", "layers", "V", "E", "H", "bias", "end", "T", "B"), _SIZE),
+)
+
+SoftArgs: Any = _structure("SoftTargets", chances=_ARRAY, symbols=_SIZE, weight=_REAL)
+
+WindowArgs: Any = _structure(
+    "WindowArgs",
+    **dict.fromkeys(("T", "B"), _SIZE),
+    **dict.fromkeys(("symbols", "targets", "anew", "before", "after"), _ARRAY),
+    seed=ctypes.c_uint64,
+    **dict.fromkeys(("threshold", "first_lane"), _SIZE),
+    soft=SoftArgs,
+    **dict.fromkeys(("losses", "logs", "gradients"), _ARRAY),
+    **dict.fromkeys(("learns", "threads"), _SIZE),
 )
 
 Update: Any = _structure(
@@ -100,41 +112,30 @@ Update: Any = _structure(
     count=_SIZE,
 )
 
-StepArgs: Any = _structure(
-    "StepArgs",
-    **dict.fromkeys(("symbols", "anew", "before", "after"), _ARRAY),
-    seed=ctypes.c_uint64,
-    update=Update,
-    **dict.fromkeys(("loss_sum", "norm"), _ARRAY),
-    threads=_SIZE,
-)
-
 STRUCTURES = {
-    "step_sizes": StepSizes,
-    "step_args": StepArgs,
+    "model_sizes": ModelSizes,
+    "window_args": WindowArgs,
+    "update": Update,
     "layer_args": LayerArgs,
     "writer_args": Writer,
     "adapter_args": Adapter,
     "adapting_layer_args": AdaptingLayer,
 }
 _LAYER, _WRITER, _ADAPTER = (ctypes.POINTER(s) for s in (LayerArgs, Writer, Adapter))
-_SIZES, _STEP = (ctypes.POINTER(s) for s in (StepSizes, StepArgs))
+_SIZES, _WINDOW, _UPDATE = (ctypes.POINTER(s) for s in (ModelSizes, WindowArgs, Update))
 TRAINING: dict[str, tuple[Any, ...]] = {
-    "pack": (*[_SIZE] * 3, *[_ARRAY] * 3, *[_SIZE] * 2),
-    "forward": (_LAYER,),
-    "backward": (_LAYER,),
-    "weights": (_ARRAY, *[_SIZE] * 2, _ARRAY, *[_SIZE] * 4, *[_ARRAY] * 3, _SIZE),
     "product": (_ARRAY, *[_SIZE] * 3, _ARRAY, _SIZE, _ARRAY, _SIZE),
-    "scatter": (_ARRAY, _SIZE, _ARRAY, *[_SIZE] * 2, _ARRAY, *[_SIZE] * 2),
-    "drop": (*[_ARRAY] * 2, *[_SIZE] * 4, _ARRAY, _SIZE),
-    "pack_head": (*[_SIZE] * 2, *[_ARRAY] * 3, _SIZE),
-    "loss": (_ARRAY, *[_SIZE] * 2, *[_ARRAY] * 2, _SIZE, *[_ARRAY] * 3, _SIZE),
-    "new_step": (_SIZES, *[_ARRAY] * 4),
-    "take_step": (_ARRAY, _STEP),
-    "delete_step": (_ARRAY,),
+    "new_model": (_SIZES, *[_ARRAY] * 4),
+    "delete_model": (_ARRAY,),
+    "read_window": (_ARRAY, _WINDOW),
+    "learn_layer": (_ARRAY, _WINDOW, _SIZE),
+    "take_step": (_ARRAY, _WINDOW, _UPDATE, *[_ARRAY] * 2),
 }
 NO_MEMORY = 2
-RESULTS: dict[str, Any] = {"new_step": _ARRAY, "take_step": ctypes.c_int, "loss": ctypes.c_int}
+RESULTS: dict[str, Any] = {
+    "new_model": _ARRAY,
+    **dict.fromkeys(("read_window", "learn_layer", "take_step"), ctypes.c_int),
+}
 """The results of those functions that have one; an integer is 0, or `NO_MEMORY`, or an error of the
 function's own."""
 ADAPTING: dict[str, tuple[Any, ...]] = {
@@ -162,11 +163,9 @@ class Kind:
 
 
 class Kernels:
-    """Typed calls into a library, and a pool of large buffers.
+    """Typed calls into a library.
 
-    (Such blocks from malloc were faulted in again at every step, until its heap had grown to
-    several times their size.) The `name` of a type is "float32", "bfloat16" or, for sampling,
-    "int8".
+    The `name` of a type is "float32", "bfloat16" or, for sampling, "int8".
 
     Raises: UnavailableError for a library whose structures are not those above.
     """
@@ -178,8 +177,6 @@ class Kernels:
                 raise UnavailableError(f"{ours.__name__} has another size in the kernels")
         self.width = int(library.charlm_width())
         """Elements of a vector: hidden sizes are padded to multiples of it."""
-        self.block = int(library.charlm_block())
-        """Rows that `weight_gradient` packs at a time."""
         self.types = ["float32"]
         self.types += ["bfloat16"] if library.charlm_has_bfloat16() else []
         self.types += ["int8"] if library.charlm_has_int8() else []
@@ -192,7 +189,6 @@ class Kernels:
             for number in range(library.charlm_kinds())
         }
         """The cells that the kernels compute, by `Cell.variant`."""
-        self._free: dict[tuple[tuple[int, ...], torch.dtype], list[Tensor]] = {}
 
     def _declare(self) -> None:
         """Declare the arguments of all functions, so that those of a wrong type are refused."""
@@ -210,21 +206,6 @@ class Kernels:
         from charlm.cells.base import GatedCell  # here: it imports torch
 
         return all(isinstance(cell, GatedCell) and cell.variant in self.kinds for cell in cells)
-
-    def acquire(self, *shape: int, dtype: "torch.dtype") -> "Tensor":
-        """Return an uninitialised buffer, which may be passed to `release`."""
-        import torch
-
-        if free := self._free.get((shape, dtype)):
-            return free.pop()
-        with torch.inference_mode(False):  # else training could not use buffers of evaluation
-            return torch.empty(shape, dtype=dtype)
-
-    def release(self, *buffers: "Tensor | None") -> None:
-        """Take acquired buffers back; they must no longer be read or written."""
-        for buffer in buffers:
-            if buffer is not None:
-                self._free.setdefault((buffer.shape, buffer.dtype), []).append(buffer)
 
     def call(self, function: str, name: str, *arguments: Any) -> Any:
         """Call charlm_<function>_<name>: contiguous tensors and arrays as pointers,
@@ -255,12 +236,6 @@ def address(buffer: "Tensor | NDArray[Any] | None") -> int | None:
         return buffer.ctypes.data
     assert buffer.is_contiguous()
     return buffer.data_ptr()
-
-
-def rows_at(tensor: "Tensor") -> ctypes.c_void_p:
-    """Return a pointer to the first row of a matrix whose rows may have a larger stride."""
-    assert tensor.stride(1) == 1
-    return _ARRAY(tensor.data_ptr())
 
 
 def _passed(argument: Any) -> Any:

@@ -4,15 +4,15 @@ Symbols: T time, B lanes, V vocabulary size, H hidden size.
 """
 
 import ctypes
-import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from charlm.cells.base import GatedCell, State
-from charlm.native.interface import TYPES, Kernels, StepArgs, StepSizes, Update
+from charlm.cells.base import State
+from charlm.native.interface import Kernels, Update
+from charlm.native.model import Dropped, Opened, Parts, SoftTargets
 
 
 @dataclass(frozen=True)
@@ -63,51 +63,22 @@ class StepNumbers:
 
 
 class NativeSteps:
-    """Training steps of one model on windows of one shape.
-
-    parts: embedding (None for one-hot symbols), cells, head, and the symbol that ends a record.
-
-    Raises: MemoryError.
-    """
+    """Training steps of one model on windows of one shape. Raises: MemoryError."""
 
     def __init__(
         self,
         kernels: Kernels,
-        parts: tuple[nn.Embedding | None, Sequence[GatedCell], nn.Linear, int | None],
+        parts: Parts,
         learning: Learning,
         constants: Hyperparameters,
         shape: StepShape,
     ) -> None:
-        embedding, cells, head, end = parts
-        self._kernels, self._name, self._learning = kernels, TYPES[shape.precision], learning
-        self._lanes, self._hidden = shape.window[1], cells[0].hidden_size
-        self._state_parts = [len(cell.state_parts) for cell in cells]
-        sizes = StepSizes(
-            kind=kernels.kinds[cells[0].variant].number,
-            layers=len(cells),
-            T=shape.window[0],
-            B=shape.window[1],
-            V=head.out_features,
-            E=embedding.embedding_dim if embedding is not None else 0,
-            H=self._hidden,
-            bias=cells[0].bias_ih is not None,
-            end=-1 if end is None else end,
-            threshold=shape.threshold,
-        )
-        names = list(learning.weights)
-        arrays = (learning.weights, learning.first, learning.second, learning.averages)
-        self._step = kernels.call(
-            "new_step",
-            self._name,
-            sizes,
-            *(
-                None if some is None else _pointers([some[name] for name in names])
-                for some in arrays
-            ),
-        )
-        if not self._step:
-            raise MemoryError("there is no memory for the buffers of a training step")
-        weakref.finalize(self, kernels.call, "delete_step", self._name, ctypes.c_void_p(self._step))
+        self._threshold, self._learning = shape.threshold, learning
+        self._loss_sum = ctypes.c_void_p(learning.loss_sum.data_ptr())
+        arrays = (learning.first, learning.second, learning.averages)
+        ordered = [[some[name] for name in learning.weights] if some else None for some in arrays]
+        self._model = Opened(kernels, shape.precision, parts, shape.window, ordered)
+        self._losses = torch.empty(shape.window)
         beta1, beta2 = constants.betas
         self._update = Update(
             beta1=beta1, beta2=beta2, decay=constants.weight_decay, clip=constants.clip_norm
@@ -119,42 +90,27 @@ class NativeSteps:
         states: Sequence[State],
         anew: Tensor,
         numbers: StepNumbers,
+        soft: SoftTargets | None = None,
     ) -> tuple[Tensor, list[State]]:
         """Take one step; return the norm of the gradient and the states after the window.
 
         symbols: inputs and, one further on, targets, [T + 1, B] (int64). anew: 1 where a lane
-            begins with a state of zeros, [B] (uint8). seed: of dropout. rate: the learning rate.
-            towards: the share by which the averages move. count: steps, this one included.
+            begins with a state of zeros, [B] (uint8). soft: soft targets.
 
         Raises: IndexError for a symbol outside V; nothing is changed then.
         """
-        part = (self._lanes, self._hidden)
-        after = [tuple(torch.empty(part) for _ in range(parts)) for parts in self._state_parts]
         norm = torch.empty(())
         self._update.rate, self._update.towards = numbers.rate, numbers.towards
         self._update.count = numbers.count
-        args = StepArgs(
-            symbols=symbols.data_ptr(),
+        args, after = self._model.window(
+            symbols[:-1],
+            symbols[1:],
+            states,
+            Dropped(numbers.seed, self._threshold),
+            soft,
             anew=anew.data_ptr(),
-            before=ctypes.addressof(before := _pointers([p for state in states for p in state])),
-            after=ctypes.addressof(places := _pointers([p for state in after for p in state])),
-            seed=numbers.seed,
-            update=self._update,
-            loss_sum=self._learning.loss_sum.data_ptr(),
-            norm=norm.data_ptr(),
-            threads=torch.get_num_threads(),
+            losses=self._losses.data_ptr(),
+            learns=True,
         )
-        assert symbols.is_contiguous()
-        assert len(before) == len(places)
-        if self._kernels.call("take_step", self._name, ctypes.c_void_p(self._step), args):
-            raise IndexError("a symbol is not in the vocabulary")
+        self._model.call("take_step", args, self._update, self._loss_sum, norm)
         return norm, after
-
-
-def _pointers(tensors: Sequence[Tensor]) -> "ctypes.Array[ctypes.c_void_p]":
-    """Return the addresses of contiguous float32 tensors on the CPU."""
-    for tensor in tensors:
-        assert tensor.is_contiguous()
-        assert tensor.dtype == torch.float32
-        assert tensor.device.type == "cpu"
-    return (ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))

@@ -3,8 +3,9 @@
 import copy
 import ctypes
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +14,10 @@ from torch.nn import functional as F
 from charlm.cells import CELLS
 from charlm.cells.base import GatedCell, State
 from charlm.config.cell_spec import variants
-from charlm.native.adapting import NativeAdapter, Parts
-from charlm.native.head import HeadLoss
+from charlm.native.adapting import NativeAdapter
 from charlm.native.interface import Kernels
+from charlm.native.model import NOTHING, NativeModel, Parts, SoftTargets
 from charlm.native.steps import Hyperparameters, Learning, NativeSteps, StepNumbers, StepShape
-from charlm.native.window import LayerInput, LayerPass
 from charlm.native.writing import NativeSampler, SampledCell, SampledParts
 
 TOLERANCES = {"float32": 1e-5, "bfloat16": 0.05, "int8": 0.1}
@@ -33,7 +33,7 @@ END = 4
 
 
 def find_error(library: ctypes.CDLL) -> str:
-    """Test every cell and the head in every type, sampling and adapting; return a description of
+    """Test every cell in every type, training steps, sampling and adapting; return a description of
     the first error, or ""."""
     kernels = Kernels(library)
     for name in kernels.types:
@@ -56,75 +56,66 @@ def _errors(kernels: Kernels, name: str) -> Iterator[tuple[float, str]]:
         yield writing_deviation(kernels, cell, name), f"writing with {cell.variant}"
         if name == "float32":
             yield adapting_deviation(kernels, cell), f"adapting with {cell.variant}"
-    if name != "int8":
-        for symbols in (9 * kernels.width + 5, 261):
-            yield head_deviation(kernels, getattr(torch, name), symbols), "the loss"
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A test problem. Shapes: table [V, I], symbols [T, B], state [B, H] each, weights of the
-    outputs [T, B, H]."""
+    """A test problem. Shapes: table [V, I], symbols and targets [T, B], state [B, H] each, soft
+    targets [T, B, V]."""
 
     table: Tensor
     symbols: Tensor
+    targets: Tensor
     state: State
-    weights: Tensor
+    soft: SoftTargets
 
 
-def problem(cell: GatedCell) -> Problem:
-    """Make a test problem, the same at every call; set the cell's parameters."""
+def problem(cell: GatedCell, size: int = V) -> Problem:
+    """Make a test problem of `size` symbols, the same at every call; set the cell's parameters."""
     draw = torch.Generator().manual_seed(0)
     cell.reset_parameters("orthogonal", draw)
     for parameter in cell.parameters():  # no zeros: every parameter must matter
         parameter.data += torch.randn(parameter.shape, generator=draw) / 20
-    sizes = (B, cell.hidden_size)
     return Problem(
-        torch.randn(V, cell.input_size, generator=draw),
-        torch.randint(V, (T, B), generator=draw),
-        tuple(torch.randn(sizes, generator=draw) / 2 for _ in cell.state_parts),
-        torch.randn(T, *sizes, generator=draw),
+        torch.randn(size, cell.input_size, generator=draw),
+        torch.randint(size, (T, B), generator=draw),
+        torch.randint(size, (T, B), generator=draw),
+        tuple(torch.randn(B, cell.hidden_size, generator=draw) / 2 for _ in cell.state_parts),
+        SoftTargets(torch.randn(T, B, size, generator=draw).softmax(-1), 0.3),
     )
+
+
+def stacked(cell: GatedCell, case: Problem, end: int | None = None) -> Parts:
+    """Return a model of two layers of a cell, with a head of random weights."""
+    options = {name: getattr(cell, name) for name in cell.options}
+    upper = type(cell)(cell.hidden_size, cell.hidden_size, bias=cell.bias_ih is not None, **options)
+    problem(upper)
+    embedding = nn.Embedding(len(case.table), cell.input_size, _weight=case.table.clone())
+    return Parts(embedding, [cell, upper], _head(cell.hidden_size, len(case.table), 4), end)
+
+
+def _head(inputs: int, symbols: int, seed: int) -> nn.Linear:
+    head, draw = nn.Linear(inputs, symbols), torch.Generator().manual_seed(seed)
+    for parameter in head.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=draw) / 4
+    return head
 
 
 def deviation(kernels: Kernels, cell: GatedCell, precision: torch.dtype) -> float:
-    """Return the largest relative error of outputs, states and gradients against the equations in
-    float64."""
-    case = problem(cell)
-    ends = case.symbols == END
-    return max(
-        worst(
-            _by_kernels(kernels, cell, precision, case, looked_up, resets),
-            exact(cell, case, resets),
-        )
-        for looked_up, resets in ((True, None), (False, ends), (True, ends))
-    )
-
-
-def head_deviation(kernels: Kernels, precision: torch.dtype, symbols: int) -> float:
-    """Return the error of a head's losses and gradients, for a vocabulary of `symbols`."""
-    draw = torch.Generator().manual_seed(0)
-    head = nn.Linear(2 * kernels.width, symbols)
-    for parameter in head.parameters():
-        parameter.data = torch.randn(parameter.shape, generator=draw) / 4
-    x = torch.randn(T, B, head.in_features, generator=draw).to(precision)
-    targets = torch.randint(symbols, (T, B), generator=draw)
-    with torch.no_grad():
-        loss = HeadLoss(kernels, head, x, targets, training=True)
-        d_x = loss.backward()
-    results = [loss.losses, d_x, *(p.grad for p in head.parameters() if p.grad is not None)]
-    exact_x, exact_head = x.double().requires_grad_(), copy.deepcopy(head).double()
-    logits = exact_head(exact_x).flatten(0, 1)
-    losses = F.cross_entropy(logits, targets.flatten(), reduction="none").view(T, B)
-    right = torch.autograd.grad(losses.mean(), [exact_x, *exact_head.parameters()])
-    return worst(results, [losses.detach(), *right])
+    """Return the largest relative error of log-probabilities, losses, states and gradients against
+    the equations in float64: of symbols that are looked up and of more than the window has, with
+    and without ends of records."""
+    errors = []
+    for size, end in ((V, None), (V, END), (9 * kernels.width + 5, None), (261, END)):
+        case = problem(cell, size)
+        model = stacked(cell, case, end)
+        errors.append(worst(_by_kernels(kernels, model, precision, case), exact(model, case)))
+    return max(errors)
 
 
 def step_deviation(kernels: Kernels, cell: GatedCell, precision: torch.dtype) -> float:
     """Return the error of moments, weights, averages, loss and norm after a training step."""
-    case, draw = problem(cell), torch.Generator().manual_seed(3)
-    head = nn.Linear(cell.hidden_size, V)
-    head.weight.data = torch.randn(head.weight.shape, generator=draw) / 4
+    case, head = problem(cell), _head(cell.hidden_size, V, 3)
     model = Parts(nn.Embedding(V, INPUTS, _weight=case.table.clone()), [cell], head, END)
     before = [parameter.detach().clone() for parameter in model.parameters()]
     steps = copy.deepcopy(model)
@@ -133,9 +124,8 @@ def step_deviation(kernels: Kernels, cell: GatedCell, precision: torch.dtype) ->
     second, loss = {k: torch.ones_like(w) for k, w in weights.items()}, torch.zeros(())
     learning = Learning(weights, first, second, averages, loss)
     constants = Hyperparameters((0.5, 0.5), DECAY, LONGEST)
-    parts = (steps.embedding, steps.cells, steps.head, END)
     shape = StepShape((T - 1, B), precision, threshold=0)
-    taking = NativeSteps(kernels, parts, learning, constants, shape)
+    taking = NativeSteps(kernels, steps, learning, constants, shape)
     anew = torch.arange(B) % 3 == 0
     norm, after = taking.take(
         case.symbols, [case.state], anew.to(torch.uint8), StepNumbers(0, STEP, 0.5, count=1)
@@ -172,15 +162,12 @@ def _stepped(model: Parts, case: Problem, anew: Tensor, before: Sequence[Tensor]
 @torch.no_grad()
 def writing_deviation(kernels: Kernels, cell: GatedCell, name: str) -> float:
     """Return the error of the logits in sampling with two layers of a cell and a head."""
-    case, draw = problem(cell), torch.Generator().manual_seed(1)
-    options = {name: getattr(cell, name) for name in cell.options}
-    upper = type(cell)(cell.hidden_size, cell.hidden_size, **options)
-    problem(upper)
-    head = nn.Linear(cell.hidden_size, V)
-    head.weight.data = torch.randn(head.weight.shape, generator=draw) / 4
+    case = problem(cell)
+    model = stacked(cell, case, END)
+    (_, upper), head = model.cells, model.head
     cells = [
         SampledCell.of(one.variant, {key: w.numpy() for key, w in one.state_dict().items()})
-        for one in (cell, upper)
+        for one in model.cells
     ]
     weight, bias = head.weight.detach().numpy(), head.bias.detach().numpy()
     parts = SampledParts(cells, case.table.numpy(), weight, bias, END)
@@ -194,11 +181,9 @@ def writing_deviation(kernels: Kernels, cell: GatedCell, name: str) -> float:
 
 def adapting_deviation(kernels: Kernels, cell: GatedCell) -> float:
     """Return the error of a text's surprisals under a model that learns from each window."""
-    case, draw = problem(cell), torch.Generator().manual_seed(2)
-    embedding, head = nn.Embedding(V, INPUTS, _weight=case.table), nn.Linear(cell.hidden_size, V)
-    for parameter in head.parameters():
-        parameter.data = torch.randn(parameter.shape, generator=draw) / 4
-    model = Parts(embedding, [cell], head, END)
+    case = problem(cell)
+    embedding = nn.Embedding(V, INPUTS, _weight=case.table)
+    model = Parts(embedding, [cell], _head(cell.hidden_size, V, 2), END)
     steps, pulls = copy.deepcopy(model), copy.deepcopy(model)
     for parts, size in ((steps, STEP), (pulls, PULL)):
         for parameter in parts.parameters():
@@ -234,16 +219,32 @@ def _adapted(model: Parts, windows: Sequence[Tensor]) -> Tensor:
     return torch.cat(surprisals)
 
 
-def exact(cell: GatedCell, case: Problem, resets: Tensor | None = None) -> list[Tensor]:
-    """Compute output, states, gradients of table and parameters, by the equations."""
-    cell.double()
-    table = case.table.double().requires_grad_()
-    state = tuple(p.double() for p in case.state)
-    output, after = cell.unroll(table[case.symbols], state, resets)
-    loss = (output * case.weights.double()).sum()
-    gradients = torch.autograd.grad(loss, [table, *cell.parameters()])
-    cell.float()
-    return [part.detach() for part in (output, *after, *gradients)]
+def exact(model: Parts, case: Problem) -> list[Tensor]:
+    """Compute the results of `computed` by the equations in float64."""
+    for module in model.modules():
+        module.double()
+    state = tuple(part.double() for part in case.state)
+    results = computed(model, replace(case, state=state), lambda cell: cell.unroll)
+    for module in model.modules():
+        module.float()
+    return results
+
+
+def computed(model: Parts, case: Problem, unrolled: Callable[[GatedCell], Any]) -> list[Tensor]:
+    """Compute log-probabilities, losses, the states of all layers, and the gradients of all
+    parameters by torch. unrolled: the function that computes a cell over a sequence."""
+    assert model.embedding is not None
+    resets = None if model.end is None else case.symbols == model.end
+    x, parts, soft = model.embedding(case.symbols), [], case.soft
+    for cell in model.cells:
+        x, after = unrolled(cell)(x, case.state, resets)
+        parts += after
+    logs = model.head(x).to(torch.promote_types(x.dtype, torch.float32)).log_softmax(-1)
+    losses = -logs.gather(-1, case.targets.unsqueeze(-1)).squeeze(-1)
+    crossed = -(soft.probabilities * logs).sum(-1).mean()
+    mean = (1 - soft.weight) * losses.mean() + soft.weight * crossed
+    gradients = torch.autograd.grad(mean, model.parameters())
+    return [part.detach() for part in (logs, losses, *parts, *gradients)]
 
 
 def worst(results: Sequence[Tensor], right: Sequence[Tensor]) -> float:
@@ -255,28 +256,15 @@ def worst(results: Sequence[Tensor], right: Sequence[Tensor]) -> float:
     return max(errors) if not any(map(math.isnan, errors)) else math.inf
 
 
-@torch.no_grad()
 def _by_kernels(
-    kernels: Kernels,
-    cell: GatedCell,
-    precision: torch.dtype,
-    case: Problem,
-    looked_up: bool,
-    resets: Tensor | None,
+    kernels: Kernels, model: Parts, precision: torch.dtype, case: Problem
 ) -> list[Tensor]:
-    """Compute the results of `exact` by the kernels."""
-    inputs, symbols = case.table, case.symbols if looked_up else None
-    if not looked_up:
-        inputs = F.pad(inputs[case.symbols], (0, -cell.input_size % kernels.width)).to(precision)
-    marks = None if resets is None else resets.to(torch.uint8)
-    layer = LayerPass(
-        kernels, cell, precision, LayerInput(inputs, symbols, marks), case.state, training=True
-    )
-    output = layer.output[..., : cell.hidden_size].clone()
-    padding = (0, layer.output.shape[-1] - cell.hidden_size)
-    d_inputs = layer.backward(F.pad(case.weights, padding).to(precision))
-    if not looked_up:
-        d_rows = d_inputs[..., : cell.input_size].flatten(0, 1).float()
-        d_inputs = torch.zeros_like(case.table).index_add_(0, case.symbols.flatten(), d_rows)
-    gradients = [p.grad for p in cell.parameters() if p.grad is not None]
-    return [output, *layer.after, d_inputs, *gradients]
+    """Compute the results of `computed` by the kernels."""
+    native, states = NativeModel(kernels, model), [case.state for _ in model.cells]
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
+        logs, _ = native.log_probabilities(case.symbols, states)
+        losses, after = native.loss_and_gradients(
+            case.symbols, case.targets, states, NOTHING, case.soft
+        )
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    return [logs, losses, *(part for state in after for part in state), *gradients]

@@ -66,7 +66,7 @@ class SampledParts:
     """The parts of a model that are sampled from.
 
     vectors: the first layer's input for each symbol, [V, I]; None for one-hot vectors. end: see
-    `Stack`.
+    `model.Parts`.
 
     Shapes: head_weight [V, H], head_bias [V].
     """

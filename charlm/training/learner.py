@@ -19,7 +19,7 @@ from charlm.evaluation.surprisal import distributions, evaluate
 from charlm.evaluation.tally import Score
 from charlm.models.dropout import Drop
 from charlm.models.recurrent import CharModel, States
-from charlm.native.head import SoftTargets
+from charlm.native.model import SoftTargets
 from charlm.native.steps import Hyperparameters, Learning, NativeSteps, StepNumbers
 from charlm.text.batches import BatchStream
 from charlm.text.corpus import Corpus
@@ -130,8 +130,9 @@ class Learner:
         """Do the same in one call of the kernels: on small models Python took half of the time."""
         assert self._steps is not None
         self.optimizer.count += 1
+        symbols = self.batches.symbols(self._window(), self.groups[0])
         norm, self.states[0] = self._steps.take(
-            self.batches.symbols(self._window(), self.groups[0]),
+            symbols,
             self.states[0],
             self._begin_anew(seed).to(torch.uint8),
             StepNumbers(
@@ -140,13 +141,14 @@ class Learner:
                 share_of_new(self.config.weight_average, self.step),
                 int(self.optimizer.count),
             ),
+            None if self.teachers is None else self._soft_targets(symbols[:-1], 0),
         )
         return norm
 
     def _steps_at_once(self) -> NativeSteps | None:
-        """Return steps in one call; None where gradients are averaged, or models are distilled."""
+        """Return steps in one call; None where gradients are averaged."""
         config, averaged = self.config, self.eval_model is not self.model
-        if self._gradients is not None or config.teachers:
+        if self._gradients is not None:
             return None
         averages = dict(self.eval_model.named_parameters()) if averaged else None
         optimizer = self.optimizer

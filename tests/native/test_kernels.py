@@ -20,7 +20,7 @@ from charlm.backends.choice import Compiling
 from charlm.backends.device import autocast, keep_freed_memory
 from charlm.backends.step import Computation, NativeComputation, TorchComputation
 from charlm.cells import CELLS
-from charlm.cells.base import Cell, State
+from charlm.cells.base import GatedCell, State
 from charlm.common.errors import UsageError
 from charlm.config.cell_spec import variants
 from charlm.config.schema import ModelConfig, SampleConfig
@@ -29,9 +29,10 @@ from charlm.evaluation.adaptation import AdaptiveReader, Pace, learning_copy, me
 from charlm.models.dropout import Drop
 from charlm.models.recurrent import CharModel
 from charlm.native import build, verify
-from charlm.native.adapting import NativeAdapter, Parts
+from charlm.native.adapting import NativeAdapter
 from charlm.native.interface import Kernels
 from charlm.native.library import load_library
+from charlm.native.model import Parts
 from charlm.native.verify import deviation
 from charlm.sampling.engine import NativeEngine, TorchEngine, make_engine
 from charlm.sampling.filters import choose as choose_symbols
@@ -92,24 +93,25 @@ def test_bfloat16_is_no_further_from_the_equations_than_autocast(
     assert native < 0.02
 
 
-def autocast_deviation(cell: Cell) -> float:
-    """As `trial.deviation`, for torch's autocast; of a GRU "before", of the equations by torch."""
-    return deviation_of(cell, cell.unroll if cell.variant == "gru_before" else cell)
+def autocast_deviation(cell: GatedCell) -> float:
+    """As `verify.deviation`, for torch's autocast; of a GRU "before", of the equations by torch."""
+    equations = cell.variant == "gru_before"
+    return deviation_of(cell, lambda one: one.unroll if equations else one)
 
 
 def test_the_lectures_gru_by_torch_is_nearer_to_the_equations_than_autocast() -> None:
     cell = CELLS["gru"].load()(verify.INPUTS, 100, reset_gate="before")
-    assert deviation_of(cell, cell) <= deviation_of(cell, cell.unroll)
+    assert deviation_of(cell, lambda one: one) <= deviation_of(cell, lambda one: one.unroll)
 
 
-def deviation_of(cell: Cell, compute: Callable[..., tuple[Tensor, State]]) -> float:
+def deviation_of(
+    cell: GatedCell, unrolled: Callable[[GatedCell], Callable[..., tuple[Tensor, State]]]
+) -> float:
     given = verify.problem(cell)
-    table = given.table.clone().requires_grad_()
+    model = verify.stacked(cell, given)
     with torch.autocast("cpu", BFLOAT):
-        output, after = compute(table[given.symbols], given.state)
-    loss = (output * given.weights).sum()
-    gradients = torch.autograd.grad(loss, [table, *cell.parameters()])
-    return verify.worst([output, *after, *gradients], verify.exact(cell, given))
+        results = verify.computed(model, given, unrolled)
+    return verify.worst(results, verify.exact(model, given))
 
 
 # ---- a whole model ------------------------------------------------------------------------------
@@ -145,7 +147,7 @@ def learned(
     model = computation.model
     states = model.initial_states(B)
     for number, (symbols, targets) in enumerate(windows):
-        drop = Drop(77 + number) if dropout else None
+        drop = Drop(77 + number, range(3, 3 + B)) if dropout else None
         model.zero_grad()
         losses, states = computation.loss_and_gradients(symbols, targets, states, drop=drop)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
@@ -247,6 +249,59 @@ def test_evaluation_between_two_steps_changes_neither(kernels: Kernels) -> None:
         assert a.grad is not None
         assert b.grad is not None
         assert torch.equal(a.grad, b.grad)
+
+
+def test_windows_of_any_shape_are_computed_as_by_a_new_computation(kernels: Kernels) -> None:
+    used = made(kernels, "lstm", end=END, dropout=0.3)
+    draw = torch.Generator().manual_seed(1)
+    for length, lanes in ((7, 5), (2, 3), (31, 9), (1, 2), (7, 5)):
+        symbols, targets = torch.randint(V, (2, length, lanes), generator=draw)
+        states = [
+            tuple(torch.randn(part.shape, generator=draw) for part in state)
+            for state in used.model.initial_states(lanes)
+        ]
+        results = []
+        for one in (used, made(kernels, "lstm", end=END, dropout=0.3)):
+            surprisals, _ = one.surprisals(symbols, targets, states)
+            logs, _ = one.log_probabilities(symbols, states)
+            losses, after = one.loss_and_gradients(symbols, targets, states, drop=Drop(5))
+            parts = [part for state in after for part in state]
+            gradients = [p.grad for p in one.model.parameters() if p.grad is not None]
+            results.append([surprisals, logs, losses, *parts, *gradients])
+        assert all(map(torch.equal, *results))
+        torch.testing.assert_close(
+            -results[0][1].gather(-1, targets[..., None])[..., 0], results[0][0]
+        )
+
+
+@pytest.mark.parametrize("hidden_size", [40, 48])
+def test_weights_are_those_of_now(kernels: Kernels, hidden_size: int) -> None:
+    """Also after weights that are not numbers, and in other memory."""
+    computation = made(kernels, hidden_size=hidden_size)
+    start, model = computation.model.initial_states(B), computation.model
+    before, _ = computation.surprisals(*window(1), start)
+    saved = {name: value.clone() for name, value in model.state_dict().items()}
+    for parameter in model.parameters():
+        parameter.data.fill_(math.nan)
+    assert computation.surprisals(*window(1), start)[0].isnan().all()
+    for name, parameter in model.named_parameters():
+        parameter.data = saved[name]
+    assert torch.equal(computation.surprisals(*window(1), start)[0], before)
+
+
+def test_gradients_are_complete_when_they_are_handed_over(kernels: Kernels) -> None:
+    computation, found = made(kernels), []
+    start, names = computation.model.initial_states(B), computation.model.named_parameters()
+    known = {id(parameter): name for name, parameter in names}
+    computation.loss_and_gradients(
+        *window(1), start, ready=lambda p, g: found.append((known[id(p)], p, g.clone()))
+    )
+    assert {name for name, *_ in found} == {*known.values()}
+    order = list(dict.fromkeys(name.rpartition(".")[0] for name, *_ in found))
+    assert order == ["head", "cells.1", "cells.0", "embedding"]
+    for name, parameter, gradient in found:
+        assert parameter.grad is not None
+        assert torch.equal(parameter.grad, gradient), name
 
 
 def test_number_of_threads_changes_sums_by_rounding_only(kernels: Kernels) -> None:
@@ -677,9 +732,9 @@ def test_forged_states_never_reach_the_kernels(
 
 def test_arguments_of_another_kind_are_refused(kernels: Kernels) -> None:
     with pytest.raises(ctypes.ArgumentError):
-        kernels.call("drop", "float32", 1.5, None, 1, 1, 1, 1, None, 1)
+        kernels.call("product", "float32", 1.5, 1, 1, 1, None, 1, None, 1)
     with pytest.raises(TypeError):
-        kernels.call("drop", "float32", None)
+        kernels.call("product", "float32", None)
 
 
 # ---- a text that is learned from as it is read --------------------------------------------------

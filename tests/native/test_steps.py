@@ -11,11 +11,13 @@ from torch import Tensor
 
 from charlm.backends.choice import Backend
 from charlm.config.schema import Config, ModelConfig
+from charlm.models.recurrent import CharModel
 from charlm.native import build
 from charlm.native.interface import Kernels
 from charlm.native.library import load_library
 from charlm.native.steps import Hyperparameters, Learning, NativeSteps, StepNumbers
 from charlm.training.learner import Learner
+from charlm.training.teachers import Teachers
 
 V = 40
 DIFFERENT = {
@@ -77,6 +79,30 @@ def test_a_step_in_one_call_is_the_step_by_parts(changes: dict[str, object]) -> 
     assert {*one} == {*other}
     for name, value in one.items():
         torch.testing.assert_close(value, other[name], rtol=2e-4, atol=2e-6, msg=name)
+
+
+def test_a_taught_step_in_one_call_is_the_step_by_parts() -> None:
+    teacher = CharModel(ModelConfig(hidden_size=33, embedding_size=4), V)
+    teacher.reset_parameters(3)
+    teacher.head.weight.data *= 10
+    learners = [learner(teacher_weight=weight) for weight in (0.6, 0.6, 0.0)]
+    for one in learners:
+        one.teachers = Teachers([teacher], [""], one.groups)
+    assert learners[0]._steps is not None
+    learners[1]._steps = None
+    at_once, by_parts, untaught = (learned(one) for one in learners)
+    for name, value in at_once.items():
+        torch.testing.assert_close(value, by_parts[name], rtol=2e-4, atol=2e-6, msg=name)
+    assert not torch.allclose(at_once["norms"], untaught["norms"], rtol=0.01)
+
+
+@pytest.mark.parametrize("changes", DIFFERENT.values(), ids=DIFFERENT)
+def test_a_step_in_one_call_is_a_step_by_torch(changes: dict[str, object]) -> None:
+    at_once, by_torch = (learner(**changes, backend=b) for b in ("native", "torch"))  # type: ignore[arg-type]
+    assert by_torch._steps is None
+    one, other = learned(at_once), learned(by_torch)
+    for name, value in one.items():
+        torch.testing.assert_close(value, other[name], rtol=1e-3, atol=1e-5, msg=name)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -14,9 +14,9 @@ from charlm.backends.step import NativeComputation, TorchComputation
 from charlm.config.schema import ModelConfig
 from charlm.models.recurrent import CharModel
 from charlm.native.build import UnavailableError
-from charlm.native.head import SoftTargets
 from charlm.native.interface import Kernels
 from charlm.native.library import load_library
+from charlm.native.model import SoftTargets
 from charlm.training.events import Trained
 from charlm.training.prepare import prepare_run
 from charlm.training.setup import begin, resume

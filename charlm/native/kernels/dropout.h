@@ -3,8 +3,9 @@
 #include "pool.h"
 #include "vector.h"
 
-// One draw, for the outputs of a layer: [T, B, padded]. threshold: the least byte that keeps its element.
-struct Dropout { uint64_t seed; int64_t threshold, T, B, H, padded; };
+// One draw, for the outputs of a layer: [T, B, padded]. threshold: the least byte that keeps its element;
+// first: the number of the first lane.
+struct Dropout { uint64_t seed; int64_t threshold, T, B, H, padded, first; };
 
 constexpr uint64_t GAMMA = 0x9E3779B97F4A7C15;
 
@@ -23,7 +24,7 @@ template <class S> void drop_rows(const S *rows, S *to, const Dropout &d, int64_
     const uint64_t key = mixed(d.seed * GAMMA);
     parallel_pieces(threads, d.T * d.B, 64, [&](int64_t from, int64_t until) {
         for (int64_t n = from; n < until; n++) {
-            const uint64_t lane = mixed(key + uint64_t(n % d.B + 1) * GAMMA);
+            const uint64_t lane = mixed(key + uint64_t(d.first + n % d.B + 1) * GAMMA);
             words at;
             for (int64_t i = 0; i < WORDS; i++)
                 at[i] = lane + uint64_t(n / d.B * count + i + 1) * GAMMA;

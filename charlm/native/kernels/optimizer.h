@@ -6,16 +6,17 @@
 #include "vector.h"
 
 // A parameter as rows of `columns` values, as torch has them, with its moments and its average (null
-// without one). Row r of every `block` rows has its gradient in row r of `padded` rows, `stride` apart.
+// without one). Row r of every `block` rows has its gradient in row r of `padded` rows, `stride` apart;
+// gradient: the place of their address.
 struct Parameter {
     float *weights, *first, *second, *average;
-    const float *gradient;
+    float *const *gradient;
     int64_t rows, columns, block, padded, stride;
     bool decays;
     int64_t number;  // of its first row among the rows of all
 
     INLINE_MEMBER const float *gradient_row(int64_t r) const {
-        return gradient + (r / block * padded + r % block) * stride;
+        return *gradient + (r / block * padded + r % block) * stride;
     }
 };
 
@@ -23,36 +24,17 @@ struct Parameter {
 // towards: the share by which the average moves towards the weights.
 struct Update { double rate, beta1, beta2, decay, clip, towards; int64_t count; };
 
-// The first `count` of a vector's elements, the rest zeros.
-INLINE vec load_some(const float *p, int64_t count) {
-    if (count >= WIDTH) return load(p);
-#if defined(__AVX512F__)
-    return (vec)_mm512_maskz_loadu_ps(__mmask16((1u << count) - 1), p);
-#else
-    vec v = {};
-    for (int64_t i = 0; i < count; i++) v[i] = p[i];
-    return v;
-#endif
-}
-INLINE void store_some(float *p, vec v, int64_t count) {
-    if (count >= WIDTH) return store(p, v);
-#if defined(__AVX512F__)
-    _mm512_mask_storeu_ps(p, __mmask16((1u << count) - 1), (__m512)v);
-#else
-    for (int64_t i = 0; i < count; i++) p[i] = v[i];
-#endif
-}
-
-// f(parameter, from, until) for all rows, in pieces of about as many values each.
-template <class F> void for_rows(const std::vector<Parameter> &parameters, int64_t threads, const F &f) {
+// f(parameter, from, until) for all rows of [first, last), in pieces of about as many values each.
+template <class F>
+void for_rows(const Parameter *first, const Parameter *last, int64_t threads, const F &f) {
     constexpr int64_t VALUES = 1 << 12;
     struct Piece { const Parameter *parameter; int64_t from, until; };
     static thread_local std::vector<Piece> pieces;
     pieces.clear();
-    for (const Parameter &p : parameters) {
-        const int64_t grain = VALUES / p.columns + 1;
-        for (int64_t r = 0; r < p.rows; r += grain)
-            pieces.push_back({&p, r, r + grain < p.rows ? r + grain : p.rows});
+    for (const Parameter *p = first; p < last; p++) {
+        const int64_t grain = VALUES / p->columns + 1;
+        for (int64_t r = 0; r < p->rows; r += grain)
+            pieces.push_back({p, r, r + grain < p->rows ? r + grain : p->rows});
     }
     const Piece *all = pieces.data();
     pool().run(threads, int64_t(pieces.size()),
@@ -63,7 +45,8 @@ template <class F> void for_rows(const std::vector<Parameter> &parameters, int64
 // number of threads.
 inline double gradient_norm(const std::vector<Parameter> &parameters, std::vector<double> &row_sums,
                             int64_t threads) {
-    for_rows(parameters, threads, [&](const Parameter &p, int64_t from, int64_t until) {
+    const Parameter *all = parameters.data();
+    for_rows(all, all + parameters.size(), threads, [&](const Parameter &p, int64_t from, int64_t until) {
         for (int64_t r = from; r < until; r++) {
             const float *g = p.gradient_row(r);
             vec squares = {};
@@ -92,7 +75,8 @@ inline float update(const std::vector<Parameter> &parameters, std::vector<double
     const float size = float(u.rate / correction1), root = float(1 / correction2);
     const float kept = float(1 - u.rate * u.decay), towards = float(u.towards);
     const float share1 = float(1 - u.beta1), share2 = float(1 - u.beta2), beta2 = float(u.beta2);
-    for_rows(parameters, threads, [&](const Parameter &p, int64_t from, int64_t until) {
+    const Parameter *all = parameters.data();
+    for_rows(all, all + parameters.size(), threads, [&](const Parameter &p, int64_t from, int64_t until) {
         for (int64_t r = from; r < until; r++) {
             const float *gradient = p.gradient_row(r);
             for (int64_t i = 0; i < p.columns; i += WIDTH) {

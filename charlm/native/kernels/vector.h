@@ -93,6 +93,26 @@ INLINE vec load(const quantized *p) {
 #define HAS_QUANTIZED 0
 #endif
 
+// The first `count` of a vector's elements, the rest zeros.
+INLINE vec load_some(const float *p, int64_t count) {
+    if (count >= WIDTH) return load(p);
+#if defined(__AVX512F__)
+    return (vec)_mm512_maskz_loadu_ps(__mmask16((1u << count) - 1), p);
+#else
+    vec v = {};
+    for (int64_t i = 0; i < count; i++) v[i] = p[i];
+    return v;
+#endif
+}
+INLINE void store_some(float *p, vec v, int64_t count) {
+    if (count >= WIDTH) return store(p, v);
+#if defined(__AVX512F__)
+    _mm512_mask_storeu_ps(p, __mmask16((1u << count) - 1), (__m512)v);
+#else
+    for (int64_t i = 0; i < count; i++) p[i] = v[i];
+#endif
+}
+
 // Make streamed stores visible to the other threads.
 INLINE void finish_stores() {
 #if HAS_BFLOAT16

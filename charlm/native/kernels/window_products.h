@@ -112,23 +112,6 @@ void rows_product(const S *rows, int64_t stride, int64_t count, int64_t K, const
     });
 }
 
-// Dropout: to = rows where a draw is at least `threshold`, times `scale`; else zero. rows and `to`
-// [count, padded], draws [count, H], H at most `padded`; they may be the same.
-template <class S>
-void drop(const S *rows, const uint8_t *draws, int64_t count, int64_t H, int64_t padded,
-          int64_t threshold, float scale, S *to, int64_t threads) {
-    parallel_for(threads, count, [&](int64_t from, int64_t until) {
-        for (int64_t n = from; n < until; n++)
-            for (int64_t u = 0; u < padded; u += WIDTH) {
-                const uint8_t *draw = draws + n * H + u;
-                uint8_t last[WIDTH] = {};
-                if (u + WIDTH > H) draw = (const uint8_t *)memcpy(last, draw, H - u);
-                vec factors = load(draw) >= float(threshold) ? splat(scale) : vec{};
-                store(to + n * padded + u, load(rows + n * padded + u) * factors);
-            }
-    });
-}
-
 // sums[s] = the sum of the rows[n] with symbols[n] = s, for V symbols.
 template <class S>
 void scatter(const S *rows, int64_t stride, const int64_t *symbols, int64_t N, int64_t columns,

@@ -37,7 +37,6 @@ ELSEWHERE(bfloat16)
 extern "C" {
 
 VISIBLE int64_t charlm_width() { return WIDTH; }
-VISIBLE int64_t charlm_block() { return BLOCK; }
 VISIBLE int64_t charlm_has_bfloat16() { return HAS_BFLOAT16; }
 VISIBLE int64_t charlm_has_int8() { return HAS_QUANTIZED; }
 VISIBLE int64_t charlm_kinds() { return sizeof CELL_KINDS / sizeof *CELL_KINDS; }

@@ -54,6 +54,9 @@ def sample(
     clamps: Clamps = None,
     check_copies: CheckCopies = False,
     novel: Novel = False,
+    interactive: Annotated[
+        bool, typer.Option("--interactive", help="Write in turns with the model.")
+    ] = False,
     data: RunsText = None,
     which: Which = "best",
     precision: Precision = "auto",
@@ -83,15 +86,25 @@ def sample(
     }
     if seed is not None:
         options["seed"] = seed
+    if interactive:
+        alone = {"--check-copies": check_copies, "--json": as_json}
+        _refuse_in_turns(options, alone | {"--prompt -": prompt == "-"})
     checkpoint = _check(run, which, filters, options, data or [])
     source = Source(checkpoint, data or [], device, threads or 1)
-    _sample(source, prompt, options, check_copies=check_copies, as_json=as_json)
+    how = {"check_copies": check_copies, "as_json": as_json, "interactive": interactive}
+    _sample(source, prompt, options, **how)
 
 
 def _sample(
-    source: Source, prompt: str, options: "SampleOptions", *, check_copies: bool, as_json: bool
+    source: Source,
+    prompt: str,
+    options: "SampleOptions",
+    *,
+    check_copies: bool,
+    as_json: bool,
+    interactive: bool,
 ) -> None:
-    """Write text to stdout as it is generated, or all samples as JSON."""
+    """Write text to stdout as it is generated, all samples as JSON, or in turns with the user."""
     from charlm.api.sampling import begin, takes_torch
     from charlm.terminal import console
     from charlm.terminal import sample as terminal
@@ -99,6 +112,11 @@ def _sample(
     plain = None if takes_torch(options) else source.load_plain()
     loaded = plain or source.load()
     prompt, options["stop"] = _texts(loaded, prompt, options["stop"])
+    if interactive:
+        from charlm.cli.interactive import converse
+
+        converse(loaded, prompt, options)
+        return
     if options["adapt"]:
         console.print_status("choosing how fast to learn, on the run's train split")
     writing = begin(loaded, prompt, **options)
@@ -117,6 +135,19 @@ def _sample(
     terminal.copies(copies)
     if "seed" not in options:
         console.print_status(f"(to repeat: --seed {writing.seed})", "aside")
+
+
+def _refuse_in_turns(options: "SampleOptions", given: dict[str, bool]) -> None:
+    """Refuse options that exclude writing in turns. given: of the command line alone, by name.
+
+    Raises: UsageError.
+    """
+    given |= {"--num": options["num"] > 1, "--best-of": options["best_of"] > 1}
+    given |= {"--adapt": options["adapt"], "--novel": options["novel"]}
+    given["--with"] = bool(options["with_"])
+    for name, value in given.items():
+        if value:
+            raise UsageError(f"--interactive and {name} go one at a time", f"leave {name} out")
 
 
 def _texts(loaded: "Loaded | PlainLoaded", prompt: str, stop: str) -> tuple[str, str]:

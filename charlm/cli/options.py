@@ -52,6 +52,13 @@ TeacherRuns = Annotated[
         help="Also learn the predictions of a run (distillation). Repeatable.",
     ),
 ]
+Log = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="tensorboard|trackio",
+        help="Also log the metrics for another program. Repeatable.",
+    ),
+]
 Processes = Annotated[
     int,
     typer.Option(
@@ -165,6 +172,7 @@ def flags(
     threads: int | None,
     init: str | None = None,
     teachers: list[str] | None = None,
+    log: list[str] | None = None,
 ) -> dict[str, Any]:
     """Return the values of options that stand for a key of the configuration, if given."""
     path = (data[0] if len(data) == 1 else data) if data else None
@@ -174,5 +182,6 @@ def flags(
         "train.threads": threads,
         "train.start_from": init,
         "train.teachers": teachers,
+        "train.log": log,
     }
     return {key: value for key, value in found.items() if value is not None}

@@ -16,6 +16,7 @@ from charlm.cli.options import (
     DryRun,
     Init,
     Json,
+    Log,
     Processes,
     Quiet,
     TeacherRuns,
@@ -45,6 +46,7 @@ def train(
     ] = False,
     init: Init = None,
     teachers: TeacherRuns = None,
+    log: Log = None,
     processes: Processes = 1,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -57,7 +59,7 @@ def train(
     from charlm.terminal import console
 
     console.show_log(quiet=quiet or (dry_run and as_json))
-    named = flags(data, device, threads, init, teachers)
+    named = flags(data, device, threads, init, teachers, log)
     given = TrainArguments(config, changes or [], named, run, resume, as_json, quiet)
     _check(given, dry_run=dry_run, processes=processes)
     if dry_run:
@@ -95,6 +97,9 @@ def _check(given: TrainArguments, *, dry_run: bool, processes: int) -> None:
     if "WORLD_SIZE" in os.environ:  # one of several processes: they report an error together
         return
     refuse_no_folder(given.run, "--run")
+    from charlm.runs.logs import refuse_missing
+
+    refuse_missing(given.flags.get("train.log", ()))
     if not given.resume:
         _refuse_at_once(given, dry_run=dry_run)
         given.layers.resolve_every_size()

@@ -205,6 +205,8 @@ class TrainConfig(Section):
     eval_every: Annotated[int, between(1, 10**9), RESUMABLE] = 250
     checkpoint_every: Annotated[int, between(1, 10**9), RESUMABLE] = 250
     log_every: Annotated[int, between(1, 10**6), RESUMABLE] = 10
+    log: Annotated[list[Literal["tensorboard", "trackio"]], RESUMABLE] = []
+    """Programs whose logs the metrics are copied to."""
     sample_every: Annotated[int, between(0, 10**6), RESUMABLE] = 1
     """Evaluations between samples; 0: no samples. Training does not depend on it."""
     sample_length: Annotated[int, between(1, 10**6), RESUMABLE] = 200

@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from charlm.config.schema import Config
+    from charlm.runs.logs import Logs
     from charlm.runs.state import SavedState
     from charlm.text.vocabulary import Vocabulary
 
@@ -50,6 +51,9 @@ class RunDirectory:
         self.path = path
         self.checkpoints = path / "checkpoints"
         self._lock: FileLock | None = None
+        self._logs: Logs | None = None
+        self._repeated: set[tuple[str, int]] = set()
+        """Kinds and steps of the rows that a resumed run repeats."""
 
     # ---- creating, locking -----------------------------------------------------------------------
 
@@ -127,6 +131,23 @@ class RunDirectory:
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         with self._writing("metrics.jsonl"), self._metrics() as file:
             file.write((json.dumps(row) + "\n").encode())
+        if self._logs:
+            self._logs.add(row)
+
+    @contextlib.contextmanager
+    def logging(self, names: Sequence[str], config: str) -> Iterator[None]:
+        """Copy metrics to the logs of other programs. Raises: UsageError if one is missing."""
+        if not names:
+            yield
+            return
+        from charlm.runs.logs import Logs
+
+        self._logs = Logs(names, self.path, config, self._repeated)
+        try:
+            yield
+        finally:
+            self._logs.close()
+            self._logs = None
 
     def _metrics(self) -> BinaryIO:
         """Open metrics.jsonl at its end. A link in its place is not followed: OSError."""
@@ -142,7 +163,12 @@ class RunDirectory:
                 rows = read_regular(path).decode("utf-8", "replace").splitlines(keepends=True)
             except FileNotFoundError:
                 return
-            replace(path, "".join(row for row in rows if _is_of_step(row, step)).encode())
+            kept = [row for row in rows if _is_of_step(row, step)]
+            replace(path, "".join(kept).encode())
+        for row in set(rows) - set(kept):
+            with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
+                values = json.loads(row)
+                self._repeated.add((values["kind"], values["step"]))
 
     def save(
         self,

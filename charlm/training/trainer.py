@@ -85,8 +85,10 @@ class Trainer:
         Raises: DivergedError if loss or gradient is no longer finite (the checkpoints stay);
             DataError for a damaged text; CharlmError if a checkpoint cannot be written.
         """
+        names = self.config.train.log if self.ranks.leads else []
         try:
-            yield from self._train(run)
+            with run.logging(names, to_toml(self.config)):
+                yield from self._train(run)
         except DivergedError as error:
             fresh = partial(learner_alone, self.config, self.corpus, self.ranks)
             good = self.ranks.from_first(self.ranks.leads and rewind_to_good(run, fresh))

@@ -523,17 +523,27 @@ def test_kernels_that_compute_wrongly_are_not_used(
     assert "compiling" not in err
 
 
-@pytest.mark.skipif(not shutil.which("g++"), reason="there is no g++ here")
+@pytest.mark.parametrize(
+    "program",
+    [
+        "g++",
+        *(pytest.param(f"clang++{n}", marks=pytest.mark.nightly) for n in ("", "-16", "-19")),
+    ],
+)
 @pytest.mark.parametrize("optimized", ["-Og", pytest.param("-O2", marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("unit", build.UNITS, ids=lambda unit: " ".join(unit))
-def test_kernels_compile_without_a_warning(unit: tuple[str, ...], optimized: str) -> None:
+def test_kernels_compile_without_a_warning(
+    unit: tuple[str, ...], optimized: str, program: str
+) -> None:
+    if not shutil.which(program):
+        pytest.skip(f"there is no {program} here")
     source, *defined = unit
     warnings = ["-Wall", "-Wextra", "-Wshadow", "-Wvla"]
     flags = [*build.FLAGS, optimized, *warnings, *defined]  # the last level counts
-    command = ["g++", *flags, "-c", str(build.SOURCE / source)]
+    command = [program, *flags, "-c", str(build.SOURCE / source)]
     done = subprocess.run([*command, "-o", os.devnull], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    own = [line for line in done.stderr.splitlines() if "warning" in line and "/gcc/" not in line]
+    own = [line for line in done.stderr.splitlines() if "warning:" in line and "/gcc/" not in line]
     assert own == []
 
 

@@ -39,7 +39,12 @@ template <> struct Multiplier<float> {
 #if HAS_BFLOAT16
 template <> struct Multiplier<bfloat16> {
     INLINE __m512i row(const bfloat16 *x) {
-        int32_t pair; memcpy(&pair, x, 4); return _mm512_set1_epi32(pair);
+        int32_t pair; memcpy(&pair, x, 4);
+        __m512i pairs = _mm512_set1_epi32(pair);
+#if defined(__clang__) && __clang_major__ < 18  // would recurse without end (LLVM's issue 68117)
+        asm("" : "+v"(pairs));
+#endif
+        return pairs;
     }
     INLINE __m512i column(const bfloat16 *w) { return _mm512_loadu_si512(w); }
     INLINE vec add(vec sum, __m512i x, __m512i w) {
@@ -173,7 +178,7 @@ static void pack_columns(S *to, const float *a, int K, const int64_t *columns, i
 template <> // some of the sources never quantize
 [[maybe_unused]] void pack_columns(quantized *to, const float *a, int K, const int64_t *columns, int N) {
     float *scales = (float *)(to + int64_t(K) * N * WIDTH), *offsets = scales + N * WIDTH;
-    UNROLL for (int n = 0; n < N; n++)
+    for (int n = 0; n < N; n++)
         for (int u = 0; u < WIDTH; u++) {
             const float *column = a + (columns[n] + u) * K;
             float largest = 1e-30f;

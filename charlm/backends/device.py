@@ -46,7 +46,7 @@ def resolve_precision(config: TrainConfig, on: torch.device) -> torch.dtype:
             fast = torch.cuda.is_bf16_supported(including_emulation=False)
     elif on.type == "cpu":
         features = torch.cpu.get_capabilities()
-        fast = bool(features.get("avx512_bf16") or features.get("amx_bf16"))
+        fast = any(features.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     else:
         fast = False
     return torch.bfloat16 if fast else torch.float32

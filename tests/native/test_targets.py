@@ -9,6 +9,7 @@ from charlm.native import build
 
 TARGETS = {
     "Linux on ARM": ("aarch64-linux-gnu", "-mcpu=neoverse_n1"),
+    "Linux on ARM with bfloat16": ("aarch64-linux-gnu", "-mcpu=neoverse_v1"),
     "macOS on ARM": ("aarch64-macos", "-mcpu=apple_m1"),
     "Windows with AVX2": ("x86_64-windows-gnu", "-mcpu=haswell"),
     "Linux with SSE": ("x86_64-linux-gnu", "-mcpu=x86_64"),

@@ -7,9 +7,9 @@
 //     bfloat16   [k / 2][N][WIDTH][2]
 //     quantized  [k / 4][N][WIDTH][4], then the scales [N][WIDTH] and the offsets [N][WIDTH]
 //
-// Quantized rows are hidden states, -1 to 1, as bytes: 127 h + 128. A column w is rounded to
+// Quantized rows are hidden states, -1 to 1, as bytes: 127 h + ADDED. A column w is rounded to
 // integers of -127 to 127 times its scale; the product is exact in integers, and the offset corrects
-// for the added 128.
+// for ADDED.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -38,18 +38,9 @@ template <> struct Multiplier<float> {
 
 #if HAS_BFLOAT16
 template <> struct Multiplier<bfloat16> {
-    INLINE __m512i row(const bfloat16 *x) {
-        int32_t pair; memcpy(&pair, x, 4);
-        __m512i pairs = _mm512_set1_epi32(pair);
-#if defined(__clang__) && __clang_major__ < 18  // would recurse without end (LLVM's issue 68117)
-        asm("" : "+v"(pairs));
-#endif
-        return pairs;
-    }
-    INLINE __m512i column(const bfloat16 *w) { return _mm512_loadu_si512(w); }
-    INLINE vec add(vec sum, __m512i x, __m512i w) {
-        return (vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)x, (__m512bh)w);
-    }
+    INLINE ivec row(const bfloat16 *x) { int32_t pair; memcpy(&pair, x, 4); return repeated(pair); }
+    INLINE ivec column(const bfloat16 *w) { return load((const int32_t *)w); }
+    INLINE vec add(vec sum, ivec x, ivec w) { return add_products(sum, x, w); }
 };
 #endif
 
@@ -102,15 +93,13 @@ INLINE void multiply_groups(vec (&sums)[M][C * N], const S *rows, int64_t stride
 template <int M, int N>
 INLINE void multiply_quantized(vec (&sums)[M][N], const quantized *rows, int64_t stride,
                                const quantized *group, int K) {
-    __m512i whole[M][N];
-    UNROLL for (int m = 0; m < M; m++)
-        UNROLL for (int n = 0; n < N; n++) whole[m][n] = _mm512_setzero_si512();
+    ivec whole[M][N] = {};
     for (int k = 0; k < K; k += 4) {
         UNROLL for (int m = 0; m < M; m++) {
             int32_t four; memcpy(&four, rows + m * stride + k, 4);
             UNROLL for (int n = 0; n < N; n++)
-                whole[m][n] = _mm512_dpbusd_epi32(whole[m][n], _mm512_set1_epi32(four),
-                                                  _mm512_loadu_si512(group + n * WIDTH * 4));
+                whole[m][n] = add_products(whole[m][n], repeated(four),
+                                           load((const int32_t *)(group + n * WIDTH * 4)));
         }
         group += N * WIDTH * 4;
     }
@@ -118,7 +107,7 @@ INLINE void multiply_quantized(vec (&sums)[M][N], const quantized *rows, int64_t
     UNROLL for (int n = 0; n < N; n++) {
         vec scale = load(scales + n * WIDTH), offset = load(offsets + n * WIDTH);
         UNROLL for (int m = 0; m < M; m++)
-            sums[m][n] += fused((vec)_mm512_cvtepi32_ps(whole[m][n]), scale, offset);
+            sums[m][n] += fused(__builtin_convertvector(whole[m][n], vec), scale, offset);
     }
 }
 #endif
@@ -136,9 +125,7 @@ INLINE void product(vec (&sums)[M][N], const S *rows, int64_t stride, const S *g
 INLINE void interleave(const float *row, const float *, float *to) { store(to, load(row)); }
 #if HAS_BFLOAT16
 INLINE void interleave(const bfloat16 *row, const bfloat16 *next, bfloat16 *to) {
-    __m512i even = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)row));
-    __m512i odd = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)next));
-    _mm512_storeu_si512(to, _mm512_or_si512(even, _mm512_slli_epi32(odd, 16)));
+    store((int32_t *)to, widened(row) | widened(next) << 16);
 }
 INLINE void interleave(const float *row, const float *next, bfloat16 *to) {
     bfloat16 both[2 * WIDTH];
@@ -191,7 +178,7 @@ template <> // some of the sources never quantize
                 sum += w;
             }
             scales[n * WIDTH + u] = scale / 127;
-            offsets[n * WIDTH + u] = -128.0f * float(sum) * scale / 127;
+            offsets[n * WIDTH + u] = -ADDED * float(sum) * scale / 127;
         }
 }
 #endif

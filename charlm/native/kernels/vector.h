@@ -1,7 +1,7 @@
 // Vectors of the processor's width, conversions to and from storage, exp, sigmoid, tanh.
 //
 // Written in GCC's and Clang's vector extensions; intrinsics only for operations that these lack
-// (bfloat16 products and conversions, fast reciprocals).
+// (products and conversions of bfloat16 and of 8 bits, fast reciprocals).
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -57,11 +57,23 @@ INLINE void narrow(float x, bfloat16 *to) {  // to the nearest, ties to even; Na
     to->bits = x != x ? 0x7fc0 : uint16_t((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
+// x in every element.
+INLINE ivec repeated(int32_t x) {
+    ivec v = x - ivec{};
+#if defined(__AVX512BF16__) && defined(__clang__) && __clang_major__ < 18
+    asm("" : "+v"(v));  // without it Clang recurses without end (LLVM's issue 68117)
+#endif
+    return v;
+}
+INLINE ivec load(const int32_t *p) { ivec v; memcpy(&v, p, sizeof v); return v; }
+INLINE void store(int32_t *p, ivec v) { memcpy(p, &v, sizeof v); }
+
+// bfloat16: `widened` extends them with zeros; `add_products` adds to every element of sums the products of
+// the two values in that element of x with the two of w.
 #if defined(__AVX512BF16__)
 #define HAS_BFLOAT16 1
-INLINE vec load(const bfloat16 *p) {
-    __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
-    return (vec)_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+INLINE ivec widened(const bfloat16 *p) {
+    return (ivec)_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
 }
 INLINE void store(bfloat16 *p, vec v) {
     _mm256_storeu_si256((__m256i *)p, (__m256i)_mm512_cvtneps_pbh((__m512)v));
@@ -75,19 +87,55 @@ INLINE void stream_store(float *p, vec v) { _mm512_stream_ps(p, (__m512)v); }
 INLINE void stream_store(bfloat16 *p, vec first, vec second) {
     _mm512_stream_si512((__m512i *)p, (__m512i)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first));
 }
+INLINE vec add_products(vec sums, ivec x, ivec w) {
+    return (vec)_mm512_dpbf16_ps((__m512)sums, (__m512bh)x, (__m512bh)w);
+}
+#elif defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+#define HAS_BFLOAT16 1
+INLINE ivec widened(const bfloat16 *p) { return (ivec)vmovl_u16(vld1_u16(&p->bits)); }
+INLINE void store(bfloat16 *p, vec v) {
+    vst1_u16(&p->bits, vreinterpret_u16_bf16(vcvt_bf16_f32((float32x4_t)v)));
+}
+INLINE vec add_products(vec sums, ivec x, ivec w) {
+    return (vec)vbfdotq_f32((float32x4_t)sums, (bfloat16x8_t)x, (bfloat16x8_t)w);
+}
 #else
 #define HAS_BFLOAT16 0
 #endif
+#if HAS_BFLOAT16
+INLINE vec load(const bfloat16 *p) { return (vec)(widened(p) << 16); }
+#endif
 
+// 8 bits: `store` keeps 127 times values of -1 to 1, plus ADDED; `add_products` likewise of four values.
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__)
 #define HAS_QUANTIZED 1
-INLINE void store(quantized *p, vec v) {  // of -1 to 1
-    __m512i whole = _mm512_cvtps_epi32((__m512)(v * 127.0f + 128.0f));
+constexpr float ADDED = 128.0f;  // the processor multiplies unsigned by signed bytes
+INLINE void store(quantized *p, vec v) {
+    __m512i whole = _mm512_cvtps_epi32((__m512)(v * 127.0f + ADDED));
     _mm_storeu_si128((__m128i *)p, _mm512_cvtusepi32_epi8(whole));
 }
 INLINE vec load(const quantized *p) {
     __m512i whole = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
-    return ((vec)_mm512_cvtepi32_ps(whole) - 128.0f) / 127.0f;
+    return ((vec)_mm512_cvtepi32_ps(whole) - ADDED) / 127.0f;
+}
+INLINE ivec add_products(ivec sums, ivec x, ivec w) {
+    return (ivec)_mm512_dpbusd_epi32((__m512i)sums, (__m512i)x, (__m512i)w);
+}
+#elif defined(__ARM_FEATURE_DOTPROD)
+#define HAS_QUANTIZED 1
+constexpr float ADDED = 0.0f;  // signed by signed
+INLINE void store(quantized *p, vec v) {
+    int16x4_t half = vqmovn_s32(vcvtnq_s32_f32((float32x4_t)(v * 127.0f)));
+    int8x8_t bytes = vqmovn_s16(vcombine_s16(half, half));
+    memcpy(p, &bytes, WIDTH);
+}
+INLINE vec load(const quantized *p) {
+    vec v = {};
+    for (int i = 0; i < WIDTH; i++) v[i] = float(int8_t(p[i].bits));
+    return v / 127.0f;
+}
+INLINE ivec add_products(ivec sums, ivec x, ivec w) {
+    return (ivec)vdotq_s32((int32x4_t)sums, (int8x16_t)x, (int8x16_t)w);
 }
 #else
 #define HAS_QUANTIZED 0
@@ -115,7 +163,7 @@ INLINE void store_some(float *p, vec v, int64_t count) {
 
 // Make streamed stores visible to the other threads.
 INLINE void finish_stores() {
-#if HAS_BFLOAT16
+#if defined(__AVX512BF16__)
     _mm_sfence();
 #endif
 }
@@ -197,7 +245,7 @@ template <class S> struct Functions {
     }
 };
 
-#if HAS_BFLOAT16
+#if defined(__AVX512BF16__)
 // Degree 4 and no step of Newton: relative error below 1e-4, a fortieth of bfloat16's last place.
 template <> struct Functions<bfloat16> {
     INLINE_MEMBER static vec exponential(vec x) {

@@ -10,6 +10,7 @@ const whole = (value) => Math.round(value).toLocaleString("en");
 
 const MOST = 20000; // symbols of the page's text
 const AT_FIRST = 300; // most symbols that are written when the page opens
+const OPENING = 500; // milliseconds of writing when the page opens, at most
 const TRACED = 1000; // symbols whose values of a unit are shown
 const SEARCHED = 5000; // symbols in which a pattern is searched
 const FRAME = 14; // milliseconds of writing per frame
@@ -369,7 +370,7 @@ const page = {
   // Write a text to look at.
   writeFirst() {
     this.restart();
-    this.write(Math.min(AT_FIRST, data.models[0].sample.length), Infinity);
+    this.write(Math.min(AT_FIRST, data.models[0].sample.length), performance.now() + OPENING);
     this.isFollowing = true;
     this.finish();
   },

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 SUFFIXES = {"html": ".html", "onnx": ".onnx", "torch": modules.SUFFIX, "hub": ""}
 """The formats, and how the names of their files end."""
-UNITS_ON = 5_000
-"""Least symbols of validation text on which units are searched for properties."""
 
 
 class ExportOptions(TypedDict, total=False):
@@ -142,11 +140,11 @@ def _units(saved: Checkpoint) -> "tuple[list[Unit], str]":
 
     from charlm.api.loaded import load
     from charlm.inspection.excerpt import validation
-    from charlm.inspection.units import best_units, read_units
+    from charlm.inspection.units import LEAST, best_units, read_units
     from charlm.runs.own_text import corpus_of
 
     try:
-        excerpt = validation(corpus_of(saved), UNITS_ON)
+        excerpt = validation(corpus_of(saved), LEAST)
     except DataError as error:
         return [], f"no units by name: {error.what}"
     threads = torch.get_num_threads()

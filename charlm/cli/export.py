@@ -62,11 +62,11 @@ def export(
         console.print_status(reason, "aside")
     if as_json:
         console.print_json(done.report())
-    elif to == "html":
-        console.print_page(done.path)
     else:
         console.print_status(f"{to}  {done.path}, {byte_size(done.bytes)}")
-        if to == "hub":
+        if to == "html":
+            console.print_page(done.path)
+        elif to == "hub":
             console.print_next("charlm", "sample", done.path)
         elif to == "torch":
             console.print_next("python", script_beside(done.path))

@@ -124,6 +124,8 @@ def converse(loaded: "Loaded | PlainLoaded", prompt: str, options: SampleOptions
 def _print_turn(session: Session, typed: str) -> None:
     """Print a turn as it is written; Ctrl-C ends it, and the text so far stays."""
     writer = console.Writer()
+    if not sys.stdin.isatty():
+        writer.write(typed)
     with contextlib.suppress(KeyboardInterrupt):
         for piece in session.turn(typed):
             writer.write(piece)
@@ -136,6 +138,7 @@ def _read_line(is_terminal: bool) -> str | None:
         try:
             return input("> ")
         except EOFError:
+            print()
             return None
     line = sys.stdin.readline()
     return line.removesuffix("\n") if line else None

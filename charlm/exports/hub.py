@@ -38,13 +38,21 @@ def write(path: Path, saved: Checkpoint, model: PlainModel, name: str) -> None:
         for file, content in contents.items():
             write_synced(temporary / file, content)
         sync_folder(temporary)
+        before = temporary.with_name(
+            f"{path.name}-before-{temporary.name.removeprefix('.writing-')}"
+        )
         if path.exists():
-            path.rename(temporary.with_name(f"{temporary.name}-before"))
-        temporary.rename(path)
+            path.rename(before)
+        try:
+            temporary.rename(path)
+        except OSError:
+            if before.exists():
+                before.rename(path)
+            raise
+        shutil.rmtree(before, ignore_errors=True)
         sync_folder(path.absolute().parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(temporary.with_name(f"{temporary.name}-before"), ignore_errors=True)
 
 
 def is_export(path: Path) -> bool:

@@ -3,6 +3,7 @@
 It needs torch and safetensors, not charlm. A copy of it stands beside every `--to torch` export.
 """
 
+import codecs
 import json
 import sys
 import unicodedata
@@ -31,13 +32,14 @@ class Model:
         self.embedding = weights.get("embedding.weight", torch.eye(len(self.bias)))
 
     def encode(self, text: str) -> list[int]:
-        """Return a text's symbols; unknown characters are left out."""
+        """Return a text's symbols; unknown characters are left out if none stands for them."""
         if self.about["unit"] == "byte":
             return list(text.encode())
         if self.about["form"]:
             text = unicodedata.normalize(self.about["form"], text)
         names = {name: index for index, name in enumerate(self.about["symbols"])}
-        return [names[name] for name in text if name in names]
+        found = [names.get(name, self.about["unknown"]) for name in text]
+        return [index for index in found if index is not None]
 
     @torch.no_grad()
     def read(self, symbols: list[int], states: Any = None) -> tuple[torch.Tensor, Any]:
@@ -50,6 +52,13 @@ def main() -> None:
     model = Model()
     about, prompt, states = model.about, "".join(sys.argv[1:2]), None
     symbols = [*about["before"], *model.encode(prompt)] or [about["first"]]
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def decoded(index: int) -> str:
+        is_byte = about["unit"] == "byte" and index != about["end"]
+        return decoder.decode(bytes([index])) if is_byte else str(about["symbols"][index])
+
+    print(prompt, end="")
     for _ in range(300):
         logits, states = model.read(symbols, states)
         if about["unknown"] is not None:
@@ -57,7 +66,7 @@ def main() -> None:
         symbols = torch.multinomial((logits[-1] / 0.8).softmax(-1), 1).tolist()
         if symbols[0] == about["end"]:  # a record ends: the next one begins from zero states
             states = None
-        print(about["symbols"][symbols[0]], end="", flush=True)
+        print(decoded(symbols[0]), end="", flush=True)
     print()
 
 

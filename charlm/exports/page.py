@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from charlm.common.errors import UsageError
 from charlm.common.wording import byte_size
@@ -14,9 +14,6 @@ from charlm.reports.page import render, script
 from charlm.reports.words import Words
 from charlm.runs.checkpoint import Checkpoint
 
-if TYPE_CHECKING:
-    pass
-
 SCRIPTS = (
     *("live/cells.js", "live/sampling.js", "live/model.js", "live/reader.js"),
     *("text.js", "live/live.js"),
@@ -26,11 +23,11 @@ SMALL = 1_000_000
 """Bytes of a page below which the weights stay in float32."""
 LARGEST = 16_000_000
 """Most bytes of a model's weights in a page."""
-LETTERS = 4 / 3
+BASE64_GROWTH = 4 / 3
 """Bytes of base64 for a byte."""
 SETTINGS = ("length", "temperature", "top_k", "top_p")
 """Keys of [sample] with which the page begins."""
-CLEAR = 0.4
+LEAST_CORRELATION = 0.4
 """Least correlation on held-out text of a unit that the page offers by name."""
 
 
@@ -43,7 +40,7 @@ def choose_precision(
     """
     count = sum(weight.size for model in models for weight in model.weights.values())
     if precision == "auto":
-        precision = "float32" if 4 * count * LETTERS < SMALL else "int8"
+        precision = "float32" if 4 * count * BASE64_GROWTH < SMALL else "int8"
     size = count * (4 if precision == "float32" else 1)
     if size > LARGEST:
         raise UsageError(
@@ -112,7 +109,7 @@ def _data(one: Trained, name: str, words: Words, precision: Precision) -> dict[s
         "units": [
             asdict(unit) | {"feature": words.text("features", unit.feature)}
             for unit in one.units
-            if abs(unit.held_out) >= CLEAR
+            if abs(unit.held_out) >= LEAST_CORRELATION
         ],
     }
 

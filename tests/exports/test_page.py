@@ -312,6 +312,14 @@ def test_page_learns_from_a_text_and_takes_it_back(runs: Path, tab: Tab) -> None
     assert tab.run("page.columns[0].reader.mean()") < before - 0.1
     assert f"{before:.3f}" in tab.run("field('own-says').textContent")
     tab.run("press('unlearn')")
+    tab.until("!page.busy")
+    assert tab.run("page.columns[0].reader.mean()") == pytest.approx(before)
+    tab.run("press('learn')")
+    tab.until("page.columns[0].model.updates > 2")
+    tab.run("press('stop-reading')")
+    assert not tab.run("field('unlearn').disabled")
+    tab.run("press('unlearn')")
+    tab.until("!page.busy")
     assert tab.run("Array.from(page.columns[0].model.head.weight)") == weights
     assert tab.messages == []
 
@@ -473,8 +481,12 @@ def test_large_or_foreign_models_are_refused(monkeypatch: pytest.MonkeyPatch) ->
         refuse_foreign_cell(large)
 
 
-def test_page_is_written_without_the_runs_text(runs: Path, tmp_path: Path) -> None:
+def test_page_is_written_without_the_runs_text(tmp_path: Path) -> None:
     """Then it has no units by name, and says why."""
-    shutil.copytree(runs / "lstm", tmp_path / "run")
-    done = package.export(tmp_path / "run", to="html", out=tmp_path / "a.html")
-    assert done.left_out[0].startswith("no units by name: ")
+    (tmp_path / "words.txt").write_text(words(1500), encoding="utf-8")
+    sets = [part for change in TINY for part in ("--set", change)]
+    done = charlm("train", "words.txt", "--run", "run", *sets, "-q", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "words.txt").unlink()
+    exported_page = package.export(tmp_path / "run", to="html", out=tmp_path / "a.html")
+    assert exported_page.left_out[0].startswith("no units by name: ")

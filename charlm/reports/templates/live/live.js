@@ -150,14 +150,16 @@ class Column {
     this.part("unit").value = unit;
     if (!named) this.part("names").value = "";
     else this.offer(named);
-    this.values = { from: 0, known: [] };
+    this.values = { from: this.reader.length, known: [] };
     page.show();
     this.trace();
   }
 
   // Set the slider to the end of a named unit's range at which its property is there.
   offer({ low, high, held_out }) {
-    const value = this.part("value");
+    const value = this.part("value"), end = Math.ceil(Math.max(3, Math.abs(low), Math.abs(high)));
+    value.min = -end;
+    value.max = end;
     value.value = held_out < 0 ? low : high;
     this.part("value-shown").textContent = rounded(Number(value.value), 1);
   }
@@ -193,7 +195,8 @@ class Column {
     const last = Math.min(known.length, Math.max(page.here - from + 1, Math.min(count, known.length)));
     const shown = known.slice(Math.max(0, last - count), last);
     const most = Math.max(1, ...shown.map(Math.abs)), high = canvas.height / 2;
-    const x = (k) => (k / Math.max(1, count - 1)) * canvas.width, y = (value) => high - (value / most) * (high - 4);
+    const edge = 5 * devicePixelRatio;
+    const x = (k) => edge + (k / Math.max(1, count - 1)) * (canvas.width - 2 * edge), y = (value) => high - (value / most) * (high - edge);
     pen.lineWidth = devicePixelRatio;
     pen.strokeStyle = style.getPropertyValue("--line");
     pen.strokeRect(0, high, canvas.width, 0.1);
@@ -209,7 +212,8 @@ class Column {
       pen.fill();
     }
     const state = this.model.layers[0].kind === "lstm" ? "c" : "h";
-    this.part("line-says").textContent = shown.length ? say("line", { state, count: shown.length, most: rounded(most) }) : "";
+    const range = { least: rounded(Math.min(...shown)), most: rounded(Math.max(...shown)) };
+    this.part("line-says").textContent = shown.length ? say("line", { state, count: shown.length, ...range }) : "";
   }
 
   drawEquations(seen) {
@@ -223,7 +227,7 @@ class Column {
       const row = table.insertRow();
       row.insertCell().append(left);
       row.insertCell().append(`= ${right}`);
-      row.insertCell().append(`= ${value}`);
+      row.insertCell().append(`=\u00a0${value}`);
     }
   }
 
@@ -243,7 +247,11 @@ class Column {
     const says = this.part("likely-says"), { index } = this.reader.read[place];
     const { symbols } = this.model, bits = this.reader.bits[place];
     if (index === null) says.textContent = say("left_out");
-    else says.textContent = say("took", { symbol: named(symbols.symbol(index)), bits: rounded(bits, 1) });
+    else {
+      const now = this.model.trained && logits ? this.reader.cost(logits, index) : bits;
+      says.textContent = say(this.model.trained ? "took_now" : "took",
+        { symbol: named(symbols.symbol(index)), bits: rounded(bits, 1), now: rounded(now, 1) });
+    }
     if (!logits) return this.part("likely").replaceChildren();
     const chances = probabilities(logits), best = largest(chances, 5);
     const name = (k) => (k === symbols.unknown ? say("unknown") : k === symbols.end ? say("end") : named(symbols.symbol(k)));
@@ -258,8 +266,10 @@ class Column {
     list.replaceChildren();
     if (!selected) return (says.textContent = say("select_first"));
     const [from, to] = selected, stretch = [...this.reader.steps(from, to)].filter((step) => step.seen);
-    const units = unitsOn(stretch.map((step) => step.seen), Number(this.part("least").value));
-    if (!units.length) return (says.textContent = say("none_on"));
+    const all = unitsOn(stretch.map((step) => step.seen), 0), least = Number(this.part("least").value);
+    const units = all.filter(({ nearest }) => nearest >= least);
+    if (!units.length) return (says.textContent = say("none_on", { least: rounded(all[0]?.nearest ?? 0, 3) }));
+    units.forEach((unit) => { unit.least = least; });
     says.textContent = say("searching");
     const start = Math.max(0, this.reader.length - SEARCHED), counts = [];
     const steps = this.reader.steps(start, this.reader.length), { length } = this.reader;
@@ -286,9 +296,15 @@ class Column {
   }
 
   drawFound(units, places, length) {
-    const listed = units.slice(0, 12).map(({ layer, unit, sign }) =>
-      `${sign < 0 ? "\u2212" : "+"}${this.model.layers.length > 1 ? `${layer}.` : ""}${unit}`).join(", ");
-    this.part("found-says").textContent = say("on", { count: units.length, units: listed + (units.length > 12 ? ", \u2026" : "") });
+    this.part("found-says").replaceChildren(say("on", { count: units.length }), " ");
+    for (const { layer, unit, sign } of units.slice(0, 12)) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = `${sign < 0 ? "\u2212" : "+"}${this.model.layers.length > 1 ? `${layer}.` : ""}${unit}`;
+      button.addEventListener("click", () => this.choose(layer, unit));
+      this.part("found-says").append(button, " ");
+    }
+    this.part("found-says").append(units.length > 12 ? "\u2026 " : "", say("where"));
     for (const { place, share } of places) {
       const item = document.createElement("li"), button = document.createElement("button");
       const name = (a, b) => this.reader.read.slice(Math.max(0, a), b).map(({ index }) =>
@@ -321,7 +337,7 @@ function unitsOn(stretch, least) {
   stretch[0]?.forEach((step, layer) => step.after.h.forEach((first, unit) => {
     const sign = Math.sign(first);
     const nearest = Math.min(...stretch.map((seen) => sign * seen[layer].after.h[unit]));
-    if (nearest >= least) units.push({ layer, unit, sign, least, nearest });
+    if (nearest >= least) units.push({ layer, unit, sign, nearest });
   }));
   return units.sort((a, b) => b.nearest - a.nearest);
 }
@@ -450,9 +466,8 @@ const page = {
   // Write at most `count` symbols until a time; return the number.
   write(count, until) {
     const { writer } = this, settings = this.settings(), stop = field("stop").value;
-    const { symbols } = writer.model, before = performance.now();
-    const written = [];
-    while (written.length < count && this.length + written.length < MOST && performance.now() < until) {
+    const { symbols } = writer.model, written = [];
+    while (written.length < count && this.length < MOST && performance.now() < until) {
       const index = choose(writer.reader.now.logits, settings, this.random.next(), symbols.unknown);
       this.append([index], writer);
       written.push(index);
@@ -461,14 +476,13 @@ const page = {
         if (this.tail === stop) break;
       }
     }
-    this.wrote.count += written.length;
-    this.wrote.milliseconds += performance.now() - before;
     this.isOver = this.length >= MOST || (stop !== "" && this.tail === stop);
     return written.length;
   },
 
   play() {
-    if (this.busy || this.isWriting) return;
+    if (this.isWriting) return;
+    this.stopReading();
     if (this.length >= MOST) return (field("status").textContent = say("full", { most: whole(MOST) }));
     this.isWriting = this.isFollowing = true;
     this.tail = "";
@@ -476,11 +490,16 @@ const page = {
     let last = performance.now(), due = 1;
     const frame = () => {
       if (!this.isWriting) return;
-      const now = performance.now(), { speed } = this.settings();
+      const now = performance.now(), { speed } = this.settings(), { length } = this;
       due = speed === Infinity ? Infinity : Math.min(due + ((now - last) * speed) / 1000, speed);
+      const passed = now - last;
       last = now;
       if (due >= 1) {
         due -= this.write(Math.floor(due), now + FRAME);
+        if (speed === Infinity) { // drawing included: the time from frame to frame
+          this.wrote.count += this.length - length;
+          this.wrote.milliseconds += passed;
+        }
         this.here = this.length - 1;
         this.show();
       }
@@ -494,6 +513,7 @@ const page = {
     this.isWriting = false;
     field("write").textContent = say("write");
     this.finish();
+    if (this.length >= MOST) field("status").textContent = say("full", { most: whole(MOST) });
   },
 
   // Bring all parts up to date after the text has changed.
@@ -556,15 +576,27 @@ const page = {
 
   // ---- the reader's own text ----
 
-  // Read the pasted text, a piece at a time, and learn from each window after it was read.
+  // Read the pasted text and, if asked for, learn from each window after it was read.
   readOwn(isLearning) {
-    if (this.isWriting) this.pause();
     const text = field("own").value;
     if (!text) return (field("own-says").textContent = say("paste_first"));
-    const symbols = this.columns[0].model.symbols, given = symbols.encode(text.slice(0, 2 * MOST));
+    const given = this.columns[0].model.symbols.encode(text.slice(0, 2 * MOST));
     const indices = given.indices.slice(0, MOST), isWhole = text.length <= MOST && given.indices.length <= MOST;
     if (!indices.length) return (field("own-says").textContent = say("nothing_known"));
-    this.restartWith(given.unknown);
+    this.read(indices, given.unknown, isLearning, (bits) => {
+      let says = say(isLearning ? "learned" : "scored", { bits, count: whole(this.length) });
+      if (isLearning && this.ownBits) says += ` ${say("before_learning", { bits: this.ownBits })}`;
+      if (!isLearning) this.ownBits = bits;
+      return isWhole ? says : `${says} ${say("only_first", { most: whole(MOST) })}`;
+    });
+  },
+
+  // Read symbols in place of the text, a piece at a time. says: the sentence at the end, by the bits
+  // per character of each model.
+  read(indices, unknown, isLearning, says) {
+    if (this.isWriting) this.pause();
+    this.restartWith(unknown);
+    const { symbols } = this.columns[0].model, began = performance.now();
     const state = (this.busy = { isLearning, at: 0, windows: this.columns.map(() => []) });
     field("stop-reading").hidden = false;
     const piece = () => {
@@ -572,9 +604,13 @@ const page = {
       const until = performance.now() + 2 * FRAME, first = state.at;
       while (state.at < indices.length && performance.now() < until) this.readNext(indices[state.at++], state);
       this.columns.forEach((column) => column.text.add(indices.slice(first, state.at).map((index) => symbols.symbol(index))));
-      field("own-says").textContent = say("reading", { count: whole(state.at), total: whole(indices.length) });
+      const left = ((performance.now() - began) / 1000) * (indices.length / state.at - 1);
+      field("own-says").textContent = say("reading", { count: whole(state.at), total: whole(indices.length), seconds: Math.ceil(left) });
       if (state.at < indices.length) return setTimeout(piece);
-      this.endReading(isWhole);
+      const bits = this.columns.map((column) => rounded(column.reader.mean() ?? 0, 3)).join(" / ");
+      this.stopReading();
+      field("own-says").textContent = says(bits);
+      field("columns").scrollIntoView({ block: "nearest" });
     };
     piece();
   },
@@ -604,34 +640,25 @@ const page = {
     });
   },
 
-  endReading(isWhole) {
-    const { isLearning } = this.busy, bits = this.columns.map((column) => column.reader.mean());
-    const shown = bits.map((value) => rounded(value, 3)).join(" / ");
-    const before = this.ownBits;
-    if (!isLearning) this.ownBits = shown;
-    let says = say(isLearning ? "learned" : "scored", { bits: shown, count: whole(this.length) });
-    if (isLearning && before) says += ` ${say("before_learning", { bits: before })}`;
-    if (!isWhole) says += ` ${say("only_first", { most: whole(MOST) })}`;
-    if (isLearning) field("unlearn").disabled = false;
-    this.stopReading();
-    field("own-says").textContent = says;
+  // End a reading, wherever it is.
+  stopReading() {
+    if (!this.busy) return;
+    this.busy = null;
+    field("own-says").textContent = say("stopped");
+    field("stop-reading").hidden = true;
+    field("unlearn").disabled = this.columns.every(({ model }) => !model.trained);
     this.isFollowing = false;
     this.here = Math.min(this.length - 1, 1);
     this.finish();
   },
 
-  stopReading() {
-    if (this.busy) field("own-says").textContent = say("stopped");
-    this.busy = null;
-    field("stop-reading").hidden = true;
-  },
-
+  // Restore the trained weights, and read the text again.
   unlearn() {
-    if (this.isWriting) this.pause();
+    this.stopReading();
     this.columns.forEach(({ model }) => model.forget());
     field("unlearn").disabled = true;
-    field("own-says").textContent = say("unlearned");
-    this.writeFirst();
+    const indices = this.columns[0].reader.read.map(({ index }) => index).filter((index) => index !== null);
+    this.read(indices, this.unknown, false, (bits) => `${say("unlearned")} ${say("scored", { bits, count: whole(this.length) })}`);
   },
 };
 

@@ -13,6 +13,7 @@ class Reader {
   clear() {
     this.read = []; // {index, clamp}: the index is null for a symbol that is left out
     this.bits = []; // null where left out
+    this.sum = { bits: 0, count: 0 };
     this.kept = [];
     this.now = { states: this.model.initialStates(), logits: null, seen: null };
   }
@@ -29,8 +30,11 @@ class Reader {
   append(index, clamp = null) {
     if (this.length % SPACING === 0) this.kept.push({ states: this.now.states, logits: this.now.logits });
     this.read.push({ index, clamp });
-    this.bits.push(index === null ? null : this.cost(this.now.logits, index));
-    if (index !== null) this.now = this.model.read(this.now.states, index, clamp);
+    const bits = index === null ? null : this.cost(this.now.logits, index);
+    this.bits.push(bits);
+    if (index === null) return;
+    this.count(bits, 1);
+    this.now = this.model.read(this.now.states, index, clamp);
   }
 
   // Bits for a symbol; before any other, all symbols are equally likely.
@@ -43,6 +47,7 @@ class Reader {
   cut(place) {
     if (place >= this.length) return;
     this.now = this.before(place);
+    for (const bits of this.bits.slice(place)) if (bits !== null) this.count(bits, -1);
     this.read.length = this.bits.length = place;
     this.kept.length = Math.ceil(place / SPACING);
   }
@@ -76,10 +81,14 @@ class Reader {
     return this.steps(place, place + 1).next().value;
   }
 
-  // Bits per character, of the symbols from a place on that were not left out. The first of a text
-  // counts, as in `charlm score`.
-  mean(from = 0) {
-    const costs = this.bits.slice(from).filter((bits) => bits !== null);
-    return costs.length ? costs.reduce((a, b) => a + b, 0) / costs.length : null;
+  count(bits, sign) {
+    this.sum.bits += sign * bits;
+    this.sum.count += sign;
+  }
+
+  // Bits per character, of the symbols that were not left out. The first of a text counts, as in
+  // `charlm score`.
+  mean() {
+    return this.sum.count ? this.sum.bits / this.sum.count : null;
   }
 }

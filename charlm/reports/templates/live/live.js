@@ -436,7 +436,12 @@ const page = {
   // Begin anew, with the prompt.
   restart() {
     this.stopReading();
-    this.columns.forEach((column) => { column.reader.clear(); column.text.show([]); column.values = { from: 0, known: [] }; });
+    this.columns.forEach((column) => {
+      column.reader.clear();
+      column.text.show([]);
+      column.values = { from: 0, known: [] };
+      for (const name of ["found", "found-says"]) column.part(name).replaceChildren();
+    });
     this.random = new Uniforms(this.settings().seed);
     const { symbols } = this.writer.model, given = symbols.encode(field("prompt").value);
     const opening = symbols.opening(), isShown = opening !== symbols.end && symbols.symbol(opening).trim() !== "";

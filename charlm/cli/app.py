@@ -24,6 +24,7 @@ from charlm.cli.question import may_open
 from charlm.cli.runs import runs
 from charlm.cli.sample import sample
 from charlm.cli.score import score
+from charlm.cli.serve import serve
 from charlm.cli.train import train
 from charlm.common import consent
 from charlm.common.errors import UsageError
@@ -79,6 +80,7 @@ app.command(short_help="Write a preset as a file to start from.")(init)
 app.command(short_help="Compare cells on equal terms.")(compare)
 app.command(short_help="Analyse a trained model.")(inspect)
 app.command(short_help="Write a trained model as a page, or for other programs.")(export)
+app.command(short_help="Serve a trained model to other programs.")(serve)
 app.command(short_help="Measure the lecture's claims, on a page.")(lecture)
 app.command(short_help="List the runs of a folder.")(runs)
 app.command(short_help="Show or clear the cache.")(cache)

@@ -1,17 +1,24 @@
 """Incremental decoding of symbols into text that can no longer change."""
 
 import unicodedata
+from collections.abc import Sequence
 
 from charlm.text.vocabulary import Vocabulary
 
 
 class StreamDecoder:
     """A decoder that returns text once it is certain: jamo wait for their syllable, bytes for their
-    character, and a possible beginning of `stop` for the next characters."""
+    character, and a possible beginning of `stop` for the next characters.
 
-    def __init__(self, vocabulary: Vocabulary, stop: str) -> None:
-        self.vocabulary, self.stop = vocabulary, stop
+    stop: the text ends before it, or before the first of several; an empty one is none.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, stop: str | Sequence[str]) -> None:
+        self.vocabulary = vocabulary
+        self.stops = [one for one in ([stop] if isinstance(stop, str) else stop) if one]
         self.stopped = False
+        self.decoded = 0
+        """Characters so far, those that are held back included."""
         self._units: list[int] = []
         self._held = ""
 
@@ -54,22 +61,20 @@ class StreamDecoder:
         return len(self._units) >= length
 
     def _before_stop(self, text: str) -> str:
-        if self.stopped or not self.stop:
+        self.decoded += len(text)
+        if self.stopped or not self.stops:
             return "" if self.stopped else text
         self._held += text
-        at = self._held.find(self.stop)
-        if at >= 0:
+        found = [at for stop in self.stops if (at := self._held.find(stop)) >= 0]
+        if found:
             self.stopped = True
-            certain, self._held = self._held[:at], ""
+            certain, self._held = self._held[: min(found)], ""
             return certain
-        keep = next(
-            (
-                n
-                for n in range(min(len(self.stop) - 1, len(self._held)), 0, -1)
-                if self.stop.startswith(self._held[-n:])
-            ),
-            0,
-        )
-        cut = len(self._held) - keep
+        cut = len(self._held) - max(map(self._begun, self.stops))
         certain, self._held = self._held[:cut], self._held[cut:]
         return certain
+
+    def _begun(self, stop: str) -> int:
+        """Return the number of characters at the end of the held text with which a stop begins."""
+        longest = min(len(stop) - 1, len(self._held))
+        return next((n for n in range(longest, 0, -1) if stop.startswith(self._held[-n:])), 0)

@@ -23,7 +23,7 @@ FLOORS: list[set[str]] = [
     {"inspection"},
     {"comparison"},
     {"reports"},
-    {"exports"},
+    {"exports", "serving"},
     {"api", "lecture"},
     {"terminal"},
     {"cli"},

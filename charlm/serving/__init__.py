@@ -1,0 +1,1 @@
+"""A server of completions: one model, loaded once, that writes and scores for several clients."""

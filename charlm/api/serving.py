@@ -20,6 +20,7 @@ from charlm.serving.request import Limits
 
 if TYPE_CHECKING:
     from charlm.api.loaded import Loaded
+    from charlm.serving.server import Running
 
 POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">')
 
@@ -45,12 +46,13 @@ class ServeOptions:
 def serve(
     loaded: "Loaded | PlainLoaded",
     options: ServeOptions,
-    ready: Callable[[str], object],
+    ready: "Callable[[Running], object]",
     signals: Sequence[int] = (),
 ) -> int:
-    """Serve a model until a signal; return its number.
+    """Serve a model until a signal or `Running.stop`; return the signal's number, or 0.
 
-    ready: called with the address once requests are taken. signals: those that end the server.
+    ready: called once requests are taken, with the address and a way to stop. signals: those that
+        end the server; only the main thread can handle some.
 
     Raises: UsageError if the address or the precision is not available, or if the packages of
         `charlm[serve]` are not there.

@@ -6,6 +6,10 @@ import typer
 
 from charlm.cli.options import Debug, Device, Precision, Quiet, Run, Threads, Which
 from charlm.cli.source import Source
+from charlm.cli.threads import processors
+
+MOST_THREADS = 4
+"""Most threads unless the user wants more: each holds a copy of the weights."""
 
 
 def serve(
@@ -42,7 +46,8 @@ def serve(
     from charlm.runs.finding import find_checkpoint
 
     refuse_missing()
-    source = Source(find_checkpoint(run, which), [], device, threads or 1)
+    threads = threads or min(processors(), MOST_THREADS)
+    source = Source(find_checkpoint(run, which), [], device, threads)
     _serve(
         source,
         {
@@ -51,7 +56,7 @@ def serve(
             "key": key or "",
             "lanes": lanes,
             "queue": queue,
-            "threads": threads or 1,
+            "threads": threads,
             "precision": precision,
         },
         {"longest": longest, "seconds": seconds},
@@ -73,6 +78,6 @@ def _serve(
     loaded = source.load_plain() or source.load()
     if not given.key and given.host in ("0.0.0.0", "::"):  # noqa: S104 (compared, not used)
         console.print_status("anybody on this network may use it; --key limits that", "warning")
-    number = serving.serve(loaded, given, lambda url: print(url, flush=True), heeded())
+    number = serving.serve(loaded, given, lambda running: print(running.url, flush=True), heeded())
     hasten(number)
     raise SystemExit(128 + number)

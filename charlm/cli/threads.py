@@ -18,6 +18,13 @@ def set_up(cgroup: Path = CGROUP) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, round(cores))))
 
 
+def processors(cgroup: Path = CGROUP) -> int:
+    """Return the number of processors that this process may use."""
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = quota(cgroup)
+    return own if cores is None else max(1, min(own, round(cores)))
+
+
 def quota(cgroup: Path) -> float | None:
     """Return the processors that a control group may use at a time; None without a limit.
 

@@ -7,6 +7,7 @@ import logging
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from uvicorn import Config, Server
 
@@ -62,17 +63,25 @@ def url_of(address: Address, opened: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+@dataclass(frozen=True)
+class Running:
+    """A server that takes requests. url: its address. stop: ends it, from any thread."""
+
+    url: str
+    stop: Callable[[], object]
+
+
 def serve(
     served: Served,
     address: Address,
     opened: socket.socket,
-    ready: Callable[[str], object],
+    ready: Callable[[Running], object],
     signals: Sequence[int] = (),
 ) -> int:
-    """Answer requests until a signal or a call of `stop` of what `ready` was called with.
+    """Answer requests until a signal or `Running.stop`; return the signal's number, or 0.
 
-    opened: the socket. ready: called with the address once requests are taken. signals: those that
-    end the server; texts in progress have a few seconds then. Returns the signal's number.
+    opened: the socket. ready: called once requests are taken. signals: those that end the server;
+    texts in progress have a few seconds then.
     """
     if address.is_local:
         served = replace(served, hosts=tuple(dict.fromkeys([*LOCAL, address.host.lower()])))
@@ -90,10 +99,15 @@ def serve(
         timeout_graceful_shutdown=int(served.limits.grace) + 3,
     )
     GuardedConnection.stall = served.limits.stall
-    server = _Server(config, served, signals, lambda: ready(url_of(address, opened)))
+    server = _Server(config, served, signals, partial(_report, ready, url_of(address, opened)))
     with opened:
         asyncio.run(server.serve(sockets=[opened]))
     return server.received
+
+
+def _report(ready: Callable[[Running], object], url: str, stop: Callable[[], object]) -> None:
+    """Call `ready`."""
+    ready(Running(url, stop))
 
 
 class _Server(Server):
@@ -104,7 +118,7 @@ class _Server(Server):
         config: Config,
         served: Served,
         signals: Sequence[int],
-        ready: Callable[[], object],
+        ready: Callable[[Callable[[], object]], object],
     ) -> None:
         super().__init__(config)
         self.received = 0
@@ -112,7 +126,8 @@ class _Server(Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self._ready()
+        loop = asyncio.get_running_loop()
+        self._ready(partial(loop.call_soon_threadsafe, self._stop, 0))
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

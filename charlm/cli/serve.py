@@ -71,12 +71,13 @@ def _serve(
     from charlm.api import serving
     from charlm.cli.signals import hasten, heeded
     from charlm.serving.request import Limits
+    from charlm.serving.server import Address
     from charlm.terminal import console
 
     given = serving.ServeOptions(**options, limits=Limits(**limits))  # type: ignore[arg-type]
     console.show_log(quiet=quiet)
     loaded = source.load_plain() or source.load()
-    if not given.key and given.host in ("0.0.0.0", "::"):  # noqa: S104 (compared, not used)
+    if not given.key and not Address(given.host, given.port).is_local:
         console.print_status("anybody on this network may use it; --key limits that", "warning")
     number = serving.serve(loaded, given, lambda running: print(running.url, flush=True), heeded())
     hasten(number)

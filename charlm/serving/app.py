@@ -8,6 +8,7 @@ import hmac
 import logging
 import secrets
 import time
+import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -82,6 +83,10 @@ async def _guarded(served: Served, path: str, make: Answer, request: Request) ->
         response = refused(refusal)
     except (ClientDisconnect, GoneError):
         response = Response(status_code=499)  # no client reads it
+    except Exception as error:  # a fault of the server; its message may quote a text
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        LOG.error("%s in %s, line %s", type(error).__name__, place.filename, place.lineno)
+        response = refused(RefusalError("the server has failed; its log says where", None, 500))
     seconds = time.monotonic() - begin
     if not isinstance(response, _Stream):
         LOG.info("%s %s %d, %.3f s", request.method, path, response.status_code, seconds)

@@ -32,3 +32,8 @@ class GuardedConnection(H11Protocol):
             return
         self._seen, self._unsent = here, unsent
         self._look = self.loop.call_later(self.stall, self._inspect)
+
+
+def guarded(stall: float) -> type[GuardedConnection]:
+    """Return the class of connections that are looked at every `stall` seconds."""
+    return type("Connection", (GuardedConnection,), {"stall": stall})

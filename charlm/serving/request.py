@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from unicodedata import normalize
 
 from charlm.common.wording import suggestion
 from charlm.sampling.generate import opening
@@ -11,7 +12,7 @@ from charlm.serving import fields
 from charlm.serving.choosing import Filters
 from charlm.serving.fields import RefusalError
 from charlm.serving.text import Order
-from charlm.text.vocabulary import Vocabulary
+from charlm.text.vocabulary import Vocabulary, is_decomposed
 
 KNOWN = (
     *("model", "prompt", "max_tokens", "temperature", "top_p", "top_k", "min_p", "n", "seed"),
@@ -112,10 +113,16 @@ def encoded(text: str, field: str, vocabulary: Vocabulary) -> list[int]:
     """Return the symbols of a text. Raises: RefusalError for a character that is not known, unless
     there is a symbol for those."""
     fields.refuse_halves(text, field)
-    if vocabulary.unknown is None and vocabulary.unknown_in(text):
-        place = next(n for n, one in enumerate(text) if vocabulary.unknown_in(one))
-        character = f"{text[place]!r} (U+{ord(text[place]):04X}) at place {place}"
-        raise RefusalError(f"{field} has {character}, which the model does not know", field)
+    missing = vocabulary.unknown_in(text) if vocabulary.unknown is None else {}
+    if missing:
+        decomposed = is_decomposed(vocabulary.unit, vocabulary.normalize)
+        parts = [normalize("NFD", one) for one in text] if decomposed else text
+        places = (n for n, one in enumerate(parts) if not missing.keys().isdisjoint(one))
+        place = next(places, None)  # None: only the composed text has it
+        character = next(iter(missing)) if place is None else text[place]
+        named = f"{character!r} (U+{ord(character):04X})"
+        named += "" if place is None else f" at place {place}"
+        raise RefusalError(f"{field} has {named}, which the model does not know", field)
     return [int(index) for index in vocabulary.encode(text)]
 
 

@@ -13,7 +13,7 @@ from uvicorn import Config, Server
 
 from charlm.common.errors import UsageError
 from charlm.serving.app import LOCAL, Served, make_app
-from charlm.serving.connection import GuardedConnection
+from charlm.serving.connection import guarded
 
 CONNECTIONS = 256
 """Most connections at a time; others are refused with 503."""
@@ -88,7 +88,7 @@ def serve(
     quiet_uvicorn()
     config = Config(
         make_app(served),
-        http=GuardedConnection,
+        http=guarded(served.limits.stall),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -98,7 +98,6 @@ def serve(
         limit_concurrency=CONNECTIONS,
         timeout_graceful_shutdown=int(served.limits.grace) + 3,
     )
-    GuardedConnection.stall = served.limits.stall
     server = _Server(config, served, signals, partial(_report, ready, url_of(address, opened)))
     with opened:
         asyncio.run(server.serve(sockets=[opened]))

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from clients import Client, running
 from conftest import TINY, charlm, words
-from serving import Client, load, running
 
-from charlm.api.loaded import Loaded
+from charlm.api.loaded import Loaded, load
 from charlm.serving.fields import RefusalError
 from charlm.serving.request import MOST_LIKELY, Limits, read_wish
 

@@ -14,10 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from clients import Client, running
 from conftest import TINY, Command, charlm, words
-from serving import Client, load, running
 
-from charlm.api.loaded import Loaded
+from charlm.api.loaded import Loaded, load
 from charlm.serving.request import Limits
 
 FOREVER = {"prompt": "the ", "max_tokens": 60_000, "seed": 1}
@@ -186,6 +186,20 @@ def test_the_page_has_its_policy(loaded: Loaded) -> None:
         assert policy.startswith("default-src 'none'; ")
         assert f'content="{policy}"'.encode() in content.replace(b"&#39;", b"'")
         assert b"<h1>" in content
+
+
+def test_a_fault_of_the_server_is_logged_without_texts(
+    loaded: Loaded, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a secret text")
+
+    with running(loaded) as client, monkeypatch.context() as patch:
+        patch.setattr("charlm.serving.app.read_wish", fail)
+        status, message, _ = client.refused({"prompt": "a"})
+    assert (status, message) == (500, "the server has failed; its log says where")
+    assert "RuntimeError in " in caplog.text
+    assert "secret" not in caplog.text
 
 
 # ---- the command --------------------------------------------------------------------------------

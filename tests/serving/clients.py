@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from charlm.api import load
 from charlm.api.serving import ServeOptions, serve
 from charlm.serving.server import Running
 
@@ -83,6 +82,3 @@ def running(loaded: Any, **options: Any) -> Iterator[Client]:
         server.stop()
         thread.join(30)
         assert not thread.is_alive()
-
-
-__all__ = ["Client", "load", "running"]

@@ -1,5 +1,6 @@
 """Requests for completions and the answers to them, in the format of the field."""
 
+import itertools
 import json
 import math
 import random
@@ -14,6 +15,7 @@ from clients import Client, running
 from conftest import TINY, charlm, words
 
 from charlm.api.loaded import Loaded, load
+from charlm.api.scoring import score
 from charlm.serving.fields import RefusalError
 from charlm.serving.request import MOST_LIKELY, Limits, read_wish
 
@@ -122,6 +124,22 @@ def test_echo_with_logprobs_scores_the_prompt(client: Client, loaded: Loaded) ->
     streamed = client.events(**order)[:-1]
     parts = [json.loads(event)["choices"][0]["logprobs"] for event in streamed]
     assert [log for part in parts for log in part["token_logprobs"]] == found["token_logprobs"]
+
+
+def test_windows_read_by_a_client_have_the_score_of_the_command(
+    client: Client, loaded: Loaded, tmp_path: Path
+) -> None:
+    """The protocol of lm-eval: token ids of a window and one symbol of context, echoed."""
+    window, file = 64, tmp_path / "other.txt"
+    file.write_text(words(300, seed=7)[: 16 * window + 1], encoding="utf-8")
+    tokens = client.found("/tokenize", {"prompt": file.read_text(encoding="utf-8")})["tokens"]
+    prompts = [tokens[at : at + window + 1] for at in range(0, len(tokens) - 1, window)]
+    order = {"prompt": prompts, "max_tokens": 1, "echo": True, "logprobs": 1, "temperature": 0}
+    choices = client.found("/v1/completions", order)["choices"]
+    logs = [one["logprobs"]["token_logprobs"][1:-1] for one in choices]
+    nats = math.log(len(loaded.vocabulary)) - math.fsum(itertools.chain.from_iterable(logs))
+    scored = score(loaded, file, window=window).score
+    assert nats / math.log(2) / len(tokens) == pytest.approx(scored.bits_per_byte, abs=1e-6)
 
 
 def test_all_chances_add_up_to_one(client: Client, loaded: Loaded) -> None:

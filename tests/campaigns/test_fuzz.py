@@ -290,12 +290,13 @@ HOSTILE = [
         "a/" * 3000,
     ),
 ]
-WORK = {"compare", "bench", "lecture"}
-"""Commands that measure for minutes: given only what fails before that."""
+WORK = {"compare", "bench", "lecture", "serve"}
+"""Commands that measure for minutes, or serve: given only what fails before that."""
 FATAL = {
     "compare": ["none", "\x1b[31m", "gru:x=\n", "lstm:hidden_size=0", "a\nerror: b", "x" * 10_000],
     "bench": ["none", "\x1b[31m", "gru:x=\n", "lstm:nonesuch=0", "a\nerror: b", "x" * 10_000],
     "lecture": ["none", "\x1b[31m", "a\nerror: b", "x" * 10_000],
+    "serve": ["none", "\x1b[31m", "a\nerror: b", "x" * 10_000],
 }
 TRAINED = [
     part
@@ -359,7 +360,7 @@ def command_line(rng: random.Random) -> list[str]:
         options = [(option, takes) for option, takes in options if option not in ("--data",)]
     else:
         usual = {"train": "text.txt", "sample": "run", "score": "run", "runs": ".", "init": "hello"}
-        usual["inspect"] = "run"
+        usual |= {"inspect": "run", "export": "run"}
         for number in range(rng.randint(0, arguments + (rng.random() < 0.1))):
             good = rng.random() < 0.6
             value = usual[name] if good and number == 0 else rng.choice(HOSTILE)

@@ -38,6 +38,7 @@ CHANGED: dict[str, Any] = {
     "train.device": "auto",
     "train.start_from": "elsewhere",
     "train.teachers": ["elsewhere"],
+    "train.log": ["tensorboard"],
     "train.steps": 20,
     "train.accumulate": 2,
     "train.reduce": "bfloat16",

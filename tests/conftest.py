@@ -161,6 +161,16 @@ TINY = [
 ]
 
 
+def train_each(folder: Path, text: str, changes: dict[str, list[str]]) -> Path:
+    """A folder with a text and a tiny run of each name, with its changes of the configuration."""
+    (folder / "words.txt").write_text(text, encoding="utf-8")
+    for name, own in changes.items():
+        sets = [part for change in [*TINY, *own] for part in ("--set", change)]
+        done = charlm("train", "words.txt", "--run", name, *sets, "-q", cwd=folder)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
 def tiny_plan(path: Path, *changes: str) -> PreparedRun:
     """A plan for a model that takes a dozen steps in a moment."""
     return prepare_run(loading.load("default", [*TINY, *changes], {"data.path": str(path)}))

@@ -363,7 +363,7 @@ def command_line(rng: random.Random) -> list[str]:
         usual |= {"inspect": "run", "export": "run"}
         for number in range(rng.randint(0, arguments + (rng.random() < 0.1))):
             good = rng.random() < 0.6
-            value = usual[name] if good and number == 0 else rng.choice(HOSTILE)
+            value = usual.get(name, "run") if good and number == 0 else rng.choice(HOSTILE)
             if not costly("", value):
                 given.append(value)
     for _ in range(rng.randint(0, 3)):

@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from conftest import TINY, Command, charlm, words
+from conftest import Command, charlm, train_each, words
 
 import charlm as package
 from charlm.api import load
@@ -38,15 +38,8 @@ CHANGES = {
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small run of every cell, with and without biases."""
-    folder = tmp_path_factory.mktemp("exported")
-    (folder / "words.txt").write_text(
-        "안녕하세요 반갑습니다\n" * 20 + words(1500), encoding="utf-8"
-    )
-    for name, changes in CHANGES.items():
-        sets = [part for change in [*TINY, *changes] for part in ("--set", change)]
-        done = charlm("train", "words.txt", "--run", name, *sets, "-q", cwd=folder)
-        assert done.returncode == 0, done.stderr
-    return folder
+    text = "안녕하세요 반갑습니다\n" * 20 + words(1500)
+    return train_each(tmp_path_factory.mktemp("exported"), text, CHANGES)
 
 
 def drawn(size: int, lanes: int) -> torch.Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from browser import Tab, Tags, needs_browser
-from conftest import TINY, Command, charlm, words
+from conftest import TINY, Command, charlm, train_each, words
 from torch.nn import functional as F
 
 import charlm as package
@@ -43,14 +43,8 @@ CHANGES = {
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small run of every kind that a page can hold."""
-    folder = tmp_path_factory.mktemp("exported")
     text = HOSTILE * 3 + KOREAN * 20 + words(1500)
-    (folder / "words.txt").write_text(text, encoding="utf-8")
-    for name, changes in CHANGES.items():
-        sets = [part for change in [*TINY, *changes] for part in ("--set", change)]
-        done = charlm("train", "words.txt", "--run", name, *sets, "-q", cwd=folder)
-        assert done.returncode == 0, done.stderr
-    return folder
+    return train_each(tmp_path_factory.mktemp("exported"), text, CHANGES)
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,7 @@ def lecture(lab: Lab, words: Words, began: float) -> View:
     values = {
         "holds": sum(judged),
         "claims": len(judged),
-        "parameters": lab.trained["lstm"].parameters,
+        "parameters": round(lab.trained["lstm"].parameters, -3),
         "text": lab.name or words.text("page", "library"),
         "seconds": time.perf_counter() - began,
     }

@@ -1,6 +1,7 @@
 """`charlm runs`."""
 
 import shlex
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +12,9 @@ import typer
 from charlm.cli.options import Debug, Json
 from charlm.common.errors import UsageError
 from charlm.common.files import refuse_no_file
+
+WATCH_SECONDS = 1.0
+"""Seconds between two looks at the folder."""
 
 
 def runs(
@@ -25,16 +29,39 @@ def runs(
     prune: Annotated[
         bool, typer.Option("--prune", help="Remove the runs that have no checkpoint.")
     ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Print them again when they change, until Ctrl-C.")
+    ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """List the runs of a folder, newest first, or remove some."""
+    if watch and (unwanted or prune or plot is not None or as_json):
+        raise UsageError("--watch goes alone", "leave the other options out")
     if unwanted or prune:
         if plot is not None:
             raise UsageError("--plot draws runs, --rm and --prune remove them", "do one at a time")
         _remove(folder, unwanted or [], prune=prune, as_json=as_json)
+    elif watch:
+        _watch(folder)
     else:
         _list(folder, plot, as_json=as_json)
+
+
+def _watch(folder: Path) -> None:
+    """Print the runs of a folder whenever they have changed; on a terminal in the same place."""
+    from charlm.runs.listing import list_runs
+    from charlm.terminal import console
+    from charlm.terminal import runs as terminal
+
+    shown = None
+    while True:
+        found = list_runs(folder)
+        if (now := [run.as_json() for run in found]) != shown:
+            console.out.clear()
+            terminal.table(found)
+            shown = now
+        time.sleep(WATCH_SECONDS)
 
 
 def _list(folder: Path, plot: Path | None, *, as_json: bool) -> None:

@@ -50,7 +50,7 @@ def choose_precision(
             + (
                 ", or --precision int8"
                 if precision == "float32"
-                else "; charlm sample has no limit"
+                else ", or write with it by charlm serve or charlm sample"
             ),
         )
     return precision

@@ -16,7 +16,7 @@ from charlm.runs.checkpoint import Checkpoint
 
 SCRIPTS = (
     *("live/cells.js", "live/sampling.js", "live/model.js", "live/reader.js"),
-    *("text.js", "live/live.js"),
+    *("text.js", "live/column.js", "live/live.js"),
 )
 """The page's scripts, each after those that it needs."""
 SMALL = 1_000_000

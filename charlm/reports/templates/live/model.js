@@ -24,7 +24,6 @@ function weightsOf({ shape, values, scales }) {
 class Model {
   // data: of charlm/exports/page.py.
   constructor(data) {
-    this.name = data.name;
     const weight = (name) => (data.weights[name] ? weightsOf(data.weights[name]) : null);
     this.size = data.hidden_size;
     this.embedding = weight("embedding.weight");

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from charlm.api.options import PathLike, paths_of, refuse_unknown
-from charlm.common.errors import DataError, UsageError
+from charlm.common.errors import CharlmError, DataError, UsageError
 from charlm.common.files import cannot_write, refuse_no_file, size_of_tree, write_whole
 from charlm.exports import hub, modules, page
 from charlm.exports.graph import onnx_bytes
@@ -78,7 +78,10 @@ def export(
     named = "-".join(one.name for one in models) + SUFFIXES[to]
     path = Path(named if out is None else out)
     script = modules.script_beside(path)
-    refuse_existing([path, *([script] if to == "torch" else [])], options.get("force", False))
+    force = options.get("force", False)
+    refuse_existing(path, force, is_folder=to == "hub")
+    if to == "torch":
+        refuse_existing(script, force)
     if to == "html":
         return _export_page(models, path, options)
     (one,) = models
@@ -90,9 +93,15 @@ def export(
         return Exported(path, to, size_of_tree(path))
     make = onnx_bytes if to == "onnx" else modules.torch_bytes
     content = make(one.saved, one.model)
-    if to == "torch":
-        write_whole(script, modules.loader(path.name).encode())
+    is_new = not path.exists()
     write_whole(path, content)
+    if to == "torch":
+        try:
+            write_whole(script, modules.loader(path.name).encode())
+        except CharlmError:
+            if is_new:  # the two are of use together
+                path.unlink()
+            raise
     return Exported(path, to, len(content))
 
 
@@ -111,14 +120,13 @@ def _export_page(models: Sequence[Trained], path: Path, options: ExportOptions) 
     return Exported(path, "html", path.stat().st_size, left_out)
 
 
-def refuse_existing(paths: Sequence[Path], force: bool) -> None:
-    """Check the files to write. Raises: UsageError if one is there without `force`, or cannot be
-    written."""
-    for path in paths:
-        if path.exists() and not force:
-            raise UsageError(f"{path} exists", "name another --out, or replace it: --force")
-        if not path.is_dir():
-            refuse_no_file(path, "--out")
+def refuse_existing(path: Path, force: bool, *, is_folder: bool = False) -> None:
+    """Check a file or folder to write. Raises: UsageError if it is there without `force`, or cannot
+    be written."""
+    if path.exists() and not force:
+        raise UsageError(f"{path} exists", "name another --out, or replace it: --force")
+    if not (is_folder and path.is_dir()):
+        refuse_no_file(path, "--out")
 
 
 def _refuse(runs: Sequence[PathLike], to: str, options: ExportOptions) -> None:

@@ -132,7 +132,8 @@ class RunDirectory:
         with self._writing("metrics.jsonl"), self._metrics() as file:
             file.write((json.dumps(row) + "\n").encode())
         if self._logs:
-            self._logs.add(row)
+            with self._writing("the logs of other programs"):
+                self._logs.add(row)
 
     @contextlib.contextmanager
     def logging(self, names: Sequence[str], config: str) -> Iterator[None]:

@@ -168,6 +168,31 @@ def test_hub_folder_stays_if_it_cannot_be_replaced(
     assert (tmp_path / "mine" / "README.md").read_text() == "my own card"
 
 
+def test_torchs_script_that_cannot_be_written_leaves_nothing(
+    runs: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = files.write_synced
+
+    def failing(path: Path, content: bytes, **options: Any) -> None:
+        if ".py." in path.name:
+            raise OSError(28, "No space left on device")
+        write(path, content, **options)
+
+    monkeypatch.setattr(files, "write_synced", failing)
+    out = str(tmp_path / "a.pt.safetensors")
+    assert command("export", str(runs / "lstm"), "--to", "torch", "--out", out).returncode == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_no_file_to_replace(runs: Path, tmp_path: Path, command: Command) -> None:
+    (tmp_path / "kept").mkdir()
+    for kind in ("html", "onnx", "torch"):
+        out = ("--out", str(tmp_path / "kept"), "--force")
+        done = command("export", str(runs / "lstm"), "--to", kind, *out)
+        assert done.returncode == 2, kind
+        assert "a folder, not a file" in done.stderr
+
+
 def test_damaged_hub_folder_is_refused(runs: Path, tmp_path: Path) -> None:
     package.export(runs / "lstm", to="hub", out=tmp_path / "mine")
     weights = tmp_path / "mine" / "model.safetensors"

@@ -1,6 +1,7 @@
 """`charlm sample --interactive`: the user and the model write a text in turns."""
 
 import contextlib
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -126,10 +127,20 @@ def _print_turn(session: Session, typed: str) -> None:
     writer = console.Writer()
     if not sys.stdin.isatty():
         writer.write(typed)
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt), _interrupted_by_ctrl_c():
         for piece in session.turn(typed):
             writer.write(piece)
     writer.end_line()
+
+
+@contextlib.contextmanager
+def _interrupted_by_ctrl_c() -> Iterator[None]:
+    """Let Ctrl-C raise KeyboardInterrupt during a `with` block; elsewhere it ends the command."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _read_line(is_terminal: bool) -> str | None:

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import signal
 import subprocess
 import sys
 import time
@@ -82,7 +83,7 @@ def test_options_that_exclude_turns(run: Path, option: str) -> None:
 
 
 def test_tab_takes_a_word_on_a_terminal(run: Path) -> None:
-    """And Ctrl-D ends."""
+    """And Ctrl-C stops the model, Ctrl-D ends."""
     parent, child = pty.openpty()
     command = [sys.executable, "-m", "charlm", "sample", "run", "--interactive", "--length", "5"]
     process = subprocess.Popen(
@@ -105,6 +106,15 @@ def test_tab_takes_a_word_on_a_terminal(run: Path) -> None:
     os.write(parent, b"\n")
     seen = ""
     wait_for("> ")
+    os.write(parent, b"/length 10000000\n")
+    wait_for("length = 10000000")
+    wait_for("> ")
+    seen = ""
+    os.write(parent, b"the \n")
+    while len(seen) < 500:  # it writes
+        seen += os.read(parent, 4096).decode("utf-8", "replace")
+    os.kill(process.pid, signal.SIGINT)
+    wait_for("\n> ")
     os.write(parent, b"\x04")
     assert process.wait(timeout=60) == 0
     os.close(parent)

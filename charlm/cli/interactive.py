@@ -127,18 +127,22 @@ def _print_turn(session: Session, typed: str) -> None:
     writer = console.Writer()
     if not sys.stdin.isatty():
         writer.write(typed)
-    with contextlib.suppress(KeyboardInterrupt), _interrupted_by_ctrl_c():
+    with _caught_interrupts() as interrupts:
         for piece in session.turn(typed):
             writer.write(piece)
+            if interrupts:
+                break
     writer.end_line()
 
 
 @contextlib.contextmanager
-def _interrupted_by_ctrl_c() -> Iterator[None]:
-    """Let Ctrl-C raise KeyboardInterrupt during a `with` block; elsewhere it ends the command."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+def _caught_interrupts() -> Iterator[list[int]]:
+    """Yield a list to which each Ctrl-C during a `with` block is added; elsewhere it ends the
+    command. Nothing is raised: a piece is printed as a whole or not at all."""
+    interrupts: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
     try:
-        yield
+        yield interrupts
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -2,10 +2,10 @@
 
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -82,39 +82,58 @@ def test_options_that_exclude_turns(run: Path, option: str) -> None:
     assert f"--interactive and {option.partition(' 2')[0].split(' ngram')[0]}" in done.stderr
 
 
+class Terminal:
+    """A command on a terminal of its own, ended with the `with` block."""
+
+    def __init__(self, *command: str, cwd: Path) -> None:
+        self.end, child = pty.openpty()
+        self.process = subprocess.Popen(
+            command, cwd=cwd, stdin=child, stdout=child, stderr=child, close_fds=True
+        )
+        os.close(child)
+        self.unread = ""
+
+    def __enter__(self) -> "Terminal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.end)
+
+    def type(self, keys: str) -> None:
+        os.write(self.end, keys.encode())
+
+    def read(self) -> None:
+        ready, _, _ = select.select([self.end], [], [], 60)
+        assert ready, self.unread
+        self.unread += os.read(self.end, 4096).decode("utf-8", "replace")
+
+    def wait_for(self, text: str) -> None:
+        """Read up to the end of a text, which is then no longer waited for."""
+        while text not in self.unread:
+            self.read()
+        self.unread = self.unread.partition(text)[2]
+
+
 def test_tab_takes_a_word_on_a_terminal(run: Path) -> None:
     """And Ctrl-C stops the model, Ctrl-D ends."""
-    parent, child = pty.openpty()
     command = [sys.executable, "-m", "charlm", "sample", "run", "--interactive", "--length", "5"]
-    process = subprocess.Popen(
-        command, cwd=run.parent, stdin=child, stdout=child, stderr=child, close_fds=True
-    )
-    os.close(child)
-    seen = ""
-
-    def wait_for(text: str) -> None:
-        nonlocal seen
-        end = time.monotonic() + 60
-        while text not in seen:
-            assert time.monotonic() < end, seen
-            seen += os.read(parent, 4096).decode("utf-8", "replace")
-
-    wait_for("> ")
     word = Session(load(run), {}).likely_word("the qu")
-    os.write(parent, b"the qu\t")
-    wait_for("the qu" + word.split("\n")[0])
-    os.write(parent, b"\n")
-    seen = ""
-    wait_for("> ")
-    os.write(parent, b"/length 10000000\n")
-    wait_for("length = 10000000")
-    wait_for("> ")
-    seen = ""
-    os.write(parent, b"the \n")
-    while len(seen) < 500:  # it writes
-        seen += os.read(parent, 4096).decode("utf-8", "replace")
-    os.kill(process.pid, signal.SIGINT)
-    wait_for("\n> ")
-    os.write(parent, b"\x04")
-    assert process.wait(timeout=60) == 0
-    os.close(parent)
+    with Terminal(*command, cwd=run.parent) as terminal:
+        terminal.wait_for("> ")
+        terminal.type("the qu\t")
+        terminal.wait_for("the qu" + word.split("\n")[0])
+        terminal.type("\n")
+        terminal.wait_for("\n> ")
+        terminal.type("/length 10000000\n")
+        terminal.wait_for("length = 10000000")
+        terminal.wait_for("\n> ")
+        terminal.type("the \n")
+        terminal.wait_for("the ")
+        while len(terminal.unread) < 500:  # it writes
+            terminal.read()
+        terminal.process.send_signal(signal.SIGINT)
+        terminal.wait_for("\n> ")
+        terminal.type("\x04")
+        assert terminal.process.wait(timeout=60) == 0

@@ -110,7 +110,7 @@ def _export_page(models: Sequence[Trained], path: Path, options: ExportOptions) 
     if len(models) == 2:
         page.refuse_other_symbols(models[0].saved, models[1].saved)
     plain = [one.model for one in models]
-    precision = page.choose_precision(plain, options.get("precision", "auto"))
+    precision, _ = page.choose_precision(plain, options.get("precision", "auto"))
     shown, left_out = [], []
     for one in models:
         units, why = _units(one.saved)

@@ -20,6 +20,7 @@ from charlm.serving.request import Limits
 
 if TYPE_CHECKING:
     from charlm.api.loaded import Loaded
+    from charlm.serving.app import Page
     from charlm.serving.server import Running
 
 POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">')
@@ -102,21 +103,24 @@ def _lanes(loaded: "Loaded | PlainLoaded", options: ServeOptions) -> list[Lanes]
     ]
 
 
-def _page(loaded: "Loaded | PlainLoaded") -> tuple[bytes, str]:
-    """Make the page that holds the model, and its content security policy.
+def _page(loaded: "Loaded | PlainLoaded") -> "Page":
+    """Make the page of the model, which holds the weights or, of a large model, fetches them.
 
-    Raises: RefusalError for a model that no page holds.
+    Raises: RefusalError for a model that no page computes.
     """
+    from charlm.serving.app import Page
+
     try:
         plain = _plain(loaded)
         refuse_foreign_cell(plain)
-        shown = Trained(loaded.checkpoint, plain)
-        written = page.live_page([shown], "en", page.choose_precision([plain], "auto"))
+        precision, size = page.choose_precision([plain], "auto", page.LARGEST_APART)
+        weights = bytearray() if size > page.LARGEST else None
+        written = page.live_page([Trained(loaded.checkpoint, plain)], "en", precision, weights)
     except CharlmError as error:
-        raise RefusalError(f"no page holds this model: {error.what}", None, 404) from None
+        raise RefusalError(f"no page computes this model: {error.what}", None, 404) from None
     found = POLICY.search(written)
     assert found is not None
-    return written.encode("utf-8", "replace"), html.unescape(found[1])
+    return Page(written.encode("utf-8", "replace"), html.unescape(found[1]), weights)
 
 
 def _plain(loaded: "Loaded | PlainLoaded") -> PlainModel:

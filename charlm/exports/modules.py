@@ -48,6 +48,8 @@ def torch_bytes(saved: Checkpoint, model: PlainModel) -> bytes:
             _, layer, own = name.split(".")
             name = f"cells.{own}_l{layer}"
         weights[name] = np.ascontiguousarray(weight)
+    size = model.vocabulary_size
+    weights.setdefault("embedding.weight", np.eye(size, dtype=np.float32))  # one-hot inputs
     return safetensors.numpy.save(weights, {"charlm": json.dumps(_about(saved, model))})
 
 
@@ -61,14 +63,19 @@ def _about(saved: Checkpoint, model: PlainModel) -> dict[str, Any]:
     }
     if config.cell == "rnn":
         module["nonlinearity"] = config.nonlinearity
+    unknown = vocabulary.unknown
+    symbols = [vocabulary.symbol(index) for index in range(len(vocabulary))]
+    known = symbols[: len(vocabulary.code_points)]
     is_decomposed = vocabulary.unit == "jamo" or vocabulary.normalize == "nfd"
     return {
-        "cell": config.cell,
+        "cell": config.cell.upper(),
         "module": module,
         "unit": vocabulary.unit,
         "form": "NFD" if is_decomposed else "NFC" if vocabulary.normalize == "nfc" else "",
-        "symbols": [vocabulary.symbol(index) for index in range(len(vocabulary))],
-        "unknown": vocabulary.unknown,
+        "symbols": symbols,
+        "numbers": {symbol: number for number, symbol in enumerate(known)},
+        "unknown": unknown,
+        "never": [] if unknown is None else [unknown],
         "end": vocabulary.end,
         "before": [] if vocabulary.end is None else [vocabulary.end],
         "first": opening(vocabulary),

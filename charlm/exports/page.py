@@ -23,6 +23,8 @@ SMALL = 1_000_000
 """Bytes of a page below which the weights stay in float32."""
 LARGEST = 16_000_000
 """Most bytes of a model's weights in a page."""
+LARGEST_APART = 256_000_000
+"""Most bytes of a model's weights that a page fetches from a server."""
 BASE64_GROWTH = 4 / 3
 """Bytes of base64 for a byte."""
 SETTINGS = ("length", "temperature", "top_k", "top_p")
@@ -32,28 +34,33 @@ LEAST_CORRELATION = 0.4
 
 
 def choose_precision(
-    models: Sequence[PlainModel], precision: Literal["auto", "float32", "int8"]
-) -> Precision:
-    """Return the precision of the weights: by "auto" float32 if the page stays below a megabyte.
+    models: Sequence[PlainModel],
+    precision: Literal["auto", "float32", "int8"],
+    most: int = LARGEST,
+) -> tuple[Precision, int]:
+    """Return the precision of the weights and their bytes: by "auto" float32 if the page stays
+    below a megabyte.
 
-    Raises: UsageError if the weights are too large for a page.
+    Raises: UsageError if the weights have more bytes than `most`.
     """
     count = sum(weight.size for model in models for weight in model.weights.values())
     if precision == "auto":
         precision = "float32" if 4 * count * BASE64_GROWTH < SMALL else "int8"
     size = count * (4 if precision == "float32" else 1)
-    if size > LARGEST:
+    if size > most:
         raise UsageError(
             f"{count:,} weights in {precision} are {byte_size(size)}, too much for a page: "
-            f"{byte_size(LARGEST)} at most",
+            f"{byte_size(most)} at most",
             "export a smaller model"
             + (
                 ", or --precision int8"
                 if precision == "float32"
+                else ", or open the page of charlm serve"
+                if size <= LARGEST_APART
                 else ", or write with it by charlm serve or charlm sample"
             ),
         )
-    return precision
+    return precision, size
 
 
 def refuse_other_symbols(first: Checkpoint, second: Checkpoint) -> None:
@@ -68,13 +75,23 @@ def refuse_other_symbols(first: Checkpoint, second: Checkpoint) -> None:
             )
 
 
-def live_page(shown: Sequence[Trained], language: str, precision: Precision) -> str:
-    """Make the page of one model or two."""
+def live_page(
+    shown: Sequence[Trained],
+    language: str,
+    precision: Precision,
+    weights: bytearray | None = None,
+) -> str:
+    """Make the page of one model or two. weights: those are appended to it, not held by the page,
+    which fetches them from the address "weights" beside its own."""
     words = Words(language, "charlm.exports")
     names = [one.name for one in shown]
     if len(set(names)) < len(names):
         names = [f"{name} ({number})" for number, name in enumerate(names, 1)]
-    models = [_data(one, name, words, precision) for one, name in zip(shown, names, strict=True)]
+    models = [
+        _data(one, name, words, precision)
+        | {"weights": packed(one.model.weights, precision, weights)}
+        for one, name in zip(shown, names, strict=True)
+    ]
     title = words.text(
         "head", "title", {"name": names[0], "symbols": shown[0].model.vocabulary_size}
     )
@@ -86,14 +103,14 @@ def live_page(shown: Sequence[Trained], language: str, precision: Precision) -> 
         words=words,
         title=title,
         models=models,
-        data={"models": models, "words": words.sections["page"]},
+        data={"models": models, "words": words.sections["page"], "fetches": weights is not None},
         script=source,
         digest=digest,
     )
 
 
 def _data(one: Trained, name: str, words: Words, precision: Precision) -> dict[str, Any]:
-    """Return a model's part of the page's data."""
+    """Return a model's part of the page's data, without its weights."""
     config, model = one.saved.config, one.model
     return {
         "name": name,
@@ -105,7 +122,6 @@ def _data(one: Trained, name: str, words: Words, precision: Precision) -> dict[s
         "embedding_size": model.config.embedding_size,
         "vocabulary": one.saved.vocabulary.to_json(),
         "sample": {name: getattr(config.sample, name) for name in SETTINGS},
-        "weights": packed(model.weights, precision),
         "units": [
             asdict(unit) | {"feature": words.text("features", unit.feature)}
             for unit in one.units

@@ -17,7 +17,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
@@ -30,17 +30,29 @@ from charlm.text.vocabulary import Vocabulary
 
 LOG = logging.getLogger(__name__)
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
+PART = 2**20
+"""Bytes of weights that are sent at a time."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """The page of a model. policy: its content security policy. weights: those that it fetches;
+    None if it holds them."""
+
+    content: bytes
+    policy: str
+    weights: bytearray | None
 
 
 @dataclass(frozen=True)
 class Served:
-    """A model that is served. page: makes the page that holds it, and its content security policy;
-    raises RefusalError. hosts: names by which clients may call the server; empty: any."""
+    """A model that is served. page: makes its page; raises RefusalError. hosts: names by which
+    clients may call the server; empty: any."""
 
     name: str
     vocabulary: Vocabulary
     batch: Batch
-    page: Callable[[], tuple[bytes, str]]
+    page: Callable[[], Page]
     limits: Limits
     key: str = ""
     hosts: tuple[str, ...] = ()
@@ -54,6 +66,7 @@ def make_app(served: Served) -> Starlette:
     answers = _Answers(served)
     routes: list[tuple[str, Answer, str]] = [
         ("/", answers.page, "GET"),
+        ("/weights", answers.weights, "GET"),
         ("/health", answers.health, "GET"),
         ("/v1/models", answers.models, "GET"),
         ("/v1/models/{name}", answers.model, "GET"),
@@ -98,7 +111,7 @@ class _Answers:
 
     def __init__(self, served: Served) -> None:
         self._served, self._vocabulary = served, served.vocabulary
-        self._page: tuple[bytes, str] | None = None
+        self._page: Page | None = None
         self._made = int(time.time())
 
     async def health(self, request: Request) -> Response:
@@ -106,16 +119,29 @@ class _Answers:
         return JSONResponse({"status": "ok", "texts": self._served.batch.busy})
 
     async def page(self, request: Request) -> Response:
-        """Return the page that holds the model."""
-        if self._page is None:
-            self._page = await asyncio.to_thread(self._served.page)
-        content, policy = self._page
+        """Return the page that computes the model."""
+        page = await self._made_page()
         headers = {
-            "Content-Security-Policy": f"{policy}; frame-ancestors 'none'",
+            "Content-Security-Policy": f"{page.policy}; frame-ancestors 'none'",
             "X-Content-Type-Options": "nosniff",
             "Referrer-Policy": "no-referrer",
         }
-        return Response(content, headers=headers, media_type="text/html")
+        return Response(page.content, headers=headers, media_type="text/html")
+
+    async def weights(self, request: Request) -> Response:
+        """Return the weights that the page fetches."""
+        weights = (await self._made_page()).weights
+        if weights is None:
+            raise RefusalError("the page holds its weights", None, 404)
+        size, view = len(weights), memoryview(weights)
+        parts = (bytes(view[at : at + PART]) for at in range(0, size, PART))
+        headers = {"Content-Length": str(size), "Cross-Origin-Resource-Policy": "same-origin"}
+        return StreamingResponse(parts, headers=headers, media_type="application/octet-stream")
+
+    async def _made_page(self) -> Page:
+        if self._page is None:
+            self._page = await asyncio.to_thread(self._served.page)
+        return self._page
 
     async def models(self, request: Request) -> Response:
         """List the one model."""

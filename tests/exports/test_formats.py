@@ -84,7 +84,7 @@ def test_torch_file_computes_the_run_without_charlm(runs: Path, tmp_path: Path, 
     first, states = model.read(symbols[:5, 0].tolist())
     rest, _ = model.read(symbols[5:, 0].tolist(), states)
     assert (torch.cat([first, rest]) - wanted[:, 0]).abs().max() < 1e-5
-    text = "the 안녕 \u00dfox" if name != "bytes" else "the \u00dfox"
+    text = "the\n안녕 \u00dfox" if name != "bytes" else "the\n\u00dfox"
     assert model.encode(text) == loaded.vocabulary.encode(text).tolist()
 
 

@@ -18,6 +18,10 @@ class Client:
     def __init__(self, port: int) -> None:
         self.port = port
 
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
+
     def connected(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
 

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from browser import Tab, needs_browser
 from clients import Client, running
 from conftest import TINY, Command, charlm, words
 
@@ -186,6 +187,41 @@ def test_the_page_has_its_policy(loaded: Loaded) -> None:
         assert policy.startswith("default-src 'none'; ")
         assert f'content="{policy}"'.encode() in content.replace(b"&#39;", b"'")
         assert b"<h1>" in content
+
+
+@needs_browser
+def test_page_of_a_large_model_fetches_its_weights(
+    loaded: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It computes the same as the page that holds them; if the server is gone, it says so."""
+    ask = "((model) => Array.from(model.read(model.initialStates(), 3).logits))"
+    ask += "(page.columns[0].model)"
+    with Tab(tmp_path) as tab:
+        with running(loaded) as client:
+            assert client.ask("/weights")[0] == 404
+            tab.open(client.url)
+            tab.until("page.columns.length")
+            held = tab.run(ask)
+            assert "connect-src" not in client.ask("/")[1]["content-security-policy"]
+        monkeypatch.setattr("charlm.exports.page.LARGEST", 1000)
+        with running(loaded, key="sesame") as client:
+            assert client.ask("/weights")[0] == 401
+            address = client.url.replace("//", "//any:sesame@")
+            policy = client.ask("/", Authorization="Bearer sesame")[1]["content-security-policy"]
+            assert "; connect-src 'self'; " in policy
+            tab.open(address)
+            tab.until("page.columns.length")
+            assert tab.run(ask) == held
+            size = len(client.ask("/weights", Authorization="Bearer sesame")[2])
+            assert size == 4 * sum(one.numel() for one in loaded.model.parameters())
+            assert tab.messages == []
+        tab.run("page.begin()")
+        assert tab.run("field('status').textContent").startswith("The server does not send")
+        monkeypatch.setattr("charlm.exports.page.LARGEST_APART", 1000)
+        with running(loaded) as client:
+            status, message, _ = client.refused(None, "/")
+            assert status == 404
+            assert message.startswith("no page computes this model: ")
 
 
 def test_a_fault_of_the_server_is_logged_without_texts(

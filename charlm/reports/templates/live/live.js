@@ -8,8 +8,10 @@ const page = {
   isFollowing: true,
   busy: null, // a reading of a long text, until it ends or is stopped
 
-  begin() {
-    data.models.forEach((about) => this.columns.push(new Column(new Model(about), about)));
+  async begin() {
+    const file = data.fetches ? await this.fetch() : null;
+    if (data.fetches && !file) return;
+    data.models.forEach((about) => this.columns.push(new Column(new Model(about, file), about)));
     const { temperature, top_k, top_p } = data.models[0].sample;
     field("temperature").value = temperature;
     field("top-k").value = top_k;
@@ -19,6 +21,16 @@ const page = {
     this.listen();
     this.showSettings();
     this.writeFirst();
+  },
+
+  // Fetch the weights from the server that the page came from; null if it does not send them.
+  async fetch() {
+    field("status").textContent = say("fetching");
+    const address = new URL("weights", location.origin + location.pathname); // without a password
+    const answer = await fetch(address).catch(() => null); // the server has gone
+    const file = answer?.ok ? await answer.arrayBuffer().catch(() => null) : null;
+    if (!file) field("status").textContent = say("not_fetched");
+    return file;
   },
 
   // Write a text to look at.

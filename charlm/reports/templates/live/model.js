@@ -12,19 +12,22 @@ function bytesOf(text) {
 }
 
 // A matrix of the page's data, {shape, values, scales}, as numbers row by row. Rows of bytes have a
-// scale each.
-function weightsOf({ shape, values, scales }) {
-  const bytes = bytesOf(values);
-  if (!scales) return new Float32Array(bytes.buffer);
-  const width = shape[1], own = new Float32Array(bytesOf(scales).buffer);
-  const small = new Int8Array(bytes.buffer);
-  return Float32Array.from(small, (value, k) => value * own[Math.floor(k / width)]);
+// scale each. file: values and scales are [from, to] in it; null: they are base64.
+function weightsOf({ shape, values, scales }, file) {
+  const bytes = (part) => (file ? file.slice(...part) : bytesOf(part).buffer);
+  if (!scales) return new Float32Array(bytes(values));
+  const width = shape[1], own = new Float32Array(bytes(scales));
+  const small = new Int8Array(bytes(values)), weights = new Float32Array(small.length);
+  own.forEach((scale, row) => {
+    for (let k = row * width; k < (row + 1) * width; k++) weights[k] = small[k] * scale;
+  });
+  return weights;
 }
 
 class Model {
-  // data: of charlm/exports/page.py.
-  constructor(data) {
-    const weight = (name) => (data.weights[name] ? weightsOf(data.weights[name]) : null);
+  // data: of charlm/exports/page.py. file: the weights, if they are not in the data.
+  constructor(data, file = null) {
+    const weight = (name) => (data.weights[name] ? weightsOf(data.weights[name], file) : null);
     this.size = data.hidden_size;
     this.embedding = weight("embedding.weight");
     this.embeddingSize = data.embedding_size;

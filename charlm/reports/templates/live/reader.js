@@ -16,6 +16,7 @@ class Reader {
     this.sum = { bits: 0, count: 0 };
     this.kept = [];
     this.now = { states: this.model.initialStates(), logits: null, seen: null };
+    this.last = null; // the step of the last symbol, as by `at`, if it is known
   }
 
   get length() {
@@ -32,9 +33,12 @@ class Reader {
     this.read.push({ index, clamp });
     const bits = index === null ? null : this.cost(this.now.logits, index);
     this.bits.push(bits);
+    this.last = null;
     if (index === null) return;
     this.count(bits, 1);
+    const { logits } = this.now;
     this.now = this.model.read(this.now.states, index, clamp);
+    this.last = { place: this.length - 1, seen: this.now.seen, logits };
   }
 
   // Bits for a symbol; before any other, all symbols are equally likely.
@@ -47,6 +51,7 @@ class Reader {
   cut(place) {
     if (place >= this.length) return;
     this.now = this.before(place);
+    this.last = null;
     for (const bits of this.bits.slice(place)) if (bits !== null) this.count(bits, -1);
     this.read.length = this.bits.length = place;
     this.kept.length = Math.ceil(place / SPACING);
@@ -78,6 +83,7 @@ class Reader {
   }
 
   at(place) {
+    if (place === this.last?.place && !this.model.trained) return this.last; // learning changes steps
     return this.steps(place, place + 1).next().value;
   }
 

@@ -22,7 +22,7 @@ from charlm.evaluation.tally import Score
 from charlm.inspection.excerpt import characters
 from charlm.inspection.gates import gates_of, known_symbols
 from charlm.inspection.influence import influence
-from charlm.inspection.trace import Table, Trace, gate_letters
+from charlm.inspection.trace import Table, Trace
 from charlm.models.modules import to_torch
 from charlm.models.recurrent import CharModel
 from charlm.runs import checkpoint
@@ -138,7 +138,7 @@ class Loaded:
 
         Shapes, Raises: as for `states`; UsageError for a cell without gates.
         """
-        letters = [letter for cell in self.model.layers() for letter in gate_letters(cell)]
+        letters = [letter for cell in self.model.layers() for letter in cell.letters]
         if set(letters) <= {"h"}:
             raise UsageError(
                 f"the cell {self.model.config.cell} has no gates", "its states: loaded.states(text)"

@@ -41,4 +41,6 @@ CELLS = {
     "rnn": CellEntry("charlm.cells.rnn:RNN", options=("nonlinearity",), gates=1),
     "lstm": CellEntry("charlm.cells.lstm:LSTM", options=("forget_bias",), gates=4),
     "gru": CellEntry("charlm.cells.gru:GRU", options=("reset_gate",), gates=3),
+    "mingru": CellEntry("charlm.cells.mingru:MinGRU"),
+    "minlstm": CellEntry("charlm.cells.minlstm:MinLSTM", options=("forget_bias",)),
 }

@@ -26,6 +26,8 @@ class Cell(nn.Module, ABC):
 
     state_parts: ClassVar[tuple[str, ...]] = ("h",)
     """Names of the parts of the state, in order."""
+    letters: ClassVar[tuple[str, ...]] = ()
+    """The letters of the gates in the equations, in the order of `gate_values`."""
     options: ClassVar[tuple[str, ...]] = ()
     """The keys of [model], beyond sizes and bias, that the constructor takes: by its signature."""
 
@@ -51,6 +53,11 @@ class Cell(nn.Module, ABC):
     @abstractmethod
     def step(self, x: Tensor, state: State) -> State:
         """Return the state after one symbol. Shapes: x [B, I]; state as `initial_state`."""
+
+    def gate_values(self, x: Tensor, state: State) -> tuple[Tensor, ...]:
+        """Return the value of every gate at one symbol, [B, H] each; none for a cell without gates.
+        Arguments: those of `step`."""
+        return ()
 
     def initial_state(self, lanes: int) -> State:
         """Return the state before any text: zeros, [B, H] each."""
@@ -128,8 +135,6 @@ class GatedCell(Cell):
 
     gates: ClassVar[tuple[str, ...]]
     """The gate blocks, in the order of their rows in the parameters."""
-    letters: ClassVar[tuple[str, ...]]
-    """Their letters in the equations."""
 
     def __init__(self, input_size: int, hidden_size: int, *, bias: bool = True) -> None:
         super().__init__(input_size, hidden_size, bias=bias)
@@ -154,6 +159,9 @@ class GatedCell(Cell):
     def project(self, x: Tensor) -> Tensor:
         """Return the input's share of every gate, W_ih x + b_ih. Shapes: [..., I] -> [..., G*H]."""
         return F.linear(x, self.weight_ih, self.bias_ih)
+
+    def gate_values(self, x: Tensor, state: State) -> tuple[Tensor, ...]:
+        return self.activations(self.project(x), state)
 
     def step(self, x: Tensor, state: State) -> State:
         """Return the state after one symbol. Shapes: x [B, I]; state: [B, H] each."""

@@ -11,7 +11,7 @@ import torch
 from charlm.common.errors import UsageError
 from charlm.inspection.excerpt import Excerpt, characters
 from charlm.inspection.inputs import refuse_length
-from charlm.inspection.trace import Reals, Trace, gate_letters, trace, walk
+from charlm.inspection.trace import Reals, Trace, trace, walk
 from charlm.models.recurrent import CharModel
 from charlm.text.display import named
 from charlm.text.stretch import Stretch
@@ -57,7 +57,7 @@ def known_symbols(vocabulary: Vocabulary, text: str) -> Symbols:
 def saturation(model: CharModel, excerpt: Excerpt) -> list[Saturation]:
     """Measure the shares of the time in which the sigmoid gates are shut and open, on validation
     text; return an empty list for a cell without such gates."""
-    gates = [sigmoid_gates(cell_letters) for cell_letters in map(gate_letters, model.layers())]
+    gates = [sigmoid_gates(cell.letters) for cell in model.layers()]
     if not any(gates):
         return []
     lanes = max(1, min(LANES, len(excerpt) // (2 * STEPS)))

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from charlm.cells.base import Cell, GatedCell, State
+from charlm.cells.base import Cell, State
 from charlm.common.progress import track
 from charlm.models.recurrent import CharModel, States
 from charlm.text.symbols import SymbolSource
@@ -49,14 +49,9 @@ class Table:
     values: NDArray[Any]
 
 
-def gate_letters(cell: Cell) -> tuple[str, ...]:
-    """Return the letters of a cell's gates in the equations; none for a cell without gates."""
-    return cell.letters if isinstance(cell, GatedCell) else ()
-
-
 def letters(cell: Cell) -> tuple[str, ...]:
     """Return the distinct names in the trace of a cell: gates, then parts of the state."""
-    return tuple(dict.fromkeys([*gate_letters(cell), *cell.state_parts]))
+    return tuple(dict.fromkeys([*cell.letters, *cell.state_parts]))
 
 
 def look(cell: Cell, x: Tensor, state: State) -> tuple[dict[str, Tensor], State]:
@@ -64,14 +59,8 @@ def look(cell: Cell, x: Tensor, state: State) -> tuple[dict[str, Tensor], State]
 
     Shapes: x [B, I]; the state as from `Cell.initial_state`.
     """
-    seen: dict[str, Tensor] = {}
-    if isinstance(cell, GatedCell):
-        projected = cell.project(x)
-        values = cell.activations(projected, state)
-        seen = dict(zip(cell.letters, values, strict=True))
-        after = cell.advance(projected, state)
-    else:
-        after = cell.step(x, state)
+    seen = dict(zip(cell.letters, cell.gate_values(x, state), strict=True))
+    after = cell.step(x, state)
     return seen | dict(zip(cell.state_parts, after, strict=True)), after
 
 

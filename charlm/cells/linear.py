@@ -1,0 +1,103 @@
+"""Cells whose gates see the input alone, so that a sequence is one product and a cheap recurrence.
+
+Symbols: T time, B lanes, I input size, H hidden size, G gate blocks.
+"""
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from charlm.cells.base import Cell, State, fill_matrix_
+
+
+class LinearCell(Cell):
+    """One layer with h_t = a_t * h_{t-1} + b_t, in which a_t and b_t depend on x_t alone.
+
+    Shapes: weight_ih [G*H, I], bias_ih [G*H] or None: gate blocks of H rows, one below the other.
+    """
+
+    gates: ClassVar[tuple[str, ...]]
+    """The gate blocks, in the order of their rows in the parameters."""
+
+    def __init__(self, input_size: int, hidden_size: int, *, bias: bool = True) -> None:
+        super().__init__(input_size, hidden_size, bias=bias)
+        rows = len(self.gates) * hidden_size
+        self.weight_ih = nn.Parameter(torch.empty(rows, input_size))
+        self.bias_ih = nn.Parameter(torch.empty(rows)) if bias else None
+
+    @abstractmethod
+    def activations(self, projected: Tensor) -> tuple[Tensor, ...]:
+        """Return the value of every gate. Shapes: projected [..., G*H], the result of `project`;
+        [..., H] each."""
+
+    @abstractmethod
+    def coefficients(self, projected: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a and b of the recurrence. Shapes: [..., G*H] -> [..., H] each."""
+
+    def project(self, x: Tensor) -> Tensor:
+        """Return W x + b of every gate. Shapes: [..., I] -> [..., G*H]."""
+        return F.linear(x, self.weight_ih, self.bias_ih)
+
+    def gate_values(self, x: Tensor, state: State) -> tuple[Tensor, ...]:
+        return self.activations(self.project(x))
+
+    def step(self, x: Tensor, state: State) -> State:
+        a, b = self.coefficients(self.project(x))
+        return (a * state[0] + b,)
+
+    def forward(
+        self, x: Tensor, state: State, resets: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        (h,) = state
+        a, b = self.coefficients(self.project(x))
+        if resets is not None:
+            a = a.masked_fill(resets.unsqueeze(-1), 0)  # the initial state is zero
+        output: Tensor = LinearRecurrence.apply(  # type: ignore[no-untyped-call]
+            a.to(h.dtype), b.to(h.dtype), h
+        )
+        return output, (output[-1],)
+
+    @torch.no_grad()
+    def reset_parameters(
+        self, scheme: str, generator: torch.Generator, input_std: float | None = None
+    ) -> None:
+        """Fill the parameters as `GatedCell.reset_parameters` does those for the input."""
+        if scheme == "uniform":
+            super().reset_parameters(scheme, generator)
+        else:
+            for block in self.weight_ih.chunk(len(self.gates)):
+                fill_matrix_(block, "xavier" if scheme == "orthogonal" else scheme, generator)
+            if self.bias_ih is not None:
+                self.bias_ih.zero_()
+        if input_std is not None:
+            nn.init.normal_(self.weight_ih, std=input_std, generator=generator)
+
+
+class LinearRecurrence(torch.autograd.Function):
+    """h_t = a_t * h_{t-1} + b_t for a sequence, with its gradient by hand: one operation a step.
+
+    Shapes: a and b [T, B, H], h [B, H]; the states after every step [T, B, H].
+    """
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, h: Tensor) -> Tensor:
+        states = torch.empty_like(b)
+        before = h
+        for t in range(len(b)):
+            before = torch.addcmul(b[t], a[t], before, out=states[t])
+        ctx.save_for_backward(a, states, h)
+        return states
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        a, states, h = ctx.saved_tensors
+        d_b = d_states.clone(memory_format=torch.contiguous_format)
+        for t in reversed(range(len(a) - 1)):
+            d_b[t].addcmul_(a[t + 1], d_b[t + 1])
+        d_a = d_b * torch.cat([h.unsqueeze(0), states[:-1]])
+        return d_a, d_b, a[0] * d_b[0]

@@ -43,4 +43,16 @@ CELLS = {
     "gru": CellEntry("charlm.cells.gru:GRU", options=("reset_gate",), gates=3),
     "mingru": CellEntry("charlm.cells.mingru:MinGRU"),
     "minlstm": CellEntry("charlm.cells.minlstm:MinLSTM", options=("forget_bias",)),
+    "slstm": CellEntry("charlm.cells.slstm:SLSTM", options=("forget_bias",)),
+    "mlstm": CellEntry("charlm.cells.mlstm:MLSTM", options=("forget_bias", "heads", "key_size")),
+    "mogrifier": CellEntry(
+        "charlm.cells.mogrifier:Mogrifier", options=("forget_bias", "rounds", "rank")
+    ),
+    "multiplicative": CellEntry(
+        "charlm.cells.multiplicative:Multiplicative", options=("forget_bias",)
+    ),
+    "indrnn": CellEntry("charlm.cells.indrnn:IndRNN"),
+    "deltanet": CellEntry(
+        "charlm.cells.deltanet:DeltaNet", options=("forget_bias", "heads", "key_size")
+    ),
 }

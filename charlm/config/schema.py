@@ -148,6 +148,20 @@ class ModelConfig(Section):
     whose input starts small learns slowly. (Upper layers begin with less: their input is assumed to
     have variance 1. A cell without separate weights for its input ignores it.)"""
     forget_bias: Annotated[float, between(-10, 10), PER_CELL] = 1.0
+    heads: Annotated[int, between(1, 1024), PER_CELL, SHAPE] = 4
+    """Of mlstm and deltanet: the matrices of a layer."""
+    key_size: Annotated[int, between(1, 4096), PER_CELL, SHAPE] = 32
+    """Of mlstm and deltanet: the columns of a matrix."""
+    rounds: Annotated[int, between(0, 16), PER_CELL, SHAPE] = 5
+    """Of mogrifier: the times that input and state scale each other."""
+    rank: Annotated[int, between(0, 16_384), PER_CELL, SHAPE] = 0
+    """Of mogrifier: of its matrices; 0: whole matrices."""
+    residual: Annotated[bool, PER_CELL, SHAPE] = False
+    """Add each layer's input to its output; an embedding of another size is projected first."""
+    normalization: Annotated[Literal["none", "layer", "rms"], PER_CELL, SHAPE] = "none"
+    """Of each cell's input, each feed-forward's, and the head's."""
+    feed_forward: Annotated[int, between(0, 16), PER_CELL, SHAPE] = 0
+    """Width of a feed-forward after each cell, as a multiple of hidden_size; 0: none."""
 
     @field_validator("cell")
     @classmethod

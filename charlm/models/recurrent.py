@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import cast
 
 import torch
@@ -12,6 +13,7 @@ from charlm.cells import CELLS
 from charlm.cells.base import Cell, GatedCell, State
 from charlm.common.errors import CheckpointError
 from charlm.config.schema import ModelConfig
+from charlm.models.block import Block
 from charlm.models.dropout import drop
 
 States = list[State]
@@ -44,14 +46,13 @@ class CharModel(nn.Module):
     def __init__(self, config: ModelConfig, vocabulary_size: int, end: int | None = None) -> None:
         super().__init__()
         self.config, self.vocabulary_size, self.end = config, vocabulary_size, end
-        cell = CELLS[config.cell].load()
-        options = {name: getattr(config, name) for name in cell.options}
         one_hot = config.embedding_size == 0
         self.embedding = None if one_hot else _Embedding(vocabulary_size, config.embedding_size)
         sizes = [vocabulary_size if one_hot else config.embedding_size]
         sizes += [config.hidden_size] * (config.num_layers - 1)
         self.cells = nn.ModuleList(
-            cell(size, config.hidden_size, bias=config.bias, **options) for size in sizes
+            _layer(config, size, 1 if one_hot and not number else size, number)
+            for number, size in enumerate(sizes)
         )
         self.head = _Linear(config.hidden_size, vocabulary_size)
 
@@ -124,10 +125,15 @@ class CharModel(nn.Module):
         resets = None if self.end is None else symbols == self.end
         after: States = []
         for layer, (cell, state) in enumerate(zip(self.layers(), states, strict=True)):
-            x, state = cell(x, state, resets)
-            after.append(state)
+            dropped = None
             if masks:
-                x = drop(x, masks[layer], self.config.dropout)
+                dropped = partial(drop, mask=masks[layer], rate=self.config.dropout)
+            if isinstance(cell, Block):
+                x, state = cell(x, state, resets, dropped)
+            else:
+                x, state = cell(x, state, resets)
+                x = x if dropped is None else dropped(x)
+            after.append(state)
         return x, after
 
     def vectors(self, symbols: Tensor) -> Tensor:
@@ -169,3 +175,14 @@ class CharModel(nn.Module):
     def recurrent_parameters(self) -> int:
         """Count the weights and biases in the cells."""
         return sum(parameter.numel() for parameter in self.cells.parameters())
+
+
+def _layer(config: ModelConfig, input_size: int, elements: int, number: int) -> Cell:
+    """Make a layer: a cell, or a block around one. elements: see `Block`."""
+    kind, size = CELLS[config.cell].load(), config.hidden_size
+    options = {name: getattr(config, name) for name in kind.options}
+    own = size if config.residual else input_size
+    cell = kind(own, size, bias=config.bias, **options)
+    if not Block.surrounds(config):
+        return cell
+    return Block(cell, input_size, elements, config, is_last=number == config.num_layers - 1)

@@ -56,7 +56,8 @@ def gradients(cell: Cell, output: Tensor, final: State, x: Tensor, state: State)
     parts = [output, *final]
     weights = [torch.randn(part.shape, generator=generator).double() for part in parts]
     total = sum((p * w).sum() for p, w in zip(parts, weights, strict=True))
-    return list(torch.autograd.grad(total, [*cell.parameters(), x, *state]))  # type: ignore[arg-type]
+    inputs = [*cell.parameters(), x, *state]
+    return list(torch.autograd.grad(total, inputs, materialize_grads=True))  # type: ignore[arg-type]
 
 
 def assert_close(found: list[Tensor], expected: list[Tensor]) -> None:

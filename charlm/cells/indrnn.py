@@ -1,0 +1,93 @@
+"""The independently recurrent network."""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from charlm.cells.base import Cell, State, fill_matrix_
+
+
+class IndRNN(Cell):
+    """One layer whose units read the input together, and each its own state alone.
+
+        h_t = relu(W x_t + u * h_{t-1} + b)
+
+    u starts uniform in [0, 1], so that units remember for different times.
+
+    Shapes: weight_ih [H, I], weight_hh (u) and bias_ih [H].
+
+    Source: Li et al. 2018, "Independently Recurrent Neural Network" (arXiv 1803.04831), equation 2.
+    """
+
+    letters: ClassVar = ("h",)
+
+    def __init__(self, input_size: int, hidden_size: int, *, bias: bool = True) -> None:
+        super().__init__(input_size, hidden_size, bias=bias)
+        self.weight_ih = nn.Parameter(torch.empty(hidden_size, input_size))
+        self.weight_hh = nn.Parameter(torch.empty(hidden_size))
+        self.bias_ih = nn.Parameter(torch.empty(hidden_size)) if bias else None
+
+    def gate_values(self, x: Tensor, state: State) -> tuple[Tensor, ...]:
+        return self.step(x, state)
+
+    def step(self, x: Tensor, state: State) -> State:
+        projected = F.linear(x, self.weight_ih, self.bias_ih)
+        return (torch.relu(projected + self.weight_hh * state[0]),)
+
+    def forward(
+        self, x: Tensor, state: State, resets: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        (h,) = state
+        projected = F.linear(x, self.weight_ih, self.bias_ih).to(h.dtype)
+        kept = self.weight_hh.expand_as(projected)
+        if resets is not None:
+            kept = kept.masked_fill(resets.unsqueeze(-1), 0)  # the initial state is zero
+        output: Tensor = RectifiedRecurrence.apply(kept, projected, h)  # type: ignore[no-untyped-call]
+        return output, (output[-1],)
+
+    @torch.no_grad()
+    def reset_parameters(
+        self, scheme: str, generator: torch.Generator, input_std: float | None = None
+    ) -> None:
+        """Fill the weights of the input by the scheme, u uniformly in [0, 1], b with zeros."""
+        if scheme == "uniform":
+            super().reset_parameters(scheme, generator)
+        else:
+            own = "xavier" if scheme == "orthogonal" else scheme
+            fill_matrix_(self.weight_ih, own, generator)
+            nn.init.uniform_(self.weight_hh, 0, 1, generator=generator)
+            if self.bias_ih is not None:
+                self.bias_ih.zero_()
+        if input_std is not None:
+            nn.init.normal_(self.weight_ih, std=input_std, generator=generator)
+
+
+class RectifiedRecurrence(torch.autograd.Function):
+    """h_t = relu(a_t * h_{t-1} + b_t) for a sequence, with its gradient by hand.
+
+    Shapes: a and b [T, B, H], h [B, H]; the states after every step [T, B, H].
+    """
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, h: Tensor) -> Tensor:
+        states = torch.empty_like(b)
+        before = h
+        for t in range(len(b)):
+            before = torch.addcmul(b[t], a[t], before, out=states[t]).relu_()
+        ctx.save_for_backward(a, states, h)
+        return states
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        a, states, h = ctx.saved_tensors
+        d_b = d_states.clone(memory_format=torch.contiguous_format)
+        on = states > 0
+        d_b[-1] *= on[-1]
+        for t in reversed(range(len(a) - 1)):
+            d_b[t].addcmul_(a[t + 1], d_b[t + 1]).mul_(on[t])
+        d_a = d_b * torch.cat([h.unsqueeze(0), states[:-1]])
+        return d_a, d_b, a[0] * d_b[0]

@@ -133,7 +133,7 @@ class MatrixCell(Cell):
 
 
 def by_head(sequence: Tensor) -> Tensor:
-    """Move time behind lanes and heads. Shapes: [T, B, N, ...] -> [B, N, T, ...]."""
+    """Put lanes and heads before time. Shapes: [T, B, N, ...] -> [B, N, T, ...]."""
     return sequence.permute(1, 2, 0, *range(3, sequence.dim()))
 
 
@@ -143,7 +143,7 @@ def in_sequence(heads: Tensor) -> Tensor:
 
 
 def unseen(sections: Tensor) -> tuple[Tensor, Tensor]:
-    """Return masks of what is not seen: of the element s by the element t, and of the state by t.
+    """Return masks of the unseen: of the element s by the element t, and of the state by t.
 
     Shapes: sections [T, B]; [B, 1, T, T] and [B, 1, T].
     """

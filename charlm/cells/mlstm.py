@@ -33,7 +33,7 @@ class MLSTM(MatrixCell):
     by the form of its appendix, which is that of attention.
     """
 
-    state_parts: ClassVar = ("h", "memory", "normalizer", "m")
+    state_parts: ClassVar = ("h", "memory", "normalizer", "ln_scale")
 
     def initial_state(self, lanes: int) -> State:
         """Return the state before any text. Shapes: [B, H], [B, N, P, K], [B, N, K], [B, N]."""

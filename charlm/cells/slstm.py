@@ -32,7 +32,7 @@ class SLSTM(Cell):
     """
 
     letters: ClassVar = ("i", "f", "g", "o")
-    state_parts: ClassVar = ("h", "c", "n", "m")
+    state_parts: ClassVar = ("h", "c", "normalizer", "ln_scale")
 
     def __init__(
         self, input_size: int, hidden_size: int, *, bias: bool = True, forget_bias: float = 1.0

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from charlm.cells import CELLS
 from charlm.cells.base import Cell, State
 from charlm.config.schema import ModelConfig
 
@@ -140,3 +141,14 @@ class Block(Cell):
     def has_norm(self) -> bool:
         """True if the cell's input is normalised."""
         return not isinstance(self.norm, nn.Identity)
+
+
+def make_layer(config: ModelConfig, input_size: int, elements: int, number: int) -> Cell:
+    """Make the layer of a number: a cell, or a block around one. elements: see `Block`."""
+    kind, size = CELLS[config.cell].load(), config.hidden_size
+    options = {name: getattr(config, name) for name in kind.options}
+    own = size if config.residual else input_size
+    cell = kind(own, size, bias=config.bias, **options)
+    if not Block.surrounds(config):
+        return cell
+    return Block(cell, input_size, elements, config, is_last=number == config.num_layers - 1)

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from charlm.cells import CELLS
 from charlm.cells.base import Cell, GatedCell, State
 from charlm.common.errors import CheckpointError
 from charlm.config.schema import ModelConfig
-from charlm.models.block import Block
+from charlm.models.block import Block, make_layer
 from charlm.models.dropout import drop
 
 States = list[State]
@@ -51,7 +50,7 @@ class CharModel(nn.Module):
         sizes = [vocabulary_size if one_hot else config.embedding_size]
         sizes += [config.hidden_size] * (config.num_layers - 1)
         self.cells = nn.ModuleList(
-            _layer(config, size, 1 if one_hot and not number else size, number)
+            make_layer(config, size, 1 if one_hot and not number else size, number)
             for number, size in enumerate(sizes)
         )
         self.head = _Linear(config.hidden_size, vocabulary_size)
@@ -175,14 +174,3 @@ class CharModel(nn.Module):
     def recurrent_parameters(self) -> int:
         """Count the weights and biases in the cells."""
         return sum(parameter.numel() for parameter in self.cells.parameters())
-
-
-def _layer(config: ModelConfig, input_size: int, elements: int, number: int) -> Cell:
-    """Make a layer: a cell, or a block around one. elements: see `Block`."""
-    kind, size = CELLS[config.cell].load(), config.hidden_size
-    options = {name: getattr(config, name) for name in kind.options}
-    own = size if config.residual else input_size
-    cell = kind(own, size, bias=config.bias, **options)
-    if not Block.surrounds(config):
-        return cell
-    return Block(cell, input_size, elements, config, is_last=number == config.num_layers - 1)

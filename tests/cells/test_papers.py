@@ -10,6 +10,7 @@ import pytest
 import torch
 from test_equations import BIAS, TOLERANCE, VARIANTS, B, H, I, T, made, random_inputs
 
+from charlm.cells import CELLS
 from charlm.cells.base import Cell, State
 
 NEW = [name for name, options in VARIANTS if not options and name != "lstm"]
@@ -226,6 +227,16 @@ def test_initialization_fills_every_parameter(name: str, scheme: str) -> None:
         parameter.data.fill_(math.nan)
     cell.reset_parameters(scheme, torch.Generator().manual_seed(0), 1.0)
     assert all(parameter.isfinite().all() for parameter in cell.parameters())
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_weights_of_the_input_have_the_deviation_asked_for(name: str) -> None:
+    cell = CELLS[name].load()(50, 60)
+    cell.reset_parameters("orthogonal", torch.Generator().manual_seed(0), 3.0)
+    names = [one for one, _ in cell.named_parameters() if one.endswith(("weight_ih", "weight_mx"))]
+    assert names
+    for one in names:
+        assert cell.get_parameter(one).std().item() == pytest.approx(3.0, rel=0.065)
 
 
 def test_mogrifiers_rounds_may_have_a_low_rank() -> None:

@@ -75,7 +75,7 @@ def test_all_errors_of_a_file_come_at_once_with_their_lines(tmp_path: Path) -> N
         ("train.setps=3", "did you mean 'steps'?"),
         ("model.steps=3", "did you mean 'train.steps'?"),
         ("modle.cell=gru", "did you mean 'model'?"),
-        ("model.cell=lst", "should be 'rnn', 'lstm' or 'gru'"),
+        ("model.cell=lst", "'multiplicative', 'indrnn' or 'deltanet'; did you mean 'lstm'"),
         ("train.steps=1.5", "should be a whole number"),
         ("train.steps=0", "greater than or equal to 1"),
         ("train.learning_rate=inf", "finite"),

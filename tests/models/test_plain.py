@@ -35,7 +35,8 @@ from charlm.text.stretch import Stretch
 from charlm.text.vocabulary import Vocabulary
 
 LETTERS = "abcdefghij\n"
-every_cell = pytest.mark.parametrize(("name", "options"), list(variants()), ids=str)
+GATED = [(name, options) for name, options in variants() if CELLS[name].gates]
+every_cell = pytest.mark.parametrize(("name", "options"), GATED, ids=str)
 
 
 @pytest.fixture
@@ -75,6 +76,11 @@ def test_entry_describes_the_class(name: str, options: dict[str, str]) -> None:
     config = ModelConfig.model_validate({"cell": name, **options})
     assert CELLS[name].variant(config) == cell.variant
     assert CELLS[name].gates == len(cell.gates)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_entry_has_gate_blocks_if_the_class_has(name: str) -> None:
+    assert issubclass(CELLS[name].load(), GatedCell) == (CELLS[name].gates > 0)
 
 
 @every_cell

@@ -48,7 +48,8 @@ def gates_view(
     if reset_gate is not None:
         sentences.append(MEANING_OF_Z[reset_gate])
     for number, layer in enumerate(trace.layers):
-        flat = {key: value for key, value in layer.items() if value.ndim == 2}
+        units = layer["h"].shape
+        flat = {key: value for key, value in layer.items() if value.shape == units}
         blocks: list[Block] = [_belt(trace.characters, flat, number)]
         blocks += [_heat_map(trace.characters, flat, number)]
         blocks += _coloured(trace.characters, flat)
@@ -96,7 +97,7 @@ def _sentences(trace: Trace, saturated: Sequence[Saturation]) -> list[str]:
                 f"nine tenths of the time{carry}."
             )
     for number, layer in enumerate(trace.layers):
-        if "c" in layer:
+        if "c" in layer and "normalizer" not in layer:
             largest = np.abs(layer["c"]).max()
             sentences.append(
                 f"Layer {number}: the cell state c reaches {largest:.1f}: it adds up over many "

@@ -45,6 +45,10 @@ class MatrixCell(Cell):
     """
 
     letters: ClassVar = ("o",)
+    input_share: ClassVar = 0.5
+    """The share of `input_std` that the weights take: the output is a product of three of them."""
+    first_write: ClassVar = 0.0
+    """The bias with which the heads' write gates start."""
 
     def __init__(
         self,
@@ -116,8 +120,8 @@ class MatrixCell(Cell):
     def reset_parameters(
         self, scheme: str, generator: torch.Generator, input_std: float | None = None
     ) -> None:
-        """Fill every block of the weights; the heads' forget gates start open, each for another
-        length of memory."""
+        """Fill every block of the weights. The heads' gates start at their biases: each forgets
+        after another time, and writes little, since nothing bounds the sum in the memory."""
         if scheme == "uniform":
             super().reset_parameters(scheme, generator)
         else:
@@ -126,10 +130,13 @@ class MatrixCell(Cell):
             if self.bias_ih is not None:
                 self.bias_ih.zero_()
         if input_std is not None:
-            nn.init.normal_(self.weight_ih, std=input_std, generator=generator)
+            std = self.input_share * input_std
+            nn.init.normal_(self.weight_ih, std=std, generator=generator)
+        self.weight_ih[-2 * self.heads :] = 0
         if self.bias_ih is not None:
-            spread = torch.linspace(SHORTEST, LONGEST, self.heads)
-            self.bias_ih[-self.heads :] += self.forget_bias + spread.to(self.bias_ih.device)
+            write, keep = self.bias_ih[-2 * self.heads :].chunk(2)
+            write.fill_(self.first_write)
+            keep.copy_(self.forget_bias + torch.linspace(SHORTEST, LONGEST, self.heads))
 
 
 def by_head(sequence: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ class MLSTM(MatrixCell):
     by the form of its appendix, which is that of attention.
     """
 
+    first_write: ClassVar = -3.0
     state_parts: ClassVar = ("h", "memory", "normalizer", "ln_scale")
 
     def initial_state(self, lanes: int) -> State:

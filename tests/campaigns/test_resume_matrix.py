@@ -44,8 +44,16 @@ CHANGED: dict[str, Any] = {
     "train.reduce": "bfloat16",
 }
 
-# `nonlinearity` and `reset_gate` are options of one cell each.
-CELL_OF = {"model.nonlinearity": "rnn", "model.reset_gate": "gru", "model.forget_bias": "lstm"}
+# Options of some cells only.
+CELL_OF = {
+    "model.nonlinearity": "rnn",
+    "model.reset_gate": "gru",
+    "model.forget_bias": "lstm",
+    "model.heads": "mlstm",
+    "model.key_size": "mlstm",
+    "model.rounds": "mogrifier",
+    "model.rank": "mogrifier",
+}
 
 # A separator is for records of that kind.
 NEEDED = {"data.separator": ["data.records=separator", "data.separator=a"]}

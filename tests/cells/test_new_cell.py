@@ -94,3 +94,30 @@ def test_resets_start_lanes_of_any_state_anew_even_where_lanes_are_as_many_as_un
     kept = [torch.equal(memory[lane], carried[1][lane]) for lane in range(12)]
     assert 0 < sum(anew) < 12
     assert [not one for one in kept] == anew
+
+
+@pytest.mark.parametrize("cell", [name for name, entry in CELLS.items() if not entry.gates])
+def test_each_cell_without_kernels_is_of_use(
+    folder: Path, capsys: pytest.CaptureFixture[str], cell: str
+) -> None:
+    """It resumes bit for bit, is sampled, scored and inspected; no format exports it."""
+    changes = (*TINY, f"model.cell={cell}", "model.num_layers=2", "train.final_learning_rate=1.0")
+    sets = [part for change in changes for part in ("--set", change)]
+    assert run(["train", "words.txt", "--run", "whole", *sets, "-q", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["backend"] == "torch"
+    assert (
+        run(["train", "words.txt", "--run", "parted", *sets, "--set", "train.steps=7", "-q"]) == 0
+    )
+    assert run(["train", "--resume", "--run", "parted", "--set", "train.steps=12", "-q"]) == 0
+    expected, found = weights(folder / "whole"), weights(folder / "parted")
+    assert all(torch.equal(value, found[name]) for name, value in expected.items())
+    capsys.readouterr()
+    assert run(["sample", "whole", "--length", "30", "--seed", "1"]) == 0
+    assert len(capsys.readouterr().out.rstrip("\n")) >= 29
+    assert run(["score", "whole", "words.txt", "--json"]) == 0
+    assert 0 < json.loads(capsys.readouterr().out)["bits_per_character"] < 7
+    assert run(["inspect", "whole", "--gates", "the fox", "--json"]) == 0
+    layers = json.loads(capsys.readouterr().out)["gates"]["layers"]
+    assert set(CELLS[cell].load().letters) <= set(layers[1])
+    assert run(["export", "whole", "--to", "onnx"]) == 2
+    assert f"no export of the cell {cell}" in capsys.readouterr().err

@@ -70,7 +70,8 @@ class Multiplicative(Cell):
     def reset_parameters(
         self, scheme: str, generator: torch.Generator, input_std: float | None = None
     ) -> None:
-        """Fill the parameters; W_mx x starts with the deviation of the gates' input."""
+        """Fill the parameters; W_mx x starts with half the deviation of the gates' input, since it
+        multiplies the gradient at every step."""
         self.lstm.reset_parameters(scheme, generator, input_std)
         own = "xavier" if scheme == "orthogonal" else scheme
         if scheme == "uniform":
@@ -81,4 +82,4 @@ class Multiplicative(Cell):
             fill_matrix_(self.weight_mx, own, generator)
             fill_matrix_(self.weight_mh, scheme, generator)
         if input_std is not None:
-            nn.init.normal_(self.weight_mx, std=input_std, generator=generator)
+            nn.init.normal_(self.weight_mx, std=0.5 * input_std, generator=generator)

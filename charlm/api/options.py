@@ -10,6 +10,7 @@ from charlm.common.files import refuse_no_file
 from charlm.common.wording import suggestion
 
 PathLike = str | os.PathLike[str]
+SPLITS = {"val": "validation", "validation": "validation", "test": "test", "train": "train"}
 
 
 class LoadOptions(TypedDict, total=False):
@@ -78,6 +79,36 @@ def refuse_unknown(options: Mapping[str, object], known: type) -> None:
                 f"there is no option {name!r}{suggestion(name, names)}",
                 f"the options are {', '.join(names)}",
             )
+
+
+def refuse_texts(
+    file: PathLike | Sequence[PathLike] | None,
+    split: str | None,
+    options: ScoreOptions,
+    *,
+    several: bool = False,
+) -> None:
+    """Check that there is a text for `score`, and one kind of it. several: True for documents.
+
+    Raises: UsageError; also as `refuse_contradictions`.
+    """
+    if several and split is not None:
+        raise UsageError(
+            f"--split {split} is one text, not documents", "name files: charlm score RUN FILE..."
+        )
+    if (file is None) == (split is None):
+        raise UsageError("give a file or a split, one of them", 'charlm.score(run, split="val")')
+    if split is not None and split not in SPLITS:
+        raise UsageError(f"no split is called {split!r}", f"use one of {', '.join(SPLITS)}")
+    if not several:
+        assert file is None or isinstance(file, str | os.PathLike)
+        refuse_contradictions(file, split, options)
+        return
+    if file is not None and not paths_of(file):
+        raise UsageError("no document is given", "list one file at least")
+    if options.get("html") is not None:
+        raise UsageError("--html writes one text by one run", "name one FILE, or leave --html out")
+    refuse_contradictions(None, None, options)
 
 
 def refuse_contradictions(file: PathLike | None, split: str | None, options: ScoreOptions) -> None:

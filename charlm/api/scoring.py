@@ -1,38 +1,32 @@
 """Scoring of a file or a split by a model alone or with others, static or adapting."""
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import numpy as np
 
+from charlm.api.documents import DocumentScores, PairedScores, score_documents, score_pairs
 from charlm.api.options import (
+    SPLITS,
     PathLike,
     ScoreOptions,
     paths_of,
-    refuse_contradictions,
+    refuse_texts,
     refuse_unknown,
 )
 from charlm.api.plain import PlainLoaded
-from charlm.common.errors import UsageError
+from charlm.api.readers import reading_of
 from charlm.config.loading import with_encoding
 from charlm.evaluation.alternatives import Alternatives
-from charlm.evaluation.plain import PlainNetwork, is_short
-from charlm.evaluation.reading import (
-    Floats,
-    ReadCallback,
-    Reader,
-    ignore,
-    log_distributions,
-    surprisals,
-)
+from charlm.evaluation.reading import Floats
 from charlm.evaluation.scoring import (
     SILENT,
     Listeners,
     Segments,
-    network,
     pieces_of,
     score_pieces,
     score_split,
@@ -40,19 +34,14 @@ from charlm.evaluation.scoring import (
 )
 from charlm.evaluation.tally import Score, in_bits
 from charlm.runs.own_text import corpus_of
-from charlm.text.stretch import Stretch
 from charlm.text.vocabulary import Symbols, Vocabulary
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from charlm.api.loaded import Loaded
     from charlm.evaluation.adaptation import Pace
-    from charlm.evaluation.mixture import Mixture
 
 MOST_SHOWN = 1_000_000
 """Most symbols on the pages of a scored text; the score includes all."""
-SPLITS = {"val": "validation", "validation": "validation", "test": "test", "train": "train"}
 
 
 @dataclass(frozen=True)
@@ -72,34 +61,89 @@ class Scoring:
         return summary(self.score, self.window, self.powers, adapted=self.adapted)
 
 
-def score(
+@overload
+def score(  # type: ignore[overload-overlap] # a string is a sequence of strings, too
     run: "Loaded | PlainLoaded | PathLike | None" = None,
     file: PathLike | None = None,
     *,
     split: str | None = None,
+    against: None = None,
     listeners: Listeners = SILENT,
     **options: Unpack[ScoreOptions],
-) -> Scoring:
-    """Score a file, or a split of the run's own data.
+) -> Scoring: ...
+
+
+@overload
+def score(
+    run: "Loaded | PlainLoaded | PathLike | None",
+    file: Sequence[PathLike],
+    *,
+    split: None = None,
+    against: None = None,
+    listeners: Listeners = SILENT,
+    **options: Unpack[ScoreOptions],
+) -> DocumentScores: ...
+
+
+@overload
+def score(
+    run: "Loaded | PlainLoaded | PathLike | None",
+    file: PathLike | Sequence[PathLike],
+    *,
+    split: None = None,
+    against: "Loaded | PlainLoaded | PathLike",
+    listeners: Listeners = SILENT,
+    **options: Unpack[ScoreOptions],
+) -> PairedScores: ...
+
+
+def score(
+    run: "Loaded | PlainLoaded | PathLike | None" = None,
+    file: PathLike | Sequence[PathLike] | None = None,
+    *,
+    split: str | None = None,
+    against: "Loaded | PlainLoaded | PathLike | None" = None,
+    listeners: Listeners = SILENT,
+    **options: Unpack[ScoreOptions],
+) -> Scoring | DocumentScores | PairedScores:
+    """Score a file, or a split of the run's own data; or several documents, by one run or by two.
 
     run: a loaded model (a plain one only without the options that `takes_torch`), a run, or None
-        for the latest run. file: a text, compressed or not; "-" is
-        stdin. split: "train", "val" or "test", instead of a file. options: see `ScoreOptions`.
+        for the latest run. file: a text, compressed or not; "-" is stdin. A list is of documents,
+        each read from the zero state; a folder in it stands for its texts. split: "train", "val" or
+        "test", instead of a file. against: another run, to score the same documents. options: see
+        `ScoreOptions`.
+
+    Returns: a `Scoring`; `DocumentScores` for a list; `PairedScores` if `against` is not None.
 
     Raises: UsageError, DataError, CheckpointError.
     """
     refuse_unknown(options, ScoreOptions)
-    if (file is None) == (split is None):
-        raise UsageError("give a file or a split, one of them", 'charlm.score(run, split="val")')
-    if split is not None and split not in SPLITS:
-        raise UsageError(f"no split is called {split!r}", f"use one of {', '.join(SPLITS)}")
-    refuse_contradictions(file, split, options)
-    loaded = _opened(run, options)
+    several = against is not None or not (file is None or isinstance(file, str | os.PathLike))
+    refuse_texts(file, split, options, several=several)
+    loaded = opened(run, options)
+    if several:
+        assert file is not None
+        if against is None:
+            return score_documents(loaded, paths_of(file), options, listeners)
+        return score_pairs((loaded, opened(against, options)), paths_of(file), options, listeners)
+    assert file is None or isinstance(file, str | os.PathLike)
+    return _score_one(loaded, file, split, listeners, options)
+
+
+def _score_one(
+    loaded: "Loaded | PlainLoaded",
+    file: PathLike | None,
+    split: str | None,
+    listeners: Listeners,
+    options: ScoreOptions,
+) -> Scoring:
+    """Score a file or a split. See `score`."""
+    vocabulary, window = loaded.vocabulary, options.get("window", 0)
     own, encoding = loaded.checkpoint.config.data, options.get("encoding")
     data = with_encoding(own, encoding, of_file=file is not None)
-    vocabulary, window = loaded.vocabulary, options.get("window", 0)
     adapt = options.get("adapt", False)
-    reading = _Reading.of(loaded, paths_of(options.get("with_", ())), adapt=adapt)
+    reading = reading_of(loaded, paths_of(options.get("with_", ())), adapt=adapt)()
     read, page = reading.read, None
     if (html := options.get("html")) is not None:
         page = _Page(Alternatives(reading.predict, len(vocabulary), MOST_SHOWN))
@@ -124,7 +168,7 @@ def takes_torch(options: ScoreOptions) -> bool:
     return bool(options.get("with_") or options.get("adapt"))
 
 
-def _opened(
+def opened(
     run: "Loaded | PlainLoaded | PathLike | None", options: ScoreOptions
 ) -> "Loaded | PlainLoaded":
     """Return a loaded model as it is, or load a run. Raises: as `open_run`."""
@@ -133,72 +177,6 @@ def _opened(
     from charlm.api.loaded import open_run  # here: it imports torch
 
     return open_run(run, options)
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """The reader of the text, for surprisals and for distributions; the mixture, if it is one; the
-    pace of each adapting model, by name."""
-
-    read: Reader
-    predict: Reader
-    mixture: "Mixture | None" = None
-    paces: "dict[str, Pace]" = field(default_factory=dict)
-
-    @classmethod
-    def of(
-        cls, loaded: "Loaded | PlainLoaded", others: Sequence[PathLike], *, adapt: bool
-    ) -> "_Reading":
-        """Return the reader of a model alone or with others."""
-        if isinstance(loaded, PlainLoaded):
-            plain = PlainNetwork(loaded.model)
-            return cls(
-                _ByLength(loaded, partial(surprisals, plain), lambda reading: reading.read),
-                _ByLength(
-                    loaded, partial(log_distributions, plain), lambda reading: reading.predict
-                ),
-            )
-        if others:
-            mixed = loaded.mixed_with(others)
-            readers = mixed.adaptive() if adapt else {}
-            mixture = mixed.mixture(readers)
-            paces = {name: one.pace for name, one in readers.items()}
-            return cls(mixture, mixture.distributions, mixture, paces)
-        if adapt:
-            reader = loaded.adaptive()
-            return cls(reader, reader.distributions, paces={"the model": reader.pace})
-        from charlm.evaluation.surprisal import log_distributions as by_torch  # here: it is slow
-
-        return cls(network(loaded.model), partial(by_torch, loaded.model))
-
-    @property
-    def powers(self) -> dict[str, float]:
-        """The mean power of each model of the mixture, once the text is read."""
-        return self.mixture.mean_powers() if self.mixture else {}
-
-
-@dataclass
-class _ByLength:
-    """A `Reader` of a text by a plain model; by torch from where the text is too long for one
-    thread. plain: reads short texts. by_torch: returns the other reader."""
-
-    loaded: PlainLoaded
-    plain: Reader
-    by_torch: Callable[[_Reading], Reader]
-    _symbols: int = 0
-
-    def __call__(
-        self, stretch: Stretch, *, window: int = 0, advanced: ReadCallback = ignore
-    ) -> "Tensor | Floats":
-        self._symbols += len(stretch)
-        read = self.plain if is_short(self._symbols, self.loaded.model) else self._torch
-        return read(stretch, window=window, advanced=advanced)
-
-    @cached_property
-    def _torch(self) -> Reader:
-        from charlm.api.loaded import load  # here: it imports torch
-
-        return self.by_torch(_Reading.of(load(self.loaded.checkpoint.folder), (), adapt=False))
 
 
 @dataclass

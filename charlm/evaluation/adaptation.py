@@ -68,6 +68,7 @@ class AdaptiveReader:
 
     def __init__(self, model: CharModel, squares: Squares, pace: Pace) -> None:
         self.model, self.pace = learning_copy(model), pace
+        self._trained, self._squares = model, squares
         roots = [s.sqrt() for s in squares]
         mean = float(sum(root.sum() for root in roots) / sum(root.numel() for root in roots))
         self._adapter = _fastest_adapter(
@@ -78,6 +79,11 @@ class AdaptiveReader:
             longest=LONGEST * math.sqrt(sum(float(s.sum()) for s in squares)),
         )
         self._is_warm = False
+
+    def anew(self) -> "AdaptiveReader":
+        """Return a reader for another text, at the same pace, that begins with the trained weights
+        and the initial state."""
+        return AdaptiveReader(self._trained, self._squares, self.pace)
 
     def __call__(
         self, stretch: Stretch, *, window: int = 0, advanced: ReadCallback = ignore

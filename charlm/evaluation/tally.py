@@ -1,6 +1,7 @@
 """The score of a text: sums of its surprisals and of its size, from which ratios are computed."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,13 @@ class Score:
     bytes: int
     unknown: int = 0
     """Characters outside the vocabulary; their cost is included in `nats`."""
+
+    @classmethod
+    def total(cls, scores: "Sequence[Score]") -> "Score":
+        """Return the score of several texts together, whose order does not matter."""
+        nats = math.fsum(one.nats for one in scores)
+        columns = ((one.symbols, one.characters, one.bytes, one.unknown) for one in scores)
+        return cls(nats, *map(sum, zip(*columns, strict=True)))
 
     @property
     def loss(self) -> float:

@@ -26,7 +26,6 @@ from charlm.text.splits import TextStats
 from charlm.training.events import Summary
 
 MANY_PASSES = 50
-MOST_LEFT_OUT = 5
 ENOUGH_FILES = 40
 """Number of files from which a split by file almost never leaves a split empty."""
 
@@ -78,9 +77,7 @@ def _files(text: TextStats) -> str:
     line = f"{count:,} file{'s' if count != 1 else ''}, {byte_size(text.size)}"
     if not text_files.left_out_count:
         return line
-    first = ", ".join(f"{one.path} ({one.reason})" for one in text_files.left_out[:MOST_LEFT_OUT])
-    more = ", ..." if text_files.left_out_count > MOST_LEFT_OUT else ""
-    return f"{line}; {text_files.left_out_count:,} left out: {first}{more}"
+    return f"{line}; {text_files.left_out_text()}"
 
 
 def files_as_json(text: TextStats) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from charlm.api.documents import DocumentScores
 from charlm.api.options import ScoreOptions
 from charlm.api.scoring import Scoring
 from charlm.evaluation.reading import Floats
@@ -43,13 +44,19 @@ def scored(scoring: Scoring, vocabulary: Vocabulary) -> None:
         f"{score.characters:,} characters, {score.loss:.4f} nats per symbol, "
         f"perplexity {score.perplexity:.3f}, protocol: {protocol}"
     )
-    for name, pace in scoring.paces.items():
+    print_notes(scoring, score, vocabulary)
+
+
+def print_notes(scored: Scoring | DocumentScores, score: Score, vocabulary: Vocabulary) -> None:
+    """Print the paces of adapted models, the powers of a mixture and the cost of unknown
+    characters. score: of all texts together."""
+    for name, pace in scored.paces.items():
         print_result(
             f"{name} adapted: learning from every {pace.window} symbols once they were read, rate "
             f"{pace.rate:g}, decay {pace.decay:g}; no score of the trained weights"
         )
-    if scoring.powers:
-        shown = ", ".join(f"{name}^{power:.2f}" for name, power in scoring.powers.items())
+    if scored.powers:
+        shown = ", ".join(f"{name}^{power:.2f}" for name, power in scored.powers.items())
         print_result(f"a mixture, with powers learned from earlier text: {shown}")
     if score.unknown:
         bits = math.log2(vocabulary.outside)
@@ -66,16 +73,20 @@ def suggest(source: Sequence[str], file: str | None, options: ScoreOptions) -> N
     if (html := options.get("html")) is not None:
         print_page(html)
     elif file is not None and not is_stream(file):
-        words += [part for one in options.get("with_", ()) for part in ("--with", str(one))]
-        words += ["--window", str(window)] if (window := options.get("window")) else []
-        words += ["--encoding", encoding] if (encoding := options.get("encoding")) else []
-        words += ["--adapt"] if options.get("adapt") else []
-        page = ("--html", "page.html")
-        print_next(
-            "charlm", "score", run, file, *words, *page, after=" shows where it is surprised"
-        )
+        suggest_page(source, file, options)
     else:
         print_next("charlm", "inspect", run, *words, "--errors")
+
+
+def suggest_page(source: Sequence[str], file: str, options: ScoreOptions) -> None:
+    """Print the command that writes the page of a scored file. Arguments: as `suggest`."""
+    run, *words = source
+    words += [part for one in options.get("with_", ()) for part in ("--with", str(one))]
+    words += ["--window", str(window)] if (window := options.get("window")) else []
+    words += ["--encoding", encoding] if (encoding := options.get("encoding")) else []
+    words += ["--adapt"] if options.get("adapt") else []
+    page = ("--html", "page.html")
+    print_next("charlm", "score", run, file, *words, *page, after=" shows where it is surprised")
 
 
 class SurprisalLines:

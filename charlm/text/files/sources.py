@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from charlm.common.errors import DataError
+from charlm.common import outputs
+from charlm.common.errors import DataError, UsageError
 from charlm.common.files import (
     cache_folder,
     refuse_undecodable,
@@ -21,7 +22,7 @@ from charlm.common.files import (
     sweep,
     writable,
 )
-from charlm.text.files import streams
+from charlm.text.files import compressed, streams
 from charlm.text.files.walking import FolderReader, TextFiles
 
 if TYPE_CHECKING:
@@ -63,6 +64,71 @@ def find(data: "DataConfig", listed: Callable[[int], object] = lambda _: None) -
         else:
             folders.add(local)
     return text
+
+
+def find_documents(paths: Sequence[str], data: "DataConfig") -> TextFiles:
+    """Find the files of several documents, in order. A folder is walked as in training, and each of
+    its texts is a document; "-" is stdin.
+
+    data: of the run that reads them.
+
+    Raises: DataError for a path that is missing, empty or unreadable; UsageError for a run, and for
+        a file that is named twice.
+    """
+    found = TextFiles()
+    for path in paths:
+        file = Path(path)
+        if path == streams.STDIN:
+            found.files.append(file)
+        elif path and file.is_dir():
+            _add_documents(found, file, data)
+        else:
+            compressed.refuse_unreadable(file)
+            if file.is_file() and not file.stat().st_size:
+                raise DataError(f"{path} is empty", "leave it out, or name another text")
+            found.files.append(_not_stdin(file))
+    _refuse_twice(found.files)
+    return found
+
+
+def _add_documents(found: TextFiles, folder: Path, data: "DataConfig") -> None:
+    """Add the texts of a folder. Raises: DataError if it has none; UsageError for a run."""
+    inside = TextFiles([], found.left_out, found.left_out_count)
+    try:
+        names = {path.name for path in folder.iterdir()}
+        kind, own = outputs.own_names(names)
+        if own and own == names:
+            raise UsageError(f"{folder} is {kind}, not a text", "name another run with --against")
+        FolderReader(data, inside, lambda _: None).add(folder)
+    except OSError as error:
+        raise compressed.cannot_read(folder, error) from None
+    except DataError as error:
+        raise DataError(error.what, "name the files that are texts", error.details) from None
+    for file in inside.files:
+        if file.stat().st_size:
+            found.files.append(_not_stdin(file))
+        else:  # a model of bytes reads any file
+            inside.leave_out(file.relative_to(folder), "empty")
+    found.left_out_count = inside.left_out_count
+
+
+def _not_stdin(file: Path) -> Path:
+    """Return the path of a file; absolute for one in the working directory with stdin's name."""
+    return file.absolute() if str(file) == streams.STDIN else file
+
+
+def _refuse_twice(files: Sequence[Path]) -> None:
+    """Check that no document is named twice: it would count twice. Raises: UsageError."""
+    seen: dict[object, Path] = {}
+    for file in files:
+        if str(file) == streams.STDIN:
+            place: object = streams.STDIN
+        else:
+            status = file.stat()
+            place = status.st_dev, status.st_ino
+        if (before := seen.setdefault(place, file)) is not file:
+            same = "is named twice" if before == file else f"and {before} are the same file"
+            raise UsageError(f"{file} {same}", "name each document once")
 
 
 def refuse_absent(paths: str | Sequence[str]) -> None:

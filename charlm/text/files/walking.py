@@ -25,6 +25,8 @@ HEAD = 8192
 """Bytes by which a text file is recognised."""
 MOST_NAMED = 1000
 """Files left out that are listed by name; further ones are only counted."""
+MOST_SHOWN = 5
+"""Files left out that a message names."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,12 @@ class TextFiles:
         self.left_out_count += 1
         if self.left_out_count <= MOST_NAMED:
             self.left_out.append(LeftOut(path, reason))
+
+    def left_out_text(self) -> str:
+        """Describe the entries that are not read, the first of them by name."""
+        first = ", ".join(f"{one.path} ({one.reason})" for one in self.left_out[:MOST_SHOWN])
+        more = ", ..." if self.left_out_count > MOST_SHOWN else ""
+        return f"{self.left_out_count:,} left out: {first}{more}"
 
 
 class FolderReader:

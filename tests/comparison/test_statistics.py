@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from charlm.comparison.statistics import difference, interval, ratio
@@ -41,3 +42,22 @@ def test_quantiles_agree_with_the_tables(df: int, t: float) -> None:
     values = [0.0] * df + [math.sqrt(df + 1)]  # deviation 1
     found = interval(values)
     assert (found.high - found.mean) * math.sqrt(df + 1) == pytest.approx(t, abs=0.0003)
+
+
+@pytest.mark.parametrize("count", [3, 5, 10, 20])
+def test_intervals_hold_the_mean_as_often_as_they_say(count: int) -> None:
+    """Of samples of documents, whose bits per character are skewed to the right; intervals of a
+    bootstrap by percentiles are too narrow for the smaller ones."""
+    rng = np.random.default_rng(0)
+    mean, rounds, held, held_by_bootstrap = 3.5, 1000, 0, 0
+    for _ in range(rounds):
+        sample = mean + 0.13 * (rng.gamma(9, size=count) - 9) / 3  # skewness 0.67
+        found = interval(sample.tolist())
+        held += found.low <= mean <= found.high
+        means = sample[rng.integers(count, size=(400, count))].mean(1)
+        low, high = np.quantile(means, [0.025, 0.975])
+        held_by_bootstrap += low <= mean <= high
+    assert 0.93 < held / rounds < 0.97
+    if count <= 10:
+        assert held_by_bootstrap / rounds < 0.91
+    assert held > held_by_bootstrap

@@ -263,6 +263,7 @@ WAYS = (
     ["other.txt", "--per-character"],
     ["other.txt", "--html", "page.html"],
     ["--split", "val", "--json"],
+    ["other.txt", "text.txt", "--json"],
 )
 
 

@@ -203,6 +203,9 @@ RUNS = {
     "dry-run": ["train", "t.txt", "--dry-run", *_SET, "--json"],
     "sample": ["sample", "r", "--length", "20", "--seed", "1", "--with", "ngram", "--check-copies"],
     "score": ["score", "r", "p.txt", "--with", "ngram"],
+    "score-documents": ["score", "r", "texts", "--with", "ngram"],
+    "second-run": ["train", "t.txt", "--run", "s", *_SET, "--quiet", "--json"],
+    "score-against": ["score", "r", "texts", "--against", "s"],
     "inspect": ["inspect", "r"],
     "inspect-gates": ["inspect", "r", "--gates", "abc"],
     "inspect-probe": ["inspect", "r", "--probe", "labels.txt"],
@@ -296,6 +299,10 @@ def run_commands(folder: Path) -> dict[str, Any]:
     text = "\n".join(pydoc_data.topics.topics.values())[1141:31_141]
     folder.joinpath("t.txt").write_text(text, encoding="utf-8")
     folder.joinpath("p.txt").write_text(text[:400], encoding="utf-8")
+    folder.joinpath("texts").mkdir(exist_ok=True)
+    for number in range(3):
+        folder.joinpath(f"texts/{number}.txt").write_text(text[number * 400 :][:400], "utf-8")
+    folder.joinpath("texts/empty.txt").touch()
     folder.joinpath("labels.txt").write_text("a\tthe the the\nb\tcat cat cat\n" * 20)
     results = {}
     for name, command in RUNS.items():

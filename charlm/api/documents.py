@@ -232,6 +232,12 @@ def score_pairs(
                 "give both runs the same text: in UTF-8 and NFC, without a byte order mark, with a "
                 "line feed at its end",
             )
+    if first.run == second.run:  # two checkpoints of one run
+        steps = [one.checkpoint.step for one in pair]
+        first, second = (
+            replace(scores, run=f"{scores.run} at step {step}")
+            for scores, step in zip((first, second), steps, strict=True)
+        )
     return PairedScores(first, second)
 
 

@@ -217,6 +217,15 @@ def test_paired_difference_is_the_difference_of_the_parts(
     assert against["unknown_characters"] == 0
 
 
+def test_two_checkpoints_of_a_run_are_told_apart(found: Any, command: Command) -> None:
+    early, late = sorted(Path("chars/checkpoints").glob("step-*"))[:2]
+    pair = found(str(early), "docs", "--against", str(late))
+    assert pair["against"]["run"] == "chars at step 12"
+    shown = command("score", str(early), "docs", "--against", str(late)).stdout
+    assert "chars at step 6 has" in shown
+    assert "bits per character more than chars at step 12" in shown
+
+
 def test_a_folder_is_its_texts(found: Any, command: Command, tmp_path: Path) -> None:
     folder = tmp_path / "more"
     folder.mkdir()

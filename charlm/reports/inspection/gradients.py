@@ -92,8 +92,10 @@ def _reaching(trained: Lags, fresh: Lags) -> Picture:
                  for part, one in of.items()]  # fmt: skip
         for at, (label, one) in enumerate(lines):
             low, median, high = np.maximum(np.quantile(one.norms, (0.25, 0.5, 0.75), axis=1), 1e-30)
-            axes.semilogy(median, color=COLOURS[at], linestyle=STYLES[at], label=label)
-            axes.fill_between(range(len(low)), low, high, color=COLOURS[at], alpha=0.2, linewidth=0)
+            turn, place = divmod(at, len(COLOURS))
+            colour, style = COLOURS[place], STYLES[(place + turn) % len(STYLES)]
+            axes.semilogy(median, color=colour, linestyle=style, label=label)
+            axes.fill_between(range(len(low)), low, high, color=colour, alpha=0.2, linewidth=0)
         plain_log(axes)
         axes.set_xlabel("characters back, k")
         axes.set_ylabel("|d loss / d state|")

@@ -1,9 +1,10 @@
 """The sLSTM: an LSTM with an exponential input gate and a normalised memory."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from charlm.cells.base import Cell, State, fill_matrix_, uniform_
@@ -58,7 +59,7 @@ class SLSTM(Cell):
         a = (projected + F.linear(h, self.weight_hh)).to(m.dtype)
         a_i, a_f, a_g, a_o = a.chunk(4, -1)
         kept = F.logsigmoid(a_f) + m
-        after = torch.maximum(kept, a_i)
+        after = torch.maximum(kept, a_i).detach()  # nothing but c and n depends on it
         i, f = torch.exp(a_i - after), torch.exp(kept - after)
         return i, f, torch.tanh(a_g), torch.sigmoid(a_o), after
 
@@ -83,6 +84,17 @@ class SLSTM(Cell):
             state = self.advance(projected, state)
             outputs.append(state[0])
         return torch.stack(outputs), state
+
+    def forward(
+        self, x: Tensor, state: State, resets: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        if resets is not None:
+            return self.unroll(x, state, resets)
+        h, c, n, m = state
+        output, memory, m = NormalizedMemory.apply(  # type: ignore[no-untyped-call]
+            self.project(x), h, torch.stack([c, n]), m, self.weight_hh
+        )
+        return output, (output[-1], memory[0], memory[1], m)
 
     def hold(self, x: Tensor, before: State, after: State, unit: int, value: float) -> State:
         """Return the state with the unit's memory c / n at `value`, and its h as o shows it."""
@@ -111,3 +123,67 @@ class SLSTM(Cell):
             nn.init.normal_(self.weight_ih, std=input_std, generator=generator)
         if self.bias_ih is not None:
             self.bias_ih[self.hidden_size : 2 * self.hidden_size] += self.forget_bias
+
+
+class NormalizedMemory(torch.autograd.Function):
+    """A sequence of the sLSTM with its gradient by hand: one product a step, forward and backward,
+    and one over all steps for the gradient of the weight.
+
+    Shapes: projected [T, B, 4H] (its type is that of the products), h and m [B, H], memory (c and
+    n) [2, B, H], weight [4H, H]. Result: the outputs [T, B, H], and memory and m after the last.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, projected: Tensor, h: Tensor, memory: Tensor, m: Tensor, weight: Tensor
+    ) -> tuple[Tensor, ...]:
+        T, (B, H) = len(projected), h.shape
+        w = weight.to(projected.dtype)
+        hidden, cells, sums = (h.new_empty(T + 1, B, H) for _ in range(3))
+        hidden[0], cells[0], sums[0] = h, *memory
+        gates, forgets = h.new_empty(T, B, 4 * H), h.new_empty(T, B, H)
+        for t in range(T):
+            a = torch.addmm(projected[t], hidden[t].to(w.dtype), w.t()).to(h.dtype)
+            a_i, a_f, a_g, a_o = a.chunk(4, -1)
+            i, f, g, o = gates[t].chunk(4, -1)
+            forgets[t] = F.logsigmoid(a_f)
+            kept = forgets[t] + m
+            m = torch.maximum(kept, a_i)
+            torch.exp(a_i - m, out=i)
+            torch.exp(kept - m, out=f)
+            torch.tanh(a_g, out=g)
+            torch.sigmoid(a_o, out=o)
+            torch.addcmul(i * g, f, cells[t], out=cells[t + 1])
+            torch.addcmul(i, f, sums[t], out=sums[t + 1])
+            torch.mul(o, cells[t + 1] / sums[t + 1], out=hidden[t + 1])
+        ctx.save_for_backward(hidden, cells, sums, gates, forgets, weight)
+        ctx.kind = projected.dtype
+        ctx.mark_non_differentiable(m)
+        return hidden[1:], torch.stack([cells[-1], sums[-1]]), m
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_hidden: Tensor, d_memory: Tensor, _: Tensor) -> Any:
+        hidden, cells, sums, gates, forgets, weight = ctx.saved_tensors
+        w, before, shown = weight.to(ctx.kind), hidden[:-1], cells[1:] / sums[1:]
+        i, f, g, o = gates.chunk(4, -1)
+        closing = f * (1 - forgets.exp())
+        of_c, of_n = o / sums[1:], -o * shown / sums[1:]  # factors of the gradient of h
+        by_c = torch.cat([i * g, closing * cells[:-1], i * (1 - g * g)], -1)
+        by_n = torch.cat([i, closing * sums[:-1]], -1)
+        by_h, H = shown * o * (1 - o), hidden.shape[-1]
+        d_projected = torch.empty_like(gates)
+        d_h, (d_c, d_n) = torch.zeros_like(hidden[0]), d_memory
+        for t in reversed(range(len(gates))):
+            d_h = d_h + d_hidden[t]
+            d_c, d_n = torch.addcmul(d_c, d_h, of_c[t]), torch.addcmul(d_n, d_h, of_n[t])
+            d_a = d_projected[t]
+            torch.mul(d_c.repeat(1, 3), by_c[t], out=d_a[:, : 3 * H])
+            d_a[:, : 2 * H].addcmul_(d_n.repeat(1, 2), by_n[t])
+            torch.mul(d_h, by_h[t], out=d_a[:, 3 * H :])
+            d_c, d_n = d_c * f[t], d_n * f[t]
+            d_h = (d_a.to(ctx.kind) @ w).to(d_h.dtype)
+        rows = d_projected.to(ctx.kind)
+        d_weight = rows.flatten(0, 1).t() @ before.to(ctx.kind).flatten(0, 1)
+        d_m = d_c * cells[0] + d_n * sums[0]  # of a scale that both are multiplied by
+        return rows, d_h, torch.stack([d_c, d_n]), d_m, d_weight.to(weight.dtype)

@@ -73,6 +73,8 @@ def gradient_by_lag(
         result = {}
         for part, name in enumerate(model.layers()[0].state_parts):
             wanted = [state[part] for states in reversed(trail) for state in states]
+            if not wanted[0].requires_grad:  # a scale that the loss does not depend on
+                continue
             gradients = torch.autograd.grad(loss, wanted, retain_graph=True, allow_unused=True)
             result[name] = ByLag(_norms(gradients, wanted, len(model.layers())))
     return result

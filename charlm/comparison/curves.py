@@ -2,30 +2,40 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations, groupby
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 from charlm.comparison.analysis import RunAnalysis
 
 LAST_SHARE = 0.2
 """Share of a run that counts as its end."""
 
+Axis = Literal["characters", "seconds"]
+Crossing = dict[str, Any]
+"""A crossing of two curves, as in compare.json."""
+
 
 @dataclass(frozen=True)
 class Curve:
     """A cell's validation curve, the mean over seeds, at every evaluation that all of them reached.
 
-    Units: characters trained; seconds of training; bits per character.
+    Units: characters trained; seconds of training; bits per character; steps.
     """
 
     label: str
     characters: list[float]
     seconds: list[float]
     bits: list[float]
+    steps: list[float]
 
-    def at(self, characters: float) -> float:
-        """Return the bits after `characters`, interpolated linearly and clamped to the ends."""
-        return _interpolated(self.characters, self.bits, characters)
+    def along(self, axis: Axis) -> list[float]:
+        """Return the places of the evaluations on an axis."""
+        return self.seconds if axis == "seconds" else self.characters
+
+    def at(self, place: float, axis: Axis = "characters") -> float:
+        """Return the bits at a place, interpolated linearly and clamped to the ends."""
+        return _interpolated(self.along(axis), self.bits, place)
 
     def seconds_to(self, target: float) -> float | None:
         """Return the training seconds until the curve reached `target`; None if it never did."""
@@ -48,71 +58,101 @@ class Curve:
 def mean_curve(label: str, group: Sequence[RunAnalysis]) -> Curve:
     """Average the curves of a cell's runs over the seeds."""
     columns = list(zip(*(one.curve for one in group), strict=False))
-    characters, seconds, bits = (
+    characters, seconds, bits, steps = (
         [fmean(row[key] for row in column) for column in columns]
-        for key in ("characters", "seconds", "bits_per_character")
+        for key in ("characters", "seconds", "bits_per_character", "step")
     )
-    return Curve(label, characters, seconds, bits)
+    return Curve(label, characters, seconds, bits, steps)
 
 
 def describe(curves: Sequence[Curve]) -> dict[str, Any]:
     """Return the last falls, the crossings, and sentences that describe both."""
-    falls = {one.label: one.last_fall() for one in curves}
-    pairs = [(one, other) for at, one in enumerate(curves) for other in curves[at + 1 :]]
-    crossings = [
-        {"cells": [one.label, other.label], "characters": round(where), "ahead": ahead}
-        for one, other in pairs
-        for where, ahead in _crossings(one, other)
+    pairs = list(combinations(curves, 2))
+    by_characters = [one for pair in pairs for one in _crossings(*pair, "characters")]
+    by_seconds = [one for pair in pairs for one in _crossings(*pair, "seconds")]
+    sentences = [
+        *_falling(curves),
+        *(_sentence(found, "") for found in _by_pair(by_characters)),
+        *(_sentence(found, "By the clock ") for found in _by_pair(by_seconds)),
     ]
+    if pairs and not (by_characters or by_seconds):
+        sentences.append("No two curves cross.")
+    return {
+        "last_share": LAST_SHARE,
+        "falls": [{"cell": one.label, "bits_per_character": one.last_fall()} for one in curves],
+        "crossings": by_characters,
+        "crossings_by_seconds": by_seconds,
+        "sentences": sentences,
+    }
+
+
+def _falling(curves: Sequence[Curve]) -> list[str]:
+    """Describe the curves that fall, or rise, at their ends."""
     sentences = []
     for verb, sign in (("still fall", 1), ("rise again", -1)):
         known = [
-            f"{label} by {abs(fall):.3f}"
-            for label, fall in falls.items()
-            if fall is not None and sign * fall > 0
+            f"{one.label} by {abs(fall):.3f}"
+            for one in curves
+            if (fall := one.last_fall()) is not None and sign * fall > 0
         ]
         if known:
             sentences.append(
                 f"Over the last {100 * LAST_SHARE:.0f} % of the characters, while the learning "
                 f"rate comes down, these curves {verb}: {', '.join(known)} bits."
             )
-    for one, other in pairs:
-        if crossed := _crossings(one, other):
-            places = ", ".join(f"{round(where):,} ({ahead} ahead)" for where, ahead in crossed)
-            sentences.append(f"{one.label} and {other.label} cross after {places} characters.")
-    if len(curves) > 1 and not crossings:
-        sentences.append("No two curves cross.")
-    return {
-        "last_share": LAST_SHARE,
-        "falls": [{"cell": label, "bits_per_character": fall} for label, fall in falls.items()],
-        "crossings": crossings,
-        "sentences": sentences,
-    }
+    return sentences
 
 
-def _crossings(one: Curve, other: Curve) -> list[tuple[float, str]]:
-    """Return the characters at which two curves cross, each with the label ahead from there on."""
-    end = min(one.characters[-1], other.characters[-1])
-    start = max(one.characters[0], other.characters[0])
-    places = sorted({c for c in (*one.characters, *other.characters) if start <= c <= end})
+def _crossings(one: Curve, other: Curve, axis: Axis) -> list[Crossing]:
+    """Return the places at which two mean curves cross, and which is ahead from there on."""
+    own, others = one.along(axis), other.along(axis)
+    start, end = max(own[0], others[0]), min(own[-1], others[-1])
     crossings = []
-    before: tuple[float, float] | None = None  # last characters with a gap that is not 0, the gap
-    for place in places:
-        gap = one.at(place) - other.at(place)
+    before: tuple[float, float] | None = None  # last place with a gap that is not 0, the gap
+    for place in sorted({place for place in (*own, *others) if start <= place <= end}):
+        gap = one.at(place, axis) - other.at(place, axis)
         if gap == 0:
             continue
         if before is not None and (before[1] < 0) != (gap < 0):
             share = before[1] / (before[1] - gap)
             where = before[0] + share * (place - before[0])
-            crossings.append((where, one.label if gap < 0 else other.label))
+            found: Crossing = {"cells": [one.label, other.label]}
+            if axis == "seconds":
+                found["seconds"] = round(where, 3)
+            else:
+                found["characters"] = round(where)
+                found["step"] = round(_interpolated(own, one.steps, where))
+                found["seconds"] = [
+                    round(_interpolated(each.characters, each.seconds, where), 3)
+                    for each in (one, other)
+                ]
+            crossings.append({**found, "ahead": (one if gap < 0 else other).label})
         before = place, gap
     return crossings
+
+
+def _by_pair(crossings: Sequence[Crossing]) -> list[list[Crossing]]:
+    return [list(found) for _, found in groupby(crossings, lambda one: one["cells"])]
+
+
+def _sentence(found: Sequence[Crossing], opening: str) -> str:
+    """Describe the crossings of a pair by their number and the last."""
+    one, other = found[0]["cells"]
+    last, often = found[-1], f" {len(found)} times, last" if len(found) > 1 else ""
+    if "step" in last:
+        each = zip(last["cells"], last["seconds"], strict=True)
+        seconds = " and ".join(f"{value:.3g} s of {label}" for label, value in each)
+        place = f"at step {last['step']:,} ({last['characters']:,} characters, {seconds})"
+    else:
+        place = f"after {last['seconds']:.3g} s of training"
+    ahead = f"{last['ahead']} is ahead from there on"
+    return f"{opening}{one} and {other} cross{often} {place}: {ahead}."
 
 
 def _interpolated(x: Sequence[float], y: Sequence[float], at: float) -> float:
     for (x0, y0), (x1, y1) in zip(
         zip(x, y, strict=True), zip(x[1:], y[1:], strict=True), strict=False
     ):
-        if at <= x1:
-            return y0 + (y1 - y0) * max(0.0, (at - x0) / (x1 - x0))
+        if at <= x1:  # seconds of two evaluations may be equal, rounded to milliseconds
+            return y0 + (y1 - y0) * max(0.0, at - x0) / (x1 - x0) if x1 > x0 else y1
     return y[-1]

@@ -19,6 +19,7 @@ from charlm.comparison import extended_runs, time_budget, tune
 from charlm.comparison.analysis import RunAnalysis, analyse, load_best, prompt_from, writing_speeds
 from charlm.comparison.baselines import Baselines, baselines
 from charlm.comparison.cache import cached
+from charlm.comparison.curve_points import with_points
 from charlm.comparison.extended_runs import LongerRun
 from charlm.comparison.plan import Plan, PlannedRun, planned_runs
 from charlm.comparison.result import Result, make_result
@@ -125,6 +126,7 @@ class Comparison:
             plan = time_budget.with_timing(
                 plan, time_budget.agreed(plan, self.path, seconds_a_step)
             )
+        plan = with_points(plan, self.path / RUNS, seconds_a_step, earlier=self.path / TUNING)
         tried: list[tune.Trial] = []
         if plan.tune:
             yield from self._search(plan, seconds_a_step, tried)

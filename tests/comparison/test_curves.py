@@ -1,27 +1,63 @@
 """Learning curves of a comparison, and how much longer the best cell trains to beat counting."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
+from conftest import carried_out, planned
 
+from charlm.comparison.curve_points import with_points
 from charlm.comparison.curves import Curve
 from charlm.comparison.curves import describe as describe_curves
+from charlm.comparison.execution import RUNS
 from charlm.comparison.extended_runs import LongerRun, sentence
+from charlm.comparison.plan import planned_runs
+from charlm.comparison.runs import Begun, Runner
 
 
-def curve(label: str, bits: Sequence[float]) -> Curve:
-    """Make a curve that is evaluated every 100 characters and every 10 seconds."""
+def curve(label: str, bits: Sequence[float], seconds: float = 10.0) -> Curve:
+    """Make a curve that is evaluated every 10 steps of 10 characters, `seconds` apart."""
     places = range(1, len(bits) + 1)
-    return Curve(label, [100.0 * n for n in places], [10.0 * n for n in places], list(bits))
+    return Curve(
+        label,
+        [100.0 * n for n in places],
+        [seconds * n for n in places],
+        list(bits),
+        [10.0 * n for n in places],
+    )
 
 
 def test_curves_cross_where_the_straight_lines_between_evaluations_do() -> None:
     a, b = curve("a", [4.0, 3.0, 2.0, 1.5]), curve("b", [3.0, 2.5, 2.5, 2.0])
     found = describe_curves([a, b])
     # From 0.5 above at 200 characters to 0.5 below at 300.
-    assert found["crossings"] == [{"cells": ["a", "b"], "characters": 250, "ahead": "a"}]
-    assert "a and b cross after 250 (a ahead) characters." in found["sentences"]
+    place = {"characters": 250, "step": 25, "seconds": [25.0, 25.0]}
+    assert found["crossings"] == [{"cells": ["a", "b"], **place, "ahead": "a"}]
+    assert found["crossings_by_seconds"] == [{"cells": ["a", "b"], "seconds": 25.0, "ahead": "a"}]
+    assert found["sentences"][-2:] == [
+        "a and b cross at step 25 (250 characters, 25 s of a and 25 s of b): a is ahead from there "
+        "on.",
+        "By the clock a and b cross after 25 s of training: a is ahead from there on.",
+    ]
     assert describe_curves([a, a])["sentences"][-1] == "No two curves cross."
+
+
+def test_curves_of_unlike_speed_cross_by_the_clock_alone() -> None:
+    # a is ahead at every step, but a step of b takes half the time: at 20 s both curves have begun,
+    # a with 3.0 and b with 3.5; at 40 s a has 2.0 and b 1.5.
+    a, b = curve("a", [3.0, 2.0, 1.0, 0.9], 20.0), curve("b", [4.0, 3.5, 3.0, 1.5], 10.0)
+    found = describe_curves([a, b])
+    assert found["crossings"] == []
+    assert found["crossings_by_seconds"] == [{"cells": ["a", "b"], "seconds": 35.0, "ahead": "b"}]
+    assert found["sentences"][-1].startswith("By the clock a and b cross after 35 s")
+
+
+def test_several_crossings_are_counted_and_the_last_is_named() -> None:
+    a, b = curve("a", [4.0, 2.0, 3.0, 1.0]), curve("b", [3.0, 3.0, 2.0, 2.0])
+    found = describe_curves([a, b])
+    assert [one["step"] for one in found["crossings"]] == [15, 25, 35]
+    assert [one["ahead"] for one in found["crossings"]] == ["a", "b", "a"]
+    assert "a and b cross 3 times, last at step 35 (" in " ".join(found["sentences"])
 
 
 def test_last_fall_is_that_of_the_last_fifth() -> None:
@@ -49,3 +85,43 @@ def test_longer_runs_are_told_by_what_they_reach() -> None:
     )
     assert sentence([twice]).startswith("2 times as many steps are not enough")
     assert sentence([LongerRun("gru", 2, 20, None, False)]).endswith("gru diverges (one seed).")
+
+
+@pytest.mark.parametrize(
+    ("steps", "configured", "every"),
+    [(300, 400, 30), (2000, 400, 200), (2000, 100, 100), (12, 6, 1), (7, 250, 1), (1, 1, 1)],
+)
+def test_curve_has_ten_points_for_any_number_of_steps(
+    text_file: Path, tmp_path: Path, steps: int, configured: int, every: int
+) -> None:
+    changes = (f"train.steps={steps}", f"train.eval_every={configured}", "train.patience=3")
+    given = planned(text_file, ["rnn"], *changes)
+    train = with_points(given, tmp_path, {"rnn": 1.0}, earlier=tmp_path).entries[0].config.train
+    assert train.eval_every == every
+    assert train.steps // train.eval_every >= min(10, steps)
+    # as many steps without a new best as configured, at least
+    assert 3 * configured <= train.patience * train.eval_every < 3 * configured + every
+
+
+def test_curve_of_a_time_budget_has_ten_points_in_the_time(text_file: Path, tmp_path: Path) -> None:
+    changes = ("train.steps=1000000", "train.seconds=60", "train.eval_every=5000")
+    given = planned(text_file, ["rnn"], *changes)
+    train = with_points(given, tmp_path, {"rnn": 0.1}, earlier=tmp_path).entries[0].config.train
+    assert train.eval_every == 50  # of 600 steps
+
+
+def test_every_run_of_a_comparison_has_ten_points(finished: tuple[Path, Path, dict]) -> None:
+    result = finished[2]
+    assert all(len(run["curve"]) == 12 for run in result["runs"])  # of 12 steps
+
+
+def test_comparison_of_an_earlier_version_keeps_its_interval(
+    text_file: Path, tmp_path: Path
+) -> None:
+    before = planned(text_file, ["rnn"], seeds=1)  # evaluates twice, as earlier versions did
+    runs = planned_runs(before, tmp_path / RUNS, {"rnn": 0.01})
+    assert list(Runner(before.corpus).run(runs))
+    result, events = carried_out(planned(text_file, ["lstm", "rnn"], seeds=1), tmp_path)
+    reused = {e.planned.name: e.reused for e in events if isinstance(e, Begun)}
+    assert (reused["rnn, seed 0"], reused["lstm, seed 0"]) == (True, False)
+    assert [len(run["curve"]) for run in result["runs"]] == [2, 2]  # all cells alike

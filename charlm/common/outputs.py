@@ -24,7 +24,10 @@ BARELY_BEGUN = {
 """Names that a run may have before its first checkpoint."""
 CHECKPOINT = {"manifest.json", "model.safetensors", "state.json"}
 COMPARISON_FOLDERS = {"figures", "longer", "measured", "runs", "tune"}
-COMPARISON = {".lock", "compare.json", "report.html", "timing.json", *COMPARISON_FOLDERS}
+COMPARISON = {
+    *(".lock", "compare.json", "plan.json", ".plan.json", "report.html", "timing.json"),
+    *COMPARISON_FOLDERS,
+}
 """Names that a comparison may have, also of earlier versions."""
 
 

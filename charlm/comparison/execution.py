@@ -22,8 +22,9 @@ from charlm.comparison.cache import cached
 from charlm.comparison.curve_points import with_points
 from charlm.comparison.extended_runs import LongerRun
 from charlm.comparison.plan import Plan, PlannedRun, planned_runs
+from charlm.comparison.plan_file import FILE, agreed_plan
 from charlm.comparison.result import Result, make_result
-from charlm.comparison.reuse import summary
+from charlm.comparison.reuse import finished_state, summary
 from charlm.comparison.runs import Runner, RunnerEvent
 from charlm.comparison.step_cost import StepCost, measure_steps
 from charlm.config.schema import to_toml
@@ -127,6 +128,8 @@ class Comparison:
                 plan, time_budget.agreed(plan, self.path, seconds_a_step)
             )
         plan = with_points(plan, self.path / RUNS, seconds_a_step, earlier=self.path / TUNING)
+        plan_file = agreed_plan(plan, self.path, lambda: self._refuse_others(plan, seconds_a_step))
+        yield Stage(f"the plan: {FILE}, SHA-256 {plan_file.sha256}")
         tried: list[tune.Trial] = []
         if plan.tune:
             yield from self._search(plan, seconds_a_step, tried)
@@ -143,6 +146,7 @@ class Comparison:
         if self._goes_longer:
             yield from self._beat(known, plan, analyses, seconds_a_step, beyond)
         result = make_result(plan, analyses, costs, known, beyond, prompt)
+        result["plan"] = plan_file.as_json()
         result["tuning"] = [asdict(one) for one in tried]
         result["notes"] += edges
         result["command"] = command
@@ -151,6 +155,14 @@ class Comparison:
             "last_call": round(time.perf_counter() - began, 3),
         }
         yield Compared(result)
+
+    def _refuse_others(self, plan: Plan, seconds_a_step: Mapping[str, float]) -> None:
+        """Refuse the folder if it has runs of another plan. Raises: UsageError, CheckpointError."""
+        runs = planned_runs(plan, self.path / RUNS, seconds_a_step)
+        if plan.tune:
+            runs = tune.next_runs(plan, [], self.path / TUNING, seconds_a_step)
+        for run in runs:
+            finished_state(run, plan.corpus)
 
     def _stage(self, doing: str) -> Events:
         """Begin another stage. Raises: _Stopped once `stop` was called."""

@@ -14,6 +14,12 @@ T_975 = (
 )
 
 
+METHODS = [
+    "validation selects the checkpoint of every run; its best bits per character are compared",
+    "spread: mean and standard deviation over the seeds",
+    "difference of each pair of cells: paired by seed, 95 % interval by Student's t",
+]
+"""The statistics of a comparison, as stated in its plan."""
 ENOUGH = 3
 """Fewest measurements for a useful interval: with two, Student's t is 12.7."""
 

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from charlm.comparison.cells import Entry
 from charlm.comparison.plan import Plan, PlannedRun
@@ -35,6 +36,16 @@ class Trial:
     bits_per_character: float | None
 
 
+def terms(plan: Plan) -> dict[str, Any]:
+    """Return the ranges and the budget of the search, as in plan.json."""
+    return {
+        "learning_rate_factors": list(FACTORS),
+        "dropouts": list(DROPOUTS) if plan.match != "time" else [],
+        "most_beyond_either_end": MOST_BEYOND,
+        "seed": _seed(plan),
+    }
+
+
 Values = tuple[float, float]
 """A learning rate and a dropout."""
 
@@ -46,8 +57,7 @@ def next_runs(
 
     seconds_a_step: by label.
     """
-    seed = (plan.seeds[0] - 1) % 2**32  # the same for any number of seeds
-    result = []
+    seed, result = _seed(plan), []
     for entry in plan.entries:
         dropouts = DROPOUTS if plan.match != "time" else ()
         for rate, dropout in _next_values(entry, _of(entry, tried), dropouts):
@@ -57,6 +67,11 @@ def next_runs(
             seconds = seconds_a_step[entry.label]
             result.append(PlannedRun(trial, trial.seeded(seed), path, seconds, note))
     return result
+
+
+def _seed(plan: Plan) -> int:
+    """Return the seed of all trials, the same for any number of the comparison's seeds."""
+    return (plan.seeds[0] - 1) % 2**32
 
 
 def results(searched: Sequence[PlannedRun]) -> list[Trial]:

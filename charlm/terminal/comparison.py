@@ -115,6 +115,7 @@ def conclude(result: dict[str, Any]) -> None:
         _claim(claim)
     for note in result["notes"]:
         print_result(f"note: {note}")
+    print_result(_plan(result["plan"]))
     print_result("")
     print_result(f"report: {result['report']}", "next")
 
@@ -182,6 +183,11 @@ def _baselines(result: dict[str, Any]) -> str:
         f"without a network: uniform {bits['uniform']:.3f}, unigram {bits['unigram']:.3f}, "
         f"xz {bits['xz']:.3f}, {order}-gram {bits['ngram']:.3f}"
     )
+
+
+def _plan(plan: dict[str, Any]) -> str:
+    amended = f"; amended {len(plan['amends'])} times" if plan["amends"] else ""
+    return f"plan: {plan['path']}, written {plan['written']}{amended}; SHA-256 {plan['sha256']}"
 
 
 def _thousands(value: float) -> str:

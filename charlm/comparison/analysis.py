@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from torch import Tensor
+
 from charlm.backends.device import resolve_device
 from charlm.backends.step import TorchComputation
 from charlm.common.errors import DataError
 from charlm.comparison.plan import PlannedRun
 from charlm.comparison.reuse import evaluations, summary
 from charlm.evaluation.surprisal import evaluate
+from charlm.evaluation.tally import Score
 from charlm.inspection.gradients import gradient_by_lag
 from charlm.models.recurrent import CharModel
 from charlm.runs import checkpoint
@@ -24,6 +28,8 @@ from charlm.text.corpus import Corpus
 SPEED_SYMBOLS = 400
 """Symbols sampled to measure speed: about a tenth of a second."""
 SPEED_ROUNDS = 3
+BLOCKS = 50
+"""Blocks of the validation split, of as many symbols each."""
 SAMPLE_SYMBOLS = 320
 PROMPT_SYMBOLS = 200
 """Symbols at the start of the validation split from which a prompt is chosen."""
@@ -45,6 +51,8 @@ class RunAnalysis:
     sample: str
     trained: Gradients
     fresh: Gradients
+    blocks: list[float]
+    """Bits per character of each block of the validation split, in float32."""
 
 
 Opened = tuple[Checkpoint, CharModel]
@@ -71,8 +79,9 @@ def analyse(
     speeds: Sequence[float],
     corpus: Corpus,
     prompt: str,
+    blocks: Sequence[list[float]],
 ) -> list[RunAnalysis]:
-    """Analyse finished runs. Raises: CheckpointError if one is damaged."""
+    """Analyse finished runs. blocks: by `block_bits`. Raises: CheckpointError if one is damaged."""
     return [
         RunAnalysis(
             planned,
@@ -83,9 +92,24 @@ def analyse(
             as_utf8(_write(saved, model, prompt, SAMPLE_SYMBOLS, seed=0).text),
             _gradients(model, corpus),
             _gradients(_fresh(planned, corpus), corpus),
+            own,
         )
-        for planned, (saved, model), speed in zip(finished, opened, speeds, strict=True)
+        for planned, (saved, model), speed, own in zip(
+            finished, opened, speeds, blocks, strict=True
+        )
     ]
+
+
+def block_bits(planned: PlannedRun, model: CharModel, corpus: Corpus) -> list[float]:
+    """Return the bits per character of blocks of the validation split; their mean is the score."""
+    each, score = _evaluated(planned, model, corpus, "validation")
+    parts = np.array_split(each.cpu().numpy().astype(np.float64), min(BLOCKS, len(each)))
+    nats = np.array([part.mean() for part in parts]) * len(each) / score.characters
+    bits = nats / math.log(2)
+    # The blocks leave out the cost of unknown characters and the rest of the division: both are the
+    # same for all cells.
+    rounded: list[float] = np.round(bits + score.bits_per_character - bits.mean(), 6).tolist()
+    return rounded
 
 
 def prompt_from(corpus: Corpus) -> str:
@@ -127,10 +151,17 @@ def _test_bits(planned: PlannedRun, model: CharModel, corpus: Corpus) -> float |
     """Score the test split, in float32, like `charlm score RUN --split test`."""
     if not len(corpus.splits["test"]):
         return None
+    return _evaluated(planned, model, corpus, "test")[1].bits_per_character
+
+
+def _evaluated(
+    planned: PlannedRun, model: CharModel, corpus: Corpus, split: str
+) -> tuple[Tensor, Score]:
+    """Return a split's surprisals and score, in float32, on the run's device."""
     model.to(resolve_device(planned.config.train.device))
-    _, score = evaluate(TorchComputation(model), corpus, "test")
+    found = evaluate(TorchComputation(model), corpus, split)
     model.cpu()
-    return score.bits_per_character
+    return found
 
 
 def _gradients(model: CharModel, corpus: Corpus) -> Gradients:

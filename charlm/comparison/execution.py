@@ -16,7 +16,15 @@ from charlm.common.files import json_bytes, refuse_links, replace
 from charlm.common.outputs import COMPARISON_FOLDERS
 from charlm.common.version import __version__
 from charlm.comparison import extended_runs, time_budget, tune
-from charlm.comparison.analysis import RunAnalysis, analyse, load_best, prompt_from, writing_speeds
+from charlm.comparison.analysis import (
+    BLOCKS,
+    RunAnalysis,
+    analyse,
+    block_bits,
+    load_best,
+    prompt_from,
+    writing_speeds,
+)
 from charlm.comparison.baselines import Baselines, baselines
 from charlm.comparison.cache import cached
 from charlm.comparison.curve_points import with_points
@@ -34,6 +42,7 @@ RESULT, RUNS, TUNING, LONGER = "compare.json", "runs", "tune", "longer"
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 STEPS = TypeAdapter(list[tuple[list[Positive], Annotated[int, Field(ge=0)] | None]])
 SPEEDS = TypeAdapter(list[Positive])
+BLOCK_BITS = TypeAdapter(list[list[Annotated[float, Field(ge=0, allow_inf_nan=False)]]])
 BASELINES = TypeAdapter(Baselines)
 """Validator of the baselines stored in a comparison's folder."""
 
@@ -257,7 +266,17 @@ class Comparison:
             lambda: writing_speeds(opened),
             SPEEDS.validate_python,
         )
-        return analyse(finished, opened, speeds, plan.corpus, prompt)
+        blocks = cached(
+            self.path,
+            "blocks",
+            [*key, plan.corpus.fingerprint, BLOCKS],
+            lambda: [
+                block_bits(planned, model, plan.corpus)
+                for planned, (_, model) in zip(finished, opened, strict=True)
+            ],
+            BLOCK_BITS.validate_python,
+        )
+        return analyse(finished, opened, speeds, plan.corpus, prompt, blocks)
 
     def _baselines(self, plan: Plan) -> Baselines:
         key = [__version__, plan.corpus.fingerprint]

@@ -19,7 +19,7 @@ from charlm.comparison import tune
 from charlm.comparison.cells import Entry
 from charlm.comparison.plan import Plan, parameters, planned_runs
 from charlm.comparison.reuse import WITHOUT_EFFECT
-from charlm.comparison.statistics import METHODS
+from charlm.comparison.statistics import ASSUMED_DEVIATION, METHODS, smallest_difference
 
 FILE, COPY = "plan.json", ".plan.json"
 BEFORE, AFTER = "before the first run", "after runs of an earlier version had begun"
@@ -31,11 +31,12 @@ ABSENT = object()
 @dataclass(frozen=True)
 class PlanFile:
     """A plan that has been written. written: `BEFORE` or `AFTER`. amends: SHA-256 of each plan
-    before it, the oldest first."""
+    before it, the oldest first. smallest_difference: as expected; None in a plan without it."""
 
     sha256: str
     written: str
     amends: tuple[str, ...]
+    smallest_difference: Mapping[str, Any] | None
 
     def as_json(self) -> dict[str, Any]:
         """Return the part of compare.json."""
@@ -44,6 +45,7 @@ class PlanFile:
             "sha256": self.sha256,
             "written": self.written,
             "amends": list(self.amends),
+            "smallest_difference": self.smallest_difference,
         }
 
 
@@ -70,7 +72,8 @@ def _write(folder: Path, content: Mapping[str, Any]) -> PlanFile:
     """Write a plan and its copy; describe it. The bytes are the same for the same content."""
     for name in (COPY, FILE):
         replace(folder / name, json_bytes(content))
-    return PlanFile(_sha256(content), content["written"], tuple(content["amends"]))
+    expected = content.get("smallest_difference")
+    return PlanFile(_sha256(content), content["written"], tuple(content["amends"]), expected)
 
 
 def _content(plan: Plan) -> dict[str, Any]:
@@ -94,6 +97,10 @@ def _content(plan: Plan) -> dict[str, Any]:
         "search": tune.terms(plan) if plan.tune else None,
         "runs": [str(run.path.as_posix()) for run in runs],
         "statistics": METHODS,
+        "smallest_difference": {  # with 80 % power, over seeds alone
+            "bits_per_character": smallest_difference(len(plan.seeds), ASSUMED_DEVIATION),
+            "basis": f"assumed: a standard deviation of {ASSUMED_DEVIATION:g} over the seeds",
+        },
     }
 
 
@@ -138,7 +145,8 @@ def _read(path: Path) -> Any:
 
 def _refuse_other_terms(folder: Path, before: Mapping[str, Any], fresh: Mapping[str, Any]) -> None:
     """Refuse terms other than the plan's. Raises: UsageError."""
-    then, now = ({k: v for k, v in one.items() if k not in NOT_COMPARED} for one in (before, fresh))
+    left_out = {*NOT_COMPARED, "smallest_difference"}  # which depends on the seeds
+    then, now = ({k: v for k, v in one.items() if k not in left_out} for one in (before, fresh))
     for key, was, wanted in _changes(then, now):
         if ABSENT in (was, wanted):
             continue  # a cell more or fewer, or a key of another version

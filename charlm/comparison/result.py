@@ -16,7 +16,7 @@ from charlm.comparison.extended_runs import LongerRun
 from charlm.comparison.plan import Plan
 from charlm.comparison.statistics import ENOUGH
 from charlm.comparison.step_cost import StepCost
-from charlm.comparison.table import Row, differences, rows, runs_of, verdict
+from charlm.comparison.table import Row, differences, over_blocks, rows, runs_of, verdict
 from charlm.config.schema import to_toml
 
 Result = dict[str, Any]
@@ -37,7 +37,7 @@ def make_result(
     """
     table = rows(plan, analyses)
     at_same_width = {e.label: costs[to_toml(e.config)] for e in plan.same_width}
-    between_cells = differences(table)
+    between_cells = over_blocks(differences(table), plan, analyses)
     curves = [mean_curve(e.label, runs_of(e.label, plan, analyses)) for e in plan.entries]
     first = plan.seeds[0]
     return {
@@ -113,6 +113,7 @@ def _run(one: RunAnalysis) -> dict[str, Any]:
         "curve": one.curve,
         "sample_characters_per_second": round(one.sample_speed, 1),
         "test_bits_per_character": one.test_bits,
+        "blocks": one.blocks,
         "gradient_trained": one.trained,
         "gradient_fresh": one.fresh,
     }

@@ -4,12 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median
 from typing import Any
 
+import numpy as np
+
 from charlm.comparison.analysis import RunAnalysis
 from charlm.comparison.baselines import Baselines
 from charlm.comparison.curves import mean_curve
 from charlm.comparison.extended_runs import LongerRun, sentence
 from charlm.comparison.plan import Plan
-from charlm.comparison.statistics import Interval, deviation, difference, ratio
+from charlm.comparison.statistics import Floats, Interval, deviation, difference, ratio, two_way
 from charlm.comparison.step_cost import StepCost
 
 Row = dict[str, Any]
@@ -41,6 +43,40 @@ def differences(table: Sequence[Row]) -> list[dict[str, Any]]:
                 }
             )
     return result
+
+
+def over_blocks(
+    between_cells: Sequence[dict[str, Any]], plan: Plan, analyses: Sequence[RunAnalysis]
+) -> list[dict[str, Any]]:
+    """Return the differences, each with its interval over seeds and blocks of the text."""
+    blocks = {
+        entry.label: np.array([one.blocks for one in runs_of(entry.label, plan, analyses)])
+        for entry in plan.entries
+    }
+    return [
+        {**pair, "two_way": _two_way(*pair["cells"], *(blocks[cell] for cell in pair["cells"]))}
+        for pair in between_cells
+    ]
+
+
+def _two_way(one: str, other: str, ones: Floats, others: Floats) -> dict[str, Any]:
+    found = two_way(ones, others)
+    interval, is_open = found.interval, found.interval.is_open
+    said = f"{one} minus {other}, over seeds and blocks of the text: {interval.mean:+.4f} bits"
+    if is_open:
+        said += "; too few seeds for an interval (use --seeds 5)"
+    else:
+        said += (
+            f" (95 %: {interval.low:+.4f} to {interval.high:+.4f}); the smallest difference that "
+            f"this design can show is {found.smallest_difference:.4f}"
+        )
+    return {
+        **_bounds(interval),
+        "shown": interval.is_above_zero or interval.is_below_zero,
+        "standard_error": None if is_open else found.standard_error,
+        "smallest_difference": None if is_open else found.smallest_difference,
+        "sentence": said,
+    }
 
 
 def verdict(

@@ -107,6 +107,8 @@ def conclude(result: dict[str, Any]) -> None:
         "/s: characters per second; peak: of the process"
     )
     print_result(_baselines(result))
+    for pair in result["differences"]:
+        print_result(pair["two_way"]["sentence"])
     for sentence in result["curves"]["sentences"]:
         print_result(sentence)
     print_result("")

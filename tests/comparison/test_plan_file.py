@@ -45,6 +45,7 @@ def test_plan_is_there_before_the_first_run(text_file: Path, tmp_path: Path) -> 
         "sha256": hashlib.sha256(seen).hexdigest(),
         "written": "before the first run",
         "amends": [],
+        "smallest_difference": found["smallest_difference"],
     }
 
 

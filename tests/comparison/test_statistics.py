@@ -1,11 +1,20 @@
 """Intervals of paired differences: Student's t, and what a single pair can show."""
 
 import math
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from charlm.comparison.statistics import difference, interval, ratio
+from charlm.comparison.statistics import (
+    difference,
+    interval,
+    ratio,
+    smallest_difference,
+    two_way,
+)
 
 
 def test_interval_is_the_textbook_one() -> None:
@@ -61,3 +70,99 @@ def test_intervals_hold_the_mean_as_often_as_they_say(count: int) -> None:
     if count <= 10:
         assert held_by_bootstrap / rounds < 0.91
     assert held > held_by_bootstrap
+
+
+# ---- over seeds and blocks ----------------------------------------------------------------------
+
+
+def drawn(random: np.random.Generator, seeds: int, shared: Any, noise: float) -> NDArray[Any]:
+    """Bits of runs by block: an effect of each seed, one of each block, and noise."""
+    own = random.normal(0, 0.01, (seeds, 1))
+    return own + shared + random.normal(0, noise, (seeds, len(shared)))
+
+
+def test_two_way_error_adds_up_the_variances_of_seeds_and_blocks() -> None:
+    random = np.random.default_rng(3)
+    level, effect = random.normal(2, 0.3, 40), random.normal(0.01, 0.03, 40)
+    a, b = drawn(random, 5, level + effect, 0), drawn(random, 4, level, 0)
+    found = two_way(a, b, 200_000)
+    # Without noise, the three parts are independent: their variances add up.
+    parts = [a[:, 0].var(ddof=1) / 5, b[:, 0].var(ddof=1) / 4, effect.var(ddof=1) / 40]
+    assert found.standard_error == pytest.approx(math.sqrt(sum(parts)), rel=0.01)
+    df = sum(parts) ** 2 / (parts[0] ** 2 / 4 + parts[1] ** 2 / 3 + parts[2] ** 2 / 39)
+    assert found.degrees_of_freedom == pytest.approx(df)
+    assert found.interval.mean == pytest.approx(a.mean() - b.mean())
+    # What all blocks share cancels: the same error for another text as hard as this one is easy.
+    assert two_way(a + 5 * level, b + 5 * level).standard_error == pytest.approx(
+        two_way(a, b).standard_error
+    )
+
+
+def test_two_way_error_is_that_of_drawing_runs_and_blocks_one_by_one() -> None:
+    random = np.random.default_rng(4)
+    a, b = drawn(random, 40, np.zeros(60), 0.02), drawn(random, 40, np.zeros(60), 0.02)
+    means = []
+    for _ in range(4000):
+        blocks = random.integers(0, 60, 60)
+        means.append(
+            a[random.integers(0, 40, 40)][:, blocks].mean()
+            - b[random.integers(0, 40, 40)][:, blocks].mean()
+        )
+    # 40 values widen by 1.3 %; 4,000 draws leave 1.1 %.
+    assert two_way(a, b).standard_error == pytest.approx(np.std(means), rel=0.06)
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_two_way_interval_holds_the_true_difference(seeds: int) -> None:
+    random = np.random.default_rng(5)
+    held = 0
+    for _ in range(200):
+        level = random.normal(2, 0.3, 50)
+        a = drawn(random, seeds, level + random.normal(0, 0.03, 50), 0.02)
+        found = two_way(a, drawn(random, seeds, level, 0.02), 500).interval
+        held += found.low <= 0 <= found.high
+    assert 180 <= held <= 199  # of 200: 95 % and 3 deviations
+
+
+def test_two_way_shows_the_smallest_difference_in_four_of_five_comparisons() -> None:
+    random = np.random.default_rng(6)
+    true = math.sqrt(2 * 0.01**2 / 5) * (2.306 + 0.889)  # t of 8 degrees, from the usual tables
+    shown, sizes = 0, []
+    for _ in range(300):
+        a, b = (drawn(random, 5, np.zeros(50), 0) for _ in range(2))
+        found = two_way(a + true, b, 500)
+        shown += found.interval.is_above_zero
+        sizes.append(found.smallest_difference)
+    assert 0.72 <= shown / 300 <= 0.87
+    # A little above: of unlike spreads, Satterthwaite's degrees of freedom are fewer than 8.
+    assert 0.97 * true < np.sqrt(np.mean(np.square(sizes))) < 1.1 * true
+
+
+def test_two_seeds_show_nothing_over_blocks() -> None:
+    found = two_way(np.ones((2, 50)), np.zeros((2, 50)))
+    assert found.interval.is_open
+    assert found.smallest_difference == math.inf
+    assert smallest_difference(2, 0.01) is None
+
+
+@pytest.mark.parametrize(
+    ("seeds", "t"), [(3, 4.303 + 1.061), (5, 2.776 + 0.941), (9, 2.306 + 0.889)]
+)
+def test_expected_smallest_difference_is_the_textbook_one(seeds: int, t: float) -> None:
+    expected = t * 0.02 * math.sqrt(2 / seeds)
+    assert smallest_difference(seeds, 0.02) == pytest.approx(expected, rel=0.002)
+
+
+def test_blocks_are_those_of_the_scores(finished: tuple[Path, Path, dict[str, Any]]) -> None:
+    result = finished[2]
+    rows = {row["cell"]: row for row in result["rows"]}
+    for run in result["runs"]:
+        at = result["seeds"].index(run["seed"])
+        value = rows[run["cell"]]["bits_per_character"]["values"][at]
+        assert len(run["blocks"]) == 50
+        assert np.mean(run["blocks"]) == pytest.approx(value, abs=1e-4)
+        assert np.std(run["blocks"]) > 0
+    for pair in result["differences"]:
+        assert pair["two_way"]["mean"] == pytest.approx(pair["mean"], abs=1e-4)
+        assert (pair["two_way"]["low"], pair["two_way"]["shown"]) == (None, False)  # two seeds
+    assert result["plan"]["smallest_difference"]["bits_per_character"] is None

@@ -46,13 +46,14 @@ class RunAnalysis:
     planned: PlannedRun
     summary: dict[str, Any]
     curve: list[dict[str, Any]]
-    test_bits: float | None
     sample_speed: float
     sample: str
     trained: Gradients
     fresh: Gradients
     blocks: list[float]
     """Bits per character of each block of the validation split, in float32."""
+    test_bits: float | None = None
+    """Of the test split; None until all choices are made, or without one."""
 
 
 Opened = tuple[Checkpoint, CharModel]
@@ -87,7 +88,6 @@ def analyse(
             planned,
             summary(planned),
             evaluations(planned),
-            _test_bits(planned, model, corpus),
             speed,
             as_utf8(_write(saved, model, prompt, SAMPLE_SYMBOLS, seed=0).text),
             _gradients(model, corpus),
@@ -110,6 +110,15 @@ def block_bits(planned: PlannedRun, model: CharModel, corpus: Corpus) -> list[fl
     # same for all cells.
     rounded: list[float] = np.round(bits + score.bits_per_character - bits.mean(), 6).tolist()
     return rounded
+
+
+def test_bits(planned: PlannedRun, corpus: Corpus) -> float:
+    """Score a finished run on the test split, in float32, like `charlm score RUN --split test`.
+
+    Raises: CheckpointError if it is damaged.
+    """
+    _, model = load_best(planned)
+    return _evaluated(planned, model, corpus, "test")[1].bits_per_character
 
 
 def prompt_from(corpus: Corpus) -> str:
@@ -145,13 +154,6 @@ def _write(saved: Checkpoint, model: CharModel, prompt: str, length: int, *, see
     for _ in generation:
         pass
     return generation.samples[0]
-
-
-def _test_bits(planned: PlannedRun, model: CharModel, corpus: Corpus) -> float | None:
-    """Score the test split, in float32, like `charlm score RUN --split test`."""
-    if not len(corpus.splits["test"]):
-        return None
-    return _evaluated(planned, model, corpus, "test")[1].bits_per_character
 
 
 def _evaluated(

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +12,8 @@ from pydantic import Field, TypeAdapter
 
 from charlm.backends.device import versions
 from charlm.common.errors import CharlmError, UsageError
-from charlm.common.files import json_bytes, refuse_links, replace
+from charlm.common.files import json_bytes, refuse_links
+from charlm.common.files import replace as replace_file
 from charlm.common.outputs import COMPARISON_FOLDERS
 from charlm.common.version import __version__
 from charlm.comparison import extended_runs, time_budget, tune
@@ -23,6 +24,7 @@ from charlm.comparison.analysis import (
     block_bits,
     load_best,
     prompt_from,
+    test_bits,
     writing_speeds,
 )
 from charlm.comparison.baselines import Baselines, baselines
@@ -42,6 +44,7 @@ RESULT, RUNS, TUNING, LONGER = "compare.json", "runs", "tune", "longer"
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 STEPS = TypeAdapter(list[tuple[list[Positive], Annotated[int, Field(ge=0)] | None]])
 SPEEDS = TypeAdapter(list[Positive])
+SCORE = TypeAdapter(Annotated[float, Field(ge=0, allow_inf_nan=False)])
 BLOCK_BITS = TypeAdapter(list[list[Annotated[float, Field(ge=0, allow_inf_nan=False)]]])
 BASELINES = TypeAdapter(Baselines)
 """Validator of the baselines stored in a comparison's folder."""
@@ -154,6 +157,9 @@ class Comparison:
         self._end_if_stopped()
         if self._goes_longer:
             yield from self._beat(known, plan, analyses, seconds_a_step, beyond)
+        if len(plan.corpus.splits["test"]):
+            yield from self._stage("scoring the test split, after all choices")
+            analyses = self._tested(planned, plan, analyses)
         result = make_result(plan, analyses, costs, known, beyond, prompt)
         result["plan"] = plan_file.as_json()
         result["tuning"] = [asdict(one) for one in tried]
@@ -221,7 +227,7 @@ class Comparison:
     def write(self, result: Result) -> None:
         """Write compare.json. Raises: CharlmError if it cannot be written."""
         try:
-            replace(self.path / RESULT, json_bytes(result))
+            replace_file(self.path / RESULT, json_bytes(result))
         except OSError as error:
             raise self._cannot_write(error) from None
 
@@ -277,6 +283,22 @@ class Comparison:
             BLOCK_BITS.validate_python,
         )
         return analyse(finished, opened, speeds, plan.corpus, prompt, blocks)
+
+    def _tested(
+        self, finished: Sequence[PlannedRun], plan: Plan, analyses: Sequence[RunAnalysis]
+    ) -> list[RunAnalysis]:
+        """Add the scores on the test split; each run is scored once."""
+        bits = [
+            cached(
+                self.path,
+                "test",
+                [summary(planned), plan.corpus.fingerprint],
+                lambda run=planned: test_bits(run, plan.corpus),  # type: ignore[misc]
+                SCORE.validate_python,
+            )
+            for planned in finished
+        ]
+        return [replace(one, test_bits=own) for one, own in zip(analyses, bits, strict=True)]
 
     def _baselines(self, plan: Plan) -> Baselines:
         key = [__version__, plan.corpus.fingerprint]

@@ -16,7 +16,7 @@ from charlm.comparison.extended_runs import LongerRun
 from charlm.comparison.plan import Plan
 from charlm.comparison.statistics import ENOUGH
 from charlm.comparison.step_cost import StepCost
-from charlm.comparison.table import Row, differences, over_blocks, rows, runs_of, verdict
+from charlm.comparison.table import Row, differences, on_test, over_blocks, rows, runs_of, verdict
 from charlm.config.schema import to_toml
 
 Result = dict[str, Any]
@@ -47,6 +47,7 @@ def make_result(
         "longer": [asdict(one) for one in longer],
         "curves": describe(curves),
         "rows": table,
+        "test": on_test(plan, table),
         "differences": between_cells,
         "baselines": known.bits["validation"],
         "test_baselines": known.bits.get("test"),

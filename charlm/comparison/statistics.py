@@ -24,6 +24,7 @@ METHODS = [
     "the same over seeds and blocks of the validation split: two-way bootstrap, 10,000 resamples, "
     "seeds of each cell drawn independently, blocks drawn for both alike; 95 % interval by "
     "Student's t with Satterthwaite's degrees of freedom",
+    "test split, if there is one: each run scored once, after all choices",
     "smallest difference shown in 80 of 100 such comparisons, at 95 %",
 ]
 """The statistics of a comparison, as stated in its plan."""

@@ -45,6 +45,24 @@ def differences(table: Sequence[Row]) -> list[dict[str, Any]]:
     return result
 
 
+def on_test(plan: Plan, table: Sequence[Row]) -> dict[str, Any]:
+    """Return the size of the test split, and a sentence on the order of the cells there."""
+    characters = plan.corpus.splits["test"].characters
+    if not characters:
+        sentence = (
+            "There is no test split: validation has both selected the checkpoints and judged them "
+            "(--set data.split=[0.9,0.05,0.05] holds one out)."
+        )
+        return {"characters": 0, "sentence": sentence}
+    by_test = sorted(table, key=lambda row: float(row["test"]["mean"]))
+    listed = ", ".join(f"{row['cell']} {row['test']['mean']:.3f}" for row in by_test)
+    same = by_test == sorted(table, key=_mean)
+    order = "the order is that of validation" if same else "the order is not that of validation"
+    sentence = f"Test split, scored once after all choices: {listed} bits per character"
+    sentence += f"; {order}." if len(table) > 1 else "."
+    return {"characters": characters, "sentence": sentence}
+
+
 def over_blocks(
     between_cells: Sequence[dict[str, Any]], plan: Plan, analyses: Sequence[RunAnalysis]
 ) -> list[dict[str, Any]]:
@@ -197,6 +215,7 @@ def _row(label: str, group: Sequence[RunAnalysis], target: float) -> Row:
         "steps": first.planned.steps,
         "bits_per_character": spread(_validation(group)),
         "test_bits_per_character": spread(tests) if tests else None,
+        "test": spread(tests) if tests else None,
         "characters_per_second": _median(one.summary["characters_per_second"] for one in group),
         "seconds": fmean(one.summary["seconds"] for one in group),
         "seconds_to_weakest": {

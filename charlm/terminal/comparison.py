@@ -106,6 +106,7 @@ def conclude(result: dict[str, Any]) -> None:
         "to weakest: training until the mean reached the final one of the weakest; "
         "/s: characters per second; peak: of the process"
     )
+    print_result(result["test"]["sentence"])
     print_result(_baselines(result))
     for pair in result["differences"]:
         print_result(pair["two_way"]["sentence"])

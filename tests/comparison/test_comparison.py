@@ -344,6 +344,31 @@ def test_result_holds_what_the_contract_promises(finished: tuple[Path, Path, Any
     json.dumps(result, allow_nan=False)
 
 
+def test_test_split_is_scored_once_and_after_all_training(text_file: Path, tmp_path: Path) -> None:
+    given = planned(text_file, ["rnn"], seeds=1)
+    scored = tmp_path / "c" / "measured"
+    for event in Comparison(given, tmp_path / "c").run():
+        if isinstance(event, Begun | Advanced):  # also of the longer runs
+            assert not list(scored.glob("test-*"))
+    [file] = scored.glob("test-*")
+    value = json.loads(file.read_bytes())["value"]
+    alone = api.score(tmp_path / "c" / "runs" / "rnn-seed0", split="test")
+    assert value == pytest.approx(alone.score.bits_per_character, rel=1e-5)
+    before = file.stat().st_mtime_ns
+    result, _ = carried_out(given, tmp_path / "c")
+    assert file.stat().st_mtime_ns == before
+    assert result["rows"][0]["test"]["values"] == [value]
+    assert result["test"]["characters"] == given.corpus.splits["test"].characters
+
+
+def test_missing_test_split_is_named(text_file: Path, tmp_path: Path) -> None:
+    given = planned(text_file, ["rnn"], "data.split=[0.8,0.2,0.0]", seeds=1)
+    result, _ = carried_out(given, tmp_path / "c")
+    assert result["rows"][0]["test"] is None
+    assert result["test"]["sentence"].startswith("There is no test split")
+    assert not list((tmp_path / "c" / "measured").glob("test-*"))
+
+
 def test_weakest_reaches_its_own_end_at_the_end(finished: tuple[Path, Path, Any]) -> None:
     _, _, result = finished
     weakest = max(result["rows"], key=lambda row: row["bits_per_character"]["mean"])

@@ -149,7 +149,7 @@ Precision = Annotated[
     typer.Option(help="Precision of the weights; int8 is fastest, and a little worse."),
 ]
 Match = Annotated[
-    Literal["parameters", "hidden", "time"],
+    Literal["parameters", "hidden", "time", "operations"],
     typer.Option(help="The quantity that is equal for all cells; hidden is the width."),
 ]
 Seeds = Annotated[

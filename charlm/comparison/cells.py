@@ -63,9 +63,9 @@ def read_cells(cells: Sequence[str], match: Match) -> list[CellSpec]:
     """
     specs = [_checked(parse_cell(cell)) for cell in _different(cells)]
     for spec in specs:
-        if match == "parameters" and "model.hidden_size" in spec.keys:
+        if match in ("parameters", "operations") and "model.hidden_size" in spec.keys:
             raise UsageError(
-                f"{spec.label} has a width of its own, which --match parameters would change",
+                f"{spec.label} has a width of its own, which --match {match} would change",
                 "leave it out, or use --match hidden",
             )
     return specs

@@ -103,6 +103,7 @@ def judge(findings: Findings) -> list[dict[str, Any]]:
         "parameters": "with as many parameters",
         "hidden": "at the same width",
         "time": "after as long a training",
+        "operations": "with as many multiply-adds a symbol",
     }[findings.plan.match]
     return [
         claim.as_json()

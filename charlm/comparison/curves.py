@@ -11,7 +11,12 @@ from charlm.comparison.analysis import RunAnalysis
 LAST_SHARE = 0.2
 """Share of a run that counts as its end."""
 
-Axis = Literal["characters", "seconds"]
+Axis = Literal["characters", "seconds", "operations"]
+EQUAL: dict[Axis, str] = {
+    "characters": "equal characters",
+    "seconds": "equal seconds",
+    "operations": "equal multiply-adds",
+}
 Crossing = dict[str, Any]
 """A crossing of two curves, as in compare.json."""
 
@@ -20,7 +25,8 @@ Crossing = dict[str, Any]
 class Curve:
     """A cell's validation curve, the mean over seeds, at every evaluation that all of them reached.
 
-    Units: characters trained; seconds of training; bits per character; steps.
+    Units: characters trained; seconds of training; bits per character; steps. operations:
+    multiply-adds for a symbol, forward.
     """
 
     label: str
@@ -28,9 +34,12 @@ class Curve:
     seconds: list[float]
     bits: list[float]
     steps: list[float]
+    operations: int = 1
 
     def along(self, axis: Axis) -> list[float]:
         """Return the places of the evaluations on an axis."""
+        if axis == "operations":  # two symbols take twice as many
+            return [self.operations * one for one in self.characters]
         return self.seconds if axis == "seconds" else self.characters
 
     def at(self, place: float, axis: Axis = "characters") -> float:
@@ -55,14 +64,14 @@ class Curve:
         return self.at((1 - LAST_SHARE) * self.characters[-1]) - self.bits[-1]
 
 
-def mean_curve(label: str, group: Sequence[RunAnalysis]) -> Curve:
-    """Average the curves of a cell's runs over the seeds."""
+def mean_curve(label: str, group: Sequence[RunAnalysis], operations: int = 1) -> Curve:
+    """Average the curves of a cell's runs over the seeds. operations: see `Curve`."""
     columns = list(zip(*(one.curve for one in group), strict=False))
     characters, seconds, bits, steps = (
         [fmean(row[key] for row in column) for column in columns]
         for key in ("characters", "seconds", "bits_per_character", "step")
     )
-    return Curve(label, characters, seconds, bits, steps)
+    return Curve(label, characters, seconds, bits, steps, operations)
 
 
 def describe(curves: Sequence[Curve]) -> dict[str, Any]:
@@ -77,13 +86,40 @@ def describe(curves: Sequence[Curve]) -> dict[str, Any]:
     ]
     if pairs and not (by_characters or by_seconds):
         sentences.append("No two curves cross.")
+    orders = [_order(curves, axis) for axis in EQUAL]
+    if pairs:
+        sentences.append(_compared(orders))
     return {
         "last_share": LAST_SHARE,
         "falls": [{"cell": one.label, "bits_per_character": one.last_fall()} for one in curves],
         "crossings": by_characters,
         "crossings_by_seconds": by_seconds,
+        "orders": orders,
         "sentences": sentences,
     }
+
+
+def _order(curves: Sequence[Curve], axis: Axis) -> dict[str, Any]:
+    """Return the cells in the order of their bits where the first curve ends on an axis."""
+    place = min(one.along(axis)[-1] for one in curves)
+    ranked = sorted(curves, key=lambda one: one.at(place, axis))
+    return {
+        "equal": axis,
+        "at": round(place, 3),
+        "cells": [one.label for one in ranked],
+        "bits_per_character": [one.at(place, axis) for one in ranked],
+    }
+
+
+def _compared(orders: Sequence[dict[str, Any]]) -> str:
+    """Describe the order of the cells at equal characters, seconds and multiply-adds."""
+    first = orders[0]
+    others = [one for one in orders[1:] if one["cells"] != first["cells"]]
+    listed = " < ".join(first["cells"])
+    if not others:
+        return f"The order is the same by characters, seconds and multiply-adds: {listed} in bits."
+    changed = "; ".join(f"at {EQUAL[one['equal']]} {' < '.join(one['cells'])}" for one in others)
+    return f"The order changes: at {EQUAL[first['equal']]} {listed} in bits, {changed}."
 
 
 def _falling(curves: Sequence[Curve]) -> list[str]:

@@ -1,10 +1,11 @@
 """The plan of a comparison: cells, widths, seeds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from charlm.backends.device import resolve_device
 from charlm.common.errors import DataError, UsageError
@@ -122,9 +123,10 @@ def plan(
         entries = tuple(entry.with_model(hidden_size=width) for entry in entries)
     matched = entries
     if chosen != "hidden":
-        target = budget or parameters(measure.config.model, size)
+        count = operations if chosen == "operations" else parameters
+        target = budget or count(measure.config.model, size)
         tolerance = COARSE if budget else TOLERANCE
-        matched = tuple(_matched(entry, target, size, tolerance) for entry in entries)
+        matched = tuple(_matched(entry, target, size, tolerance, count) for entry in entries)
     chosen_seeds = seeds_from(train.seed, seeds)
     corpus = measure.corpus
     return Plan(measure.name, chosen, chosen_seeds, tune, corpus, matched, entries, budget)
@@ -136,6 +138,19 @@ def parameters(model: ModelConfig, vocabulary_size: int) -> int:
         return CharModel(model, vocabulary_size).parameter_count()
 
 
+def operations(model: ModelConfig, vocabulary_size: int) -> int:
+    """Count the multiply-adds of a model's matrix products for a symbol, forward, without
+    allocating it. Element-wise operations are left out."""
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        made = CharModel(model, vocabulary_size)
+        made(torch.zeros(1, 1, dtype=torch.int64), made.initial_states(1))
+    return int(counter.get_total_flops()) // 2
+
+
+Count = Callable[[ModelConfig, int], int]
+"""`parameters` or `operations`."""
+
+
 def recurrent_parameters(model: ModelConfig, vocabulary_size: int) -> int:
     """Count the weights and biases of a model's cells."""
     with torch.device("meta"):
@@ -143,10 +158,14 @@ def recurrent_parameters(model: ModelConfig, vocabulary_size: int) -> int:
 
 
 def matched_width(
-    model: ModelConfig, vocabulary_size: int, target: int, tolerance: float = TOLERANCE
+    model: ModelConfig,
+    vocabulary_size: int,
+    target: int,
+    tolerance: float = TOLERANCE,
+    count_of: Count = parameters,
 ) -> int:
-    """Return the width at which `model` has `target` parameters, within `TOLERANCE`, or else within
-    `tolerance`.
+    """Return the width at which `model` has `target` parameters (or operations), within
+    `TOLERANCE`, or else within `tolerance`.
 
     Of several such widths, the one divisible by the highest power of two: kernels are fastest
     there.
@@ -155,7 +174,7 @@ def matched_width(
     """
 
     def count(width: int) -> int:
-        return parameters(model.model_copy(update={"hidden_size": width}), vocabulary_size)
+        return count_of(model.model_copy(update={"hidden_size": width}), vocabulary_size)
 
     low, high = 0, 1  # count(low) < target <= count(high)
     while count(high) < target:
@@ -169,9 +188,10 @@ def matched_width(
         if fitting := [width for width in near if apart[width] <= allowed]:
             break
     else:
+        unit = "multiply-adds" if count_of is operations else "parameters"
         found = ", ".join(f"{count(width):,} at {width}" for width in (low, high) if width)
         raise UsageError(
-            f"no width gives {model.cell} within {100 * tolerance:g} % of {target:,} parameters: "
+            f"no width gives {model.cell} within {100 * tolerance:g} % of {target:,} {unit}: "
             f"{found}",
             "raise model.hidden_size, give the cell a width of its own with --match time "
             "(as in rnn:hidden_size=64), or compare at equal widths: --match hidden",
@@ -179,11 +199,13 @@ def matched_width(
     return max(fitting, key=lambda width: (width & -width, -apart[width]))
 
 
-def _matched(entry: Entry, target: int, vocabulary_size: int, tolerance: float) -> Entry:
+def _matched(
+    entry: Entry, target: int, vocabulary_size: int, tolerance: float, count: Count
+) -> Entry:
     if "model.hidden_size" in entry.own:  # with --match time, or `read_cells` has refused it
         return entry
     return entry.with_model(
-        hidden_size=matched_width(entry.config.model, vocabulary_size, target, tolerance)
+        hidden_size=matched_width(entry.config.model, vocabulary_size, target, tolerance, count)
     )
 
 

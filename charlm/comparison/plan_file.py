@@ -17,7 +17,7 @@ from charlm.common.files import json_bytes, read_regular, replace
 from charlm.common.version import __version__
 from charlm.comparison import tune
 from charlm.comparison.cells import Entry
-from charlm.comparison.plan import Plan, parameters, planned_runs
+from charlm.comparison.plan import Plan, operations, parameters, planned_runs
 from charlm.comparison.reuse import WITHOUT_EFFECT
 from charlm.comparison.statistics import ASSUMED_DEVIATION, METHODS, smallest_difference
 
@@ -89,6 +89,7 @@ def _content(plan: Plan) -> dict[str, Any]:
         "seeds": list(plan.seeds),
         "cells": {entry.label: _settings(entry) for entry in plan.entries},
         "parameters": {e.label: parameters(e.config.model, size) for e in plan.entries},
+        "operations": {e.label: operations(e.config.model, size) for e in plan.entries},
         "text": {
             "fingerprint": corpus.fingerprint,
             "characters": {name: split.characters for name, split in corpus.splits.items()},

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Match = Literal["parameters", "hidden", "time"]
-MATCHES: tuple[Match, ...] = ("parameters", "hidden", "time")
+Match = Literal["parameters", "hidden", "time", "operations"]
+MATCHES: tuple[Match, ...] = ("parameters", "hidden", "time", "operations")
 SEEDS = 5
 """Default number of runs of each cell: fewer show too little of the spread."""
 

@@ -38,7 +38,10 @@ def make_result(
     table = rows(plan, analyses)
     at_same_width = {e.label: costs[to_toml(e.config)] for e in plan.same_width}
     between_cells = over_blocks(differences(table), plan, analyses)
-    curves = [mean_curve(e.label, runs_of(e.label, plan, analyses)) for e in plan.entries]
+    curves = [
+        mean_curve(row["cell"], runs_of(row["cell"], plan, analyses), row["operations"])
+        for row in table
+    ]
     first = plan.seeds[0]
     return {
         "match": plan.match,

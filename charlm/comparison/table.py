@@ -10,7 +10,7 @@ from charlm.comparison.analysis import RunAnalysis
 from charlm.comparison.baselines import Baselines
 from charlm.comparison.curves import mean_curve
 from charlm.comparison.extended_runs import LongerRun, sentence
-from charlm.comparison.plan import Plan
+from charlm.comparison.plan import Plan, operations
 from charlm.comparison.statistics import Floats, Interval, deviation, difference, ratio, two_way
 from charlm.comparison.step_cost import StepCost
 
@@ -24,7 +24,14 @@ def rows(plan: Plan, analyses: Sequence[RunAnalysis]) -> list[Row]:
     """
     groups = {e.label: runs_of(e.label, plan, analyses) for e in plan.entries}
     target = max(mean_curve(label, group).bits[-1] for label, group in groups.items())
-    return [_row(label, group, target) for label, group in groups.items()]
+    size = len(plan.corpus.vocabulary)
+    return [
+        {
+            **_row(label, group, target),
+            "operations": operations(group[0].planned.config.model, size),
+        }
+        for label, group in groups.items()
+    ]
 
 
 def differences(table: Sequence[Row]) -> list[dict[str, Any]]:

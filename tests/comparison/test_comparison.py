@@ -18,6 +18,7 @@ from charlm.comparison.baselines import baselines
 from charlm.comparison.execution import RUNS, Compared, Comparison, Stage
 from charlm.comparison.plan import (
     matched_width,
+    operations,
     parameters,
     planned_runs,
     recurrent_parameters,
@@ -65,6 +66,23 @@ def test_parameters_are_matched_and_all_else_is_the_same(text_file: Path) -> Non
     assert {e.config.model.hidden_size for e in given.same_width} == {64}
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+def test_operations_are_matched_and_are_those_of_the_matrices(text_file: Path, layers: int) -> None:
+    changes = (f"model.num_layers={layers}", "model.hidden_size=128")
+    given = planned(text_file, CELLS, *changes, match="operations")
+    size = len(given.corpus.vocabulary)
+    counts = []
+    for entry in given.entries:
+        model = CharModel(entry.config.model, size)
+        # For a symbol, every weight of a matrix is multiplied once, except the embedding's.
+        matrices = [p.numel() for name, p in model.named_parameters() if p.ndim == 2]
+        counts.append(sum(matrices) - model.embedding.weight.numel())
+        assert operations(entry.config.model, size) == counts[-1]
+    assert max(counts) / min(counts) < 1.02
+    lstm = next(entry for entry in given.entries if entry.cell == "lstm")
+    assert lstm.config.model.hidden_size == 128
+
+
 def test_hidden_keeps_the_width_and_own_widths(text_file: Path) -> None:
     given = planned(text_file, ["rnn", "lstm:hidden_size=20"], match="hidden")
     assert [e.config.model.hidden_size for e in given.entries] == [64, 20]
@@ -84,6 +102,7 @@ def test_options_of_one_cell_do_not_refuse_the_others(text_file: Path) -> None:
         (["transformer"], "parameters", "there is no cell 'transformer'"),
         (["rnn", "rnn"], "parameters", "rnn is given twice"),
         (["rnn:hidden_size=7"], "parameters", "has a width of its own"),
+        (["rnn:hidden_size=7"], "operations", "which --match operations would change"),
         (["rnn:reset_gate=before"], "parameters", "is for gru, not rnn"),
         (["rnn:train.steps=7"], "parameters", "train.steps is the same for every cell"),
         (["rnn:data.unit=byte"], "parameters", "data.unit is the same for every cell"),

@@ -1,6 +1,7 @@
 """Learning curves of a comparison, and how much longer the best cell trains to beat counting."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,12 +35,12 @@ def test_curves_cross_where_the_straight_lines_between_evaluations_do() -> None:
     place = {"characters": 250, "step": 25, "seconds": [25.0, 25.0]}
     assert found["crossings"] == [{"cells": ["a", "b"], **place, "ahead": "a"}]
     assert found["crossings_by_seconds"] == [{"cells": ["a", "b"], "seconds": 25.0, "ahead": "a"}]
-    assert found["sentences"][-2:] == [
+    assert found["sentences"][-3:-1] == [
         "a and b cross at step 25 (250 characters, 25 s of a and 25 s of b): a is ahead from there "
         "on.",
         "By the clock a and b cross after 25 s of training: a is ahead from there on.",
     ]
-    assert describe_curves([a, a])["sentences"][-1] == "No two curves cross."
+    assert describe_curves([a, a])["sentences"][-2] == "No two curves cross."
 
 
 def test_curves_of_unlike_speed_cross_by_the_clock_alone() -> None:
@@ -49,7 +50,26 @@ def test_curves_of_unlike_speed_cross_by_the_clock_alone() -> None:
     found = describe_curves([a, b])
     assert found["crossings"] == []
     assert found["crossings_by_seconds"] == [{"cells": ["a", "b"], "seconds": 35.0, "ahead": "b"}]
-    assert found["sentences"][-1].startswith("By the clock a and b cross after 35 s")
+    assert found["sentences"][-2].startswith("By the clock a and b cross after 35 s")
+    assert found["sentences"][-1] == (
+        "The order changes: at equal characters a < b in bits, at equal seconds b < a."
+    )
+
+
+def test_order_is_given_where_the_first_curve_ends() -> None:
+    a = replace(curve("a", [3.0, 2.0, 1.0]), operations=4)
+    b = replace(curve("b", [3.5, 2.5, 1.5]), operations=2)
+    orders = describe_curves([a, b])["orders"]
+    # b ends after 600 multiply-adds, with 1.5; a has 2.5 after as many, between 400 and 800.
+    assert orders == [
+        {"equal": "characters", "at": 300, "cells": ["a", "b"], "bits_per_character": [1, 1.5]},
+        {"equal": "seconds", "at": 30, "cells": ["a", "b"], "bits_per_character": [1, 1.5]},
+        {"equal": "operations", "at": 600, "cells": ["b", "a"], "bits_per_character": [1.5, 2.5]},
+    ]
+    said = describe_curves([a, b])["sentences"][-1]
+    assert said.endswith("at equal characters a < b in bits, at equal multiply-adds b < a.")
+    same = describe_curves([a, replace(b, operations=4)])["sentences"][-1]
+    assert same == "The order is the same by characters, seconds and multiply-adds: a < b in bits."
 
 
 def test_several_crossings_are_counted_and_the_last_is_named() -> None:

@@ -4,6 +4,7 @@ Symbols: T time, B lanes, I input size, H hidden size, N heads, K key size, P un
 """
 
 from abc import abstractmethod
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -102,7 +103,7 @@ class MatrixCell(Cell):
         self, x: Tensor, state: State, resets: Tensor | None = None
     ) -> tuple[Tensor, State]:
         outputs = []
-        with torch.autocast(x.device.type, enabled=False):
+        with nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False):
             x = x.to(self.weight_ih.dtype)
             for start in range(0, len(x), CHUNK):
                 part = x[start : start + CHUNK]

@@ -97,8 +97,10 @@ def choose_backend(
 
 
 def _worthwhile(model: CharModel, device: torch.device) -> bool:
-    """Return True if "auto" prefers the kernels for a model: only gated cells have kernels."""
-    return model.is_gated and device.type == "cpu" and model.config.hidden_size >= SMALLEST
+    """Return True if "auto" prefers the kernels for a model: only cells with gate blocks have
+    kernels."""
+    is_large = model.config.hidden_size >= SMALLEST
+    return is_large and device.type == "cpu" and bool(model.projected_layers())
 
 
 def _usable(device: torch.device, precision: torch.dtype, compiling: Compiling) -> Kernels:

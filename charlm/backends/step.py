@@ -88,8 +88,8 @@ class NativeComputation:
 
 
 def parts_of(model: CharModel) -> Parts:
-    """Return the modules of a model of gated cells, as the kernels take them."""
-    return Parts(model.embedding, model.gated_layers(), model.head, model.end)
+    """Return the modules of a model of cells with gate blocks, as the kernels take them."""
+    return Parts(model.embedding, model.projected_layers(), model.head, model.end)
 
 
 class TorchComputation:

@@ -16,13 +16,15 @@ class CellEntry:
     """A cell of the table below.
 
     path: of its class, as in "charlm.cells.gru:GRU". options: the keys of [model], beyond sizes and
-    bias, that the constructor of the class takes. gates: the gate blocks of a gated cell whose
-    weights are sampled from without the class; 0 for any other.
+    bias, that the constructor of the class takes. gates: the gate blocks of a cell whose weights
+    are sampled from without the class; 0 for any other. recurrent: False for a cell whose gates do
+    not see the state; it has neither weight_hh nor bias_hh.
     """
 
     path: str
     options: tuple[str, ...] = ()
     gates: int = 0
+    recurrent: bool = True
 
     def variant(self, config: object) -> str:
         """Return `Cell.variant` of the cell with the options of a configuration, [model]."""
@@ -41,8 +43,10 @@ CELLS = {
     "rnn": CellEntry("charlm.cells.rnn:RNN", options=("nonlinearity",), gates=1),
     "lstm": CellEntry("charlm.cells.lstm:LSTM", options=("forget_bias",), gates=4),
     "gru": CellEntry("charlm.cells.gru:GRU", options=("reset_gate",), gates=3),
-    "mingru": CellEntry("charlm.cells.mingru:MinGRU"),
-    "minlstm": CellEntry("charlm.cells.minlstm:MinLSTM", options=("forget_bias",)),
+    "mingru": CellEntry("charlm.cells.mingru:MinGRU", gates=2, recurrent=False),
+    "minlstm": CellEntry(
+        "charlm.cells.minlstm:MinLSTM", options=("forget_bias",), gates=3, recurrent=False
+    ),
     "slstm": CellEntry("charlm.cells.slstm:SLSTM", options=("forget_bias",)),
     "mlstm": CellEntry("charlm.cells.mlstm:MLSTM", options=("forget_bias", "heads", "key_size")),
     "mogrifier": CellEntry(

@@ -124,17 +124,49 @@ class Cell(nn.Module, ABC):
                 fill_matrix_(parameter, scheme, generator)
 
 
-class GatedCell(Cell):
-    """A layer with torch's parameters: gate blocks of H rows, one below the other.
+class ProjectedCell(Cell):
+    """A layer whose gates see the input through one product, which `project` computes for a whole
+    sequence at once: gate blocks of H rows, one below the other.
 
-    `activations` and `advance` hold the equations, given the input's share of every gate, which
-    `project` computes for a whole sequence at once.
-
-    Shapes: weight_ih [G*H, I], weight_hh [G*H, H], bias_ih and bias_hh [G*H], or None.
+    Shapes: weight_ih [G*H, I], bias_ih [G*H] or None.
     """
 
     gates: ClassVar[tuple[str, ...]]
     """The gate blocks, in the order of their rows in the parameters."""
+    weight_ih: nn.Parameter
+    bias_ih: nn.Parameter | None
+
+    @abstractmethod
+    def advance(self, projected: Tensor, state: State) -> State:
+        """Return the state after one symbol, given the input's share of every gate.
+
+        Shapes: projected [B, G*H], the result of `project`; state: [B, H] each.
+        """
+
+    def project(self, x: Tensor) -> Tensor:
+        """Return the input's share of every gate, W_ih x + b_ih. Shapes: [..., I] -> [..., G*H]."""
+        return F.linear(x, self.weight_ih, self.bias_ih)
+
+    def step(self, x: Tensor, state: State) -> State:
+        """Return the state after one symbol. Shapes: x [B, I]; state: [B, H] each."""
+        return self.advance(self.project(x), state)
+
+    def merged_biases(self) -> tuple[Tensor, Tensor | None]:
+        """Return the sum of all biases that can be added to the input's share, and the other ones.
+
+        The cell must have biases. Shapes: [G*H], [H].
+        """
+        assert self.bias_ih is not None
+        return self.bias_ih, None
+
+
+class GatedCell(ProjectedCell):
+    """A layer with torch's parameters: gates that see the input and the state.
+
+    `activations` and `advance` hold the equations.
+
+    Shapes: weight_ih [G*H, I], weight_hh [G*H, H], bias_ih and bias_hh [G*H], or None.
+    """
 
     def __init__(self, input_size: int, hidden_size: int, *, bias: bool = True) -> None:
         super().__init__(input_size, hidden_size, bias=bias)
@@ -149,23 +181,8 @@ class GatedCell(Cell):
         """Return the value of every gate for one symbol, [B, H] each: the first half of the
         equations. Shapes: as for `advance`."""
 
-    @abstractmethod
-    def advance(self, projected: Tensor, state: State) -> State:
-        """Return the state after one symbol: the equations, from `activations` on.
-
-        Shapes: projected [B, G*H], the result of `project`; state: [B, H] each.
-        """
-
-    def project(self, x: Tensor) -> Tensor:
-        """Return the input's share of every gate, W_ih x + b_ih. Shapes: [..., I] -> [..., G*H]."""
-        return F.linear(x, self.weight_ih, self.bias_ih)
-
     def gate_values(self, x: Tensor, state: State) -> tuple[Tensor, ...]:
         return self.activations(self.project(x), state)
-
-    def step(self, x: Tensor, state: State) -> State:
-        """Return the state after one symbol. Shapes: x [B, I]; state: [B, H] each."""
-        return self.advance(self.project(x), state)
 
     def unroll(self, x: Tensor, state: State, resets: Tensor | None = None) -> tuple[Tensor, State]:
         """Compute a sequence by the equations, the input's share at once. See `forward`."""
@@ -184,10 +201,7 @@ class GatedCell(Cell):
 
     def merged_biases(self) -> tuple[Tensor, Tensor | None]:
         """Return bias_ih + bias_hh, and the part of bias_hh that cannot be added to the input's
-        share.
-
-        The cell must have biases. Shapes: [G*H], [H].
-        """
+        share. Shapes: as for `ProjectedCell`."""
         assert self.bias_ih is not None
         assert self.bias_hh is not None
         return self.bias_ih + self.bias_hh, None

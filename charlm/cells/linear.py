@@ -4,24 +4,20 @@ Symbols: T time, B lanes, I input size, H hidden size, G gate blocks.
 """
 
 from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
-from charlm.cells.base import Cell, State, fill_matrix_
+from charlm.cells.base import ProjectedCell, State, fill_matrix_
 
 
-class LinearCell(Cell):
+class LinearCell(ProjectedCell):
     """One layer with h_t = a_t * h_{t-1} + b_t, in which a_t and b_t depend on x_t alone.
 
     Shapes: weight_ih [G*H, I], bias_ih [G*H] or None: gate blocks of H rows, one below the other.
     """
-
-    gates: ClassVar[tuple[str, ...]]
-    """The gate blocks, in the order of their rows in the parameters."""
 
     def __init__(self, input_size: int, hidden_size: int, *, bias: bool = True) -> None:
         super().__init__(input_size, hidden_size, bias=bias)
@@ -38,15 +34,11 @@ class LinearCell(Cell):
     def coefficients(self, projected: Tensor) -> tuple[Tensor, Tensor]:
         """Return a and b of the recurrence. Shapes: [..., G*H] -> [..., H] each."""
 
-    def project(self, x: Tensor) -> Tensor:
-        """Return W x + b of every gate. Shapes: [..., I] -> [..., G*H]."""
-        return F.linear(x, self.weight_ih, self.bias_ih)
-
     def gate_values(self, x: Tensor, state: State) -> tuple[Tensor, ...]:
         return self.activations(self.project(x))
 
-    def step(self, x: Tensor, state: State) -> State:
-        a, b = self.coefficients(self.project(x))
+    def advance(self, projected: Tensor, state: State) -> State:
+        a, b = self.coefficients(projected)
         return (a * state[0] + b,)
 
     def forward(

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 
 from charlm.backends.device import use_threads, versions
-from charlm.cells.base import GatedCell
+from charlm.cells.base import ProjectedCell
 from charlm.common.progress import track, within
 from charlm.comparison.measured import BATCH, LENGTH, MeasuredModel, read_models
 from charlm.config.schema import Config, SampleConfig
 from charlm.models.recurrent import CharModel
 from charlm.native import build
-from charlm.native.interface import Kernels
+from charlm.native.interface import UNBOUNDED, Kernels
 from charlm.sampling.engine import make_engine
 from charlm.training.learner import Learner
 
@@ -84,7 +84,7 @@ def operations(model: CharModel) -> float:
     """
     matrices = [p.numel() for p in model.cells.parameters() if p.dim() == 2]
     first = model.layers()[0]
-    looked_up = first.weight_ih.numel() if isinstance(first, GatedCell) else 0
+    looked_up = first.weight_ih.numel() if isinstance(first, ProjectedCell) else 0
     return 3 * 2 * (sum(matrices) - looked_up + model.head.weight.numel())
 
 
@@ -131,7 +131,7 @@ def _writing(learner: Learner, rounds: int) -> tuple[dict[str, float], float | N
     model, kernels = learner.model, learner.backend.kernels
     precisions = [name for name in ("float32", "bfloat16", "int8") if kernels]
     precisions = [name for name in precisions if kernels and name in kernels.types]
-    if any(cell.variant == "rnn_relu" for cell in model.layers()):
+    if any(cell.variant in UNBOUNDED for cell in model.layers()):
         precisions = [name for name in precisions if name != "int8"]
     with use_threads(1):
         speeds = {

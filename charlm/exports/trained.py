@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from charlm.cells import CELLS
 from charlm.common.errors import CheckpointError, UsageError
 from charlm.models.plain import PlainModel
 from charlm.runs.checkpoint import Checkpoint, read_arrays
@@ -44,7 +45,7 @@ def open_trained(folder: Path) -> Trained:
 
 def refuse_foreign_cell(model: PlainModel) -> None:
     """Check that the formats can hold a model. Raises: UsageError."""
-    if not model.fits():
+    if not (CELLS[model.config.cell].recurrent and model.fits()):
         raise UsageError(
             f"there is no export of the cell {model.config.cell}",
             "html, onnx, torch and hub hold rnn, lstm and gru",

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from charlm.cells.base import GatedCell
 from charlm.inspection import toy as scalar
 from charlm.lecture import latest
 from charlm.lecture.lab import Lab
@@ -65,7 +66,8 @@ def toy(words: Words) -> Live:
 
 def network(model: CharModel) -> dict[str, Any]:
     """Return a network's weights under the names of the script `cells.js`, row by row."""
-    (cell,) = model.gated_layers()
+    (cell,) = model.layers()
+    assert isinstance(cell, GatedCell)
     rnn = getattr(cell, "nonlinearity", None)
     return {
         "kind": f"rnn_{rnn}" if rnn else cell.variant,

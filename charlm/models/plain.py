@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from charlm.cells import CELLS
 from charlm.common.errors import CheckpointError, UsageError
 from charlm.config.schema import ModelConfig
-from charlm.native.interface import Kernels
+from charlm.native.interface import UNBOUNDED, Kernels
 from charlm.native.library import SMALLEST, built
 from charlm.native.writing import NativeSampler, SampledCell, SampledParts
 
@@ -34,8 +34,8 @@ def no_prediction() -> CheckpointError:
 
 @dataclass(frozen=True)
 class PlainModel:
-    """A model of gated cells, without its computation. weights: by their names in `CharModel`; end:
-    as there."""
+    """A model of cells with gate blocks, without its computation. weights: by their names in
+    `CharModel`; end: as there."""
 
     config: ModelConfig
     vocabulary_size: int
@@ -64,7 +64,7 @@ class PlainModel:
 
     def fits(self) -> bool:
         """Return True if the names, shapes and types of the weights are those of a `CharModel` of
-        gated cells."""
+        cells with gate blocks."""
         gates = CELLS[self.config.cell].gates
         found = {name: weight.shape for name, weight in self.weights.items()}
         is_float = all(weight.dtype == np.float32 for weight in self.weights.values())
@@ -75,12 +75,14 @@ class PlainModel:
         shapes: dict[str, tuple[int, ...]] = {"head.weight": (V, H), "head.bias": (V,)}
         if config.embedding_size:
             shapes["embedding.weight"] = (V, config.embedding_size)
+        sides = ("ih", "hh") if CELLS[config.cell].recurrent else ("ih",)
         for layer in range(config.num_layers):
             size = H if layer else config.embedding_size or V
-            shapes[f"cells.{layer}.weight_ih"] = (gates * H, size)
-            shapes[f"cells.{layer}.weight_hh"] = (gates * H, H)
-            for bias in ("bias_ih", "bias_hh") if config.bias else ():
-                shapes[f"cells.{layer}.{bias}"] = (gates * H,)
+            for side in sides:
+                columns = size if side == "ih" else H
+                shapes[f"cells.{layer}.weight_{side}"] = (gates * H, columns)
+                if config.bias:
+                    shapes[f"cells.{layer}.bias_{side}"] = (gates * H,)
         return shapes
 
 
@@ -101,9 +103,11 @@ def resolve_precision(kernels: Kernels | None, precision: str, variants: Collect
             f"weights in {precision} need the native kernels, which are not here for this model",
             "use --precision float32, or train a model on this machine first",
         )
-    if precision == "int8" and "rnn_relu" in variants:
+    if precision == "int8" and (wide := UNBOUNDED.intersection(variants)):
         raise UsageError(
-            "weights in int8 need states between -1 and 1, relu has none", "use bfloat16"
+            "weights in int8 need states between -1 and 1; "
+            f"those of {', '.join(sorted(wide))} have no bound",
+            "use bfloat16",
         )
     return precision
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from charlm.cells.base import Cell, GatedCell, State
+from charlm.cells.base import Cell, ProjectedCell, State
 from charlm.common.errors import CheckpointError
 from charlm.config.schema import ModelConfig
 from charlm.models.block import Block, make_layer
@@ -157,15 +157,11 @@ class CharModel(nn.Module):
         """List the cells, from the first layer."""
         return cast("list[Cell]", list(self.cells))
 
-    def gated_layers(self) -> list[GatedCell]:
-        """List the cells if all are gated, as the native kernels need; otherwise none."""
+    def projected_layers(self) -> list[ProjectedCell]:
+        """List the cells if all have gate blocks, as the native kernels need; otherwise none."""
         cells = self.layers()
-        return [cell for cell in cells if isinstance(cell, GatedCell)] if self.is_gated else []
-
-    @property
-    def is_gated(self) -> bool:
-        """True if all cells are gated."""
-        return all(isinstance(cell, GatedCell) for cell in self.layers())
+        found = [cell for cell in cells if isinstance(cell, ProjectedCell)]
+        return found if len(found) == len(cells) else []
 
     def parameter_count(self) -> int:
         """Count weights and biases."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from charlm.cells.base import GatedCell, State
+from charlm.cells.base import GatedCell, ProjectedCell, State
 from charlm.native.interface import Adapter, AdaptingLayer, Kernels, LayerArgs, Learned, address
 from charlm.native.model import Parts
 
@@ -117,16 +117,18 @@ class NativeAdapter:
         model.head.weight.copy_(self._unpadded(adapter.head, model.head.weight))
         model.head.bias.copy_(self._unpadded(adapter.head_bias, model.head.bias))
         for cell, layer in zip(model.cells, self._layers, strict=True):
-            for name in ("weight_ih", "weight_hh"):
-                weight = getattr(cell, name)
-                weight.copy_(self._unpadded(getattr(layer, name), weight, blocks=len(cell.gates)))
-            if cell.bias_ih is None or cell.bias_hh is None:
+            G = len(cell.gates)
+            cell.weight_ih.copy_(self._unpadded(layer.weight_ih, cell.weight_ih, blocks=G))
+            if isinstance(cell, GatedCell):
+                cell.weight_hh.copy_(self._unpadded(layer.weight_hh, cell.weight_hh, blocks=G))
+            if cell.bias_ih is None:
                 continue
             merged, bias_n = cell.merged_biases()
-            learned = self._unpadded(layer.bias, merged, blocks=len(cell.gates)) - merged
+            learned = self._unpadded(layer.bias, merged, blocks=G) - merged
             counts = _counts(cell)
             cell.bias_ih.add_(learned / counts)
-            cell.bias_hh.add_(torch.where(counts > 1, learned / counts, 0.0))
+            if isinstance(cell, GatedCell) and cell.bias_hh is not None:
+                cell.bias_hh.add_(torch.where(counts > 1, learned / counts, 0.0))
             if bias_n is not None:
                 bias_n.copy_(self._unpadded(layer.bias_n, bias_n))
 
@@ -140,19 +142,30 @@ class NativeAdapter:
         return self._learned(*(F.pad(m.weight, padding) for m in modules if m is not None))
 
     def _layer(
-        self, cell: GatedCell, steps: GatedCell, pulls: GatedCell, below: int, *, backward: bool
+        self,
+        cell: ProjectedCell,
+        steps: ProjectedCell,
+        pulls: ProjectedCell,
+        below: int,
+        *,
+        backward: bool,
     ) -> Any:
         T, H, G = self._longest_window, self._H, len(cell.gates)
         kind, cells = self._kernels.kinds[cell.variant], (cell, steps, pulls)
         args = LayerArgs(kind=kind.number, T=T, B=1, H=H, threads=1, below_size=below)
         layer = AdaptingLayer()
         layer.weight_ih = self._learned(*(self._blocks(c.weight_ih, G, below) for c in cells))
-        layer.weight_hh = self._learned(*(self._blocks(c.weight_hh, G, H) for c in cells))
+        recurrent = [c.weight_hh for c in cells if isinstance(c, GatedCell)]
+        if recurrent:
+            layer.weight_hh = self._learned(*(self._blocks(w, G, H) for w in recurrent))
+            args.forward_weights, args.backward_weights = (
+                self._buffer(G * H * H) for _ in range(2)
+            )
         self._biases(layer, args, cells)
         args.below_weights = self._buffer(G * H * below)
-        args.forward_weights, args.backward_weights = (self._buffer(G * H * H) for _ in range(2))
         layer.packed_below = self._buffer(G * H * below) if backward else None
-        args.h, args.outputs = self._buffer((T + 1) * H), self._buffer(T * H)
+        args.h = self._buffer((T + 1) * H)
+        args.outputs = self._buffer(T * H) if recurrent else args.h + H * 4
         args.state, args.d_output = self._buffer(H), self._buffer(T * H)
         args.d_state = args.d_c = self._buffer(H)
         if kind.saved_blocks:
@@ -165,7 +178,7 @@ class NativeAdapter:
         layer.window = args
         return layer
 
-    def _biases(self, layer: Any, args: Any, cells: Sequence[GatedCell]) -> None:
+    def _biases(self, layer: Any, args: Any, cells: Sequence[ProjectedCell]) -> None:
         """Fill in biases, merged as the kernels expect them: a sum has the steps of both added and
         the pull of each, because their gradients are the same."""
         cell, G = cells[0], len(cells[0].gates)
@@ -227,7 +240,7 @@ class NativeAdapter:
 
 
 @torch.no_grad()
-def _counts(cell: GatedCell) -> Tensor:
+def _counts(cell: ProjectedCell) -> Tensor:
     """Return the number of biases that each merged one is the sum of. Shape: [G*H]."""
     ones = copy.deepcopy(cell)
     for parameter in ones.parameters():

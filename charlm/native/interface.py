@@ -35,6 +35,8 @@ class _Names(dict[Any, str]):
 
 
 TYPES = _Names()
+UNBOUNDED = frozenset({"rnn_relu", "mingru", "minlstm"})
+"""Variants of cells whose states are not between -1 and 1, as weights in int8 need them."""
 
 
 def _structure(name: str, **fields: Any) -> Any:
@@ -203,9 +205,9 @@ class Kernels:
 
     def supports(self, cells: "Sequence[Cell]") -> bool:
         """Return True if the kernels compute all of these cells."""
-        from charlm.cells.base import GatedCell  # here: it imports torch
+        from charlm.cells.base import ProjectedCell  # here: it imports torch
 
-        return all(isinstance(cell, GatedCell) and cell.variant in self.kinds for cell in cells)
+        return all(isinstance(cell, ProjectedCell) and cell.variant in self.kinds for cell in cells)
 
     def call(self, function: str, name: str, *arguments: Any) -> Any:
         """Call charlm_<function>_<name>: contiguous tensors and arrays as pointers,

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from charlm.cells.base import GatedCell, State
+from charlm.cells.base import ProjectedCell, State
 from charlm.native.interface import TYPES, Kernels, ModelSizes, SoftArgs, WindowArgs
 
 Ready = Callable[[Tensor, Tensor], None]
@@ -28,7 +28,7 @@ class Parts:
     """
 
     embedding: nn.Embedding | None
-    cells: Sequence[GatedCell]
+    cells: Sequence[ProjectedCell]
     head: nn.Linear
     end: int | None = None
 
@@ -250,7 +250,7 @@ def _array(tensors: Sequence[Tensor]) -> "ctypes.Array[ctypes.c_void_p]":
     return (ctypes.c_void_p * len(tensors))(*[tensor.data_ptr() for tensor in tensors])
 
 
-def _checked(state: State, cell: GatedCell, lanes: int) -> State:
+def _checked(state: State, cell: ProjectedCell, lanes: int) -> State:
     """Check the tensors that C++ reads by address. Raises: ValueError."""
     wanted, whole = (lanes, cell.hidden_size), []
     if len(state) != len(cell.state_parts):

@@ -25,40 +25,31 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class SampledCell:
-    """The weights of a gated cell. bias_n: the part of bias_hh that cannot be added to the input's
-    share; bias: the sum of the others. Both are None for a cell without biases.
+    """The weights of a cell with gate blocks. bias_n: the part of bias_hh that cannot be added to
+    the input's share; bias: the sum of the others. Both are None for a cell without biases.
 
-    Shapes: weight_ih [G*H, I], weight_hh [G*H, H], bias [G*H], bias_n [H].
+    Shapes: weight_ih [G*H, I], weight_hh [G*H, H] or None, bias [G*H], bias_n [H].
     """
 
     variant: str
     weight_ih: Floats
-    weight_hh: Floats
+    weight_hh: Floats | None
     bias: Floats | None
     bias_n: Floats | None
 
     @classmethod
     def of(cls, variant: str, weights: Mapping[str, Floats]) -> "SampledCell":
-        """Merge the biases of a cell's weights, as `GatedCell.merged_biases` does."""
-        matrices = weights["weight_ih"], weights["weight_hh"]
-        if "bias_ih" not in weights:
-            return cls(variant, *matrices, None, None)
-        own, recurrent = weights["bias_ih"], weights["bias_hh"]
+        """Merge the biases of a cell's weights, as `ProjectedCell.merged_biases` does."""
+        matrices = weights["weight_ih"], weights.get("weight_hh")
+        own, recurrent = weights.get("bias_ih"), weights.get("bias_hh")
+        if own is None or recurrent is None:
+            return cls(variant, *matrices, own, None)
         if variant != "gru_after":
             return cls(variant, *matrices, own + recurrent, None)
-        gates = 2 * matrices[1].shape[1]  # the rows of r and z
+        gates = len(own) // 3 * 2  # the rows of r and z
         merged = own.copy()
         merged[:gates] += recurrent[:gates]
         return cls(variant, *matrices, merged, recurrent[gates:])
-
-    @property
-    def hidden_size(self) -> int:
-        return int(self.weight_hh.shape[1])
-
-    @property
-    def gates(self) -> int:
-        """Number of gate blocks."""
-        return len(self.weight_hh) // self.hidden_size
 
 
 @dataclass(frozen=True)
@@ -93,8 +84,8 @@ class NativeSampler:
         self._kept: list[Any] = []  # arrays and structures that the C structures point to
         self._states: list[tuple[NDArray[Any], NDArray[Any]]] = []
         """All parts of the states, a row for each text, with a row of the initial state."""
-        self._padding = -cells[0].hidden_size % kernels.width
-        self._hidden = cells[0].hidden_size + self._padding
+        self._hidden_size = int(parts.head_weight.shape[1])
+        self._hidden = self._hidden_size + -self._hidden_size % kernels.width
         self.vocabulary_size = len(parts.head_bias)
         layers: list[Any] = []
         for cell in cells:
@@ -181,7 +172,8 @@ class NativeSampler:
         H, size = self._hidden, ELEMENTS[self._name][0]
         kind = self._kernels.kinds[cell.variant].number
         args = LayerArgs(kind=kind, T=1, B=self.texts, H=H, threads=1)
-        args.forward_weights = self._packed(cell, cell.weight_hh)
+        if cell.weight_hh is not None:
+            args.forward_weights = self._packed(cell, cell.weight_hh)
         if cell.bias_n is not None:
             args.bias = self._keep(_padded(cell.bias_n, H))
         if below is not None:
@@ -209,7 +201,7 @@ class NativeSampler:
             return self._rows(cell, cell.weight_ih).T + self._bias(cell)
         V, size = vectors.shape
         most = size if size <= IN_A_ROW else min(IN_A_ROW, size // 2)
-        columns = cell.gates * self._hidden
+        columns = self._gates(cell) * self._hidden
         table, part = aligned((V, columns), np.float32), aligned((V, columns), np.float32)
         for begin in range(0, size, most):
             few = vectors[:, begin : begin + most]
@@ -227,7 +219,7 @@ class NativeSampler:
     def _bias(self, cell: SampledCell) -> Floats:
         """Return the merged biases with zeros for the padding units, [G * padded H]."""
         if cell.bias is None:
-            return aligned(cell.gates * self._hidden, np.float32)
+            return aligned(self._gates(cell) * self._hidden, np.float32)
         blocks: Floats = self._rows(cell, cell.bias[:, None])[:, 0]
         return blocks
 
@@ -253,10 +245,14 @@ class NativeSampler:
 
         Shapes: [G*H, I] -> [G * padded H, I or more].
         """
-        own = matrix.shape[1]
-        padded = aligned((cell.gates, self._hidden, max(columns, own)), np.float32)
-        padded[:, : cell.hidden_size, :own] = matrix.reshape(cell.gates, -1, own)
-        return padded.reshape(cell.gates * self._hidden, -1)
+        own, gates = matrix.shape[1], self._gates(cell)
+        padded = aligned((gates, self._hidden, max(columns, own)), np.float32)
+        padded[:, : self._hidden_size, :own] = matrix.reshape(gates, -1, own)
+        return padded.reshape(gates * self._hidden, -1)
+
+    def _gates(self, cell: SampledCell) -> int:
+        """Return the number of gate blocks."""
+        return len(cell.weight_ih) // self._hidden_size
 
     def _keep_state(self, initial: NDArray[Any]) -> int | None:
         self._states.append((initial, initial[0].copy()))

@@ -156,15 +156,15 @@ class TorchEngine(StepwiseEngine):
     @torch.inference_mode()
     def __init__(self, model: CharModel, num: int = 1) -> None:
         copied = copy.deepcopy(model)
-        self.cells, self._gated = copied.layers(), copied.gated_layers()
+        self.cells, self._projected = copied.layers(), copied.projected_layers()
         for weight in (w for cell in self.cells for w in cell.parameters() if w.dim() == 2):
             weight.data = column_major(weight.data)
         self.head = (column_major(model.head.weight.data), model.head.bias)
         every_symbol = torch.arange(model.vocabulary_size, device=model.head.weight.device)
         self.table = model.vectors(every_symbol)
         """The first layer's input from each symbol, projected if its cell supports it."""
-        if self._gated:
-            self.table = self._gated[0].project(self.table)
+        if self._projected:
+            self.table = self._projected[0].project(self.table)
         self.states, self._end = model.initial_states(num), model.end
         self._logits = self.head[0].new_zeros(num, model.vocabulary_size)
 
@@ -175,8 +175,8 @@ class TorchEngine(StepwiseEngine):
         for layer, cell in enumerate(self.cells):
             if self._end is not None:
                 self.states[layer] = cell.begin_anew(self.states[layer], symbols == self._end)
-            if layer == 0 and self._gated:
-                self.states[layer] = self._gated[0].advance(x, self.states[layer])
+            if layer == 0 and self._projected:
+                self.states[layer] = self._projected[0].advance(x, self.states[layer])
             else:
                 self.states[layer] = cell.step(x, self.states[layer])
             x = self.states[layer][0]

@@ -22,6 +22,8 @@ CELLS = {
     "lstm": [],
     "gru": [],
     "gru:before": ["model.reset_gate=before"],
+    "mingru": [],
+    "minlstm": [],
     "lstm:2": ["model.num_layers=2", "model.dropout=0.2"],
 }
 COMPUTED = (("torch", "float32"), ("native", "float32"), ("native", "bfloat16"))

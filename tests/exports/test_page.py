@@ -22,6 +22,7 @@ from charlm.exports import page
 from charlm.exports.trained import refuse_foreign_cell
 from charlm.exports.weights import rounded
 from charlm.models.plain import PlainModel
+from charlm.models.recurrent import CharModel
 from charlm.reports.page import script
 from charlm.reports.words import LANGUAGES, Words
 
@@ -335,7 +336,7 @@ def test_learning_follows_the_gradient(runs: Path, tab: Tab) -> None:
     symbols = torch.tensor(given)
     logits, _ = model(symbols[:-1, None], model.initial_states(1))
     F.cross_entropy(logits[:, 0], symbols[1:]).backward()  # type: ignore[no-untyped-call]
-    last = model.gated_layers()[-1]
+    last = model.projected_layers()[-1]
     for parameter, values in zip(
         [model.head.weight, model.head.bias, *last.weights()], found, strict=True
     ):
@@ -473,6 +474,15 @@ def test_large_or_foreign_models_are_refused(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(CELLS, "lstm", CellEntry("matrix_memory:MatrixMemory"))
     with pytest.raises(package.CharlmError, match="no export of the cell"):
         refuse_foreign_cell(large)
+
+
+@pytest.mark.parametrize("cell", [name for name, entry in CELLS.items() if not entry.recurrent])
+def test_cells_without_a_recurrent_product_are_refused(cell: str) -> None:
+    config = ModelConfig.model_validate({"cell": cell, "hidden_size": 32})
+    model = PlainModel.of(CharModel(config, 9).requires_grad_(False))
+    assert model.fits()
+    with pytest.raises(package.CharlmError, match=f"no export of the cell {cell}"):
+        refuse_foreign_cell(model)
 
 
 def test_page_is_written_without_the_runs_text(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from charlm.api.plain import is_cpu, load_plain
 from charlm.api.scoring import score
 from charlm.backends.choice import computation_of
 from charlm.cells import CELLS
-from charlm.cells.base import GatedCell
+from charlm.cells.base import GatedCell, ProjectedCell
 from charlm.config.cell_spec import variants
 from charlm.config.schema import ModelConfig, SampleConfig
 from charlm.evaluation import plain, reading, surprisal
@@ -72,15 +72,16 @@ def test_uniforms_are_those_of_torch(seed: int, num: int) -> None:
 @every_cell
 def test_entry_describes_the_class(name: str, options: dict[str, str]) -> None:
     cell = CELLS[name].load()(3, 4, **options)
-    assert isinstance(cell, GatedCell)
+    assert isinstance(cell, ProjectedCell)
     config = ModelConfig.model_validate({"cell": name, **options})
     assert CELLS[name].variant(config) == cell.variant
     assert CELLS[name].gates == len(cell.gates)
+    assert CELLS[name].recurrent == isinstance(cell, GatedCell)
 
 
 @pytest.mark.parametrize("name", CELLS)
 def test_entry_has_gate_blocks_if_the_class_has(name: str) -> None:
-    assert issubclass(CELLS[name].load(), GatedCell) == (CELLS[name].gates > 0)
+    assert issubclass(CELLS[name].load(), ProjectedCell) == (CELLS[name].gates > 0)
 
 
 @every_cell
@@ -90,7 +91,7 @@ def test_table_and_biases_are_those_of_the_cell(
     kernels: Kernels, name: str, options: dict[str, str], bias: bool, size: int
 ) -> None:
     model = made(name, bias=bias, embedding_size=size, **options)
-    (cell,) = model.gated_layers()
+    (cell,) = model.projected_layers()
     plain = PlainModel.of(model)
     assert plain.fits()
     own = SampledCell.of(plain.variant, plain.cell(0))
@@ -104,7 +105,7 @@ def test_table_and_biases_are_those_of_the_cell(
     vectors = plain.weights.get("embedding.weight")
     head = plain.weights["head.weight"], plain.weights["head.bias"]
     sampler = NativeSampler(kernels, "float32", SampledParts([own], vectors, *head), 1)
-    rows = sampler._table(own, vectors).reshape(len(table), own.gates, -1)[..., :37]
+    rows = sampler._table(own, vectors).reshape(len(table), len(cell.gates), -1)[..., :37]
     torch.testing.assert_close(torch.from_numpy(rows).flatten(1), table, rtol=1e-5, atol=1e-5)
 
 

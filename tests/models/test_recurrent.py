@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from charlm.backends.step import TorchComputation
 from charlm.cells import CELLS
-from charlm.cells.base import GatedCell
+from charlm.cells.base import ProjectedCell
 from charlm.common.errors import CheckpointError
 from charlm.config.schema import ModelConfig
 from charlm.models import dropout
@@ -86,8 +86,8 @@ def test_every_gate_hears_its_input_alike_whatever_the_embedding(
 ) -> None:
     model = made(cell=cell, embedding_size=embedding_size, hidden_size=400, input_scale=1.5)
     first, second = model.layers()
-    assert isinstance(first, GatedCell)
-    assert isinstance(second, GatedCell)
+    assert isinstance(first, ProjectedCell)
+    assert isinstance(second, ProjectedCell)
     assert second.weight_ih.std().item() == pytest.approx(1.5 / 20, rel=0.02)  # of 400 inputs
     shares = F.linear(model.vectors(torch.arange(V)), first.weight_ih).detach()
     # The embedding is drawn too: a mean square of its elements beside 1 is the draw's, not the

@@ -30,7 +30,7 @@ from charlm.models.dropout import Drop
 from charlm.models.recurrent import CharModel
 from charlm.native import build, verify
 from charlm.native.adapting import NativeAdapter
-from charlm.native.interface import Kernels
+from charlm.native.interface import UNBOUNDED, Kernels
 from charlm.native.library import load_library
 from charlm.native.model import Parts
 from charlm.native.verify import deviation
@@ -43,7 +43,7 @@ from charlm.training.prepare import prepare_run
 from charlm.training.trainer import Trainer
 
 T, B, V, END = 7, 5, 11, 4
-VARIANTS = tuple(variants())
+VARIANTS = tuple(one for one in variants() if CELLS[one[0]].gates)
 FLOAT, BFLOAT = torch.float32, torch.bfloat16
 
 
@@ -162,6 +162,9 @@ MODELS = [
     {"cell": "gru", "dropout": 0.3},
     {"cell": "lstm", "embedding_size": 0},
     {"cell": "rnn", "embedding_size": 0, "num_layers": 1},
+    {"cell": "mingru", "dropout": 0.3, "bias": False, "num_layers": 3},
+    {"cell": "minlstm", "dropout": 0.3, "hidden_size": 64},
+    {"cell": "minlstm", "embedding_size": 0},
 ]
 
 
@@ -203,7 +206,7 @@ def test_large_windows_and_vocabularies_are_learned_alike(
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("name", ["rnn", "lstm", "gru", "mingru", "minlstm"])
 def test_bfloat16_learns_what_autocast_learns(kernels: Kernels, name: str) -> None:
     has(kernels, "bfloat16")
     results = {}
@@ -218,7 +221,7 @@ def test_bfloat16_learns_what_autocast_learns(kernels: Kernels, name: str) -> No
     assert errors[0] < 0.05
 
 
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("cell", dict(VARIANTS))
 def test_surprisals_are_those_of_torch_and_whole_equals_chunks(kernels: Kernels, cell: str) -> None:
     symbols, targets = window(3, 12)
     computation = made(kernels, cell)
@@ -251,8 +254,11 @@ def test_evaluation_between_two_steps_changes_neither(kernels: Kernels) -> None:
         assert torch.equal(a.grad, b.grad)
 
 
-def test_windows_of_any_shape_are_computed_as_by_a_new_computation(kernels: Kernels) -> None:
-    used = made(kernels, "lstm", end=END, dropout=0.3)
+@pytest.mark.parametrize("cell", ["lstm", "minlstm"])
+def test_windows_of_any_shape_are_computed_as_by_a_new_computation(
+    kernels: Kernels, cell: str
+) -> None:
+    used = made(kernels, cell, end=END, dropout=0.3)
     draw = torch.Generator().manual_seed(1)
     for length, lanes in ((7, 5), (2, 3), (31, 9), (1, 2), (7, 5)):
         symbols, targets = torch.randint(V, (2, length, lanes), generator=draw)
@@ -261,7 +267,7 @@ def test_windows_of_any_shape_are_computed_as_by_a_new_computation(kernels: Kern
             for state in used.model.initial_states(lanes)
         ]
         results = []
-        for one in (used, made(kernels, "lstm", end=END, dropout=0.3)):
+        for one in (used, made(kernels, cell, end=END, dropout=0.3)):
             surprisals, _ = one.surprisals(symbols, targets, states)
             logs, _ = one.log_probabilities(symbols, states)
             losses, after = one.loss_and_gradients(symbols, targets, states, drop=Drop(5))
@@ -315,10 +321,12 @@ def test_number_of_threads_changes_sums_by_rounding_only(kernels: Kernels) -> No
 
 
 @every_cell
-@pytest.mark.parametrize("part", ["weight_hh", "weight_ih", "bias_hh"])
+@pytest.mark.parametrize("part", ["weight_hh", "weight_ih", "bias_ih", "bias_hh"])
 def test_what_is_not_finite_stays_so(
     kernels: Kernels, name: str, options: dict[str, str], part: str
 ) -> None:
+    if part.endswith("hh") and not CELLS[name].recurrent:
+        pytest.skip("its gates do not see the state")
     computation = made(kernels, name, **options)
     getattr(computation.model.layers()[0], part).data[3] = math.nan
     losses, *_ = learned(computation, [window(1)], False)
@@ -330,15 +338,16 @@ def test_what_is_not_finite_stays_so(
 RUN = ("model.hidden_size=40", "model.dropout=0.2", "train.batch_size=4", "train.backend=native")
 
 
+@pytest.mark.parametrize("cell", ["lstm", "mingru", "minlstm"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_resumed_run_ends_with_the_same_bits(
-    tmp_path: Path, text_file: Path, kernels: Kernels, precision: str
+    tmp_path: Path, text_file: Path, kernels: Kernels, precision: str, cell: str
 ) -> None:
     has(kernels, precision)
     ended = []
     for name, stops in (("whole", (12,)), ("parted", (7, 12))):
         for steps in stops:
-            changes = [f"train.steps={steps}", f"train.precision={precision}"]
+            changes = [f"train.steps={steps}", f"train.precision={precision}", f"model.cell={cell}"]
             if steps == stops[0]:
                 begun = prepare_run(flat(text_file, *changes))
                 trainer, directory = setup.begin(begun, tmp_path / name)
@@ -572,7 +581,9 @@ def test_engine_gives_the_models_own_logits(
     expected, _ = model(symbols, model.initial_states(streams))
     size = expected.abs().max().item()
     for precision, tolerance in (("float32", 1e-5), ("bfloat16", 0.05), ("int8", 0.1)):
-        if precision not in kernels.types or (precision == "int8" and "relu" in str(options)):
+        if precision not in kernels.types or (
+            precision == "int8" and model.layers()[0].variant in UNBOUNDED
+        ):
             continue
         engine = NativeEngine(kernels, model, streams, precision)
         found = torch.stack([engine.read(row).clone() for row in symbols])
@@ -624,8 +635,11 @@ def test_precision_that_cannot_be_had_is_refused(kernels: Kernels) -> None:
     has(kernels, "int8")
     assert isinstance(make_engine(trained_a_little()), NativeEngine)
     assert isinstance(make_engine(trained_a_little(hidden_size=8)), TorchEngine)
-    with pytest.raises(UsageError, match="int8"):
+    with pytest.raises(UsageError, match="those of rnn_relu have no bound"):
         make_engine(trained_a_little("rnn", nonlinearity="relu"), precision="int8")
+    for cell in ("mingru", "minlstm"):
+        with pytest.raises(UsageError, match=f"those of {cell} have no bound"):
+            make_engine(trained_a_little(cell), precision="int8")
     with pytest.raises(UsageError, match="native kernels"):
         make_engine(trained_a_little(hidden_size=8), precision="bfloat16")
 

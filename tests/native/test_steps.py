@@ -26,6 +26,9 @@ DIFFERENT = {
     "gru": {"cell": "gru"},
     "gru of the lecture": {"cell": "gru", "reset_gate": "before"},
     "rnn": {"cell": "rnn", "nonlinearity": "relu"},
+    "mingru": {"cell": "mingru", "num_layers": 2},
+    "minlstm": {"cell": "minlstm", "num_layers": 2, "end": 3, "state_reset": 0.3},
+    "mingru, no bias": {"cell": "mingru", "bias": False, "embedding_size": 0},
     "one-hot": {"embedding_size": 0},
     "two layers": {"num_layers": 2},
     "no bias": {"bias": False},
@@ -105,16 +108,17 @@ def test_a_step_in_one_call_is_a_step_by_torch(changes: dict[str, object]) -> No
         torch.testing.assert_close(value, other[name], rtol=1e-3, atol=1e-5, msg=name)
 
 
+@pytest.mark.parametrize("cell", ["lstm", "mingru", "minlstm"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_step_has_the_same_bits_with_any_number_of_threads(
-    kernels: Kernels, precision: str
+    kernels: Kernels, precision: str, cell: str
 ) -> None:
     if precision not in kernels.types:
         pytest.skip(f"this processor computes no {precision}")
     results = []
     for threads in (1, 2, 3, 5):
         torch.set_num_threads(1)  # torch's orthogonal weights depend on its threads
-        one = learner(num_layers=2, batch_size=14, precision=precision)
+        one = learner(cell=cell, num_layers=2, batch_size=14, precision=precision)
         torch.set_num_threads(threads)
         results.append(learned(one))
     for other in results[1:]:

@@ -154,11 +154,32 @@ template <class S> void gru_before_backward(const LayerArgs &w, int b0, int b1) 
     }
 }
 
+// Cells without W_hh: see linear_step.
+template <class S> void linear_backward(const LayerArgs &w, int b0, int b1) {
+    const int G = int(CELL_KINDS[w.kind].gates);
+    Layer<S> l(w, G);
+    for (int t = l.T - 1; t >= 0; t--)
+        for (int b = b0; b < b1; b++) {
+            const bool cut = t == l.T - 1 || l.begins(t + 1, b);
+            for (int u = 0; u < l.H; u += WIDTH) {
+                float *carried = w.d_state + l.at(0, b) + u;
+                const int64_t at = G * l.at(t, b) + u;
+                vec d = load(l.d_output(t, b, u)), share = load(l.gates + at + (G - 1) * l.H);
+                if (!cut) d += load(carried);
+                store(carried, d * (1.0f - share));
+                for (int g = 0; g < G - 1; g++)
+                    store(l.dp + at + g * l.H, d * load(l.gates + at + g * l.H));
+                store(l.dp + at + (G - 1) * l.H, d * share);
+            }
+        }
+}
+
 template <class S> void run_backward(const LayerArgs &w, int b0, int b1) {
     switch (w.kind) {
         case LSTM: lstm_backward<S>(w, b0, b1); break;
         case GRU_AFTER: gru_after_backward<S>(w, b0, b1); break;
         case GRU_BEFORE: gru_before_backward<S>(w, b0, b1); break;
+        case MINGRU: case MINLSTM: linear_backward<S>(w, b0, b1); break;
         default: rnn_backward<S>(w, b0, b1);
     }
     finish_stores();

@@ -152,11 +152,72 @@ template <class S> void gru_before_forward(const LayerArgs &w, int b0, int b1) {
     l.begin_step(l.T, b0, b1);
 }
 
+// One step of MINGRU, or of MINLSTM below, for a vector of units: returns h after it, from the gates
+// before their functions and h before. factors: of its gradient in those of the gates; the last one is
+// the share of the candidate, and 1 minus it the factor of h before.
+template <class S> INLINE vec linear_step(const vec *a, vec before, vec (&factors)[2]) {
+    const vec z = sigmoid<S>(a[0]), change = a[1] - before;
+    factors[0] = change * z * (1.0f - z);
+    factors[1] = z;
+    return fused(z, change, before);
+}
+// With f = 1 / (1 + e_f) and i likewise, i / (f + i) = (1 + e_f) / (2 + e_f + e_i).
+template <class S> INLINE vec linear_step(const vec *a, vec before, vec (&factors)[3]) {
+    vec e[2];
+    UNROLL for (int g = 0; g < 2; g++)  // below -80 a gate is shut, and the sum might overflow
+        e[g] = Functions<S>::exponential(-(a[g] < -80.0f ? splat(-80.0f) : a[g]));
+    const vec scale = Functions<S>::reciprocal((1.0f + e[0]) + (1.0f + e[1]));
+    const vec kept = (1.0f + e[1]) * scale, share = (1.0f + e[0]) * scale, change = a[2] - before;
+    factors[0] = -change * kept * (e[0] * scale);
+    factors[1] = change * share * (e[1] * scale);
+    factors[2] = share;
+    return fused(share, change, before);
+}
+
+// Cells without W_hh: a few units over several steps, so that their weights stay in the cache, and few
+// enough steps that the rows below do.
+template <class S, Kind K> void linear_forward(const LayerArgs &w, int b0, int b1) {
+    constexpr int G = int(CELL_KINDS[K].gates), SIDE = int(CELL_KINDS[K].parts[0].side), AT_ONCE = 128;
+    Layer<S> l(w, G);
+    const int vectors = l.H / WIDTH, steps = std::max(1, AT_ONCE / (b1 - b0));
+    for (int first = 0; first < l.T; first += steps) {
+        const int end = std::min(first + steps, l.T);
+        for (int64_t v = 0, group = 0; v < vectors; v = group_start(vectors, SIDE, group)) {
+            with_constant<SIDE>(int(group_start(vectors, SIDE, ++group) - v), [&](auto n_) {
+                constexpr int N = n_;
+                for (int t = first; t < end; t++)
+                    in_tiles<ROWS<N * G>>(b0, b1, [&](int b, auto m_) {
+                        constexpr int M = m_;
+                        vec a[M][N * G];
+                        UNROLL for (int m = 0; m < M; m++)
+                            UNROLL for (int i = 0; i < N * G; i++)
+                                a[m][i] = l.input(t, b + m, i % G, int(v + i / G) * WIDTH);
+                        l.add_below(a, t, b, G * v * WIDTH);
+                        UNROLL for (int m = 0; m < M; m++)
+                            UNROLL for (int n = 0; n < N; n++) {
+                                const int64_t at = l.at(0, b + m) + (v + n) * WIDTH;
+                                vec factors[G];
+                                const vec before = l.begins(t, b + m) ? vec{} : load(w.state + at);
+                                const vec y = linear_step<S>(a[m] + n * G, before, factors);
+                                store(w.state + at, y);
+                                store(l.h + l.at(t + 1, 0) + at, y);
+                                if (!l.gates) continue;
+                                S *to = l.gates + G * l.at(t, b + m) + (v + n) * WIDTH;
+                                UNROLL for (int g = 0; g < G; g++) store(to + g * l.H, factors[g]);
+                            }
+                    });
+            });
+        }
+    }
+}
+
 template <class S> void run_forward(const LayerArgs &w, int b0, int b1) {
     switch (w.kind) {
         case LSTM: lstm_forward<S>(w, b0, b1); break;
         case GRU_AFTER: gru_after_forward<S>(w, b0, b1); break;
         case GRU_BEFORE: gru_before_forward<S>(w, b0, b1); break;
+        case MINGRU: linear_forward<S, MINGRU>(w, b0, b1); break;
+        case MINLSTM: linear_forward<S, MINLSTM>(w, b0, b1); break;
         default: rnn_forward<S>(w, b0, b1);
     }
     finish_stores();

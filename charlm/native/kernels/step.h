@@ -34,7 +34,7 @@ template <class S> class Model {
     // order of the model: embedding, layers, head.
     Model(const ModelSizes &s, float *const *weights, float *const *first, float *const *second,
           float *const *average)
-        : sizes(s), H(whole(s.H)), E(whole(s.E)), V(whole(s.V)), each(s.bias ? 4 : 2),
+        : sizes(s), H(whole(s.H)), E(whole(s.E)), V(whole(s.V)), each((1 + CELL_KINDS[s.kind].recurrent) * (1 + (s.bias > 0))),
           embedding(s.E ? *weights : nullptr, s.E ? s.V : 0, s.E, s.V, E),
           head(weights[(s.E > 0) + s.layers * each], s.V, s.H, s.V, H),
           head_values(weights[(s.E > 0) + s.layers * each + 1]) {
@@ -60,7 +60,7 @@ template <class S> class Model {
         if (!workspace) reserve_gradients();
         d_logits.of(rows * V);
         d_output.of(rows * H);
-        d_rows.of(rows * one.d_stride());
+        if (one.cell.recurrent) d_rows.of(rows * one.d_stride());
         if (shape.looked_up) d_table.of(sizes.V * one.columns);
         else d_below.of(rows * E);
     }
@@ -251,6 +251,7 @@ template <class S> class Model {
     void list_parameters(float *const *weights, float *const *first, float *const *second,
                          float *const *average) {
         const int64_t G = layers[0]->cell.gates;
+        const bool recurrent = layers[0]->cell.recurrent;
         const auto add = [&](int64_t count, int64_t columns, int64_t block, const Buffer<float> &gradient,
                              int64_t stride, bool decays) {
             const size_t n = parameters.size();
@@ -262,10 +263,10 @@ template <class S> class Model {
         if (sizes.E) add(sizes.V, sizes.E, sizes.V, d_embedding, E, true);
         for (const auto &l : layers) {
             add(G * sizes.H, l->ih.columns, sizes.H, l->d_ih, l->I, true);
-            add(G * sizes.H, sizes.H, sizes.H, l->d_hh, H, true);
+            if (recurrent) add(G * sizes.H, sizes.H, sizes.H, l->d_hh, H, true);
             if (!sizes.bias) continue;
             add(G, sizes.H, G, l->d_bias, H, false);
-            add(G, sizes.H, G, l->d_bias_hh, H, false);
+            if (recurrent) add(G, sizes.H, G, l->d_bias_hh, H, false);
         }
         add(sizes.V, sizes.H, sizes.V, d_head, H, true);
         add(1, sizes.V, 1, d_head_bias, V, false);

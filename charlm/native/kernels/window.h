@@ -77,27 +77,30 @@ template <class S> struct WindowLayer {
     Buffer<S> forward, backward, below, below_backward, h, outputs, gates, reset_h, dropped;
     S *output = nullptr;
 
-    // parameters: W_ih, W_hh and, with biases, those of both.
+    // parameters: W_ih, W_hh and, with biases, those of both. Cells without W_hh lack it and its bias.
     WindowLayer(const ModelSizes &s, int64_t inputs, float *const *parameters)
         : cell(CELL_KINDS[s.kind]), kind(s.kind), own(s.H), H(whole(s.H)), I(whole(inputs)),
           columns(cell.gates * H), ih(parameters[0], cell.gates * s.H, inputs, s.H, I),
-          hh(parameters[1], cell.gates * s.H, s.H, s.H, H),
-          bias_ih(s.bias ? parameters[2] : nullptr), bias_hh(s.bias ? parameters[3] : nullptr) {
+          hh(cell.recurrent ? parameters[1] : nullptr, cell.recurrent ? cell.gates * s.H : 0, s.H, s.H, H),
+          bias_ih(s.bias ? parameters[1 + cell.recurrent] : nullptr),
+          bias_hh(s.bias && cell.recurrent ? parameters[3] : nullptr) {
         w.kind = kind;
         w.H = H;
         w.below_bias = bias.of(columns);
         w.below_size = I;
-        w.forward_weights = forward.of(columns * H);
+        if (cell.recurrent) w.forward_weights = forward.of(columns * H);
         bias_n.of(H);
         if (bias_ih && kind == GRU_AFTER) w.bias = bias_n;
     }
 
     // Memory for the gradients.
     void reserve_gradients() {
+        d_ih.of(columns * I);
+        d_bias.of(columns);
+        if (!cell.recurrent) return;
         w.backward_weights = backward.of(columns * H);
         d_hh.of(columns * H);
-        d_ih.of(columns * I);
-        for (Buffer<float> *one : {&d_bias, &d_bias_hh, &sums}) one->of(columns);
+        for (Buffer<float> *one : {&d_bias_hh, &sums}) one->of(columns);
     }
     // Memory for a window.
     void reserve(const Shape &s) {
@@ -110,8 +113,8 @@ template <class S> struct WindowLayer {
         w.c = c.of(lstm ? lanes : 0);
         w.reset_h = reset_h.of(before ? values : 0);
         w.scratch = scratch.of(before ? lanes : 0);
-        w.outputs = s.resets ? outputs.of(values) : nullptr;
-        output = s.resets ? outputs : h + lanes;
+        output = s.resets && cell.recurrent ? outputs.of(values) : h + lanes;
+        w.outputs = s.resets ? output : nullptr;
         if (s.drops) dropped.of(values);
         if (!s.looked_up) w.below_weights = below.of(columns * I);
         if (!s.looked_up && s.learns) below_backward.of(columns * I);
@@ -126,7 +129,7 @@ template <class S> struct WindowLayer {
         for (int64_t g = 0; g < cell.gates; g++) {
             const bool apart = kind == GRU_AFTER && g == 2;
             for (int64_t u = 0; u < own; u++)
-                bias[g * H + u] = bias_ih[g * own + u] + (apart ? 0.0f : bias_hh[g * own + u]);
+                bias[g * H + u] = bias_ih[g * own + u] + (apart || !bias_hh ? 0.0f : bias_hh[g * own + u]);
         }
         if (kind == GRU_AFTER) memcpy(bias_n, bias_hh + 2 * own, own * sizeof(float));
     }
@@ -135,8 +138,9 @@ template <class S> struct WindowLayer {
         merge_biases();
         ih.refresh(threads);
         hh.refresh(threads);
-        pack_cell<S>(kind, H, H, hh.matrix, forward, threads);
-        if (s.learns) pack_cell_backward<S>(kind, H, H, hh.matrix, backward, false, threads);
+        if (cell.recurrent) pack_cell<S>(kind, H, H, hh.matrix, forward, threads);
+        if (cell.recurrent && s.learns)
+            pack_cell_backward<S>(kind, H, H, hh.matrix, backward, false, threads);
         if (s.looked_up) return;
         pack_cell<S>(kind, H, I, ih.matrix, below, threads);
         if (s.learns) pack_cell_backward<S>(kind, H, I, ih.matrix, below_backward, true, threads);
@@ -168,15 +172,17 @@ template <class S> struct WindowLayer {
     }
 
     // The gradients of W_hh and of its bias; of W_ih, its bias and the layer's input, from those of the
-    // output. d_rows: [T*B, columns], and H more for GRU_AFTER. Returns that of W_ih x, `stride` apart.
+    // output. d_rows: [T*B, columns], and H more for GRU_AFTER; without W_hh its place is `gates`. Returns
+    // that of W_ih x, `stride` apart.
     const S *run_window_backward(const S *d_output, S *d_rows, S *workspace, int64_t threads) {
         const bool after = kind == GRU_AFTER;
         const int64_t rows = w.T * w.B, stride = columns + (after ? H : 0);
         w.threads = threads;
         w.d_output = d_output;
-        w.d_projected = d_rows;
+        w.d_projected = cell.recurrent ? d_rows : gates;
         parallel_pieces(threads, w.B, lanes_at_once(kind, w.B, H, sizeof(S), threads),
                         [&](int64_t b0, int64_t b1) { run_backward<S>(w, int(b0), int(b1)); });
+        if (!cell.recurrent) return gates;
         if (kind == GRU_BEFORE) {
             const int64_t both = 2 * H;
             weight_gradient<S>(d_rows, stride, both, h, H, H, rows, 0, d_hh, sums, workspace, threads);
@@ -190,6 +196,7 @@ template <class S> struct WindowLayer {
     }
     // The gradients of the biases, when that of W_ih x's has been summed.
     void share_bias_gradient() {
+        if (!cell.recurrent) return;
         const bool after = kind == GRU_AFTER;  // there the candidate's block comes first
         memcpy(d_bias_hh, after ? sums + H : d_bias, (columns - (after ? H : 0)) * sizeof(float));
         if (after) memcpy(d_bias_hh + 2 * H, sums, H * sizeof(float));

@@ -28,6 +28,8 @@ NOTHING = 1e-300
 LAG = 20
 """Steps back at which gradients are compared."""
 GATE_BLOCKS = {"rnn": len(RNN.gates), "gru": len(GRU.gates), "lstm": len(LSTM.gates)}
+ABSENT = "did not take part"
+"""End of the evidence of a claim about cells that were not compared."""
 SAME_MEMORY = 0.1
 """Relative difference below which memory peaks count as equal: repeats differed by up to 8 %."""
 
@@ -267,7 +269,7 @@ def _unlike(*entries: Entry, but: Set[str] = frozenset()) -> str:
 
 
 def _missing(text: str, cells: Sequence[str]) -> Claim:
-    return Claim(text, None, f"{' and '.join(cells)} did not take part")
+    return Claim(text, None, f"{' and '.join(cells)} {ABSENT}")
 
 
 def _named(findings: Findings, cell: str) -> str:

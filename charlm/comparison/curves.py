@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from charlm.comparison.analysis import RunAnalysis
 
+FEW = 3
+"""Most cells of which every pair is described in sentences."""
 LAST_SHARE = 0.2
 """Share of a run that counts as its end."""
 
@@ -79,13 +81,17 @@ def describe(curves: Sequence[Curve]) -> dict[str, Any]:
     pairs = list(combinations(curves, 2))
     by_characters = [one for pair in pairs for one in _crossings(*pair, "characters")]
     by_seconds = [one for pair in pairs for one in _crossings(*pair, "seconds")]
+    crossed, by_clock = _by_pair(by_characters), _by_pair(by_seconds)
+    shown, shown_by_clock = _described(curves, crossed), _described(curves, by_clock)
     sentences = [
         *_falling(curves),
-        *(_sentence(found, "") for found in _by_pair(by_characters)),
-        *(_sentence(found, "By the clock ") for found in _by_pair(by_seconds)),
+        *(_sentence(found, "") for found in shown),
+        *(_sentence(found, "By the clock ") for found in shown_by_clock),
     ]
-    if pairs and not (by_characters or by_seconds):
+    if pairs and not (crossed or by_clock):
         sentences.append("No two curves cross.")
+    if left := len(crossed) + len(by_clock) - len(shown) - len(shown_by_clock):
+        sentences.append(f"{left} crossings of other pairs are in the JSON.")
     orders = [_order(curves, axis) for axis in EQUAL]
     if pairs:
         sentences.append(_compared(orders))
@@ -169,6 +175,16 @@ def _crossings(one: Curve, other: Curve, axis: Axis) -> list[Crossing]:
 
 def _by_pair(crossings: Sequence[Crossing]) -> list[list[Crossing]]:
     return [list(found) for _, found in groupby(crossings, lambda one: one["cells"])]
+
+
+def _described(
+    curves: Sequence[Curve], crossings: Sequence[list[Crossing]]
+) -> list[list[Crossing]]:
+    """Return the pairs to describe: all of a few cells, else those with the best one."""
+    if len(curves) <= FEW:
+        return [*crossings]
+    best = min(curves, key=lambda one: one.bits[-1]).label
+    return [found for found in crossings if best in found[0]["cells"]]
 
 
 def _sentence(found: Sequence[Crossing], opening: str) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 from rich.text import Text
 
 from charlm.common.wording import byte_size, spread_text
+from charlm.comparison.claims import ABSENT
+from charlm.comparison.curves import FEW
 from charlm.comparison.execution import Stage
 from charlm.comparison.runs import Advanced, Begun, Diverged, RunnerEvent
 from charlm.terminal.console import duration, out, print_columns, print_result, print_status, warn
@@ -108,19 +110,30 @@ def conclude(result: dict[str, Any]) -> None:
     )
     print_result(result["test"]["sentence"])
     print_result(_baselines(result))
-    for pair in result["differences"]:
+    for pair in _described(result):
         print_result(pair["two_way"]["sentence"])
     for sentence in result["curves"]["sentences"]:
         print_result(sentence)
     print_result("")
     print_result("the lecture's claims, judged from these runs")
-    for claim in result["claims"]:
+    judged = [one for one in result["claims"] if not one["evidence"].endswith(ABSENT)]
+    for claim in judged:
         _claim(claim)
+    if others := len(result["claims"]) - len(judged):
+        print_result(f"  {others} claims are about cells that {ABSENT}")
     for note in result["notes"]:
         print_result(f"note: {note}")
     print_result(_plan(result["plan"]))
     print_result("")
     print_result(f"report: {result['report']}", "next")
+
+
+def _described(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the differences to print: all of a few cells, else those to the best one."""
+    if len(result["rows"]) <= FEW:
+        return list(result["differences"])
+    best = min(result["rows"], key=lambda row: float(row["bits_per_character"]["mean"]))["cell"]
+    return [pair for pair in result["differences"] if best in pair["cells"]]
 
 
 def _print_rows(result: dict[str, Any]) -> None:

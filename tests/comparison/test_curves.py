@@ -145,3 +145,17 @@ def test_comparison_of_an_earlier_version_keeps_its_interval(
     reused = {e.planned.name: e.reused for e in events if isinstance(e, Begun)}
     assert (reused["rnn, seed 0"], reused["lstm, seed 0"]) == (True, False)
     assert [len(run["curve"]) for run in result["runs"]] == [2, 2]  # all cells alike
+
+
+def test_of_many_cells_only_crossings_with_the_best_are_described() -> None:
+    curves = [curve(f"c{k}", [3.0 + 0.1 * k, 2.0 - 0.1 * k, 1.5 - 0.1 * k]) for k in range(4)]
+    found = describe_curves(curves)
+    assert len({tuple(one["cells"]) for one in found["crossings"]}) == 6
+    crossing = [one for one in found["sentences"] if " cross at step " in one]
+    assert len(crossing) == 3
+    assert all("c3" in one for one in crossing)
+    (left,) = [one for one in found["sentences"] if "of other pairs" in one]
+    pairs = len({tuple(one["cells"]) for one in found["crossings_by_seconds"]}) - sum(
+        "By the clock" in one for one in found["sentences"]
+    )
+    assert left.startswith(f"{3 + pairs} crossings")

@@ -119,7 +119,8 @@ def test_each_cell_without_kernels_is_of_use(
     assert run(["inspect", "whole", "--gates", "the fox", "--json"]) == 0
     layers = json.loads(capsys.readouterr().out)["gates"]["layers"]
     assert set(CELLS[cell].load().letters) <= set(layers[1])
-    assert run(["inspect", "whole", "--gradients", "--units"]) == 0
-    capsys.readouterr()
+    if len(CELLS[cell].load().state_parts) > 3:  # more curves than colours
+        assert run(["inspect", "whole", "--gradients"]) == 0
+        capsys.readouterr()
     assert run(["export", "whole", "--to", "onnx"]) == 2
     assert f"no export of the cell {cell}" in capsys.readouterr().err

@@ -1,13 +1,13 @@
 """The independently recurrent network."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from charlm.cells.base import Cell, State, fill_matrix_
+from charlm.cells.linear import LinearRecurrence
 
 
 class IndRNN(Cell):
@@ -45,7 +45,7 @@ class IndRNN(Cell):
         kept = self.weight_hh.expand_as(projected)
         if resets is not None:
             kept = kept.masked_fill(resets.unsqueeze(-1), 0)  # the initial state is zero
-        output: Tensor = RectifiedRecurrence.apply(kept, projected, h)  # type: ignore[no-untyped-call]
+        output: Tensor = LinearRecurrence.apply(kept, projected, h, True)  # type: ignore[no-untyped-call]
         return output, (output[-1],)
 
     @torch.no_grad()
@@ -63,31 +63,3 @@ class IndRNN(Cell):
                 self.bias_ih.zero_()
         if input_std is not None:
             nn.init.normal_(self.weight_ih, std=input_std, generator=generator)
-
-
-class RectifiedRecurrence(torch.autograd.Function):
-    """h_t = relu(a_t * h_{t-1} + b_t) for a sequence, with its gradient by hand.
-
-    Shapes: a and b [T, B, H], h [B, H]; the states after every step [T, B, H].
-    """
-
-    @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, h: Tensor) -> Tensor:
-        states = torch.empty_like(b)
-        before = h
-        for t in range(len(b)):
-            before = torch.addcmul(b[t], a[t], before, out=states[t]).relu_()
-        ctx.save_for_backward(a, states, h)
-        return states
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, d_states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        a, states, h = ctx.saved_tensors
-        d_b = d_states.clone(memory_format=torch.contiguous_format)
-        on = states > 0
-        d_b[-1] *= on[-1]
-        for t in reversed(range(len(a) - 1)):
-            d_b[t].addcmul_(a[t + 1], d_b[t + 1]).mul_(on[t])
-        d_a = d_b * torch.cat([h.unsqueeze(0), states[:-1]])
-        return d_a, d_b, a[0] * d_b[0]

@@ -70,26 +70,34 @@ class LinearCell(ProjectedCell):
 
 
 class LinearRecurrence(torch.autograd.Function):
-    """h_t = a_t * h_{t-1} + b_t for a sequence, with its gradient by hand: one operation a step.
+    """h_t = a_t * h_{t-1} + b_t for a sequence, or relu of it, with its gradient by hand: an
+    operation or two a step.
 
     Shapes: a and b [T, B, H], h [B, H]; the states after every step [T, B, H].
     """
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, h: Tensor) -> Tensor:
+    def forward(ctx: Any, a: Tensor, b: Tensor, h: Tensor, is_rectified: bool = False) -> Tensor:
         states = torch.empty_like(b)
         before = h
         for t in range(len(b)):
             before = torch.addcmul(b[t], a[t], before, out=states[t])
+            if is_rectified:
+                before.relu_()
+        ctx.is_rectified = is_rectified
         ctx.save_for_backward(a, states, h)
         return states
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, d_states: Tensor) -> tuple[Tensor | None, ...]:
         a, states, h = ctx.saved_tensors
         d_b = d_states.clone(memory_format=torch.contiguous_format)
+        if ctx.is_rectified:
+            d_b[-1] *= states[-1] > 0
         for t in reversed(range(len(a) - 1)):
             d_b[t].addcmul_(a[t + 1], d_b[t + 1])
+            if ctx.is_rectified:
+                d_b[t] *= states[t] > 0
         d_a = d_b * torch.cat([h.unsqueeze(0), states[:-1]])
-        return d_a, d_b, a[0] * d_b[0]
+        return d_a, d_b, a[0] * d_b[0], None

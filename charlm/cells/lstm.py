@@ -47,11 +47,7 @@ class LSTM(GatedCell):
 
     def hold(self, x: Tensor, before: State, after: State, unit: int, value: float) -> State:
         """Return the state with the unit's c at `value`, and its h as the output gate shows it."""
-        o = self.activations(self.project(x), before)[3]
-        h, c = (part.clone() for part in after)
-        c[:, unit] = value
-        h[:, unit] = o[:, unit] * math.tanh(value)
-        return h, c
+        return hold_memory(self.gate_values(x, before)[3], after, unit, value)
 
     def forward(
         self, x: Tensor, state: State, resets: Tensor | None = None
@@ -71,3 +67,11 @@ class LSTM(GatedCell):
         super().reset_parameters(scheme, generator, input_std)
         if self.bias_ih is not None:
             self.bias_ih[self.hidden_size : 2 * self.hidden_size] += self.forget_bias
+
+
+def hold_memory(o: Tensor, after: State, unit: int, value: float) -> State:
+    """Return a state with the unit's c at `value`, and its h as the output gate o shows it."""
+    h, c = (part.clone() for part in after)
+    c[:, unit] = value
+    h[:, unit] = o[:, unit] * math.tanh(value)
+    return h, c

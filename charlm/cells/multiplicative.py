@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from charlm.cells.base import Cell, State, fill_matrix_
-from charlm.cells.lstm import LSTM
+from charlm.cells.lstm import LSTM, hold_memory
 
 
 class Multiplicative(Cell):
@@ -60,11 +60,7 @@ class Multiplicative(Cell):
 
     def hold(self, x: Tensor, before: State, after: State, unit: int, value: float) -> State:
         """Return the state with the unit's c at `value`, and its h as the output gate shows it."""
-        o = self.gate_values(x, before)[4]
-        h, c = (part.clone() for part in after)
-        c[:, unit] = value
-        h[:, unit] = o[:, unit] * math.tanh(value)
-        return h, c
+        return hold_memory(self.gate_values(x, before)[4], after, unit, value)
 
     @torch.no_grad()
     def reset_parameters(

@@ -75,16 +75,6 @@ class SLSTM(Cell):
     def step(self, x: Tensor, state: State) -> State:
         return self.advance(self.project(x), state)
 
-    def unroll(self, x: Tensor, state: State, resets: Tensor | None = None) -> tuple[Tensor, State]:
-        """Compute a sequence by the equations, the input's share at once. See `forward`."""
-        outputs = []
-        for t, projected in enumerate(self.project(x).unbind(0)):
-            if resets is not None:
-                state = self.begin_anew(state, resets[t])
-            state = self.advance(projected, state)
-            outputs.append(state[0])
-        return torch.stack(outputs), state
-
     def forward(
         self, x: Tensor, state: State, resets: Tensor | None = None
     ) -> tuple[Tensor, State]:

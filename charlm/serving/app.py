@@ -112,6 +112,7 @@ class _Answers:
     def __init__(self, served: Served) -> None:
         self._served, self._vocabulary = served, served.vocabulary
         self._page: Page | None = None
+        self._making = asyncio.Lock()
         self._made = int(time.time())
 
     async def health(self, request: Request) -> Response:
@@ -139,8 +140,9 @@ class _Answers:
         return StreamingResponse(parts, headers=headers, media_type="application/octet-stream")
 
     async def _made_page(self) -> Page:
-        if self._page is None:
-            self._page = await asyncio.to_thread(self._served.page)
+        async with self._making:  # once, however many ask
+            if self._page is None:
+                self._page = await asyncio.to_thread(self._served.page)
         return self._page
 
     async def models(self, request: Request) -> Response:

@@ -1,6 +1,7 @@
 """The server's life: clients that stall or leave, the key, the queue, the end."""
 
 import base64
+import contextlib
 import http.client
 import json
 import os
@@ -263,6 +264,16 @@ def process(folder: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str],
         one.communicate()
 
 
+def pieces(answer: http.client.HTTPResponse, count: int) -> Iterator[str]:
+    """Yield the pieces of a streamed text, until there are this many characters or it has ended."""
+    while count > 0 and (line := answer.readline()):
+        if line.startswith(b"data: {"):
+            event = json.loads(line.removeprefix(b"data: "))
+            assert "error" not in event, event
+            yield event["choices"][0]["text"]
+            count -= len(event["choices"][0]["text"])
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_server(
     process: Callable[..., tuple[subprocess.Popen[str], Client]], number: int, code: int
@@ -273,10 +284,11 @@ def test_a_signal_ends_the_server(
         long = clients.submit(client.refused, FOREVER | {"max_tokens": 900_000})
         streamed = clients.submit(client.events, **FOREVER | {"max_tokens": 900_000})
         assert eventually(lambda: client.busy == 2)
-        short = clients.submit(client.texts, prompt="quick brown", max_tokens=100)
-        assert eventually(lambda: client.busy == 3 or short.done())
-        server.send_signal(number)
-        assert len(short.result(60)[0]) == 100
+        connection = begun(client, prompt="quick brown", max_tokens=500, stream=True)
+        with contextlib.closing(connection), connection.getresponse() as short:
+            written = list(pieces(short, 400))
+            server.send_signal(number)
+            assert len("".join([*written, *pieces(short, 500)])) == 500
         assert long.result(60)[:2] == (503, "the server is stopping")
         assert "the server is stopping" in streamed.result(60)[-2]
     _, said = server.communicate(timeout=30)

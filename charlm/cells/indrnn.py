@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from charlm.cells.base import Cell, State, fill_matrix_
-from charlm.cells.linear import LinearRecurrence
+from charlm.cells.linear import recurrence
 
 
 class IndRNN(Cell):
@@ -40,13 +40,9 @@ class IndRNN(Cell):
     def forward(
         self, x: Tensor, state: State, resets: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        (h,) = state
-        projected = F.linear(x, self.weight_ih, self.bias_ih).to(h.dtype)
+        projected = F.linear(x, self.weight_ih, self.bias_ih)
         kept = self.weight_hh.expand_as(projected)
-        if resets is not None:
-            kept = kept.masked_fill(resets.unsqueeze(-1), 0)  # the initial state is zero
-        output: Tensor = LinearRecurrence.apply(kept, projected, h, True)  # type: ignore[no-untyped-call]
-        return output, (output[-1],)
+        return recurrence(kept, projected, state, resets, is_rectified=True)
 
     @torch.no_grad()
     def reset_parameters(

@@ -44,14 +44,7 @@ class LinearCell(ProjectedCell):
     def forward(
         self, x: Tensor, state: State, resets: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        (h,) = state
-        a, b = self.coefficients(self.project(x))
-        if resets is not None:
-            a = a.masked_fill(resets.unsqueeze(-1), 0)  # the initial state is zero
-        output: Tensor = LinearRecurrence.apply(  # type: ignore[no-untyped-call]
-            a.to(h.dtype), b.to(h.dtype), h
-        )
-        return output, (output[-1],)
+        return recurrence(*self.coefficients(self.project(x)), state, resets)
 
     @torch.no_grad()
     def reset_parameters(
@@ -67,6 +60,22 @@ class LinearCell(ProjectedCell):
                 self.bias_ih.zero_()
         if input_std is not None:
             nn.init.normal_(self.weight_ih, std=input_std, generator=generator)
+
+
+def recurrence(
+    a: Tensor, b: Tensor, state: State, resets: Tensor | None, *, is_rectified: bool = False
+) -> tuple[Tensor, State]:
+    """Compute a sequence of h_t = a_t * h_{t-1} + b_t, or relu of it. resets: see `Cell.forward`.
+
+    Shapes: a and b [T, B, H]; state [B, H].
+    """
+    (h,) = state
+    if resets is not None:
+        a = a.masked_fill(resets.unsqueeze(-1), 0)  # the initial state is zero
+    output: Tensor = LinearRecurrence.apply(  # type: ignore[no-untyped-call]
+        a.to(h.dtype), b.to(h.dtype), h, is_rectified
+    )
+    return output, (output[-1],)
 
 
 class LinearRecurrence(torch.autograd.Function):

@@ -240,7 +240,7 @@ def flat(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
 
 
 def meanings() -> dict[str, dict[str, str]]:
-    """Return what each key means, by command and path; `*` stands for any name."""
+    """Return the meaning of each key, by command and path; `*` stands for any name."""
     return tomllib.loads((DOCS / "json.toml").read_text(encoding="utf-8"))
 
 

@@ -78,7 +78,7 @@ class Tags(HTMLParser):
 
 
 def browse(url: str, folder: Path, *options: str) -> tuple[str, str]:
-    """What the browser prints, and what it logs."""
+    """Open a page; return the browser's output and its log."""
     assert CHROMIUM is not None
     command = [CHROMIUM, *FLAGS, f"--user-data-dir={folder / 'profile'}", *options, url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)

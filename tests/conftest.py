@@ -78,8 +78,8 @@ hurry()
 
 @pytest.fixture(scope="session")
 def kernels_folder(pytestconfig: pytest.Config) -> Path:
-    """Where the kernels are compiled into, once for each version of their sources: pytest's cache,
-    which all its processes share and the next test run finds."""
+    """Make the folder for the kernels, compiled once for each version of their sources, in pytest's
+    cache, which all its processes share and the next test run finds."""
     folder = pytestconfig.cache.mkdir("kernels")
     folder.chmod(0o700)
     return folder
@@ -178,7 +178,7 @@ def tiny_plan(path: Path, *changes: str) -> PreparedRun:
 
 @functools.cache
 def started_forks() -> Forks:
-    """What starts commands in processes of their own, for all tests of this process."""
+    """Return the starter of commands in processes of their own, for all tests of this process."""
     started = Forks()
     atexit.register(started.__exit__)
     return started

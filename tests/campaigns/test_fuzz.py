@@ -23,7 +23,7 @@ LONGEST_MESSAGE = 5_000
 
 
 def told(breaches: list[tuple[str, str]]) -> str:
-    """Tell breaches of one kind once, with how many there are and the first input."""
+    """List breaches of one kind once, with how many there are and the first input."""
     counts = Counter(how[:60] for how, _ in breaches)
     firsts = {how[:60]: (how, given) for how, given in reversed(breaches)}
     lines = [f"{counts[kind]} x {how}\n   from {given}" for kind, (how, given) in firsts.items()]
@@ -128,7 +128,7 @@ def mutated(text: str, rng: random.Random) -> bytes:
 
 
 def refused(error: ConfigError) -> str:
-    """Say what is wrong with how a configuration is refused; "" where nothing is."""
+    """Return the fault of a configuration's refusal; "" without one."""
     if not error.what.strip() or not error.advice.strip():
         return "refused without a word"
     return ""
@@ -325,7 +325,7 @@ def value_for(option: str, rng: random.Random) -> str:
 
 
 def costly(option: str, value: str) -> bool:
-    """Tell whether a value asks for endless work, or for harm: the user's wish, and no error."""
+    """Return True if a value asks for endless work, or for harm: the user's wish, and no error."""
     number = value.strip().lstrip("+").replace("_", "")
     if option in ("--length", "--num", "--threads", "--window", "--rounds", "--seeds"):
         return number.isdecimal() and int(value[:30]) > 100

@@ -81,7 +81,7 @@ def as_change(dotted: str, value: Any) -> str:
 
 
 def digest(folder: Path) -> dict[str, str]:
-    """Of every file and folder in it, hidden ones too; the lock's file may come."""
+    """Return the digest of every file and folder in it, hidden ones too, without the lock."""
     found = {}
     for path in sorted(folder.rglob("*")):
         if path.name != ".lock":

@@ -51,7 +51,7 @@ def random_inputs(cell: Cell) -> tuple[Tensor, State]:
 
 
 def gradients(cell: Cell, output: Tensor, final: State, x: Tensor, state: State) -> list[Tensor]:
-    """Of a scalar in which every output and every final state counts differently."""
+    """Return the gradients of a scalar in which all outputs and final states count differently."""
     generator = torch.Generator().manual_seed(3)
     parts = [output, *final]
     weights = [torch.randn(part.shape, generator=generator).double() for part in parts]

@@ -1,4 +1,4 @@
-"""What a run names is opened with the user's word only, whatever command reads the run."""
+"""Paths that a run names are opened with the user's word only, by every command."""
 
 import contextlib
 import hashlib
@@ -69,7 +69,7 @@ def secret(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Return what makes a stranger's run that names something as its text."""
+    """Return a function that makes a stranger's run with a path of its choice as its text."""
     text = tmp_path / "stranger" / "words.txt"
     text.parent.mkdir()
     text.write_text(words(1000), encoding="utf-8")

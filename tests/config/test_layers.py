@@ -1,4 +1,4 @@
-"""Where values come from, and what is refused."""
+"""Origins of values, and refusals."""
 
 from pathlib import Path
 

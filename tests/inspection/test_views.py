@@ -477,7 +477,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def there(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the run is."""
+    """Return the run's folder."""
     monkeypatch.chdir(run.parent)
 
 

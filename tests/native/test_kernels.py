@@ -143,7 +143,7 @@ def window(seed: int, length: int = T, symbols: int = V) -> tuple[Tensor, Tensor
 def learned(
     computation: Computation, windows: list[tuple[Tensor, Tensor]], dropout: bool
 ) -> list[Tensor]:
-    """Of the last window: losses, states and every gradient."""
+    """Return losses, states and every gradient of the last window."""
     model = computation.model
     states = model.initial_states(B)
     for number, (symbols, targets) in enumerate(windows):
@@ -565,7 +565,7 @@ def test_every_kernel_is_that_of_a_cell(kernels: Kernels) -> None:
 
 
 def trained_a_little(cell: str = "lstm", size: int = V, **changes: object) -> CharModel:
-    """With weights that are far from uniform in what they predict."""
+    """Return a model whose predictions are far from uniform."""
     model = made(None, cell, size, **changes).model
     model.head.weight.data *= 10
     return model.requires_grad_(False)

@@ -132,7 +132,7 @@ class FolderReader:
             )
 
     def _reason(self, file: Path) -> str:
-        """Return why a file's content, decompressed, is not part of the text; "" if it is."""
+        """Return the reason to leave out a file by its content, decompressed; "" if none."""
         if self._data.field:
             is_read = suffix_inside(file) in (JSON_LINES, PARQUET)
             return "" if is_read else "neither .jsonl nor .parquet"
@@ -191,7 +191,7 @@ Place = tuple[int, int]
 
 
 def _reason_not_to_enter(path: Path, mode: int, root: Place, cache: Place) -> str:
-    """Return why an entry other than a regular file is left out; "" for a folder to walk."""
+    """Return the reason to leave out an entry other than a file; "" for a folder to walk."""
     if path.name.startswith("."):
         return "hidden"
     if not stat.S_ISDIR(mode):

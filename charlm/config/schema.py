@@ -63,7 +63,8 @@ class DataConfig(Section):
     """[data]: the text, and its division into symbols and splits."""
 
     path: Annotated[str | list[str], RESUMABLE] = ""
-    """Files, folders, `builtin:NAME`, `python:standard-library` or an `https://` address."""
+    """Files, folders, `builtin:NAME`, `task:NAME`, `python:standard-library` or an `https://`
+    address."""
     sha256: Annotated[str, meeting(is_sha256, 'be 64 digits of 0-9 and a-f, or ""')] = ""
     order: Annotated[Literal["natural", "name"], RESUMABLE] = "natural"
     """The order of a folder's files: "natural" reads the numbers in names by value (1, 2, 10),

@@ -16,7 +16,7 @@ from charlm.config.layers import ConfigSource, Rank, Resolved
 from charlm.config.schema import Config, DataConfig, Mark, ModelConfig, marked
 from charlm.runs.finding import find_checkpoint
 from charlm.runs.state import read_state
-from charlm.text.files import sources, streams
+from charlm.text.files import sources, streams, tasks
 from charlm.text.files.sources import BUILTIN, STANDARD_LIBRARY
 
 if TYPE_CHECKING:
@@ -125,11 +125,11 @@ def require_teachers(config: Config) -> None:
 
 
 def _names(value: str | Sequence[str]) -> list[str]:
-    """List names, except those shipped with charlm or Python; paths are made absolute."""
+    """List names, except those shipped with charlm or Python or made; paths are made absolute."""
     names = [value] if isinstance(value, str) else value
     own = [name for name in names if name and not _is_shipped(name)]
     return [name if name.startswith("https://") else str(Path(name).absolute()) for name in own]
 
 
 def _is_shipped(name: str) -> bool:
-    return name.startswith(BUILTIN) or name == STANDARD_LIBRARY
+    return name.startswith((BUILTIN, tasks.PREFIX)) or name == STANDARD_LIBRARY

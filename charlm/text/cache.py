@@ -21,6 +21,7 @@ KINDS = {
     "texts": "encoded texts",
     "stdin": "texts from stdin",
     "downloads": "downloaded texts",
+    "tasks": "texts of tasks",
     "kernels": "compiled kernels",
     "other": "measurements of files",
 }
@@ -28,6 +29,7 @@ NAMES = {
     "texts": {"corpora": rf"[0-9a-f]{{24}}-\d+|{re.escape(UNFINISHED)}.+"},
     "stdin": {"stdin": r"[0-9a-f]{16,64}.*|tmp.+"},
     "downloads": {"downloads": r"[0-9a-f]{16}-.+|tmp.+"},
+    "tasks": {"tasks": r"[a-z]+\.txt|tmp.+"},
     "kernels": {"kernels": r"[0-9a-f]{24}\..+|\.building-.+"},
     "other": {
         "files": r"\.?[0-9a-f]{24}(\.writing)?",
@@ -55,7 +57,7 @@ def clear() -> list[str]:
     Raises: CharlmError if the system refuses.
     """
     kept = []
-    for kind in ("texts", "downloads", "kernels", "other"):
+    for kind in ("texts", "downloads", "tasks", "kernels", "other"):
         entries = list(_entries(kind))
         if kind == "kernels" and any(map(_is_locked, entries)):  # they are being compiled
             kept.append(KINDS[kind])

@@ -1,4 +1,4 @@
-"""Sources of a text: files, folders, stdin, the package, the standard library, an address.
+"""Sources of a text: files, folders, stdin, the package, the standard library, a task, an address.
 
 `find` turns `data.path` into files in a fixed order; all other modules only read files.
 """
@@ -17,12 +17,13 @@ from charlm.common import outputs
 from charlm.common.errors import DataError, UsageError
 from charlm.common.files import (
     cache_folder,
+    cannot_write_cache,
     refuse_undecodable,
     shipped,
     sweep,
     writable,
 )
-from charlm.text.files import compressed, streams
+from charlm.text.files import compressed, streams, tasks
 from charlm.text.files.walking import FolderReader, TextFiles
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ def find(data: "DataConfig", listed: Callable[[int], object] = lambda _: None) -
     for path in _named(data):
         if path.startswith(BUILTIN):
             text.files.append(_builtin(path.removeprefix(BUILTIN)))
+        elif path.startswith(tasks.PREFIX):
+            text.files.append(_made(path))
         elif path == STANDARD_LIBRARY:
             text.files.extend(standard_library())
         elif is_address(path):
@@ -146,6 +149,8 @@ def refuse_missing(data: "DataConfig") -> None:
     for path in _named(data):
         if path.startswith(BUILTIN):
             _builtin(path.removeprefix(BUILTIN))
+        elif path.startswith(tasks.PREFIX):
+            tasks.named_by(path)
         elif is_address(path):
             _refuse_unchecked(path, data.sha256)
         else:
@@ -182,7 +187,7 @@ def is_address(path: str) -> bool:
 
 def is_local(path: str) -> bool:
     """Return True if a path of `data.path` is a file or folder of this machine, or stdin."""
-    is_elsewhere = path.startswith(BUILTIN) or is_address(path)
+    is_elsewhere = path.startswith((BUILTIN, tasks.PREFIX)) or is_address(path)
     return not is_elsewhere and path not in ("", STANDARD_LIBRARY)
 
 
@@ -211,6 +216,24 @@ def _builtin(name: str) -> Path:
     if name not in {path.name for path in folder.glob("*.txt")}:
         raise DataError(f"no text called {name!r} comes with charlm", "pass --data PATH")
     return folder / name
+
+
+def _made(path: str) -> Path:
+    """Write, if it is missing, the text of a task to the cache; return the file."""
+    task = tasks.named_by(path)
+    content = task.training_text().encode()
+    file = cache_folder() / "tasks" / f"{task.name}.txt"
+    if file.is_file() and file.read_bytes() == content:
+        return file
+    try:
+        folder = writable(file.parent)
+        sweep(folder, "tmp*")
+        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as whole:
+            whole.write(content)
+        Path(whole.name).replace(file)
+    except OSError as error:
+        raise cannot_write_cache(file.parent, error) from None
+    return file
 
 
 def _is_folder(path: Path) -> bool:

@@ -16,7 +16,6 @@ from charlm.comparison.plan import Plan, plan
 from charlm.comparison.request import SEEDS, CompareRequest, Match
 from charlm.comparison.result import Result
 from charlm.comparison.runs import RunnerEvent
-from charlm.config import loading
 from charlm.reports import comparison as report
 from charlm.runs.finding import claim_path
 
@@ -36,6 +35,7 @@ class CompareOptions(TypedDict, total=False):
     match: Match
     seeds: int
     tune: bool
+    task: str
 
 
 def compare(*cells: str, out: PathLike | None = None, **options: Unpack[CompareOptions]) -> Result:
@@ -56,15 +56,17 @@ def compare(*cells: str, out: PathLike | None = None, **options: Unpack[CompareO
         flags["data.path"] = paths[0] if len(paths) == 1 else paths
     request = CompareRequest(
         cells,
-        options.get("config", "compare"),
+        options.get("config", ""),
         paths_of(options.get("set", ())),
         flags,
         options.get("match", "parameters"),
         options.get("seeds"),
         options.get("tune", False),
+        options.get("task", ""),
     )
-    layers = loading.load(request.config, request.changes, request.flags)
-    named.refuse(layers, cells, request.match, SEEDS if request.seeds is None else request.seeds)
+    named.refuse(
+        request.layers(), cells, request.match, SEEDS if request.seeds is None else request.seeds
+    )
     planned = planned_comparison(request)
     path = Path(out) if out is not None else claim_path("compare")
     threads = torch.get_num_threads()
@@ -79,7 +81,7 @@ def compare(*cells: str, out: PathLike | None = None, **options: Unpack[CompareO
 
 def planned_comparison(request: CompareRequest, budget: int = 0) -> Plan:
     """Plan a comparison. budget, Raises: see `plan`."""
-    layers = loading.load(request.config, request.changes, request.flags)
+    layers = request.layers()
     seeds = SEEDS if request.seeds is None else request.seeds
     match, tune = request.match, request.tune
     return plan(layers, request.cells, match=match, seeds=seeds, tune=tune, budget=budget)

@@ -15,6 +15,7 @@ from charlm.cli.options import (
     Out,
     Quiet,
     Seeds,
+    Task,
     Threads,
     flags,
 )
@@ -32,9 +33,13 @@ def compare(
         ),
     ] = None,
     config: Annotated[
-        str, typer.Option(help="A preset's name or a .toml file.", show_default=True)
-    ] = "compare",
+        str,
+        typer.Option(
+            help="A preset's name or a .toml file.", show_default="compare; task with --task"
+        ),
+    ] = "",
     data: Data = None,
+    task: Task = "",
     changes: Changes = None,
     match: Match = "parameters",
     seeds: Seeds = None,
@@ -63,7 +68,7 @@ def compare(
     console.show_log(quiet=quiet)
     refuse_no_folder(out, "--out")
     named = flags(data, device, threads)
-    request = CompareRequest(cells or [], config, changes or [], named, match, seeds, tune)
+    request = CompareRequest(cells or [], config, changes or [], named, match, seeds, tune, task)
     if paper:
         from charlm.cli import study
 
@@ -82,12 +87,9 @@ def _compare(request: "CompareRequest", out: Path | None, *, as_json: bool, quie
         parse_cell(cell)
     from charlm.comparison import cells  # only now: it takes a moment
     from charlm.comparison.request import SEEDS
-    from charlm.config import loading
 
-    layers = loading.load(request.config, request.changes, request.flags)
-    cells.refuse(
-        layers, request.cells, request.match, SEEDS if request.seeds is None else request.seeds
-    )
+    seeds = SEEDS if request.seeds is None else request.seeds
+    cells.refuse(request.layers(), request.cells, request.match, seeds)
     from charlm.api import comparing  # only now: it imports torch
     from charlm.cli.watching import Watching, print_how_to_go_on
     from charlm.reports import comparison as report

@@ -152,6 +152,14 @@ Match = Annotated[
     Literal["parameters", "hidden", "time", "operations"],
     typer.Option(help="The quantity that is equal for all cells; hidden is the width."),
 ]
+Task = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="A made text with an exact score, instead of --data: parity, dyck, copy, recall, "
+        "count.",
+    ),
+]
 Seeds = Annotated[
     int | None,
     typer.Option(min=1, max=1000, help="Runs of each cell.", show_default="5, or the study's"),

@@ -94,7 +94,8 @@ def _refuse_other_terms(name: str, study: "Study", request: "CompareRequest") ->
     for there, what in (
         (request.cells, "CELL..."),
         (request.match != "parameters", "--match"),
-        (request.config != study.config, "--config"),
+        (request.config not in ("", study.config), "--config"),
+        (request.task, "--task"),
     ):
         if there:
             raise UsageError(f"--paper {name} has cells and terms of its own", f"leave {what} out")

@@ -15,6 +15,7 @@ from charlm.backends.step import TorchComputation
 from charlm.common.errors import DataError
 from charlm.comparison.plan import PlannedRun
 from charlm.comparison.reuse import evaluations, summary
+from charlm.evaluation.answers import Answers, answer
 from charlm.evaluation.surprisal import evaluate
 from charlm.evaluation.tally import Score
 from charlm.inspection.gradients import gradient_by_lag
@@ -24,6 +25,7 @@ from charlm.runs.checkpoint import Checkpoint
 from charlm.runs.directory import RunDirectory
 from charlm.sampling.generate import Draw, Generation, Sample
 from charlm.text.corpus import Corpus
+from charlm.text.files.tasks import TIMES, learned
 
 SPEED_SYMBOLS = 400
 """Symbols sampled to measure speed: about a tenth of a second."""
@@ -41,7 +43,7 @@ Gradients = dict[str, list[float]]
 class RunAnalysis:
     """A finished run. Units: bits per character; sample_speed: characters per second, for a single
     text on one thread. trained, fresh: see `gradient_by_lag`; empty if the text is too short or a
-    gradient is not finite."""
+    gradient is not finite. answers: to the tests of a task, by their length, or none."""
 
     planned: PlannedRun
     summary: dict[str, Any]
@@ -50,6 +52,7 @@ class RunAnalysis:
     sample: str
     trained: Gradients
     fresh: Gradients
+    answers: list[Answers]
     blocks: list[float]
     """Bits per character of each block of the validation split, in float32."""
     test_bits: float | None = None
@@ -59,9 +62,10 @@ class RunAnalysis:
 Opened = tuple[Checkpoint, CharModel]
 
 
-def load_best(planned: PlannedRun) -> Opened:
-    """Load a finished run's best checkpoint and model. Raises: CheckpointError if damaged."""
-    saved = checkpoint.read(RunDirectory(planned.path).find("best"))
+def load_run(planned: PlannedRun, which: str = "best") -> Opened:
+    """Load a finished run's checkpoint and model. which: as for `RunDirectory.find`. Raises:
+    CheckpointError if damaged."""
+    saved = checkpoint.read(RunDirectory(planned.path).find(which))
     model = CharModel.from_weights(
         saved.config.model, len(saved.vocabulary), saved.weights, saved.vocabulary.end
     )
@@ -92,6 +96,7 @@ def analyse(
             as_utf8(_write(saved, model, prompt, SAMPLE_SYMBOLS, seed=0).text),
             _gradients(model, corpus),
             _gradients(_fresh(planned, corpus), corpus),
+            _answers(planned),
             own,
         )
         for planned, (saved, model), speed, own in zip(
@@ -117,7 +122,7 @@ def test_bits(planned: PlannedRun, corpus: Corpus) -> float:
 
     Raises: CheckpointError if it is damaged.
     """
-    _, model = load_best(planned)
+    _, model = load_run(planned)
     return _evaluated(planned, model, corpus, "test")[1].bits_per_character
 
 
@@ -164,6 +169,19 @@ def _evaluated(
     found = evaluate(TorchComputation(model), corpus, split)
     model.cpu()
     return found
+
+
+def _answers(planned: PlannedRun) -> list[Answers]:
+    """Answer the tests of the task that a run has learned, if any, in float32 on the CPU.
+
+    The last weights answer, not those that are best on validation, where the random symbols of the
+    questions outweigh the answers.
+    """
+    if (task := learned(planned.config.data)) is None:
+        return []
+    saved, model = load_run(planned, "latest")
+    tests = map(task.tests, TIMES)
+    return [answer(model, saved.vocabulary, test, ends=task.ends) for test in tests]
 
 
 def _gradients(model: CharModel, corpus: Corpus) -> Gradients:

@@ -22,7 +22,7 @@ from charlm.comparison.analysis import (
     RunAnalysis,
     analyse,
     block_bits,
-    load_best,
+    load_run,
     prompt_from,
     test_bits,
     writing_speeds,
@@ -74,7 +74,8 @@ class _Stopped(Exception):  # noqa: N818 (no error)
 class Comparison:
     """A comparison in a directory of its own; `run` it again to continue where it stopped.
 
-    goes_longer: True trains the best cell longer if no network beats the n-gram model.
+    goes_longer: True trains the best cell longer if no network beats the n-gram model. (Not on a
+        task, which has a score of its own.)
 
     Raises: UsageError if `path` holds something else or cannot be written.
     """
@@ -155,7 +156,7 @@ class Comparison:
         known = self._baselines(plan)
         beyond: list[LongerRun] = []
         self._end_if_stopped()
-        if self._goes_longer:
+        if self._goes_longer and plan.task is None:
             yield from self._beat(known, plan, analyses, seconds_a_step, beyond)
         if len(plan.corpus.splits["test"]):
             yield from self._stage("scoring the test split, after all choices")
@@ -263,7 +264,7 @@ class Comparison:
     def _analyses(
         self, finished: Sequence[PlannedRun], plan: Plan, prompt: str
     ) -> list[RunAnalysis]:
-        opened = [load_best(planned) for planned in finished]
+        opened = [load_run(planned) for planned in finished]
         key = [[summary(planned), versions()] for planned in finished]
         speeds = cached(
             self.path,

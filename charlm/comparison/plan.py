@@ -23,6 +23,7 @@ from charlm.config.schema import Config, ModelConfig
 from charlm.models.recurrent import CharModel
 from charlm.text.batches import BatchStream
 from charlm.text.corpus import Corpus
+from charlm.text.files.tasks import Task, learned
 from charlm.training import fitting
 from charlm.training.prepare import prepare_run
 
@@ -78,6 +79,11 @@ class Plan:
     entries: tuple[Entry, ...]
     same_width: tuple[Entry, ...]
     budget: int = 0
+
+    @property
+    def task(self) -> Task | None:
+        """The task that the text is made of, if any."""
+        return learned(self.entries[0].config.data)
 
 
 def plan(

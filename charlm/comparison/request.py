@@ -5,6 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from charlm.common.errors import UsageError
+from charlm.config import loading
+from charlm.config.layers import ConfigLayers
+from charlm.text.files import tasks
+
 Match = Literal["parameters", "hidden", "time", "operations"]
 MATCHES: tuple[Match, ...] = ("parameters", "hidden", "time", "operations")
 SEEDS = 5
@@ -15,23 +20,49 @@ SEEDS = 5
 class CompareRequest:
     """The cells of a comparison and its terms.
 
-    cells: see `parse_cell`. config: a preset or a `.toml` file. changes, flags: as for
-    `loading.load`. seeds: runs of each cell; None takes 5, or the number of a paper's study. tune:
-    True searches for each cell's learning rate and dropout first.
+    cells: see `parse_cell`. config: a preset or a `.toml` file; "": the preset `compare` or, on a
+    task, `task`. changes, flags: as for `loading.load`. seeds: runs of each cell; None takes 5, or
+    the number of a paper's study. tune: True searches for each cell's learning rate and dropout
+    first. task: a name of `charlm.text.files.tasks.TASKS`; "": a text.
     """
 
     cells: Sequence[str]
-    config: str = "compare"
+    config: str = ""
     changes: Sequence[str] = ()
     flags: Mapping[str, Any] = field(default_factory=dict)
     match: Match = "parameters"
     seeds: int | None = None
     tune: bool = False
+    task: str = ""
+
+    @property
+    def preset(self) -> str:
+        """The preset or the `.toml` file."""
+        return self.config or ("task" if self.task else "compare")
+
+    def layers(self) -> ConfigLayers:
+        """Read the configuration. Raises: UsageError, ConfigError, DataError."""
+        flags = dict(self.flags)
+        if self.task:
+            self._refuse_text()
+            flags |= tasks.settings(self.task)
+        return loading.load(self.preset, self.changes, flags)
+
+    def _refuse_text(self) -> None:
+        """Refuse a text for a task. Raises: UsageError."""
+        makes = f"--task {self.task} makes its own text"
+        if "data.path" in self.flags:
+            raise UsageError(f"{makes}: a task with a text cannot be", "leave out --task or --data")
+        for change in self.changes:
+            key = change.partition("=")[0].strip()
+            if key in ("data.path", "data.records"):
+                raise UsageError(f"{makes}: {key} is set by it", f"leave out --set {key}")
 
     def command(self, paper: str = "") -> str:
         """Return the command line that repeats the comparison, or the study of a paper."""
         words = ["charlm", "compare", *self.cells]
-        words += ["--paper", paper] if paper else ["--config", self.config]
+        words += ["--paper", paper] if paper else ["--config", self.preset]
+        words += ["--task", self.task] if self.task else []
         paths = self.flags.get("data.path", [])
         for path in [paths] if isinstance(paths, str) else paths:
             words += ["--data", path]

@@ -9,6 +9,7 @@ from typing import Any
 from charlm.backends.device import versions
 from charlm.common.version import __version__
 from charlm.comparison.analysis import RunAnalysis
+from charlm.comparison.answering import task_result
 from charlm.comparison.baselines import MOST_SYMBOLS, Baselines
 from charlm.comparison.claims import Findings, judge
 from charlm.comparison.curves import describe, mean_curve
@@ -16,7 +17,16 @@ from charlm.comparison.extended_runs import LongerRun
 from charlm.comparison.plan import Plan
 from charlm.comparison.statistics import ENOUGH
 from charlm.comparison.step_cost import StepCost
-from charlm.comparison.table import Row, differences, on_test, over_blocks, rows, runs_of, verdict
+from charlm.comparison.table import (
+    Row,
+    differences,
+    fastest,
+    on_test,
+    over_blocks,
+    rows,
+    runs_of,
+    verdict,
+)
 from charlm.config.schema import to_toml
 
 Result = dict[str, Any]
@@ -42,11 +52,15 @@ def make_result(
         mean_curve(row["cell"], runs_of(row["cell"], plan, analyses), row["operations"])
         for row in table
     ]
-    first = plan.seeds[0]
+    first, task = plan.seeds[0], task_result(plan, analyses)
+    sentences = verdict(table, between_cells, known, longer, at_same_width)
+    if task is not None:
+        sentences = [*task["sentences"], *fastest(at_same_width)]
     return {
         "match": plan.match,
         "budget": plan.budget or None,
-        "verdict": verdict(table, between_cells, known, longer, at_same_width),
+        "task": task,
+        "verdict": sentences,
         "longer": [asdict(one) for one in longer],
         "curves": describe(curves),
         "rows": table,

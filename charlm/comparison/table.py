@@ -131,17 +131,17 @@ def verdict(
     ahead = [row["cell"] for row in ranked if _margin(row, ngram).is_below_zero]
     winners = "no network is shown to beat it here"
     if ahead:
-        winners = f"{_and(ahead)} predict{'s' if len(ahead) == 1 else ''} better"
+        winners = f"{and_(ahead)} predict{'s' if len(ahead) == 1 else ''} better"
     sentences.append(
         f"Counting alone, {_ngram_name(known.ngram_order)} model with {known.ngram_counts:,} "
         f"counts, reaches {ngram:.3f}: {winners}."
     )
     if said := sentence(longer):
         sentences.append(said)
-    return [*sentences, *_fastest(costs)]
+    return [*sentences, *fastest(costs)]
 
 
-def _fastest(costs: Mapping[str, StepCost]) -> list[str]:
+def fastest(costs: Mapping[str, StepCost]) -> list[str]:
     """Compare the two fastest cells, at equal widths, with the spread over the rounds."""
     sizes = {(one.config.model.hidden_size, one.config.model.num_layers) for one in costs.values()}
     if len(costs) < 2 or len(sizes) > 1:
@@ -170,7 +170,8 @@ def _ngram_name(order: int) -> str:
     return f"{'an' if order == 8 else 'a'} {order}-gram"
 
 
-def _and(names: Sequence[str]) -> str:
+def and_(names: Sequence[str]) -> str:
+    """Join names as in "rnn, lstm and gru"."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 

@@ -28,6 +28,7 @@ def pictures(result: Result) -> list[Picture]:
     best = min(result["rows"], key=lambda row: row["bits_per_character"]["mean"])
     fastest = max(result["rows"], key=lambda row: row["characters_per_second"])
     drawn = [
+        *([_answers_picture(result["task"])] if result["task"] else []),
         Picture(
             "curves-characters",
             f"{best['cell']} ends lowest, at {best['bits_per_character']['mean']:.3f} bits",
@@ -66,6 +67,34 @@ def pictures(result: Result) -> list[Picture]:
         if all(run[key] for run in result["runs"]):
             drawn.append(_gradient_picture(result, key, when))
     return drawn
+
+
+def _answers_picture(task: Result) -> Picture:
+    shares = "; ".join(
+        f"{row['cell']} "
+        + ", ".join(f"{100 * one['right']['mean']:.0f} %" for one in row["scores"])
+        for row in task["rows"]
+    )
+    listed = ", ".join(f"{test['times']}" for test in task["tests"])
+    return Picture(
+        "answers",
+        _furthest(task),
+        "Share of the examples whose whole answer is right, the mean over seeds; the band spans "
+        f"them. Dashed: {100 * task['least_share']:g} %. Dotted: guessing.",
+        f"Line chart: the share of right answers at {listed} times the longest length trained: "
+        f"{shares}.",
+        on_axes(lambda axes, ink: _answers(axes, task)),
+    )
+
+
+def _furthest(task: Result) -> str:
+    """Return the sentence on the cells that solve a task at the longest length."""
+    reached = max(row["solved_to"] or 0 for row in task["rows"])
+    cells = [row["cell"] for row in task["rows"] if row["solved_to"] == reached]
+    if not cells:
+        return f"No cell solves {task['name']} at the lengths trained"
+    named = cells[0] if len(cells) == 1 else f"{len(cells)} cells"
+    return f"{named} solve{'s' * (len(cells) == 1)} {task['name']} at {reached}x"
 
 
 def _gradient_picture(result: Result, key: str, when: str) -> Picture:
@@ -113,6 +142,25 @@ def _first_by_the_clock(result: Result) -> str:
 
 
 # ---- drawing ------------------------------------------------------------------------------------
+
+
+def _answers(axes: Axes, task: Result) -> None:
+    times = [test["times"] for test in task["tests"]]
+    places = range(len(times))
+    for at, row in enumerate(task["rows"]):
+        shares = 100 * np.array([one["right"]["values"] for one in row["scores"]])
+        style = style_of(row["cell"], at)
+        axes.plot(places, shares.mean(1), label=row["cell"], markersize=5, **style)
+        low, high = shares.min(1), shares.max(1)
+        axes.fill_between(places, low, high, color=style["color"], alpha=0.15, linewidth=0)
+    axes.axhline(100 * task["least_share"], color=GREY, linestyle=(0, (4, 3)), linewidth=1)
+    chances = [100 * test["chance"] for test in task["tests"]]
+    axes.plot(places, chances, color=GREY, linestyle=":", linewidth=1)
+    axes.set_xticks(places, [f"{one}x" for one in times])
+    axes.set_ylim(-4, 104)
+    axes.set_xlabel("length, by the longest trained")
+    axes.set_ylabel("% of answers right")
+    axes.legend(loc="lower left")
 
 
 def _curves(axes: Axes, ink: str, result: Result, over: str) -> None:

@@ -96,6 +96,9 @@ def conclude(result: dict[str, Any]) -> None:
         print_result(sentence, "" if number else "heading")
     print_result("")
     seeds = len(result["seeds"])
+    if result["task"]:
+        _print_answers(result["task"], _names(result), seeds)
+        print_result("")
     print_result(
         "bits per character on the validation split, lower is better"
         + (f"; mean ± standard deviation of {seeds} seeds" if seeds > 1 else "; one seed")
@@ -126,6 +129,40 @@ def conclude(result: dict[str, Any]) -> None:
     print_result(_plan(result["plan"]))
     print_result("")
     print_result(f"report: {result['report']}", "next")
+
+
+def _print_answers(task: dict[str, Any], names: list[str], seeds: int) -> None:
+    """Print the share of right answers of every cell at every length. names: of the cells."""
+    share = f"{100 * task['least_share']:g} %"
+    print_result(
+        f"{task['name']}, as in {task['example']}: answers wholly right"
+        + (f"; mean of {seeds} seeds, and how many reach {share}" if seeds > 1 else "; one seed")
+    )
+    heading = [
+        f"{test['times']}x: {test['lengths'][0]} to {test['lengths'][1]}" for test in task["tests"]
+    ]
+    rows = [
+        [
+            name,
+            *(
+                f"{100 * one['right']['mean']:.1f} % ({one['seeds_solved']} of {seeds})"
+                for one in row["scores"]
+            ),
+        ]
+        for name, row in zip(names, task["rows"], strict=True)
+    ]
+    guesses = [
+        f"{100 * test['chance']:.1f} %" + " " * len(f" (0 of {seeds})") for test in task["tests"]
+    ]
+    styles = [
+        "best" if row["solved_to"] == task["tests"][-1]["times"] else "" for row in task["rows"]
+    ]
+    print_columns(
+        ["cell", *heading],
+        [*rows, ["guessing", *guesses]],
+        right=range(1, 1 + len(heading)),
+        styles=[*styles, "aside"],
+    )
 
 
 def _described(result: dict[str, Any]) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ Symbols: T time, B lanes.
 import logging
 import tempfile
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ from charlm.inspection.excerpt import Excerpt, validation
 from charlm.models.recurrent import CharModel
 from charlm.text.corpus import Corpus
 from charlm.training.learner import learner_of
-from charlm.training.prepare import prepare_run
+from charlm.training.prepare import PreparedRun, prepare_run
 
 CELLS = ("rnn", "lstm", "gru")
 WIDTH, STEPS, RATES = 96, 800, {"rnn": 0.004, "lstm": 0.012, "gru": 0.012}
@@ -86,16 +87,21 @@ class Lab:
     @cached_property
     def trained(self) -> dict[str, Trained]:
         """One model of each cell, all with as many parameters as the LSTM."""
-        size = len(self.corpus.vocabulary)
-        budget = parameters(self.config("model.cell=lstm").model, size)
+        configs = (
+            self.config("model.cell=lstm", f"train.learning_rate={RATES[cell]}") for cell in CELLS
+        )
+        return self.train_each(CELLS, configs, self.corpus)
+
+    def train_each(
+        self, cells: Sequence[str], configs: Iterable[Config], corpus: Corpus
+    ) -> dict[str, Trained]:
+        """Train one model of each cell, with as many parameters as the model of its `configs`."""
         models = {}
-        for number, cell in enumerate(CELLS):
+        for number, (cell, config) in enumerate(zip(cells, configs, strict=True)):
             log.info(f"training a small {cell}")
-            config = self.config(f"model.cell={cell}", f"train.learning_rate={RATES[cell]}")
-            width = matched_width(config.model, size, budget, 0.05)
-            matched = config.model.model_copy(update={"hidden_size": width})
-            with within("training", number, number + 1, len(CELLS)):
-                models[cell] = self.train(config.model_copy(update={"model": matched}))
+            with within("training", number, number + 1, len(cells)):
+                matched = with_cell(config, cell, len(corpus.vocabulary))
+                models[cell] = self.train(matched, corpus)
         return models
 
     @cached_property
@@ -140,21 +146,17 @@ class Lab:
     def by_unit(self, text: str, units: tuple[str, ...]) -> dict[str, tuple[Trained, int]]:
         """Train a small model on a text for each unit; return it with the vocabulary's size."""
         models = {}
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "text.txt"
-            path.write_text(text, encoding="utf-8")
-            for unit in units:
-                log.info(f"training on Korean by {unit}")
-                changes = [
-                    *(f"data.unit={unit}", "data.split=[0.8,0.2,0.0]", "data.minimum_count=1"),
-                    *("model.cell=gru", "model.hidden_size=64", "train.batch_size=8"),
-                    *("train.sequence_length=32", "train.steps=120", "train.warmup_steps=10"),
-                    *("train.weight_average=0.95", "train.precision=float32", "train.device=cpu"),
-                ]
-                layers = loading.load("compare", changes, {"data.path": str(path)})
-                resolved = prepare_run(layers, keep=False)
-                size = len(resolved.corpus.vocabulary)
-                models[unit] = self.train(resolved.config, resolved.corpus), size
+        for unit in units:
+            log.info(f"training on Korean by {unit}")
+            changes = [
+                *(f"data.unit={unit}", "data.split=[0.8,0.2,0.0]", "data.minimum_count=1"),
+                *("model.cell=gru", "model.hidden_size=64", "train.batch_size=8"),
+                *("train.sequence_length=32", "train.steps=120", "train.warmup_steps=10"),
+                *("train.weight_average=0.95", "train.precision=float32", "train.device=cpu"),
+            ]
+            prepared = prepared_text(text, "compare", changes)
+            size = len(prepared.corpus.vocabulary)
+            models[unit] = self.train(prepared.config, prepared.corpus), size
         return models
 
     @cached_property
@@ -170,6 +172,23 @@ class Lab:
             learner.take_step()
         after = learner.eval_model
         return before.requires_grad_(False), after.requires_grad_(False), resolved.corpus
+
+
+def prepared_text(text: str, preset: str, changes: Sequence[str]) -> PreparedRun:
+    """Encode a text in memory, and resolve a changed preset for it; the cache stays as it is."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "text.txt"
+        path.write_text(text, encoding="utf-8")
+        return prepare_run(loading.load(preset, changes, {"data.path": str(path)}), keep=False)
+
+
+def with_cell(config: Config, cell: str, vocabulary_size: int) -> Config:
+    """Return a configuration for another cell, at the width that keeps the parameters."""
+    budget = parameters(config.model, vocabulary_size)
+    model = config.model.model_copy(update={"cell": cell})
+    width = matched_width(model, vocabulary_size, budget, 0.05)
+    matched = model.model_copy(update={"hidden_size": width})
+    return config.model_copy(update={"model": matched})
 
 
 def excerpt_text(lab: Lab, size: int) -> str:

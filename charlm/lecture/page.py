@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from charlm.common.progress import within
-from charlm.lecture import gru, memory, recurrence, usage
+from charlm.lecture import gru, memory, recurrence, tracking, usage
 from charlm.lecture.chapter import Chapter
 from charlm.lecture.lab import Lab
 from charlm.reports.view import View
@@ -26,6 +26,7 @@ CHAPTERS: list[Callable[[Lab, Words], Chapter]] = [
     gru.faster,
     gru.as_good,
     memory.addition,
+    tracking.parity,
     usage.parameters,
     usage.shapes,
     usage.output_and_last,

@@ -13,11 +13,13 @@ from browser import Tags, browse, needs_browser
 from conftest import words as some_words
 
 from charlm.lecture import lab as laboratory
+from charlm.lecture import tracking
 from charlm.lecture.chapter import PACKAGE
 from charlm.lecture.lab import Lab
 from charlm.lecture.page import CHAPTERS, chapters
 from charlm.reports import view as pages
 from charlm.reports.words import LANGUAGES, Words
+from charlm.text.files.tasks import TIMES
 
 
 def catalogue(language: str) -> dict[str, Any]:
@@ -54,6 +56,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory, kernels_folder: Path) -> 
         patch.setattr(laboratory, "STEPS", 40)
         patch.setattr(laboratory, "SHORT", 10)
         patch.setattr(laboratory, "WIDTH", 32)
+        patch.setattr(tracking, "STEPS", 20)
         path = tmp_path_factory.mktemp("lecture") / "words.txt"
         path.write_text(some_words(12_000), encoding="utf-8")
         lab, english = Lab(str(path)), Words("en", PACKAGE)
@@ -90,6 +93,50 @@ def test_shapes_are_those_of_pytorchs_documentation(measured: Any) -> None:
     assert rows[3][1:5] == ("[3, 7, 5]", "[4, 3, 4]", "[4, 3, 4]", "[3, 7, 8]")
 
 
+def test_cells_that_have_hardly_learned_track_no_parity(measured: Any) -> None:
+    _, found = measured
+    assert found["parity"].holds is False
+    assert all(share < 0.9 for own in found["parity"].values["shares"].values() for share in own)
+
+
+def test_recurrences_that_are_not_linear_track_parity() -> None:
+    """Train as the command does: a seed that none of the terms was chosen by."""
+    chapter = tracking.parity(Lab(), Words("en", PACKAGE))
+    shares = chapter.values["shares"]
+    assert chapter.holds is True, shares
+    assert shares["rnn"] == [1, 1, 1]
+    assert max(shares["mingru"] + shares["minlstm"]) < 0.6
+    sizes = [int(row[2].replace(",", "")) for row in chapter.figures[1].rows]
+    assert max(sizes) < 1.05 * min(sizes)
+
+
+def test_examples_of_parity_are_new() -> None:
+    trained = set(tracking.TASK.training_text(tracking.CHARACTERS).splitlines())
+    assert max(map(len, trained)) == tracking.TASK.longest + 2
+    for times in TIMES:
+        examples = tracking.TASK.tests(times)
+        assert len(examples) == 200
+        assert trained.isdisjoint(example.line for example in examples)
+
+
+@pytest.mark.parametrize(
+    ("cell", "shares", "shown"),
+    [
+        ("rnn", [1.0, 1.0, 0.5], True),
+        ("rnn", [0.98, 1.0, 1.0], False),
+        ("gru", [1.0, 0.55, 0.5], False),
+        ("mingru", [0.5, 0.59, 0.2], True),
+        ("mingru", [0.7, 0.5, 0.5], False),
+        ("minlstm", [0.5, 0.5, 0.7], False),
+    ],
+)
+def test_claim_on_parity_is_about_every_cell(cell: str, shares: list[float], shown: bool) -> None:
+    every = dict.fromkeys(tracking.NONLINEAR, [1.0] * 3)
+    every |= dict.fromkeys(tracking.LINEAR, [0.5] * 3)
+    assert tracking.is_shown(every)
+    assert tracking.is_shown({**every, cell: shares}) is shown
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_page_needs_nothing_from_elsewhere(measured: Any, language: str, tmp_path: Path) -> None:
     _, found = measured
@@ -124,4 +171,4 @@ def test_browser_has_nothing_to_complain_about(measured: Any, tmp_path: Path) ->
     path = pages.write(view, tmp_path, "charlm lecture", pngs=False)
     dom, log = browse(path.as_uri(), tmp_path, "--dump-dom")
     assert "CONSOLE" not in log, log
-    assert dom.count("<figure") == 7
+    assert dom.count("<figure") == 8

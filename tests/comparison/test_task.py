@@ -30,14 +30,14 @@ def test_a_task_is_compared_reused_and_shown(
     task, out = result["task"], tmp_path / "runs" / "compare-1"
     assert (task["name"], task["longest_trained"]) == ("count", 32)
     assert [test["lengths"] for test in task["tests"]] == [[17, 32], [33, 64], [65, 128]]
-    assert [test["examples"] for test in task["tests"]] == [3, 32, 64]
+    assert [test["examples"] for test in task["tests"]] == [200, 200, 200]
     assert result["longer"] == []
     assert [claim["claim"].partition(" ")[0] for claim in result["claims"]] == [
         "recurrent",
         "a",
         "a",
     ]
-    assert result["text"]["vocabulary_size"] == 4
+    assert result["text"]["vocabulary_size"] == 5
     assert "--task count" in result["command"]
     for row, scores in zip(result["rows"], task["rows"], strict=True):
         assert row["cell"] == scores["cell"]
@@ -46,7 +46,7 @@ def test_a_task_is_compared_reused_and_shown(
 
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "<h2>The answers</h2>" in page
-    assert "3 examples" in page
+    assert "200 examples" in page
     assert (out / "figures" / "answers.png").is_file()
     first = pictures(result)[0]
     assert first.name == "answers"
@@ -60,7 +60,7 @@ def test_a_task_is_compared_reused_and_shown(
     again = command(*COMPARE, "--out", str(out))
     assert again.returncode == 0, again.stderr
     assert again.stderr.count("found finished") == 4
-    assert "count, as in a" in again.stdout
+    assert f"count, as in {task['example']}" in again.stdout
     assert "1x: 17 to 32" in again.stdout
     other = command(*COMPARE[:4], "copy", *COMPARE[5:], "--out", str(out))
     assert other.returncode == 2

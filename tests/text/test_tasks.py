@@ -12,7 +12,7 @@ from charlm.common.errors import DataError
 from charlm.config.schema import DataConfig
 from charlm.runs import named
 from charlm.text.files import sources
-from charlm.text.files.tasks import DEPTH, SEPARATOR, TASKS, TESTS, TIMES, Task, learned
+from charlm.text.files.tasks import DEPTH, SEPARATOR, TASKS, TESTS, TIMES, Example, Task, learned
 
 EVERY = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 
@@ -47,7 +47,8 @@ def is_right(name: str, line: str) -> bool:
             unique = 2 * len(known) == question.index("?")
             return unique and known[question.partition("?")[2]] == answer
         case "count":
-            return re.fullmatch("a+=b+", line) is not None and 2 * line.index("=") + 1 == len(line)
+            is_formed = re.fullmatch("[ac]+=b+", line) is not None
+            return is_formed and len(question.replace("c", "")) == len(answer)
     raise AssertionError(name)
 
 
@@ -80,11 +81,8 @@ def test_tests_are_right_long_and_different(task: Task, times: int) -> None:
     lengths = {length(task, line) for line in lines}
     low, high = times * task.longest // 2 + 1, times * task.longest
     assert low <= min(lengths) <= max(lengths) <= high
-    if task.name != "count":  # which has one example a length
-        assert len(lines) == TESTS
-        assert len(lengths) > 0.9 * (high + 1 - low)
-    else:
-        assert len(lines) == {1: 3, 2: 32, 4: 64}[times]
+    assert len(lines) == TESTS
+    assert len(lengths) > 0.9 * (high + 1 - low)
 
 
 @EVERY
@@ -99,7 +97,7 @@ DIGESTS = {
     "dyck": "9de09bea2b9dacba",
     "copy": "44beb3ff21200d94",
     "recall": "9ec8d0ad76711275",
-    "count": "5f0d33c97e2c6bdd",
+    "count": "2076d187556e8d10",
 }
 """Of the texts, without which no finished comparison could be reused."""
 
@@ -110,16 +108,19 @@ def test_text_of_a_task_never_changes(task: Task) -> None:
     assert sha256(task.training_text().encode()).hexdigest()[:16] == DIGESTS[task.name]
 
 
+def test_length_of_a_question_does_not_give_the_count() -> None:
+    rng = random.Random(1)
+    counts = Counter(len(TASKS["count"].example(rng, 32).answer) for _ in range(3_200))
+    assert set(counts) == {*range(1, 33)}
+    assert max(counts.values()) < 150
+
+
 def test_chance_is_that_of_a_uniform_guess() -> None:
     rng = random.Random(3)
-    for name, choices, symbols in (
-        ("parity", 2, 1),
-        ("recall", 10, 1),
-        ("count", 2, 6),
-        ("copy", 9, 6),
-    ):
+    for name, choices, symbols in (("parity", 2, 1), ("recall", 10, 1), ("copy", 9, 6)):
         example = TASKS[name].example(rng, 5)
         assert TASKS[name].chance(example) == pytest.approx(choices**-symbols)
+    assert TASKS["count"].chance(Example("acaca=", "bbb")) == pytest.approx(2**-4)
 
 
 def test_a_task_is_a_source_of_text(tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
 """Made texts that separate cells: records of a question and an answer that it determines.
 
-A linear recurrence whose coefficients do not depend on its state cannot track a parity, and a state
-of fixed size cannot hold any copy: each task asks for one ability, at lengths beyond those trained.
+A linear recurrence whose factors are positive and do not depend on its state cannot track a parity
+at all lengths, and a state of fixed size cannot hold any copy: each task asks for one ability, at
+lengths beyond those trained.
 
-Sources: Merrill et al. 2024 (arXiv 2404.08819), state tracking; Hewitt et al. 2020 (arXiv
-2010.07515), brackets of bounded depth; Arora et al. 2023 (arXiv 2312.04927), associative recall;
-Weiss et al. 2018 (arXiv 1805.04908), counting.
+Sources: Grazzi et al. 2024 (arXiv 2411.12537), parity; Merrill et al. 2024 (arXiv 2404.08819),
+state tracking; Hewitt et al. 2020 (arXiv 2010.07515), brackets of bounded depth; Arora et al. 2023
+(arXiv 2312.04927), associative recall; Weiss et al. 2018 (arXiv 1805.04908), counting.
 """
 
 import hashlib
@@ -157,8 +158,11 @@ def _recall(rng: random.Random, length: int) -> Drawn:
 
 
 def _count(rng: random.Random, length: int) -> Drawn:
-    """Return letters a, and as many letters b."""
-    return "a" * length, "b" * length
+    """Draw letters a among letters c, and as many letters b as there are a."""
+    letters = ["a"] * rng.randint(1, length)
+    letters += "c" * (length - len(letters))
+    rng.shuffle(letters)
+    return "".join(letters), "b" * letters.count("a")
 
 
 TASKS: Mapping[str, Task] = {

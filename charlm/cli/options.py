@@ -156,7 +156,7 @@ Task = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="A made text with an exact score, instead of --data: parity, dyck, copy, recall, "
+        help="A generated text with an exact score, instead of --data: parity, dyck, copy, recall, "
         "count.",
     ),
 ]

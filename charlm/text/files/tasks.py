@@ -1,4 +1,4 @@
-"""Made texts that separate cells: records of a question and an answer that it determines.
+"""Generated texts that separate cells: records of a question and an answer that it determines.
 
 A linear recurrence whose factors are positive and do not depend on its state cannot track a parity
 at all lengths, and a state of fixed size cannot hold any copy: each task asks for one ability, at
@@ -97,7 +97,7 @@ class Task:
         return list(self._tests(times, most))
 
     def _tests(self, times: int, most: int) -> Iterator[Example]:
-        rng = random.Random(f"{self.name}, test at {times}")  # noqa: S311 (no secret)
+        rng = random.Random(f"{self.name}, tests at {times}")  # noqa: S311 (no secret)
         found: set[Example] = set()
         for _ in range(DRAWS * most * RESERVED):
             example = self.example(rng, rng.choice(self.lengths(times)))

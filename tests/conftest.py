@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -224,6 +225,7 @@ def command(capsys: pytest.CaptureFixture[str]) -> Command:
 # ---- comparisons --------------------------------------------------------------------------------
 
 CELLS = ["rnn", "lstm", "gru"]
+SEARCHED = ["rnn", "gru:train.learning_rate=0.02"]
 
 
 def planned(
@@ -233,10 +235,12 @@ def planned(
     match: str = "parameters",
     seeds: int = 2,
     tune: bool = False,
+    search: int = 0,
 ) -> comparing.Plan:
     changes = (*TINY, "model.hidden_size=64", "data.split=[0.7,0.2,0.1]", *changes)
     layers = loading.load("default", changes, {"data.path": str(path)})
-    return comparing.plan(layers, cells, match=match, seeds=seeds, tune=tune)
+    made = comparing.plan(layers, cells, match=match, seeds=seeds, tune=tune)
+    return replace(made, search=search)
 
 
 def carried_out(given: comparing.Plan, folder: Path) -> tuple[dict[str, Any], list[Any]]:
@@ -259,4 +263,19 @@ def finished(
         text = folder / "words.txt"
         text.write_text(words(1500), encoding="utf-8")
         result, _ = carried_out(planned(text, CELLS), folder / "compared")
+    return text, folder / "compared", result
+
+
+@pytest.fixture(scope="session")
+def searched(
+    tmp_path_factory: pytest.TempPathFactory, kernels_folder: Path
+) -> tuple[Path, Path, Any]:
+    """A text, the folder of a comparison of two cells with a random search, and its result."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHARLM_CACHE", new_cache(tmp_path_factory, kernels_folder))
+        torch.set_num_threads(1)
+        folder = tmp_path_factory.mktemp("searched")
+        text = folder / "words.txt"
+        text.write_text(words(1500), encoding="utf-8")
+        result, _ = carried_out(planned(text, SEARCHED, seeds=1, search=4), folder / "compared")
     return text, folder / "compared", result

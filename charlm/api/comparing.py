@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -36,6 +37,7 @@ class CompareOptions(TypedDict, total=False):
     seeds: int
     tune: bool
     task: str
+    search: int
 
 
 def compare(*cells: str, out: PathLike | None = None, **options: Unpack[CompareOptions]) -> Result:
@@ -63,6 +65,7 @@ def compare(*cells: str, out: PathLike | None = None, **options: Unpack[CompareO
         options.get("seeds"),
         options.get("tune", False),
         options.get("task", ""),
+        options.get("search"),
     )
     named.refuse(
         request.layers(), cells, request.match, SEEDS if request.seeds is None else request.seeds
@@ -84,7 +87,8 @@ def planned_comparison(request: CompareRequest, budget: int = 0) -> Plan:
     layers = request.layers()
     seeds = SEEDS if request.seeds is None else request.seeds
     match, tune = request.match, request.tune
-    return plan(layers, request.cells, match=match, seeds=seeds, tune=tune, budget=budget)
+    made = plan(layers, request.cells, match=match, seeds=seeds, tune=tune, budget=budget)
+    return replace(made, search=request.search or 0)
 
 
 def carry_out(

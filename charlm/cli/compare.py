@@ -14,6 +14,7 @@ from charlm.cli.options import (
     Match,
     Out,
     Quiet,
+    Search,
     Seeds,
     Task,
     Threads,
@@ -47,6 +48,7 @@ def compare(
         bool,
         typer.Option("--tune", help="First search for each cell's learning rate and dropout."),
     ] = False,
+    search: Search = None,
     paper: Annotated[
         str,
         typer.Option(
@@ -68,7 +70,9 @@ def compare(
     console.show_log(quiet=quiet)
     refuse_no_folder(out, "--out")
     named = flags(data, device, threads)
-    request = CompareRequest(cells or [], config, changes or [], named, match, seeds, tune, task)
+    request = CompareRequest(
+        cells or [], config, changes or [], named, match, seeds, tune, task, search
+    )
     if paper:
         from charlm.cli import study
 

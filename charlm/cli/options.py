@@ -164,6 +164,15 @@ Seeds = Annotated[
     int | None,
     typer.Option(min=1, max=1000, help="Runs of each cell.", show_default="5, or the study's"),
 ]
+Search = Annotated[
+    int | None,
+    typer.Option(
+        min=2,
+        max=100,
+        metavar="K",
+        help="First try K random learning rates and dropouts of each cell, the same for all.",
+    ),
+]
 Out = Annotated[
     Path | None,
     typer.Option(

@@ -109,10 +109,11 @@ def _refuse_other_terms(name: str, study: "Study", request: "CompareRequest") ->
             f"--paper {name} is about random text, which it draws",
             "leave --data and data.* out",
         )
-    if study.memorize and request.tune:
+    if study.memorize and (request.tune or request.search):
+        option = "--tune" if request.tune else "--search"
         raise UsageError(
-            f"--tune is for predicting new text, and --paper {name} is about memorization",
-            "leave --tune out; --set train.learning_rate=0.02 tries another rate for all",
+            f"{option} is for predicting new text, and --paper {name} is about memorization",
+            f"leave {option} out; --set train.learning_rate=0.02 tries another rate for all",
         )
 
 

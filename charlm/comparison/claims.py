@@ -85,7 +85,7 @@ class Findings:
     def unlike_at_same_width(self, *cells: str) -> str:
         """Return a key that makes cells of equal width incomparable; "" if there is none."""
         entries = [entry for cell in cells if (entry := self.entry(cell))]
-        searched = {"dropout"} if self.plan.tune else set[str]()
+        searched = {"dropout"} if self.plan.searches else set[str]()
         return _unlike(*entries, but=searched) if self.plan.match == "hidden" else ""
 
     def gradients(self, cell: str, *, trained: bool) -> list[float] | None:

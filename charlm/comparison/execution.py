@@ -16,7 +16,7 @@ from charlm.common.files import json_bytes, refuse_links
 from charlm.common.files import replace as replace_file
 from charlm.common.outputs import COMPARISON_FOLDERS
 from charlm.common.version import __version__
-from charlm.comparison import extended_runs, time_budget, tune
+from charlm.comparison import extended_runs, time_budget, trials
 from charlm.comparison.analysis import (
     BLOCKS,
     RunAnalysis,
@@ -36,6 +36,7 @@ from charlm.comparison.plan_file import FILE, agreed_plan
 from charlm.comparison.result import Result, make_result
 from charlm.comparison.reuse import finished_state, summary
 from charlm.comparison.runs import Runner, RunnerEvent
+from charlm.comparison.searches import chosen_search, search_result
 from charlm.comparison.step_cost import StepCost, measure_steps
 from charlm.config.schema import to_toml
 
@@ -143,10 +144,11 @@ class Comparison:
         plan = with_points(plan, self.path / RUNS, seconds_a_step, earlier=self.path / TUNING)
         plan_file = agreed_plan(plan, self.path, lambda: self._refuse_others(plan, seconds_a_step))
         yield Stage(f"the plan: {FILE}, SHA-256 {plan_file.sha256}")
-        tried: list[tune.Trial] = []
-        if plan.tune:
-            yield from self._search(plan, seconds_a_step, tried)
-        edges, plan = tune.at_the_edge(plan, tried), tune.tuned(plan, tried)
+        tried: list[trials.Trial] = []
+        search, searched = chosen_search(plan), plan
+        if search is not None:
+            yield from self._search(search, plan, seconds_a_step, tried)
+            plan = trials.tuned(plan, tried)
         planned = planned_runs(plan, self.path / RUNS, seconds_a_step)
         yield from self._train(f"training {len(planned)} runs", planned)
         yield from self._stage("analysing the trained runs")
@@ -163,8 +165,10 @@ class Comparison:
             analyses = self._tested(planned, plan, analyses)
         result = make_result(plan, analyses, costs, known, beyond, prompt)
         result["plan"] = plan_file.as_json()
-        result["tuning"] = [asdict(one) for one in tried]
-        result["notes"] += edges
+        result["tuning"] = [asdict(one) for one in tried] if plan.tune else []
+        uniform = known.bits["validation"]["uniform"]
+        result["search"] = search_result(searched, tried, uniform)
+        result["notes"] += search.at_the_edge(searched, tried) if search else []
         result["command"] = command
         result["seconds"] = {
             "training": round(sum(one.summary["seconds"] for one in analyses), 3),
@@ -175,8 +179,8 @@ class Comparison:
     def _refuse_others(self, plan: Plan, seconds_a_step: Mapping[str, float]) -> None:
         """Refuse the folder if it has runs of another plan. Raises: UsageError, CheckpointError."""
         runs = planned_runs(plan, self.path / RUNS, seconds_a_step)
-        if plan.tune:
-            runs = tune.next_runs(plan, [], self.path / TUNING, seconds_a_step)
+        if search := chosen_search(plan):
+            runs = search.next_runs(plan, [], self.path / TUNING, seconds_a_step)
         for run in runs:
             finished_state(run, plan.corpus)
 
@@ -195,13 +199,17 @@ class Comparison:
         self._end_if_stopped()
 
     def _search(
-        self, plan: Plan, seconds_a_step: Mapping[str, float], tried: list[tune.Trial]
+        self,
+        search: trials.Search,
+        plan: Plan,
+        seconds_a_step: Mapping[str, float],
+        tried: list[trials.Trial],
     ) -> Events:
         """Search every cell's learning rate and dropout; fill `tried`."""
-        while searched := tune.next_runs(plan, tried, self.path / TUNING, seconds_a_step):
+        while searched := search.next_runs(plan, tried, self.path / TUNING, seconds_a_step):
             doing = f"looking for learning rates and dropout: {len(searched)} runs"
             yield from self._train(doing, searched, tolerant=True)
-            tried += tune.results(searched)
+            tried += trials.results(searched)
 
     def _beat(
         self,

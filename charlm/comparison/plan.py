@@ -69,6 +69,7 @@ class Plan:
 
     entries: at the widths that are compared. same_width: the entries at the configuration's width
     (or their own, if set), for the lecture's claims about equal widths. budget: see `plan`.
+    search: trials of each cell's random search; 0 without one.
     """
 
     name: str
@@ -79,6 +80,12 @@ class Plan:
     entries: tuple[Entry, ...]
     same_width: tuple[Entry, ...]
     budget: int = 0
+    search: int = 0
+
+    @property
+    def searches(self) -> bool:
+        """True if every cell searches for its values first."""
+        return self.tune or self.search > 0
 
     @property
     def task(self) -> Task | None:

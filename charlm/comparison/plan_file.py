@@ -15,10 +15,10 @@ from typing import Any
 from charlm.common.errors import UsageError
 from charlm.common.files import json_bytes, read_regular, replace
 from charlm.common.version import __version__
-from charlm.comparison import tune
 from charlm.comparison.cells import Entry
 from charlm.comparison.plan import Plan, operations, parameters, planned_runs
 from charlm.comparison.reuse import WITHOUT_EFFECT
+from charlm.comparison.searches import chosen_search
 from charlm.comparison.statistics import ASSUMED_DEVIATION, METHODS, smallest_difference
 
 FILE, COPY = "plan.json", ".plan.json"
@@ -78,7 +78,7 @@ def _write(folder: Path, content: Mapping[str, Any]) -> PlanFile:
 
 def _content(plan: Plan) -> dict[str, Any]:
     """Return the content of plan.json."""
-    size, corpus = len(plan.corpus.vocabulary), plan.corpus
+    size, corpus, search = len(plan.corpus.vocabulary), plan.corpus, chosen_search(plan)
     runs = planned_runs(plan, Path("runs"), dict.fromkeys((e.label for e in plan.entries), 0.0))
     return {
         "charlm": __version__,
@@ -95,7 +95,7 @@ def _content(plan: Plan) -> dict[str, Any]:
             "characters": {name: split.characters for name, split in corpus.splits.items()},
             "vocabulary_size": size,
         },
-        "search": tune.terms(plan) if plan.tune else None,
+        "search": search.terms(plan) if search else None,
         "runs": [str(run.path.as_posix()) for run in runs],
         "statistics": METHODS,
         "smallest_difference": {  # with 80 % power, over seeds alone

@@ -12,6 +12,8 @@ from charlm.text.files import tasks
 
 Match = Literal["parameters", "hidden", "time", "operations"]
 MATCHES: tuple[Match, ...] = ("parameters", "hidden", "time", "operations")
+TRIALS = range(2, 101)
+"""Possible numbers of trials of a random search."""
 SEEDS = 5
 """Default number of runs of each cell: fewer show too little of the spread."""
 
@@ -23,7 +25,8 @@ class CompareRequest:
     cells: see `parse_cell`. config: a preset or a `.toml` file; "": the preset `compare` or, on a
     task, `task`. changes, flags: as for `loading.load`. seeds: runs of each cell; None takes 5, or
     the number of a paper's study. tune: True searches for each cell's learning rate and dropout
-    first. task: a name of `charlm.text.files.tasks.TASKS`; "": a text.
+    first. task: a name of `charlm.text.files.tasks.TASKS`; "": a text. search: the trials of each
+    cell in a random search instead; None without one.
     """
 
     cells: Sequence[str]
@@ -34,6 +37,21 @@ class CompareRequest:
     seeds: int | None = None
     tune: bool = False
     task: str = ""
+    search: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse an impossible search. Raises: UsageError."""
+        if self.search is None:
+            return
+        if self.search not in TRIALS:
+            raise UsageError(
+                f"{self.search} is no number of trials of a search",
+                f"give {TRIALS[0]} to {TRIALS[-1]}, as in --search 8",
+            )
+        if self.tune:
+            raise UsageError(
+                "--tune and --search both search for every cell's values", "leave one of them out"
+            )
 
     @property
     def preset(self) -> str:
@@ -71,6 +89,7 @@ class CompareRequest:
         words += [] if paper else ["--match", self.match]
         words += ["--seeds", str(self.seeds)] if self.seeds is not None else []
         words += ["--tune"] if self.tune else []
+        words += ["--search", str(self.search)] if self.search is not None else []
         for option, key in (("--device", "train.device"), ("--threads", "train.threads")):
             if key in self.flags:
                 words += [option, str(self.flags[key])]

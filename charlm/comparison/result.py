@@ -72,7 +72,7 @@ def make_result(
         "ngram_counts": known.ngram_counts,
         "claims": judge(Findings(plan, table, analyses, at_same_width)),
         "seeds": list(plan.seeds),
-        "tuned": plan.tune,
+        "tuned": plan.searches,
         "time_budget": plan.entries[0].config.train.seconds if plan.match == "time" else None,
         "text": _text(plan),
         "same_width": _same_width(plan, at_same_width),
@@ -139,10 +139,10 @@ def _run(one: RunAnalysis) -> dict[str, Any]:
 
 def _notes(plan: Plan, table: Sequence[Row]) -> list[str]:
     notes = []
-    if not plan.tune:
+    if not plan.searches:
         notes.append(
             "learning rate and dropout are those of the configuration; a cell may be better with "
-            "others: --tune lets each search its own"
+            "others: --tune or --search 8 lets each search its own"
         )
     if len(plan.seeds) < ENOUGH:
         notes.append(

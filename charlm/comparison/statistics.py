@@ -73,7 +73,7 @@ def interval(differences: Sequence[float]) -> Interval:
     mean, df = statistics.fmean(differences), len(differences) - 1
     if len(differences) < ENOUGH:
         return Interval(mean, -math.inf, math.inf)
-    half = _t_975(df) * deviation(differences) / math.sqrt(df + 1)
+    half = t_975(df) * deviation(differences) / math.sqrt(df + 1)
     return Interval(mean, mean - half, mean + half)
 
 
@@ -140,8 +140,8 @@ def two_way(ones: Floats, others: Floats, resamples: int = RESAMPLES) -> TwoWay:
     variances = [float(part.var(ddof=1)) / len(part) for part in parts]
     divisor = sum(v**2 / (len(part) - 1) for v, part in zip(variances, parts, strict=True))
     df = sum(variances) ** 2 / divisor if divisor else float(len(ones) - 1)
-    half = _t_975(int(df)) * error
-    smallest = (_t_975(int(df)) + _expanded(Z_80, int(df))) * error
+    half = t_975(int(df)) * error
+    smallest = (t_975(int(df)) + _expanded(Z_80, int(df))) * error
     return TwoWay(Interval(mean, mean - half, mean + half), error, df, smallest)
 
 
@@ -153,7 +153,7 @@ def smallest_difference(seeds: int, deviation: float) -> float | None:
     """
     if seeds < ENOUGH:
         return None
-    quantiles = _t_975(seeds - 1) + _expanded(Z_80, seeds - 1)
+    quantiles = t_975(seeds - 1) + _expanded(Z_80, seeds - 1)
     return quantiles * deviation * math.sqrt(2 / seeds)
 
 
@@ -166,7 +166,7 @@ def _weights(random: np.random.Generator, count: int, resamples: int) -> Floats:
     return np.asarray(1 / count + (drawn - 1 / count) * math.sqrt(count / (count - 1)))
 
 
-def _t_975(df: int) -> float:
+def t_975(df: int) -> float:
     return T_975[df - 1] if df <= len(T_975) else 1.95996 + 2.3723 / df + 2.8226 / df**2
 
 

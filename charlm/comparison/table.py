@@ -44,7 +44,7 @@ def differences(table: Sequence[Row]) -> list[dict[str, Any]]:
             result.append(
                 {
                     "cells": [one["cell"], other["cell"]],
-                    **_bounds(interval),
+                    **bounds(interval),
                     "shown": interval.is_above_zero or interval.is_below_zero,
                     "sentence": _sentence(one["cell"], other["cell"], interval, len(a)),
                 }
@@ -96,7 +96,7 @@ def _two_way(one: str, other: str, ones: Floats, others: Floats) -> dict[str, An
             f"this design can show is {found.smallest_difference:.4f}"
         )
     return {
-        **_bounds(interval),
+        **bounds(interval),
         "shown": interval.is_above_zero or interval.is_below_zero,
         "standard_error": None if is_open else found.standard_error,
         "smallest_difference": None if is_open else found.smallest_difference,
@@ -175,7 +175,7 @@ def and_(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def _bounds(interval: Interval) -> dict[str, float | None]:
+def bounds(interval: Interval) -> dict[str, float | None]:
     """Return an interval as JSON; None for bounds left open by too few seeds."""
     if interval.is_open:
         return {"mean": interval.mean, "low": None, "high": None}

@@ -1,39 +1,33 @@
-"""The search for learning rate and dropout, the same for every cell: `--tune`.
+"""The adaptive search for learning rate and dropout, the same for every cell: `--tune`.
 
 Each cell first tries its own learning rate times each of `FACTORS`; then, at the best rate, its
 own dropout and `DROPOUTS`. While the best value is the lowest or highest tried, the next value
-beyond it is tried, too. A trial is a run like those compared, with a seed that the comparison does
-not use; the best validation wins. (With `--match time` no dropouts are tried, because a step with
-dropout takes longer.)
+beyond it is tried, too. (With `--match time` no dropouts are tried, because a step with dropout
+takes longer.)
 """
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from charlm.comparison.cells import Entry
 from charlm.comparison.plan import Plan, PlannedRun
-from charlm.comparison.reuse import summary
+from charlm.comparison.trials import (
+    HIGHEST_DROPOUT,
+    HIGHEST_RATE,
+    Trial,
+    Values,
+    best_values,
+    seed_of,
+    trial_run,
+    trials_of,
+)
 
 FACTORS = (0.25, 0.5, 1.0, 2.0)
 DROPOUTS = (0.0, 0.1, 0.25)
 DROPOUT_STEP = 0.15
 MOST_BEYOND = 3
 """Most values tried beyond either end of a list."""
-HIGHEST_RATE, HIGHEST_DROPOUT = 10.0, 0.95
-"""Upper limits of a configuration."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A finished trial of a cell. bits_per_character: None if it diverged."""
-
-    label: str
-    learning_rate: float
-    dropout: float
-    bits_per_character: float | None
 
 
 def terms(plan: Plan) -> dict[str, Any]:
@@ -42,12 +36,8 @@ def terms(plan: Plan) -> dict[str, Any]:
         "learning_rate_factors": list(FACTORS),
         "dropouts": list(DROPOUTS) if plan.match != "time" else [],
         "most_beyond_either_end": MOST_BEYOND,
-        "seed": _seed(plan),
+        "seed": seed_of(plan),
     }
-
-
-Values = tuple[float, float]
-"""A learning rate and a dropout."""
 
 
 def next_runs(
@@ -57,41 +47,14 @@ def next_runs(
 
     seconds_a_step: by label.
     """
-    seed, result = _seed(plan), []
+    result = []
     for entry in plan.entries:
         dropouts = DROPOUTS if plan.match != "time" else ()
-        for rate, dropout in _next_values(entry, _of(entry, tried), dropouts):
-            trial = entry.with_train(learning_rate=rate).with_model(dropout=dropout)
+        for rate, dropout in _next_values(entry, trials_of(entry, tried), dropouts):
             path = folder / f"{entry.folder}-rate{rate:g}-dropout{dropout:g}"
-            note = f"rate {rate:g}, dropout {dropout:g}"
             seconds = seconds_a_step[entry.label]
-            result.append(PlannedRun(trial, trial.seeded(seed), path, seconds, note))
+            result.append(trial_run(plan, entry, (rate, dropout), path, seconds))
     return result
-
-
-def _seed(plan: Plan) -> int:
-    """Return the seed of all trials, the same for any number of the comparison's seeds."""
-    return (plan.seeds[0] - 1) % 2**32
-
-
-def results(searched: Sequence[PlannedRun]) -> list[Trial]:
-    """Read the results of finished trials. Raises: CheckpointError for a damaged run."""
-    trials = []
-    for planned in searched:
-        diverged = not (planned.path / "summary.json").is_file()
-        bits = None if diverged else float(summary(planned)["best"]["bits_per_character"])
-        rate, dropout = planned.config.train.learning_rate, planned.config.model.dropout
-        trials.append(Trial(planned.entry.label, rate, dropout, bits))
-    return trials
-
-
-def tuned(plan: Plan, tried: Sequence[Trial]) -> Plan:
-    """Return the plan with every cell at its best values; at its own if all trials diverged."""
-    entries = []
-    for entry in plan.entries:
-        rate, dropout = _best(entry, _of(entry, tried))
-        entries.append(entry.with_train(learning_rate=rate).with_model(dropout=dropout))
-    return replace(plan, entries=tuple(entries))
 
 
 def at_the_edge(plan: Plan, tried: Sequence[Trial]) -> list[str]:
@@ -101,8 +64,8 @@ def at_the_edge(plan: Plan, tried: Sequence[Trial]) -> list[str]:
     """
     notes = []
     for entry in plan.entries:
-        own = _of(entry, tried)
-        rate, dropout = _best(entry, own)
+        own = trials_of(entry, tried)
+        rate, dropout = best_values(entry, own)
         rates = [one.learning_rate for one in own if one.dropout == entry.config.model.dropout]
         dropouts = [one.dropout for one in own if one.learning_rate == rate]
         for name, value, values, lowest in (
@@ -128,7 +91,7 @@ def _next_values(
         rates += _beyond_rates(rates, at_own_dropout)
     if missing := [(rate, own[1]) for rate in dict.fromkeys(rates) if (rate, own[1]) not in done]:
         return missing
-    rate = _best(entry, at_own_dropout)[0]
+    rate = best_values(entry, at_own_dropout)[0]
     at_best_rate = [one for one in tried if one.learning_rate == rate]
     dropouts = [*first_dropouts]
     if len(at_best_rate) > 1 and dropouts:
@@ -138,7 +101,7 @@ def _next_values(
 
 def _beyond_rates(first: Sequence[float], tried: Sequence[Trial]) -> list[float]:
     """Return the rates beyond the first ones that were tried, and the next one if necessary."""
-    best = min(tried, key=_bits).learning_rate
+    best = min(tried, key=lambda one: one.rank).learning_rate
     low, high = min(one.learning_rate for one in tried), max(one.learning_rate for one in tried)
     ratio = FACTORS[-1] / FACTORS[-2]
     result = [one.learning_rate for one in tried if one.learning_rate not in first]
@@ -155,22 +118,7 @@ def _beyond_dropouts(tried: Sequence[Trial]) -> list[float]:
     highest = max(one.dropout for one in tried)
     beyond = round(highest + DROPOUT_STEP, 4)
     most = max(DROPOUTS) + MOST_BEYOND * DROPOUT_STEP
-    wanted = min(tried, key=_bits).dropout == highest and beyond <= min(most, HIGHEST_DROPOUT)
+    wanted = min(tried, key=lambda one: one.rank).dropout == highest and beyond <= min(
+        most, HIGHEST_DROPOUT
+    )
     return [beyond] if wanted else []
-
-
-def _best(entry: Entry, tried: Sequence[Trial]) -> Values:
-    """Return the values with the best validation; the entry's own if all trials diverged."""
-    finished = [one for one in tried if one.bits_per_character is not None]
-    if not finished:
-        return entry.config.train.learning_rate, entry.config.model.dropout
-    best = min(finished, key=_bits)
-    return best.learning_rate, best.dropout
-
-
-def _of(entry: Entry, tried: Sequence[Trial]) -> list[Trial]:
-    return [one for one in tried if one.label == entry.label]
-
-
-def _bits(tried: Trial) -> float:
-    return math.inf if tried.bits_per_character is None else tried.bits_per_character

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from charlm.reports.picture import (
     GREY,
@@ -60,6 +61,8 @@ def pictures(result: Result) -> list[Picture]:
             on_axes(lambda axes, ink: _quality_against_speed(axes, ink, result)),
         ),
     ]
+    if result["search"]:
+        drawn.append(_search_picture(result["search"]))
     for key, when in (
         ("gradient_trained", "after training"),
         ("gradient_fresh", "before training"),
@@ -95,6 +98,25 @@ def _furthest(task: Result) -> str:
         return f"No cell solves {task['name']} at the lengths trained"
     named = cells[0] if len(cells) == 1 else f"{len(cells)} cells"
     return f"{named} solve{'s' * (len(cells) == 1)} {task['name']} at {reached}x"
+
+
+def _search_picture(search: Result) -> Picture:
+    means = {row["cell"]: [one["mean"] for one in row["expected"]] for row in search["rows"]}
+    best, count = min(means, key=lambda cell: means[cell][-1]), search["trials"]
+    ends = "; ".join(
+        f"{cell} {bits[0]:.3f} for 1 trial and {bits[-1]:.3f} for {count}"
+        for cell, bits in means.items()
+    )
+    return Picture(
+        "best-of-trials",
+        f"Best of {count} trials: {best} is lowest, at {means[best][-1]:.3f} bits",
+        "Expected bits per character on validation of the best of n random trials. The "
+        "bands are intervals of 95 % over the draw of the trials, cut off at the figure’s edge. "
+        "Each trial is one run; one that diverged counts as a uniform guess, "
+        f"{search['uniform']:.3f} bits.",
+        f"Line chart: the expected best falls with the number of trials: {ends}.",
+        on_axes(lambda axes, ink: _search(axes, search)),
+    )
 
 
 def _gradient_picture(result: Result, key: str, when: str) -> Picture:
@@ -161,6 +183,27 @@ def _answers(axes: Axes, task: Result) -> None:
     axes.set_xlabel("length, by the longest trained")
     axes.set_ylabel("% of answers right")
     axes.legend(loc="lower left")
+
+
+def _search(axes: Axes, search: Result) -> None:
+    for at, row in enumerate(search["rows"]):
+        style = style_of(row["cell"], at)
+        n, mean, low, high = (
+            [one[key] for one in row["expected"]] for key in ("trials", "mean", "low", "high")
+        )
+        style["markevery"] = max(1, len(n) // 10)
+        axes.plot(n, mean, label=row["cell"], markersize=4, **style)
+        if low[0] is not None:
+            axes.fill_between(n, low, high, color=style["color"], alpha=0.07, linewidth=0)
+            for end in (low, high):
+                axes.plot(n, end, color=style["color"], linestyle=":", linewidth=0.8)
+    means = [one["mean"] for row in search["rows"] for one in row["expected"]]
+    margin = 0.15 * (max(means) - min(means)) or 0.01
+    axes.set_ylim(min(means) - margin, max(means) + margin)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("random trials, n")
+    axes.set_ylabel("bits per character, best of n")
+    axes.legend(loc="upper right")
 
 
 def _curves(axes: Axes, ink: str, result: Result, over: str) -> None:

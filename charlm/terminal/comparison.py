@@ -17,6 +17,8 @@ from charlm.training.events import Finished, Trained
 
 SECONDS_BETWEEN_LINES = 10.0
 LONGEST_NAME = 8
+MOST_OF_SEARCH = 3
+"""Most sentences about a search; the page has the others."""
 
 
 class ComparisonProgress:
@@ -117,6 +119,9 @@ def conclude(result: dict[str, Any]) -> None:
         print_result(pair["two_way"]["sentence"])
     for sentence in result["curves"]["sentences"]:
         print_result(sentence)
+    if result["search"]:
+        for sentence in result["search"]["sentences"][:MOST_OF_SEARCH]:
+            print_result(sentence)
     print_result("")
     print_result("the lecture's claims, judged from these runs")
     judged = [one for one in result["claims"] if not one["evidence"].endswith(ABSENT)]

@@ -511,6 +511,16 @@ def test_compare_searches_rates_and_dropouts_when_asked(shell: Shell) -> None:
     )
 
 
+def test_compare_searches_at_random_and_prints_the_expected_best(shell: Shell) -> None:
+    result = compare(shell, "rnn", "lstm", "--search", 3, "--seeds", 1)
+    assert result.code == 0, result.err
+    assert "looking for learning rates and dropout: 6 runs" in result.err
+    assert "Best of 3 random trials of each cell, one seed: " in result.out
+    assert "to be expected at or below" in result.out
+    found = json.loads((shell.folder / "runs" / "compare-1" / "compare.json").read_text())
+    assert found["command"].endswith("--search 3")
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

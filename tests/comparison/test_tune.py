@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from conftest import planned
 
-from charlm.comparison import runs, tune
+from charlm.comparison import runs, trials, tune
 from charlm.comparison.plan import Plan, PlannedRun
 from charlm.comparison.runs import Diverged
-from charlm.comparison.tune import Trial
+from charlm.comparison.trials import Trial
 
 OWN = ("train.learning_rate=0.01", "model.dropout=0.0")
 SECONDS = {"rnn": 1.0, "gru": 1.0}
@@ -60,7 +60,7 @@ def test_search_takes_the_best_rate_and_dropout_of_each(text_file: Path) -> None
     tried = searched(given, bits)
     found = {
         entry.label: (entry.config.train.learning_rate, entry.config.model.dropout)
-        for entry in tune.tuned(given, tried).entries
+        for entry in trials.tuned(given, tried).entries
     }
     assert found == best
     assert tune.at_the_edge(given, tried) == []
@@ -79,7 +79,7 @@ def test_search_goes_on_beyond_its_ends_and_says_where_it_stopped(text_file: Pat
     tried = searched(given, bits)
     found = {
         entry.label: (entry.config.train.learning_rate, entry.config.model.dropout)
-        for entry in tune.tuned(given, tried).entries
+        for entry in trials.tuned(given, tried).entries
     }
     assert found["rnn"] == (0.02, pytest.approx(0.7))
     assert found["gru"] == (pytest.approx(0.0025 / 8), pytest.approx(0.7))
@@ -93,7 +93,7 @@ def test_search_goes_on_beyond_its_ends_and_says_where_it_stopped(text_file: Pat
 def test_search_leaves_a_cell_as_it_was_when_all_diverge(text_file: Path) -> None:
     given = planned(text_file, ["gru"], "train.learning_rate=0.01", tune=True)
     tried = searched(given, lambda *_: None)
-    assert tune.tuned(given, tried).entries == given.entries
+    assert trials.tuned(given, tried).entries == given.entries
 
 
 def test_search_goes_on_after_a_rate_that_diverges(text_file: Path, tmp_path: Path) -> None:
@@ -114,6 +114,6 @@ def test_search_goes_on_after_a_rate_that_diverges(text_file: Path, tmp_path: Pa
     ]
     events = list(runs.Runner(given.corpus).run([*hot, planned_runs[1]], tolerant=True))
     assert any(isinstance(event, Diverged) for event in events)
-    bits = [one.bits_per_character for one in tune.results([*hot, planned_runs[1]])]
+    bits = [one.bits_per_character for one in trials.results([*hot, planned_runs[1]])]
     assert bits[0] is None
     assert bits[1] is not None

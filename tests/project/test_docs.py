@@ -193,5 +193,8 @@ def test_what_commands_print_is_described(
         refuse_undescribed(name, json.loads(done.stdout))
 
 
-def test_what_a_comparison_prints_is_described(finished: tuple[Path, Path, Any]) -> None:
+def test_what_a_comparison_prints_is_described(
+    finished: tuple[Path, Path, Any], searched: tuple[Path, Path, Any]
+) -> None:
     refuse_undescribed("compare", finished[2])
+    refuse_undescribed("compare", searched[2])

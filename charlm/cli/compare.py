@@ -96,24 +96,22 @@ def _compare(request: "CompareRequest", out: Path | None, *, as_json: bool, quie
     cells.refuse(request.layers(), request.cells, request.match, seeds)
     from charlm.api import comparing  # only now: it imports torch
     from charlm.cli.watching import Watching, print_how_to_go_on
-    from charlm.reports import comparison as report
     from charlm.runs.finding import claim_path
     from charlm.terminal import comparison as terminal
-    from charlm.terminal import console
+    from charlm.terminal import console, texts
     from charlm.terminal.progress import TaskProgress
 
     with TaskProgress():
-        planned = comparing.planned_comparison(request)
+        planned = comparing.planned(request)
     path = out or claim_path("compare")  # only now: refused arguments leave no folder
     command, watching = request.command(), Watching(quiet=quiet)
     result = comparing.carry_out(planned, path, command, watch=watching)
     if result is None:
         print_how_to_go_on(command, path)
         return watching.code
-    report.write(result, path)
     if as_json:
         console.print_json(result)
     elif not quiet:
-        terminal.conclude(result)
+        (texts if "texts" in result else terminal).conclude(result)
         console.print_page(result["report"])
     return 0

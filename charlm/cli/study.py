@@ -3,7 +3,7 @@
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from charlm.common.errors import UsageError
 
@@ -24,11 +24,12 @@ def study(
 
     known = read_study(name)
     _check(name, known, request)
-    from charlm.api.comparing import carry_out  # only now: it imports torch
+    from charlm.api.comparing import carry_out_series  # only now: it imports torch
     from charlm.cli.watching import Watching, print_how_to_go_on
-    from charlm.common.files import json_bytes, refuse_links
+    from charlm.common.files import json_bytes
     from charlm.common.files import replace as replace_file
     from charlm.comparison.memorization import memorized
+    from charlm.comparison.series import Part, Series, make_folder
     from charlm.comparison.study import study_result
     from charlm.reports import comparison as comparison_report
     from charlm.reports import study as report
@@ -38,31 +39,32 @@ def study(
 
     seeds = known.seeds if request.seeds is None else request.seeds
     terms = replace(request, cells=known.cells, config=known.config, seeds=seeds)
-    planned, command = groups(known), request.command(paper=name)
+    planned, command = {group.folder: group for group in groups(known)}, request.command(paper=name)
     with tempfile.TemporaryDirectory() as nowhere:  # refused arguments leave no folder
-        _plan(terms, planned[0], known, Path(nowhere))
+        _plan(terms, next(iter(planned.values())), known, Path(nowhere))
     path = out or claim_path(name)
-    _mark_if_new(path)
+    make_folder(path)
+    parts = [
+        Part(group.name, group.folder, _plan(terms, group, known, path), command)
+        for group in planned.values()
+    ]
     finished: list[Finished] = []
-    for number, group in enumerate(planned, start=1):
-        if not quiet:
-            console.print_status(f"{number} of {len(planned)}: {group.name}", "heading")
-        own, folder = _plan(terms, group, known, path), path / group.folder
-        refuse_links(path, [group.folder])
-        watching = Watching(quiet=quiet)
-        result = carry_out(own, folder, command, goes_longer=False, watch=watching)
-        if result is None or watching.code:
-            print_how_to_go_on(command, path)
-            return watching.code
-        accuracies = {}
+
+    def finish(part: Part, result: dict[str, Any]) -> None:
+        folder, accuracies = path / part.folder, {}
         if known.memorize:
             accuracies = {
-                row["cell"]: [memorized(folder / run, own.corpus) for run in row["runs"]]
+                row["cell"]: [memorized(folder / run, part.plan.corpus) for run in row["runs"]]
                 for row in result["rows"]
             }
         else:
             comparison_report.write(result, folder)
-        finished.append((group, result, accuracies))
+        finished.append((planned[part.folder], result, accuracies))
+
+    watching = Watching(quiet=quiet)
+    if not carry_out_series(Series(parts, path, "comparison", goes_longer=False), finish, watching):
+        print_how_to_go_on(command, path)
+        return watching.code
     summary = study_result(name, known, finished)
     summary |= {"command": command, "report": str(path / report.PAGE)}
     replace_file(path / RESULT, json_bytes(summary))
@@ -115,21 +117,11 @@ def _refuse_other_terms(name: str, study: "Study", request: "CompareRequest") ->
             f"{option} is for predicting new text, and --paper {name} is about memorization",
             f"leave {option} out; --set train.learning_rate=0.02 tries another rate for all",
         )
-
-
-def _mark_if_new(path: Path) -> None:
-    """Mark the folder of a new study as written by charlm: it may contain a random text."""
-    from charlm.common import outputs
-
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        if not any(path.iterdir()):
-            outputs.mark(path)
-    except OSError as error:
+    if len(request.paths) > 1:
         raise UsageError(
-            f"cannot write the study {path}: {error.strerror}",
-            "give an --out that you can write to",
-        ) from None
+            f"--paper {name} compares on one text, and --data names {len(request.paths)}",
+            "give one, or a folder that holds them",
+        )
 
 
 def _plan(terms: "CompareRequest", group: "Group", study: "Study", folder: Path) -> "Plan":

@@ -8,6 +8,7 @@ from pathlib import Path
 from charlm.cli.signals import stopping_on_signals
 from charlm.comparison.execution import Comparison, Stage
 from charlm.comparison.runs import RunnerEvent
+from charlm.comparison.series import Series
 from charlm.terminal import comparison as terminal
 from charlm.terminal import console
 from charlm.terminal.run import describe
@@ -19,7 +20,7 @@ def print_how_to_go_on(command: str, path: Path) -> None:
 
 
 class Watching:
-    """The progress of a comparison on the terminal, and its end by a signal.
+    """The progress of a comparison or series on the terminal, and its end by a signal.
 
     code: 128 plus the number of the signal that has stopped it; 0 if none has.
     """
@@ -28,9 +29,14 @@ class Watching:
         self.code, self._quiet = 0, quiet
 
     @contextmanager
-    def __call__(self, comparison: Comparison) -> Iterator[Callable[[Stage | RunnerEvent], object]]:
+    def __call__(
+        self, comparison: Comparison | Series
+    ) -> Iterator[Callable[[Stage | RunnerEvent], object]]:
         if not self._quiet:
-            describe(comparison.plan.corpus)
+            for name, corpus in comparison.corpora.items():
+                if len(comparison.corpora) > 1:
+                    console.print_status(name, "heading")
+                describe(corpus)
             console.print_status(f"comparison  {comparison.path}")
         with (
             stopping_on_signals(comparison.stop) as received,

@@ -29,6 +29,13 @@ COMPARISON = {
     *COMPARISON_FOLDERS,
 }
 """Names that a comparison may have, also of earlier versions."""
+SERIES_FOLDERS = {"figures"}
+SERIES = {
+    *(MARKER, ".lock", "compare.json", "plan.json", ".plan.json", "report.html"),
+    *("study.json", "study.html"),
+    *SERIES_FOLDERS,
+}
+"""Names that a series of comparisons may have, besides the comparisons' folders."""
 
 
 def own_names(names: Set[str]) -> tuple[str, Set[str]]:

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,13 +33,14 @@ from charlm.comparison.cache import cached
 from charlm.comparison.curve_points import with_points
 from charlm.comparison.extended_runs import LongerRun
 from charlm.comparison.plan import Plan, PlannedRun, planned_runs
-from charlm.comparison.plan_file import FILE, agreed_plan
+from charlm.comparison.plan_file import FILE, PlanFile, agreed_plan
 from charlm.comparison.result import Result, make_result
 from charlm.comparison.reuse import finished_state, summary
 from charlm.comparison.runs import Runner, RunnerEvent
 from charlm.comparison.searches import chosen_search, search_result
 from charlm.comparison.step_cost import StepCost, measure_steps
 from charlm.config.schema import to_toml
+from charlm.text.corpus import Corpus
 
 RESULT, RUNS, TUNING, LONGER = "compare.json", "runs", "tune", "longer"
 
@@ -68,8 +70,37 @@ class Compared:
 Events = Iterator[Stage | RunnerEvent | Compared]
 
 
+@dataclass(frozen=True)
+class Agreed:
+    """A plan as it was written before the first run, and the measurements that it depends on.
+
+    costs: of the steps, by configuration in TOML. seconds_a_step: by label.
+    """
+
+    plan: Plan
+    file: PlanFile
+    costs: Mapping[str, StepCost]
+    seconds_a_step: Mapping[str, float]
+
+
 class _Stopped(Exception):  # noqa: N818 (no error)
     """Raised once `stop` was called; finished work is reused next time."""
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Lock a comparison's folder. Raises: UsageError if another process writes it."""
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UsageError(
+            f"{folder} is being written by another process", "wait for it, or stop it"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class Comparison:
@@ -96,8 +127,14 @@ class Comparison:
                 f"cannot write the comparison {path}: {error.strerror}",
                 "give an --out that you can write to",
             ) from None
-        self._lock = FileLock(path / ".lock")
         self._runner = Runner(plan.corpus)
+        self.agreed: Agreed | None = None
+        """The plan, once `prepare` has written it."""
+
+    @property
+    def corpora(self) -> dict[str, Corpus]:
+        """The text, by name."""
+        return {self.plan.name: self.plan.corpus}
 
     def was_stopped(self) -> bool:
         """True if `stop` was called."""
@@ -107,43 +144,58 @@ class Comparison:
         """Request that `run` end after the current step (safe in a signal handler)."""
         self._runner.stop()
 
-    def run(self, command: str = "") -> Events:
+    def run(self, command: str = "", seconds_after: float = 0.0) -> Events:
         """Measure, train and judge; end without `Compared` if `stop` was called.
 
-        command: the user's command line, for the report.
+        command: the user's command line, for the report. seconds_after: expected of other
+        comparisons after this one, for the estimate of the seconds left.
 
         Raises: UsageError (another process writes it; a run of something else is in its place),
             DataError (text too short), CheckpointError, DivergedError, CharlmError (the disk is
             full). Finished runs are kept.
         """
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise UsageError(
-                f"{self.path} is being written by another process", "wait for it, or stop it"
-            ) from None
-        try:
+        self._runner.seconds_after = seconds_after
+        with self._writing():
             yield from self._run(command)
-        except _Stopped:
-            return
-        except OSError as error:
-            raise self._cannot_write(error) from None
-        finally:
-            self._lock.release()
+
+    def prepare(self) -> Events:
+        """Measure the steps and write the plan, as `run` would; end early if `stop` was called.
+
+        Raises: as `run`.
+        """
+        with self._writing():
+            yield from self._prepare()
+
+    def expected_runs(self) -> list[PlannedRun]:
+        """List the runs that are not finished, after `prepare`; of a search only the first ones."""
+        assert self.agreed is not None
+        plan, seconds_a_step = self.agreed.plan, self.agreed.seconds_a_step
+        runs = planned_runs(plan, self.path / RUNS, seconds_a_step)
+        if plan.tune:
+            runs += tune.next_runs(plan, [], self.path / TUNING, seconds_a_step)
+        return [run for run in runs if not (run.path / "summary.json").is_file()]
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Lock the folder during a `with` block, which `_Stopped` ends.
+
+        Raises: UsageError if another process writes it; CharlmError for an error of the disk.
+        """
+        with locked(self.path):
+            try:
+                yield
+            except _Stopped:
+                return
+            except OSError as error:
+                raise self._cannot_write(error) from None
 
     def _run(self, command: str) -> Events:
         began = time.perf_counter()
-        plan: Plan = self.plan
-        yield Stage("measuring a few steps of every cell")
-        costs = self._step_costs(plan)
-        seconds_a_step = {e.label: costs[to_toml(e.config)].seconds_a_step for e in plan.entries}
-        if plan.match == "time":
-            plan = time_budget.with_timing(
-                plan, time_budget.agreed(plan, self.path, seconds_a_step)
-            )
-        plan = with_points(plan, self.path / RUNS, seconds_a_step, earlier=self.path / TUNING)
-        plan_file = agreed_plan(plan, self.path, lambda: self._refuse_others(plan, seconds_a_step))
-        yield Stage(f"the plan: {FILE}, SHA-256 {plan_file.sha256}")
+        if self.agreed is None:
+            yield from self._prepare()
+        assert self.agreed is not None
+        plan, plan_file = self.agreed.plan, self.agreed.file
+        costs, seconds_a_step = self.agreed.costs, self.agreed.seconds_a_step
         tried: list[trials.Trial] = []
         search, searched = chosen_search(plan), plan
         if search is not None:
@@ -175,6 +227,21 @@ class Comparison:
             "last_call": round(time.perf_counter() - began, 3),
         }
         yield Compared(result)
+
+    def _prepare(self) -> Events:
+        """Measure the steps and write the plan."""
+        plan = self.plan
+        yield Stage("measuring a few steps of every cell")
+        costs = self._step_costs(plan)
+        seconds_a_step = {e.label: costs[to_toml(e.config)].seconds_a_step for e in plan.entries}
+        if plan.match == "time":
+            plan = time_budget.with_timing(
+                plan, time_budget.agreed(plan, self.path, seconds_a_step)
+            )
+        plan = with_points(plan, self.path / RUNS, seconds_a_step, earlier=self.path / TUNING)
+        plan_file = agreed_plan(plan, self.path, lambda: self._refuse_others(plan, seconds_a_step))
+        self.agreed = Agreed(plan, plan_file, costs, seconds_a_step)
+        yield Stage(f"the plan: {FILE}, SHA-256 {plan_file.sha256}")
 
     def _refuse_others(self, plan: Plan, seconds_a_step: Mapping[str, float]) -> None:
         """Refuse the folder if it has runs of another plan. Raises: UsageError, CheckpointError."""

@@ -23,8 +23,11 @@ from charlm.comparison.statistics import ASSUMED_DEVIATION, METHODS, smallest_di
 
 FILE, COPY = "plan.json", ".plan.json"
 BEFORE, AFTER = "before the first run", "after runs of an earlier version had begun"
-NOT_COMPARED = ("charlm", "written", "amends", "seeds", "runs", "statistics")
+REQUIRED = ("charlm", "written", "amends", "seeds", "cells", "statistics")
+NOT_COMPARED = {"charlm", "written", "amends", "seeds", "runs", "plans", "statistics"}
 """Keys that a later call may have otherwise: with other versions, seeds or cells."""
+AMENDING = ("seeds", "plans")
+"""Keys of which another value amends the plan, as more or fewer cells or texts do."""
 ABSENT = object()
 
 
@@ -56,16 +59,36 @@ def agreed_plan(plan: Plan, folder: Path, check: Callable[[], None]) -> PlanFile
 
     Raises: UsageError if plan.json was changed, or is for other terms.
     """
-    fresh, before = _content(plan), _kept(folder)
+    has_begun = any(folder.glob("runs/*")) or any(folder.glob("tune/*"))
+    return agreed(_content(plan), folder, check, has_begun=has_begun)
+
+
+def agreed(
+    fresh: dict[str, Any], folder: Path, check: Callable[[], object], *, has_begun: bool
+) -> PlanFile:
+    """Write a plan if it is new, or amend the one in `folder`; return the plan.
+
+    fresh: its content. check: as for `agreed_plan`. has_begun: True if runs were made before it.
+
+    Raises: UsageError if plan.json was changed, or is for other terms.
+    """
+    before = kept(folder)
     if before is not None:
         _refuse_other_terms(folder, before, fresh)
-        if before["seeds"] == fresh["seeds"] and set(before["cells"]) == set(fresh["cells"]):
+        if _is_same(before, fresh):
             return _write(folder, before)
         fresh |= {"amends": [*before["amends"], _sha256(before)], "written": before["written"]}
-    elif any(folder.glob("runs/*")) or any(folder.glob("tune/*")):
+    elif has_begun:
         fresh["written"] = AFTER
     check()
     return _write(folder, fresh)
+
+
+def _is_same(before: Mapping[str, Any], fresh: Mapping[str, Any]) -> bool:
+    """Return True if neither seeds nor cells nor texts were added or left out."""
+    return all(before.get(key) == fresh.get(key) for key in AMENDING) and all(
+        set(before.get(key, ())) == set(fresh.get(key, ())) for key in ("cells", "texts")
+    )
 
 
 def _write(folder: Path, content: Mapping[str, Any]) -> PlanFile:
@@ -117,14 +140,14 @@ def _settings(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _kept(folder: Path) -> dict[str, Any] | None:
+def kept(folder: Path) -> dict[str, Any] | None:
     """Read the plan of a folder; None without one. Raises: UsageError if it was changed."""
     path = folder / FILE
     there, copy = _read(path), _read(folder / COPY)
     if there is ABSENT and copy is ABSENT:
         return None
     original = there if copy is ABSENT else copy
-    if not isinstance(original, dict) or not {*NOT_COMPARED, "cells"} <= original.keys():
+    if not isinstance(original, dict) or not original.keys() >= {*REQUIRED}:
         raise UsageError(f"{path} is no plan of a comparison", "give another --out")
     for key, then, now in _changes(original, there):
         raise UsageError(
@@ -146,7 +169,7 @@ def _read(path: Path) -> Any:
 
 def _refuse_other_terms(folder: Path, before: Mapping[str, Any], fresh: Mapping[str, Any]) -> None:
     """Refuse terms other than the plan's. Raises: UsageError."""
-    left_out = {*NOT_COMPARED, "smallest_difference"}  # which depends on the seeds
+    left_out = NOT_COMPARED | {"smallest_difference"}  # which depends on the seeds
     then, now = ({k: v for k, v in one.items() if k not in left_out} for one in (before, fresh))
     for key, was, wanted in _changes(then, now):
         if ABSENT in (was, wanted):

@@ -2,13 +2,14 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from charlm.common.errors import UsageError
 from charlm.config import loading
 from charlm.config.layers import ConfigLayers
-from charlm.text.files import tasks
+from charlm.text.files import streams, tasks
 
 Match = Literal["parameters", "hidden", "time", "operations"]
 MATCHES: tuple[Match, ...] = ("parameters", "hidden", "time", "operations")
@@ -64,7 +65,25 @@ class CompareRequest:
         if self.task:
             self._refuse_text()
             flags |= tasks.settings(self.task)
+        self._refuse_twice()
         return loading.load(self.preset, self.changes, flags)
+
+    @property
+    def paths(self) -> list[str]:
+        """The texts that options name; if there are several, each is compared separately."""
+        given = self.flags.get("data.path", [])
+        return [given] if isinstance(given, str) else list(given)
+
+    def for_each_text(self) -> list["CompareRequest"]:
+        """Return a request for each text."""
+        return [replace(self, flags={**self.flags, "data.path": path}) for path in self.paths]
+
+    def _refuse_twice(self) -> None:
+        """Check that no text is named twice. Raises: UsageError."""
+        places = [path if path == streams.STDIN else Path(path).resolve() for path in self.paths]
+        for at, path in enumerate(self.paths):
+            if places[at] in places[:at]:
+                raise UsageError(f"the text {path} is named twice", "name each text once")
 
     def _refuse_text(self) -> None:
         """Refuse a text for a task. Raises: UsageError."""
@@ -81,8 +100,7 @@ class CompareRequest:
         words = ["charlm", "compare", *self.cells]
         words += ["--paper", paper] if paper else ["--config", self.preset]
         words += ["--task", self.task] if self.task else []
-        paths = self.flags.get("data.path", [])
-        for path in [paths] if isinstance(paths, str) else paths:
+        for path in self.paths:
             words += ["--data", path]
         for change in self.changes:
             words += ["--set", change]

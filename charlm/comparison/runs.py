@@ -62,6 +62,8 @@ class Runner:
     def __init__(self, corpus: Corpus) -> None:
         self.corpus = corpus
         self.stopped = False
+        self.seconds_after = 0.0
+        """Expected seconds of other work after these runs."""
         self._trainer: Trainer | None = None
         self._drift = 1.0
         """Ratio of the seconds that runs take to those expected."""
@@ -96,7 +98,7 @@ class Runner:
                     differences(state),
                 )
                 continue
-            after = sum(
+            after = self.seconds_after + sum(
                 other.seconds
                 for other, done in zip(planned_runs[at + 1 :], finished[at + 1 :], strict=True)
                 if done is None

@@ -91,6 +91,12 @@ def ratio(ones: Sequence[float], others: Sequence[float]) -> Interval:
     return interval(logs).exp()
 
 
+def sign_test(ahead: int, of: int) -> float:
+    """Return the two-sided p-value of a sign test: `ahead` of `of` pairs on one side, no ties."""
+    tail = sum(math.comb(of, count) for count in range(min(ahead, of - ahead) + 1))
+    return min(1.0, math.ldexp(tail, 1 - of))
+
+
 # ---- over seeds and blocks of the text ----------------------------------------------------------
 
 Floats = NDArray[np.float64]

@@ -14,7 +14,16 @@ from filelock import FileLock, Timeout
 
 from charlm.common.errors import CharlmError, UsageError
 from charlm.common.files import read_regular, refuse_links, size_of_tree
-from charlm.common.outputs import A_COMPARISON, A_RUN, BARELY_BEGUN, COMPARISON_FOLDERS, own_names
+from charlm.common.outputs import (
+    A_COMPARISON,
+    A_RUN,
+    BARELY_BEGUN,
+    COMPARISON_FOLDERS,
+    MARKER,
+    SERIES,
+    SERIES_FOLDERS,
+    own_names,
+)
 from charlm.runs.manifest import MANIFEST, MOST_OF_CONFIG, UNFINISHED
 
 REMOVING = ".charlm-removing-"
@@ -137,8 +146,30 @@ def _locked_folders(path: Path) -> Iterator[Path]:
         refuse_links(path, COMPARISON_FOLDERS)
         yield path
         yield from filter(_is_run, (run.parent for run in path.glob("*/*/checkpoints")))
+    elif MARKER in names and (parts := _comparisons_in(path, names)):
+        if others := names - SERIES - {part.name for part in parts}:
+            raise UsageError(
+                f"{path} holds more than comparisons: {', '.join(sorted(others)[:3])}",
+                "move that elsewhere first",
+            )
+        refuse_links(path, SERIES_FOLDERS)
+        yield path
+        for part in parts:
+            yield from _locked_folders(part)
     else:
         raise UsageError(f"{path} is not a run or comparison of charlm", "charlm runs lists them")
+
+
+def _comparisons_in(path: Path, names: set[str]) -> list[Path]:
+    """List the comparisons of a study or of several texts, which are in one folder."""
+    folders = [path / name for name in sorted(names - SERIES)]
+    return [
+        folder
+        for folder in folders
+        if folder.is_dir()
+        and not folder.is_symlink()
+        and own_names(_names(folder))[0] == A_COMPARISON
+    ]
 
 
 @contextlib.contextmanager

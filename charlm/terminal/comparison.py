@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from rich.text import Text
@@ -123,6 +124,11 @@ def conclude(result: dict[str, Any]) -> None:
         for sentence in result["search"]["sentences"][:MOST_OF_SEARCH]:
             print_result(sentence)
     print_result("")
+    print_judged(result)
+
+
+def print_judged(result: dict[str, Any]) -> None:
+    """Print the claims, the notes, the plan and the path of the report."""
     print_result("the lecture's claims, judged from these runs")
     judged = [one for one in result["claims"] if not one["evidence"].endswith(ABSENT)]
     for claim in judged:
@@ -219,8 +225,11 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 
 def _names(result: dict[str, Any]) -> list[str]:
+    return short_names([row["cell"] for row in result["rows"]])
+
+
+def short_names(labels: Sequence[str]) -> list[str]:
     """Return the cells' labels if they are short enough for the table, else numbered names."""
-    labels = [row["cell"] for row in result["rows"]]
     return [
         label if len(label) <= LONGEST_NAME else f"{label.partition(':')[0]} ({number})"
         for number, label in enumerate(labels, start=1)

@@ -8,9 +8,9 @@ import pytest
 from conftest import TINY, words
 
 from charlm.__main__ import run
-from charlm.cli.study import _mark_if_new
 from charlm.comparison import plan as planning
 from charlm.comparison.memorization import BITS, LETTERS, TRAIN_SHARE, random_text
+from charlm.comparison.series import make_folder
 from charlm.comparison.study import study_result
 from charlm.config import loading
 from charlm.config.schema import DataConfig
@@ -119,7 +119,7 @@ def test_study_is_carried_out_and_reuses_what_is_finished(
 
 def test_a_study_in_a_folder_that_was_there_leaves_what_is_in_it_a_text(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("a text of mine")
-    _mark_if_new(tmp_path)
+    make_folder(tmp_path)
     assert find(DataConfig(path=str(tmp_path))).files == [tmp_path / "mine.txt"]
 
 

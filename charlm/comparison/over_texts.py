@@ -1,0 +1,226 @@
+"""The result of a comparison on several texts: the differences between the cells over all texts.
+
+Every text counts the same, however long; the texts are the random unit.
+"""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from charlm.comparison.claims import ABSENT, Claim
+from charlm.comparison.curves import FEW
+from charlm.comparison.result import Result
+from charlm.comparison.reuse import WITHOUT_EFFECT
+from charlm.comparison.statistics import Interval, difference, ratio, sign_test
+from charlm.comparison.table import and_, bounds, spread
+from charlm.comparison.texts import FEWEST_SIGNS
+
+Texts = Mapping[str, Result]
+"""The result on each text, by name."""
+
+
+def result_over_texts(texts: Texts, plan: Mapping[str, Any], command: str) -> Result:
+    """Collect the result. plan: as of `PlanFile.as_json`. command: repeats the comparison."""
+    first = next(iter(texts.values()))
+    over = over_texts(texts)
+    return {
+        "match": first["match"],
+        "verdict": over["sentences"],
+        "texts": [{"name": name, **result} for name, result in texts.items()],
+        "over_texts": over,
+        "claims": _claims(texts),
+        "seeds": first["seeds"],
+        "tuned": first["tuned"],
+        "plan": plan,
+        "command": command,
+        "versions": first["versions"],
+        "machine": first["machine"],
+        "seconds": {
+            key: round(sum(result["seconds"][key] for result in texts.values()), 3)
+            for key in ("training", "last_call")
+        },
+        "notes": [
+            *_settings(texts),
+            *dict.fromkeys(note for result in texts.values() for note in result["notes"]),
+        ],
+    }
+
+
+def over_texts(texts: Texts) -> dict[str, Any]:
+    """Compare the cells over all texts."""
+    cells = [row["cell"] for row in next(iter(texts.values()))["rows"]]
+    rows = [_row(cell, texts) for cell in cells]
+    pairs = [_pair(one, other, texts) for at, one in enumerate(cells) for other in cells[at + 1 :]]
+    orders = {name: _order(result["rows"]) for name, result in texts.items()}
+    described = [pair for pair in pairs if len(cells) <= FEW or _order(rows)[0] in pair["cells"]]
+    return {
+        "rows": rows,
+        "differences": pairs,
+        "described": [pair["cells"] for pair in described],
+        "orders": orders,
+        "sentences": [
+            *_best(rows, pairs, len(texts)),
+            *(f"{pair['sentence']}." for pair in described),
+            *_orders(orders),
+            *_widths(rows, texts),
+        ],
+    }
+
+
+def _row(cell: str, texts: Texts) -> dict[str, Any]:
+    """Return a cell's mean over texts, and its size on each."""
+    own = [_of(cell, result) for result in texts.values()]
+    return {
+        "cell": cell,
+        "bits_per_character": spread([row["bits_per_character"]["mean"] for row in own]),
+        "hidden_sizes": [row["hidden_size"] for row in own],
+        "parameters": [row["parameters"] for row in own],
+    }
+
+
+def _of(cell: str, result: Result) -> dict[str, Any]:
+    row: dict[str, Any] = next(row for row in result["rows"] if row["cell"] == cell)
+    return row
+
+
+def _order(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the cells, the fewest bits first."""
+    return [row["cell"] for row in sorted(rows, key=lambda row: _mean(row))]
+
+
+def _mean(row: Mapping[str, Any]) -> float:
+    return float(row["bits_per_character"]["mean"])
+
+
+def _pair(one: str, other: str, texts: Texts) -> dict[str, Any]:
+    """Compare two cells: on each text, as it was compared there, and over the texts."""
+    by_text = []
+    for name, result in texts.items():
+        found = next(pair for pair in result["differences"] if pair["cells"] == [one, other])
+        by_text.append({"name": name, **{key: found[key] for key in ("mean", "low", "high")}})
+        by_text[-1]["shown"] = found["shown"]
+    ones, others = ([_mean(_of(cell, r)) for r in texts.values()] for cell in (one, other))
+    interval = difference(ones, others)
+    relative = ratio(ones, others) if min(*ones, *others) > 0 else None
+    ahead = [
+        sum(low < high for low, high in zip(*sides, strict=True))
+        for sides in ((ones, others), (others, ones))
+    ]
+    signs = sum(ahead)
+    pair = {
+        "cells": [one, other],
+        **bounds(interval),
+        "shown": interval.is_below_zero or interval.is_above_zero,
+        "ratio": None if relative is None else bounds(relative),
+        "ahead": ahead,
+        "sign_test": sign_test(ahead[0], signs) if signs >= FEWEST_SIGNS else None,
+        "by_text": by_text,
+    }
+    return {**pair, "sentence": _sentence(pair, interval, len(texts))}
+
+
+def _sentence(pair: Mapping[str, Any], interval: Interval, texts: int) -> str:
+    """Describe a difference over texts."""
+    one, other = pair["cells"]
+    shown = f"{interval.mean:+.3f} bits per character on average{_percent(pair)}"
+    if interval.is_open:
+        return (
+            f"{one} minus {other}: {shown}; {_ahead(pair, texts)}, and {texts} texts are too few "
+            "to generalise"
+        )
+    bounds_shown = f"95 % over texts: {interval.low:+.3f} to {interval.high:+.3f}"
+    if not pair["shown"]:
+        return (
+            f"{one} and {other}: no difference that {texts} texts can show ({shown}; "
+            f"{bounds_shown}); {_ahead(pair, texts)}"
+        )
+    better, worse = (one, other) if interval.is_below_zero else (other, one)
+    return (
+        f"{better} predicts better than {worse} over the texts ({one} minus {other}: {shown}; "
+        f"{bounds_shown}); {_ahead(pair, texts)}"
+    )
+
+
+def _percent(pair: Mapping[str, Any]) -> str:
+    """Format the geometric mean of the ratios as a difference in percent."""
+    return "" if pair["ratio"] is None else f", {100 * (pair['ratio']['mean'] - 1):+.1f} %"
+
+
+def _ahead(pair: Mapping[str, Any], texts: int) -> str:
+    """Describe on how many texts a cell is ahead."""
+    count, cell = max(zip(pair["ahead"], pair["cells"], strict=True), key=lambda one: one[0])
+    said = f"{cell} is ahead on {count} of {texts} texts"
+    if pair["sign_test"] is not None:
+        said += f" (sign test: p = {pair['sign_test']:.2g})"
+    return said
+
+
+def _best(rows: Sequence[dict[str, Any]], pairs: Sequence[dict[str, Any]], texts: int) -> list[str]:
+    """Name the cell that is best over all texts."""
+    best = min(rows, key=_mean)
+    own = [pair for pair in pairs if best["cell"] in pair["cells"]]
+    leads = "predicts best" if own and all(pair["shown"] for pair in own) else "has the lowest mean"
+    return [f"Over {texts} texts, {best['cell']} {leads}: {_mean(best):.3f} bits per character."]
+
+
+def _orders(orders: Mapping[str, Sequence[str]]) -> list[str]:
+    """Describe whether the order of the cells is the same on all texts."""
+    listed: dict[str, list[str]] = {}
+    for name, order in orders.items():
+        listed.setdefault(", ".join(order), []).append(name)
+    if len(next(iter(orders.values()))) < 2:
+        return []
+    if len(listed) == 1:
+        return [f"The order is the same on every text: {next(iter(listed))}."]
+    parts = "; ".join(f"{order} on {and_(names)}" for order, names in listed.items())
+    return [f"The order differs by text: {parts}."]
+
+
+def _widths(rows: Sequence[dict[str, Any]], texts: Texts) -> list[str]:
+    """Describe the widths of cells that differ by text."""
+    different = [row for row in rows if len(set(row["hidden_sizes"])) > 1]
+    if not different:
+        return []
+    listed = "; ".join(
+        f"{row['cell']} "
+        + ", ".join(
+            f"{width} on {name}" for width, name in zip(row["hidden_sizes"], texts, strict=True)
+        )
+        for row in different
+    )
+    return [f"The widths differ, as the texts have different vocabularies: {listed}."]
+
+
+def _settings(texts: Texts) -> list[str]:
+    """Describe settings that were fitted to the texts and therefore differ."""
+    left_out = {"model.hidden_size", "train.seed", *WITHOUT_EFFECT}
+    if any(result["tuned"] for result in texts.values()):
+        left_out |= {"model.dropout", "train.learning_rate"}
+    values: dict[str, dict[str, Any]] = {}
+    for name, result in texts.items():
+        config = next(iter(result["config"].values()))
+        for section, table in tomllib.loads(config).items():
+            for key, value in table.items():
+                values.setdefault(f"{section}.{key}", {})[name] = value
+    return [
+        f"{key} differs by text: " + ", ".join(f"{value} on {name}" for name, value in own.items())
+        for key, own in values.items()
+        if key not in left_out and len({repr(value) for value in own.values()}) > 1
+    ]
+
+
+def _claims(texts: Texts) -> list[dict[str, Any]]:
+    """Judge the claims over all texts: one holds if it holds on each."""
+    result = []
+    for same in zip(*(one["claims"] for one in texts.values()), strict=True):
+        by_verdict: dict[str, list[str]] = {}
+        for name, claim in zip(texts, same, strict=True):
+            by_verdict.setdefault(claim["verdict"], []).append(name)
+        evidence = "; ".join(f"{verdict} on {and_(names)}" for verdict, names in by_verdict.items())
+        if len(by_verdict) == 1:
+            evidence = f"the same on each of {len(same)} texts"
+        if all(claim["evidence"].endswith(ABSENT) for claim in same):
+            evidence = same[0]["evidence"]
+        holds = same[0]["holds"] if len(by_verdict) == 1 else None
+        result.append(Claim(same[0]["claim"], holds, evidence).as_json())
+    return result

@@ -216,6 +216,20 @@ RUNS = {
     "inspect-memorization": ["inspect", "r", "--memorization"],
     "inspect-bptt": ["inspect", "r", "--bptt"],
     "compare": ["compare", "rnn", "lstm", "--data", "t.txt", "--match", "hidden", *_SET, "--quiet"],
+    "compare-texts": [
+        *(
+            "compare",
+            "rnn",
+            "lstm",
+            "--data",
+            "t.txt",
+            "--data",
+            "backwards.txt",
+            "--match",
+            "hidden",
+        ),
+        *(*_SET, "--quiet"),
+    ],
     "export": ["export", "r", "--to", "html"],
     "runs": ["runs", "."],
     "cache": ["cache"],
@@ -250,7 +264,7 @@ def pattern_of(path: str, known: Mapping[str, str]) -> str | None:
         return path
     for pattern in known:
         if "*" in pattern:
-            expression = re.escape(pattern).replace(r"\*", r"[^\[\]]+")
+            expression = re.escape(pattern).replace(r"\*\*", ".+").replace(r"\*", r"[^\[\]]+")
             if re.fullmatch(expression, path):
                 return pattern
     return None
@@ -286,8 +300,8 @@ HEAD = """# JSON
 
 Written by `python docs/generate.py json FOLDER`, which runs the commands on a tiny text; the
 meanings stand in `docs/json.toml`. `[]` stands for each element of a list, `*` for a name that the
-run or the command decides. Every `--json` prints one JSON value on standard output; messages and
-progress go to standard error.
+run or the command decides, `**` for all keys from there on. Every `--json` prints one
+JSON value on standard output; messages and progress go to standard error.
 """
 
 
@@ -299,6 +313,7 @@ def run_commands(folder: Path) -> dict[str, Any]:
     text = "\n".join(pydoc_data.topics.topics.values())[1141:31_141]
     folder.joinpath("t.txt").write_text(text, encoding="utf-8")
     folder.joinpath("p.txt").write_text(text[:400], encoding="utf-8")
+    folder.joinpath("backwards.txt").write_text(text[::-1], encoding="utf-8")
     folder.joinpath("texts").mkdir(exist_ok=True)
     for number in range(3):
         folder.joinpath(f"texts/{number}.txt").write_text(text[number * 400 :][:400], "utf-8")

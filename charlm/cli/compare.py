@@ -7,7 +7,6 @@ import typer
 
 from charlm.cli.options import (
     Changes,
-    Data,
     Debug,
     Device,
     Json,
@@ -17,6 +16,7 @@ from charlm.cli.options import (
     Search,
     Seeds,
     Task,
+    Texts,
     Threads,
     flags,
 )
@@ -39,7 +39,7 @@ def compare(
             help="A preset's name or a .toml file.", show_default="compare; task with --task"
         ),
     ] = "",
-    data: Data = None,
+    data: Texts = None,
     task: Task = "",
     changes: Changes = None,
     match: Match = "parameters",

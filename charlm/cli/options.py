@@ -32,6 +32,15 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Data = Annotated[
     list[str] | None, typer.Option(help="A file or folder of text; - is stdin. Repeatable.")
 ]
+Texts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data",
+        metavar="PATH",
+        help="A file or folder of text; - is stdin. Repeatable: each is compared separately, then "
+        "all together.",
+    ),
+]
 RunsText = Annotated[
     list[str] | None,
     typer.Option(

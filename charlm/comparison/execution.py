@@ -171,8 +171,8 @@ class Comparison:
         assert self.agreed is not None
         plan, seconds_a_step = self.agreed.plan, self.agreed.seconds_a_step
         runs = planned_runs(plan, self.path / RUNS, seconds_a_step)
-        if plan.tune:
-            runs += tune.next_runs(plan, [], self.path / TUNING, seconds_a_step)
+        if search := chosen_search(plan):
+            runs += search.next_runs(plan, [], self.path / TUNING, seconds_a_step)
         return [run for run in runs if not (run.path / "summary.json").is_file()]
 
     @contextmanager

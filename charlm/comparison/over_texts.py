@@ -122,28 +122,32 @@ def _pair(one: str, other: str, texts: Texts) -> dict[str, Any]:
 def _sentence(pair: Mapping[str, Any], interval: Interval, texts: int) -> str:
     """Describe a difference over texts."""
     one, other = pair["cells"]
-    shown = f"{interval.mean:+.3f} bits per character on average{_percent(pair)}"
+    difference = f"{one} minus {other}: {interval.mean:+.3f} bits per character"
     if interval.is_open:
         return (
-            f"{one} minus {other}: {shown}; {_ahead(pair, texts)}, and {texts} texts are too few "
-            "to generalise"
+            f"Over the texts, {difference}{_percent(pair)}; {_ahead(pair, texts)}, and {texts} "
+            "texts are too few to generalise"
         )
-    bounds_shown = f"95 % over texts: {interval.low:+.3f} to {interval.high:+.3f}"
-    if not pair["shown"]:
-        return (
-            f"{one} and {other}: no difference that {texts} texts can show ({shown}; "
-            f"{bounds_shown}); {_ahead(pair, texts)}"
-        )
-    better, worse = (one, other) if interval.is_below_zero else (other, one)
-    return (
-        f"{better} predicts better than {worse} over the texts ({one} minus {other}: {shown}; "
-        f"{bounds_shown}); {_ahead(pair, texts)}"
+    measured = (
+        f"{difference} (95 % over texts: {interval.low:+.3f} to {interval.high:+.3f})"
+        f"{_percent(pair)}; {_ahead(pair, texts)}"
     )
+    if not pair["shown"]:
+        return f"No difference in bits that {texts} texts can show, {measured}"
+    better, worse = (one, other) if interval.is_below_zero else (other, one)
+    return f"{better} predicts better than {worse} over the texts, {measured}"
 
 
 def _percent(pair: Mapping[str, Any]) -> str:
-    """Format the geometric mean of the ratios as a difference in percent."""
-    return "" if pair["ratio"] is None else f", {100 * (pair['ratio']['mean'] - 1):+.1f} %"
+    """Format the geometric mean of the ratios as a difference in percent, with its interval."""
+    ratio = pair["ratio"]
+    if ratio is None:
+        return ""
+    mean, low, high = (
+        None if ratio[key] is None else f"{100 * (ratio[key] - 1):+.1f} %"
+        for key in ("mean", "low", "high")
+    )
+    return f", {mean}" if low is None else f", {mean} ({low} to {high})"
 
 
 def _ahead(pair: Mapping[str, Any], texts: int) -> str:

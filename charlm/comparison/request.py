@@ -80,7 +80,7 @@ class CompareRequest:
 
     def _refuse_twice(self) -> None:
         """Check that no text is named twice. Raises: UsageError."""
-        places = [path if path == streams.STDIN else Path(path).resolve() for path in self.paths]
+        places = [path if path == streams.STDIN else Path(path).absolute() for path in self.paths]
         for at, path in enumerate(self.paths):
             if places[at] in places[:at]:
                 raise UsageError(f"the text {path} is named twice", "name each text once")

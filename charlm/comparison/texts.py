@@ -4,6 +4,7 @@ Each text is compared separately, in a folder named after it, by a plan of its o
 the whole has the SHA-256 of these plans and the statistics over texts.
 """
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,7 +26,8 @@ METHODS = [
     "difference of each pair of cells over texts: the mean of the differences on each text, every "
     "text counting the same; 95 % interval by Student's t over the texts, none with fewer than "
     f"{ENOUGH}",
-    "ratio of bits per character over texts: geometric mean, 95 % interval by its logarithm",
+    "ratio of bits per character over texts: geometric mean, 95 % interval by its logarithm; a "
+    "difference counts as shown by the interval in bits, not by this one",
     f"sign test, two-sided, from {FEWEST_SIGNS} texts on which the cells differ",
 ]
 """The statistics over texts, as stated in the plan."""
@@ -54,12 +56,12 @@ def _candidates(path: str) -> tuple[str, str, str]:
     """Return the names of a text, the shortest first."""
     if streams.is_numbered(path):
         return "stdin", "stdin", "stdin"
-    place = Path(path).absolute()
+    place = Path(os.path.normpath(Path(path).absolute()))
     return _safe(place.stem), _safe(place.name), _safe(f"{place.parent.name}-{place.name}")
 
 
 def _safe(name: str) -> str:
-    return re.sub(r"[^\w.-]+", "_", name).strip("._")[:LONGEST_NAME] or "text"
+    return re.sub(r"[^\w.-]+", "_", name).strip("._-")[:LONGEST_NAME] or "text"
 
 
 def _is_taken(name: str, names: Sequence[str]) -> bool:
@@ -97,7 +99,7 @@ def _refuse_other(parts: Sequence[Part], path: Path) -> None:
     if names and MARKER not in names:
         raise UsageError(
             f"{path} exists and is no comparison of several texts",
-            "give another --out, or an empty folder",
+            'give another --out; one text of several files is --set data.path=["a.txt","b.txt"]',
         )
     texts = (kept(path) or {}).get("texts", {})
     fingerprints = {part.folder: part.plan.corpus.fingerprint for part in parts}

@@ -14,6 +14,7 @@ import typer
 from conftest import TINY, Command
 
 from charlm.cli.app import app
+from charlm.comparison.over_texts import result_over_texts
 from charlm.config.schema import SECTIONS
 
 ROOT = Path(__file__).parents[2]
@@ -198,3 +199,11 @@ def test_what_a_comparison_prints_is_described(
 ) -> None:
     refuse_undescribed("compare", finished[2])
     refuse_undescribed("compare", searched[2])
+
+
+def test_what_a_comparison_on_several_texts_prints_is_described(
+    finished: tuple[Path, Path, Any],
+) -> None:
+    plan = {**finished[2]["plan"], "smallest_difference": None}
+    found = result_over_texts({"a": finished[2], "b": finished[2]}, plan, "charlm compare")
+    refuse_undescribed("compare-texts", {**found, "report": "report.html"})

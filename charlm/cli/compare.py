@@ -53,7 +53,8 @@ def compare(
         str,
         typer.Option(
             metavar="NAME",
-            help="Repeat a paper's comparisons: karpathy2015, jozefowicz2015, collins2017.",
+            help="Repeat a paper's comparisons: karpathy2015, jozefowicz2015, collins2017, "
+            "melis2018, feng2024.",
         ),
     ] = "",
     out: Out = None,

@@ -37,8 +37,7 @@ def study(
     from charlm.terminal import console
     from charlm.terminal import study as terminal
 
-    seeds = known.seeds if request.seeds is None else request.seeds
-    terms = replace(request, cells=known.cells, config=known.config, seeds=seeds)
+    terms = terms_of(known, request)
     planned, command = {group.folder: group for group in groups(known)}, request.command(paper=name)
     with tempfile.TemporaryDirectory() as nowhere:  # refused arguments leave no folder
         _plan(terms, next(iter(planned.values())), known, Path(nowhere))
@@ -75,6 +74,14 @@ def study(
         terminal.conclude(summary)
         console.print_page(summary["report"])
     return 0
+
+
+def terms_of(study: "Study", request: "CompareRequest") -> "CompareRequest":
+    """Return the request for a study's comparisons: seeds and search are the study's unless the
+    user asks for others."""
+    seeds = study.seeds if request.seeds is None else request.seeds
+    search = study.search if request.search is None and not request.tune else request.search
+    return replace(request, cells=study.cells, config=study.config, seeds=seeds, search=search)
 
 
 def _check(name: str, study: "Study", request: "CompareRequest") -> None:

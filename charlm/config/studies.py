@@ -31,7 +31,8 @@ class Study(Section):
     every combination of the varied values.
 
     finding: the paper's result. config: the preset with the other terms. settings: values in place
-    of the preset's, vary: lists of values, both by dotted key. memorize: bits of random text per
+    of the preset's, vary: lists of values, both by dotted key. search: random trials of each cell
+    before its seeds; None without a search. memorize: bits of random text per
     parameter, in a study of memorization; 0 in a study of prediction.
     """
 
@@ -42,6 +43,7 @@ class Study(Section):
     cells: list[str] = Field(min_length=1)
     parameters: list[Annotated[int, between(1, 10**10)]] = Field(min_length=1)
     seeds: Annotated[int, between(1, 1000)] = 1
+    search: Annotated[int, between(2, 100)] | None = None
     memorize: Annotated[float, between(0, 100)] = 0.0
     settings: dict[str, Any] = Field(default={})
     vary: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default={})

@@ -8,8 +8,10 @@ import pytest
 from conftest import TINY, words
 
 from charlm.__main__ import run
+from charlm.cli.study import terms_of
 from charlm.comparison import plan as planning
 from charlm.comparison.memorization import BITS, LETTERS, TRAIN_SHARE, random_text
+from charlm.comparison.request import CompareRequest
 from charlm.comparison.series import make_folder
 from charlm.comparison.study import study_result
 from charlm.config import loading
@@ -94,6 +96,15 @@ def test_help_names_every_study(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["compare", "--help"]) == 0
     said = "".join(capsys.readouterr().out.split())
     assert all(name in said for name in studies())
+
+
+def test_a_study_searches_unless_the_user_asks_for_another_search() -> None:
+    study = read_study("melis2018")
+    assert study.search == 8
+    assert terms_of(study, CompareRequest(())).search == study.search
+    assert terms_of(study, CompareRequest((), search=3)).search == 3
+    assert terms_of(study, CompareRequest((), tune=True)).search is None
+    assert terms_of(study, CompareRequest((), seeds=2)).seeds == 2
 
 
 def test_study_is_carried_out_and_reuses_what_is_finished(

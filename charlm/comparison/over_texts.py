@@ -17,6 +17,11 @@ from charlm.comparison.texts import FEWEST_SIGNS
 
 Texts = Mapping[str, Result]
 """The result on each text, by name."""
+SCALED = {
+    *("train.steps", "train.warmup_steps", "train.patience"),
+    *("train.eval_every", "train.checkpoint_every"),
+}
+"""Keys that `--match time` chooses by the speed on a text."""
 
 
 def result_over_texts(texts: Texts, plan: Mapping[str, Any], command: str) -> Result:
@@ -200,6 +205,8 @@ def _settings(texts: Texts) -> list[str]:
     left_out = {"model.hidden_size", "train.seed", *WITHOUT_EFFECT}
     if any(result["tuned"] for result in texts.values()):
         left_out |= {"model.dropout", "train.learning_rate"}
+    if any(result["match"] == "time" for result in texts.values()):
+        left_out |= SCALED
     values: dict[str, dict[str, Any]] = {}
     for name, result in texts.items():
         config = next(iter(result["config"].values()))

@@ -516,6 +516,26 @@ def test_of_many_cells_the_differences_to_the_best_are_described() -> None:
     assert found["described"] == [["rnn", "gru"], ["gru", "lstm"], ["gru", "mingru"]]
 
 
+def test_settings_that_were_fitted_to_a_text_are_named(
+    compared: tuple[Path, dict[str, Any]],
+) -> None:
+    texts = {text["name"]: text for text in compared[1]["texts"]}
+    found = result_over_texts(texts, {}, "")
+    assert not any("differs by text" in note for note in found["notes"])
+    config = {
+        cell: toml.replace("batch_size = 3", "batch_size = 2").replace("steps = 12", "steps = 9")
+        for cell, toml in texts["b"]["config"].items()
+    }
+    fitted = {**texts, "b": {**texts["b"], "config": config}}
+    note = "train.batch_size differs by text: 3 on a, 2 on b, 3 on c"
+    found = result_over_texts(fitted, {}, "")
+    assert note in found["notes"]
+    assert "train.steps differs by text: 12 on a, 9 on b, 12 on c" in found["notes"]
+    timed = {name: {**text, "match": "time"} for name, text in fitted.items()}
+    notes = result_over_texts(timed, {}, "")["notes"]
+    assert [one for one in notes if "differs by text" in one] == [note]
+
+
 def test_claims_hold_if_they_hold_on_each_text(compared: tuple[Path, dict[str, Any]]) -> None:
     texts = {text["name"]: text for text in compared[1]["texts"]}
     claim = {"claim": "x", "holds": True, "verdict": "holds", "evidence": "."}

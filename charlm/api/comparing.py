@@ -1,6 +1,7 @@
 """Comparisons of cells on equal terms."""
 
 import logging
+import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -11,7 +12,7 @@ import torch
 
 from charlm.api.options import PathLike, paths_of, refuse_unknown
 from charlm.backends.device import prepare_process, resolve_device
-from charlm.common.errors import CharlmError
+from charlm.common.errors import CharlmError, UsageError
 from charlm.common.files import json_bytes, refuse_no_folder, write_whole
 from charlm.comparison import cells as named
 from charlm.comparison.execution import RESULT, Compared, Comparison, Stage
@@ -104,10 +105,15 @@ def planned(request: CompareRequest) -> Plan | list[Part]:
         try:
             parts.append(Part(name, name, planned_comparison(one), one.command()))
         except CharlmError as error:
-            if one.paths[0] in error.what:
+            if one.paths[0] in re.split(r"[\s,:;'\"]+", error.what):
                 raise
             what = f"{one.paths[0]}: {error.what}"
             raise type(error)(what, error.advice, error.details) from None
+    if task := next((part.plan.task for part in parts if part.plan.task), None):
+        raise UsageError(
+            f"the task {task.name} has a score of its own, which does not compare with texts'",
+            f"compare on it alone: --task {task.name}",
+        )
     refuse_same(parts)
     return parts
 

@@ -40,7 +40,8 @@ def study(
     terms = terms_of(known, request)
     planned, command = {group.folder: group for group in groups(known)}, request.command(paper=name)
     with tempfile.TemporaryDirectory() as nowhere:  # refused arguments leave no folder
-        _plan(terms, next(iter(planned.values())), known, Path(nowhere))
+        for group in planned.values():
+            _plan(terms, group, known, Path(nowhere))
     path = out or claim_path(name)
     make_folder(path)
     parts = [

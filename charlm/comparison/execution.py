@@ -35,7 +35,7 @@ from charlm.comparison.extended_runs import LongerRun
 from charlm.comparison.plan import Plan, PlannedRun, planned_runs
 from charlm.comparison.plan_file import FILE, PlanFile, agreed_plan
 from charlm.comparison.result import Result, make_result
-from charlm.comparison.reuse import finished_state, summary
+from charlm.comparison.reuse import finished_state, is_finished, summary
 from charlm.comparison.runs import Runner, RunnerEvent
 from charlm.comparison.searches import chosen_search, search_result
 from charlm.comparison.step_cost import StepCost, measure_steps
@@ -173,7 +173,7 @@ class Comparison:
         runs = planned_runs(plan, self.path / RUNS, seconds_a_step)
         if search := chosen_search(plan):
             runs += search.next_runs(plan, [], self.path / TUNING, seconds_a_step)
-        return [run for run in runs if not (run.path / "summary.json").is_file()]
+        return [run for run in runs if not is_finished(run)]
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

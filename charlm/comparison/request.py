@@ -89,7 +89,7 @@ class CompareRequest:
         """Refuse a text for a task. Raises: UsageError."""
         makes = f"--task {self.task} makes its own text"
         if "data.path" in self.flags:
-            raise UsageError(f"{makes}: a task with a text cannot be", "leave out --task or --data")
+            raise UsageError(f"{makes}, so --data cannot be given", "leave out --task or --data")
         for change in self.changes:
             key = change.partition("=")[0].strip()
             if key in ("data.path", "data.records"):

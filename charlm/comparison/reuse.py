@@ -37,10 +37,13 @@ def _read_summary(planned: PlannedRun) -> dict[str, Any]:
     return values
 
 
-def _was_stopped(planned: PlannedRun) -> bool:
-    """Return True if a signal ended a run. Raises: CheckpointError if it is damaged."""
+def is_finished(planned: PlannedRun) -> bool:
+    """Return True if a run has ended otherwise than by a signal. Raises: CheckpointError if it is
+    damaged."""
+    if not (planned.path / "summary.json").is_file():
+        return False
     try:
-        return bool(_read_summary(planned)["stopped_by"] == "signal")
+        return bool(_read_summary(planned)["stopped_by"] != "signal")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(planned, "summary.json", error) from None
 
@@ -107,7 +110,7 @@ def finished_state(planned: PlannedRun, corpus: Corpus) -> SavedState | None:
         ) from None
     if state.corpus != corpus.fingerprint:
         raise _refusal(planned, "it was trained on another text")
-    if not (planned.path / "summary.json").is_file() or _was_stopped(planned):
+    if not is_finished(planned):
         return None
     done, progress = summary(planned), state.progress
     there = (state.step, progress["best"], progress["best"]["step"])

@@ -67,9 +67,9 @@ class Series:
         self.parts, self.path, self._kind, self._agree = parts, path, kind, agree
         make_folder(path)
         refuse_links(path, [*(part.folder for part in parts), *outputs.SERIES_FOLDERS])
-        self._comparisons = [
-            Comparison(part.plan, path / part.folder, goes_longer=goes_longer) for part in parts
-        ]
+        self._goes_longer, self._stopped = goes_longer, False
+        self._comparisons: dict[str, Comparison] = {}
+        """By folder, once their folders are there."""
         self.plan_file: PlanFile | None = None
 
     @property
@@ -80,11 +80,12 @@ class Series:
 
     def was_stopped(self) -> bool:
         """True if `stop` was called."""
-        return any(comparison.was_stopped() for comparison in self._comparisons)
+        return self._stopped
 
     def stop(self) -> None:
         """Request that `run` end after the current step (safe in a signal handler)."""
-        for comparison in self._comparisons:
+        self._stopped = True
+        for comparison in list(self._comparisons.values()):
             comparison.stop()
 
     def run(self) -> SeriesEvents:
@@ -94,15 +95,14 @@ class Series:
         """
         with locked(self.path):
             yield from self._prepare()
-            expected = [
-                sum(run.seconds for run in comparison.expected_runs())
-                for comparison in self._comparisons
-                if not self.was_stopped()
-            ]
-            for number, (part, comparison) in enumerate(self._each()):
+            if self.was_stopped():
+                return
+            each = [(part, self._comparisons[part.folder]) for part in self.parts]
+            expected = [sum(run.seconds for run in own.expected_runs()) for _, own in each]
+            for number, (part, comparison) in enumerate(each):
                 if self.was_stopped():
                     return
-                yield self._begun(number)
+                yield self._begun(part)
                 for event in comparison.run(part.command, sum(expected[number + 1 :])):
                     if isinstance(event, Compared):
                         yield PartCompared(part, comparison, event.result)
@@ -110,35 +110,45 @@ class Series:
                         yield event
 
     def _prepare(self) -> Iterator[Stage | RunnerEvent]:
-        """Write the plans of all comparisons, then that of the whole."""
-        for number, (_, comparison) in enumerate(self._each()):
-            yield self._begun(number)
+        """Write the plans of all comparisons, then that of the whole.
+
+        Comparisons that have a plan come first: other terms are refused before a new folder is
+        made.
+        """
+        for part in sorted(self.parts, key=lambda one: not self._has_plan(one)):
+            yield self._begun(part)
+            comparison = Comparison(
+                part.plan, self.path / part.folder, goes_longer=self._goes_longer
+            )
+            self._comparisons[part.folder] = comparison
+            if self.was_stopped():
+                return
             for event in comparison.prepare():
                 assert not isinstance(event, Compared)
                 yield event
             if self.was_stopped():
                 return
+        each = [self._comparisons[part.folder] for part in self.parts]
         if self._agree is not None:
-            written = [one.agreed.file for one in self._comparisons if one.agreed is not None]
-            self.plan_file = self._agree(written)
+            self.plan_file = self._agree([one.agreed.file for one in each if one.agreed])
             yield Stage(f"the plan of all: {FILE}, SHA-256 {self.plan_file.sha256}")
-        runs = [run for comparison in self._comparisons for run in comparison.expected_runs()]
+        runs = [run for comparison in each for run in comparison.expected_runs()]
         if runs:
             yield Stage(
                 f"{len(runs)} runs in all, about {_about(sum(run.seconds for run in runs))}"
             )
 
-    def _each(self) -> Iterator[tuple[Part, Comparison]]:
-        return zip(self.parts, self._comparisons, strict=True)
+    def _has_plan(self, part: Part) -> bool:
+        return (self.path / part.folder / FILE).is_file()
 
-    def _begun(self, number: int) -> Stage:
-        count, name = len(self.parts), self.parts[number].name
-        return Stage(f"{self._kind} {number + 1} of {count}: {name}")
+    def _begun(self, part: Part) -> Stage:
+        number = 1 + self.parts.index(part)
+        return Stage(f"{self._kind} {number} of {len(self.parts)}: {part.name}")
 
 
 def make_folder(path: Path) -> None:
-    """Create the folder of a series and, if it is empty, mark it as written by charlm: a text in it
-    is one that charlm has made. Raises: UsageError."""
+    """Create the folder of a series and, if it is empty, mark it as written by charlm: texts in it
+    were made by charlm, so none is the user's. Raises: UsageError."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         if not any(path.iterdir()):

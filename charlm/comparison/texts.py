@@ -7,11 +7,12 @@ the whole has the SHA-256 of these plans and the statistics over texts.
 import os
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from charlm.common.errors import UsageError
-from charlm.common.outputs import COMPARISON, MARKER, SERIES_FOLDERS
+from charlm.common.outputs import COMPARISON, MARKER, SERIES
 from charlm.common.version import __version__
 from charlm.comparison.plan_file import BEFORE, FILE, PlanFile, agreed, kept
 from charlm.comparison.series import Part, Series
@@ -61,13 +62,13 @@ def _candidates(path: str) -> tuple[str, str, str]:
 
 
 def _safe(name: str) -> str:
-    return re.sub(r"[^\w.-]+", "_", name).strip("._-")[:LONGEST_NAME] or "text"
+    return re.sub(r"[^\w.-]+", "_", name)[:LONGEST_NAME].strip("._-") or "text"
 
 
 def _is_taken(name: str, names: Sequence[str]) -> bool:
     """Return True if a name occurs twice, or is one of a comparison's own."""
     lower = [one.casefold() for one in names]
-    return lower.count(name.casefold()) > 1 or name.casefold() in COMPARISON
+    return lower.count(name.casefold()) > 1 or name.casefold() in COMPARISON | SERIES
 
 
 def series_of_texts(parts: Sequence[Part], path: Path) -> Series:
@@ -75,6 +76,7 @@ def series_of_texts(parts: Sequence[Part], path: Path) -> Series:
 
     Raises: UsageError if `path` holds something else.
     """
+    parts = _as_planned(parts, path)
     _refuse_other(parts, path)
     return Series(parts, path, "text", agree=lambda files: _agreed(parts, files, path))
 
@@ -88,6 +90,19 @@ def refuse_same(parts: Sequence[Part]) -> None:
             raise UsageError(
                 f"the texts {before} and {part.name} have the same content", "name each text once"
             )
+
+
+def _as_planned(parts: Sequence[Part], path: Path) -> Sequence[Part]:
+    """Return the parts with the names that their texts have in the plan of a folder, if any, since
+    a further text may have lengthened a name. Raises: UsageError if the plan was changed."""
+    texts = (kept(path) or {}).get("texts", {})
+    names = {planned["fingerprint"]: name for name, planned in texts.items()}
+    named = [
+        replace(part, name=name, folder=name)
+        for part in parts
+        for name in [names.get(part.plan.corpus.fingerprint, part.name)]
+    ]
+    return named if len({part.folder for part in named}) == len(parts) else parts
 
 
 def _refuse_other(parts: Sequence[Part], path: Path) -> None:
@@ -112,14 +127,16 @@ def _refuse_other(parts: Sequence[Part], path: Path) -> None:
                 CANNOT,
             )
     for name, entry in names.items():
-        if entry.is_dir() and name not in {*fingerprints, *SERIES_FOLDERS}:
+        if name not in fingerprints and any(entry.glob("runs/*")):
             raise UsageError(f"{path} holds {name}, which is none of these texts", CANNOT)
 
 
 def _agreed(parts: Sequence[Part], files: Sequence[PlanFile], path: Path) -> PlanFile:
     """Write the plan of the whole, or amend it. Raises: UsageError."""
     content = _content(parts, files)
-    has_begun = any(any((path / part.folder).glob("runs/*")) for part in parts)
+    has_begun = any(
+        any((path / part.folder).glob(f"{kind}/*")) for part in parts for kind in ("runs", "tune")
+    )
     no_check: Callable[[], None] = lambda: None  # noqa: E731 (each comparison has checked its runs)
     return agreed(content, path, no_check, has_begun=has_begun)
 

@@ -117,7 +117,7 @@ MISTAKES = {
     "compare lstm --out words.txt": "words.txt is a file",
     "compare lstm --match nope": "'--match'",
     "compare lstm --task dick": "no task is called 'dick'; did you mean 'dyck'?",
-    "compare lstm --task parity --data words.txt": "a task with a text cannot be",
+    "compare lstm --task parity --data words.txt": "so --data cannot be given",
     "compare lstm --task parity --set data.path=words.txt": "data.path is set by it",
     "compare lstm --task parity --set data.records=none": "data.records is set by it",
     "compare --task parity --paper karpathy2015": "has cells and terms of its own",

@@ -230,7 +230,8 @@ def test_interrupted_says_how_to_go_on(tmp_path: Path) -> None:
         (["a.txt", "folder"], "the texts a and folder have the same content"),
         (["a.txt", "short.txt"], "short.txt: "),
         (["a.txt", "bytes.txt"], "bytes.txt"),
-        (["a.txt", "c.txt", "--task", "copy"], "a task with a text cannot be"),
+        (["a.txt", "c.txt", "--task", "copy"], "makes its own text, so --data cannot be given"),
+        (["a.txt", "task:copy", "--config", "task"], "the task copy has a score of its own"),
     ],
 )
 def test_bad_texts_are_refused_before_there_is_a_folder(
@@ -267,7 +268,7 @@ def test_a_paper_is_compared_on_one_text(
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
-    return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {str(p): p.read_bytes() if p.is_file() else b"" for p in sorted(folder.rglob("*"))}
 
 
 @pytest.mark.parametrize(
@@ -279,6 +280,7 @@ def snapshot(folder: Path) -> dict[str, bytes]:
         ("plan", 'match was "parameters", now "hidden"'),
         ("settings", "train.learning_rate was"),
         ("match", 'match was "parameters", now "hidden"'),
+        ("further", 'match was "parameters", now "hidden"'),
     ],
 )
 def test_other_texts_or_terms_than_planned_are_refused(
@@ -291,7 +293,7 @@ def test_other_texts_or_terms_than_planned_are_refused(
         case "removed":
             data = DATA[:4]
         case "another":
-            shutil.copy("c.txt", "d.txt")
+            (copy / "d.txt").write_text(words(1300, seed=3))
             data = [*DATA[:4], "--data", "d.txt"]
         case "plan":
             plan = json.loads(Path("out/plan.json").read_text())
@@ -300,6 +302,9 @@ def test_other_texts_or_terms_than_planned_are_refused(
             more = ["--set", "train.learning_rate=0.3"]
         case "match":
             more = ["--match", "hidden"]
+        case "further":
+            (copy / "d.txt").write_text(words(1300, seed=3))
+            more, data = ["--match", "hidden"], ["--data", "d.txt", *DATA]
     before = snapshot(copy / "out")
     done = command(*arguments(*more, "--out", "out", "-q", data=data))
     assert done.returncode == 2
@@ -328,6 +333,35 @@ def test_a_text_or_seed_more_amends_the_plan(
     again = json.loads(done.stdout)
     assert again["plan"]["amends"] == [first, found["plan"]["sha256"]]
     assert again["seeds"] == [0, 1, 2, 3]
+
+
+def test_a_text_keeps_its_name_beside_a_further_one(copy: Path, command: Command) -> None:
+    Path("other").mkdir()
+    (copy / "other" / "a.txt").write_text(words(1300, seed=3))
+    shutil.copy("c.txt", "renamed.txt")
+    Path("out/.ipynb_checkpoints").mkdir()
+    given = ["a.txt", "b.txt", "renamed.txt", "other/a.txt"]
+    data = [part for path in given for part in ("--data", path)]
+    done = command(*arguments("--out", "out", "--json", "-q", data=data))
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [text["name"] for text in found["texts"]] == ["a", "b", "c", "other-a.txt"]
+
+
+def test_runs_that_a_signal_ended_are_still_expected(copy: Path, tmp_path: Path) -> None:
+    series = of_two(copy, tmp_path / "out")
+    for event in series.run():
+        if isinstance(event, Advanced) and event.planned.path.parent.name == RUNS:
+            series.stop()
+    (stopped,) = (tmp_path / "out").glob(f"a/{RUNS}/*/summary.json")
+    assert json.loads(stopped.read_text())["stopped_by"] == "signal"
+    again = of_two(copy, tmp_path / "out")
+    counted = [
+        event.doing
+        for event in again.run()
+        if isinstance(event, Stage) and "runs in all" in event.doing and not again.stop()
+    ]
+    assert counted[0].startswith("4 runs in all")
 
 
 def test_the_folder_of_one_text_is_not_that_of_several(copy: Path, command: Command) -> None:

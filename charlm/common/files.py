@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import time
@@ -18,6 +19,16 @@ ABANDONED_AFTER = 86_400
 OF_TEXTS = ("corpora", "downloads", "files", "latest", "locks", "named", "stdin")
 """Folders of the cache with texts or data about them: readable by their owner only."""
 PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
+LONGEST_NAME = 80
+"""Characters of a label in a file name; a longer one is cut and gets a hash."""
+
+
+def name_of(label: str) -> str:
+    """Return a label as a safe file name; that of a long label is cut and ends with its hash."""
+    plain = re.sub(r"[^\w.=-]+", "_", label)
+    if len(plain) <= LONGEST_NAME:
+        return plain
+    return f"{plain[:LONGEST_NAME]}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"
 
 
 def shipped(installed: str, checkout: str) -> Path:

@@ -4,6 +4,7 @@ Output is never part of a text, so that a folder of texts may also contain the r
 """
 
 import contextlib
+import re
 from collections.abc import Set
 from pathlib import Path
 
@@ -36,6 +37,8 @@ SERIES = {
     *SERIES_FOLDERS,
 }
 """Names that a series of comparisons may have, besides the comparisons' folders."""
+RANDOM_TEXT = re.compile(r"random-(\d+)\.txt")
+"""Name of a text that a study has drawn, with its bytes."""
 
 
 def own_names(names: Set[str]) -> tuple[str, Set[str]]:

@@ -11,12 +11,28 @@ from typing import Any
 from charlm.comparison.analysis import RunAnalysis
 from charlm.comparison.plan import Plan
 from charlm.comparison.table import and_, runs_of, spread
-from charlm.text.files.tasks import TIMES, Task
+from charlm.text.files.tasks import TESTS, TIMES, Task
 
 SOLVED = 0.99
 """Least share of right examples."""
 
 Row = dict[str, Any]
+
+
+def methods(task: Task) -> list[str]:
+    """Return the statistics of the answers, as stated in the plan."""
+    lengths = (task.lengths(times) for times in TIMES)
+    listed = ", ".join(
+        f"{times}x: {one[0]} to {one[-1]}" for times, one in zip(TIMES, lengths, strict=True)
+    )
+    return [
+        "answers: share of the examples that are right at every symbol, each the likeliest; the "
+        "last weights of a run answer, not the checkpoint that validation selects",
+        f"tests of {task.name}, at most {TESTS} examples each, none of them in the training text; "
+        f"lengths at {listed}",
+        f"a cell solves the task up to a length if at least {100 * SOLVED:g} % of the examples are "
+        "right with every seed, there and at every shorter length",
+    ]
 
 
 def task_result(plan: Plan, analyses: Sequence[RunAnalysis]) -> dict[str, Any] | None:

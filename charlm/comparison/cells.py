@@ -3,20 +3,17 @@
 Importing this does not import torch, so that mistakes are reported quickly.
 """
 
-import hashlib
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from charlm.common.errors import UsageError
+from charlm.common.files import name_of
 from charlm.comparison.request import Match
 from charlm.config.cell_spec import CellSpec, foreign_options, parse_cell
 from charlm.config.layers import ConfigLayers, Rank, settings_layer
 from charlm.config.schema import SECTIONS, Config, Mark, ModelConfig, marked
 from charlm.text.files import sources
 from charlm.training.request import refuse_unusable_runs
-
-LONGEST_FOLDER = 80
 
 
 @dataclass(frozen=True)
@@ -37,10 +34,7 @@ class Entry:
     @property
     def folder(self) -> str:
         """Its label, made safe for a file name."""
-        plain = re.sub(r"[^\w.=-]+", "_", self.label)
-        if len(plain) <= LONGEST_FOLDER:
-            return plain
-        return f"{plain[:LONGEST_FOLDER]}-{hashlib.sha256(self.label.encode()).hexdigest()[:8]}"
+        return name_of(self.label)
 
     def seeded(self, seed: int) -> Config:
         return self.with_train(seed=seed).config

@@ -19,6 +19,17 @@ from charlm.comparison.statistics import ENOUGH, Floats, Interval, t_975
 HALVES, SEED = 2000, 0
 LEAST_FREEDOM = 3
 """Fewest degrees of freedom of an interval, if there are as many trials."""
+METHODS = [
+    "expected best of n random trials: the mean over all choices of n trials, without replacement; "
+    "a trial that diverged, or predicts worse than a uniform guess, counts as a uniform guess",
+    "its interval, nominally 95 %, over the draw of the trials: Student's t with trials / n - 1 "
+    f"degrees of freedom, at least {LEAST_FREEDOM}, and the standard error of the jackknife with "
+    f"half of the trials deleted, {HALVES:,} random halves; its upper end does not rise with n; "
+    f"none with fewer than {ENOUGH} trials",
+    "difference of expected bests, of the best cell and each other: halves of the same points for "
+    "both, interval likewise",
+]
+"""The statistics of a random search, as stated in the plan."""
 
 
 def expected_best(trials: Sequence[float]) -> list[Interval]:
@@ -31,12 +42,11 @@ def expected_best(trials: Sequence[float]) -> list[Interval]:
     upper end does not rise with n, because the best of more trials is not worse, and its lower end
     is at least 0. With fewer than `ENOUGH` trials it is open.
 
-    The rule is one of nine that were compared by simulation: deleting one, a quarter or half of the
-    trials, with several degrees of freedom, and percentiles of the bootstrap, which held the true
-    value in 45 to 94 of 100. On six populations that had no part in that choice, among them the
-    measured bits of three cells by rate, it held it in 82 to 99 of 100 searches of 8, 16 or 32
-    trials: least for 1 or 2 trials and a long tail of bad ones. Where three of ten trials fail
-    outright it held it in 57 at 3 of 8, because eight show little of that share.
+    The rule was chosen by simulations. On six populations that had no part in that choice, among
+    them the measured bits of three cells by rate, it held the true value in 82 to 99 of 100
+    searches of 8, 16 or 32 trials: least for 1 or 2 trials and a long tail of bad ones. Where three
+    of ten trials fail outright it held it in 59 at 3 of 8, because eight show little of that share.
+    (`tests/benchmarks/best_of_trials.py` prints these figures.)
     """
     intervals = _intervals(_best(np.array([trials])), _of_halves(trials))
     if len(trials) < ENOUGH:

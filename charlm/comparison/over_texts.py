@@ -5,6 +5,7 @@ Every text counts the same, however long; the texts are the random unit.
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from charlm.comparison.claims import ABSENT, Claim
@@ -21,7 +22,7 @@ SCALED = {
     *("train.steps", "train.warmup_steps", "train.patience"),
     *("train.eval_every", "train.checkpoint_every"),
 }
-"""Keys that `--match time` chooses by the speed on a text."""
+"""Keys that are chosen by the speed on a text if there is a time budget."""
 
 
 def result_over_texts(texts: Texts, plan: Mapping[str, Any], command: str) -> Result:
@@ -57,19 +58,25 @@ def over_texts(texts: Texts) -> dict[str, Any]:
     rows = [_row(cell, texts) for cell in cells]
     pairs = [_pair(one, other, texts) for at, one in enumerate(cells) for other in cells[at + 1 :]]
     orders = {name: _order(result["rows"]) for name, result in texts.items()}
-    described = [pair for pair in pairs if len(cells) <= FEW or _order(rows)[0] in pair["cells"]]
+    shown = [pair for pair in pairs if len(cells) <= FEW or _order(rows)[0] in pair["cells"]]
     return {
         "rows": rows,
         "differences": pairs,
-        "described": [pair["cells"] for pair in described],
+        "described": [pair["cells"] for pair in shown],
         "orders": orders,
         "sentences": [
             *_best(rows, pairs, len(texts)),
-            *(f"{pair['sentence']}." for pair in described),
+            *(f"{pair['sentence']}." for pair in shown),
             *_orders(orders),
             *_widths(rows, texts),
         ],
     }
+
+
+def described(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """List the pairs of cells that are shown: all of a few cells, else those with the best."""
+    over = result["over_texts"]
+    return [pair for pair in over["differences"] if pair["cells"] in over["described"]]
 
 
 def _row(cell: str, texts: Texts) -> dict[str, Any]:
@@ -111,57 +118,64 @@ def _pair(one: str, other: str, texts: Texts) -> dict[str, Any]:
         sum(low < high for low, high in zip(*sides, strict=True))
         for sides in ((ones, others), (others, ones))
     ]
-    signs = sum(ahead)
+    signs, leader = sum(ahead), _leader((one, other), ahead)
     pair = {
         "cells": [one, other],
         **bounds(interval),
         "shown": interval.is_below_zero or interval.is_above_zero,
         "ratio": None if relative is None else bounds(relative),
         "ahead": ahead,
+        "leader": leader,
+        "lead": _lead(leader, max(ahead), len(texts)),
         "sign_test": sign_test(ahead[0], signs) if signs >= FEWEST_SIGNS else None,
         "by_text": by_text,
     }
-    return {**pair, "sentence": _sentence(pair, interval, len(texts))}
+    return {**pair, "sentence": _sentence(pair, {one: ones, other: others})}
 
 
-def _sentence(pair: Mapping[str, Any], interval: Interval, texts: int) -> str:
-    """Describe a difference over texts."""
-    one, other = pair["cells"]
-    difference = f"{one} minus {other}: {interval.mean:+.3f} bits per character"
-    if interval.is_open:
+def _sentence(pair: Mapping[str, Any], means: Mapping[str, Sequence[float]]) -> str:
+    """Describe a difference over texts: the cell with the fewer bits minus the other.
+
+    means: of each of the two, by text.
+    """
+    better, worse = sorted(means, key=lambda cell: fmean(means[cell]))
+    gap, texts = difference(means[better], means[worse]), len(means[better])
+    relative = "" if pair["ratio"] is None else _ratio(ratio(means[better], means[worse]))
+    said = f"{better} minus {worse} is {gap.mean:+.3f} bits per character"
+    if gap.is_open:
         return (
-            f"Over the texts, {difference}{_percent(pair)}; {_ahead(pair, texts)}, and {texts} "
-            "texts are too few to generalise"
+            f"Over the texts, {said}{relative}; {_ahead(pair)}, and {texts} texts are too few to "
+            "generalise"
         )
     measured = (
-        f"{difference} (95 % over texts: {interval.low:+.3f} to {interval.high:+.3f})"
-        f"{_percent(pair)}; {_ahead(pair, texts)}"
+        f"{said} (95 % over texts: {gap.low:+.3f} to {gap.high:+.3f}){relative}; {_ahead(pair)}"
     )
     if not pair["shown"]:
-        return f"No difference in bits that {texts} texts can show, {measured}"
-    better, worse = (one, other) if interval.is_below_zero else (other, one)
-    return f"{better} predicts better than {worse} over the texts, {measured}"
+        return f"No difference in bits that {texts} texts can show: {measured}"
+    return f"{better} predicts better than {worse} over the texts: {measured}"
 
 
-def _percent(pair: Mapping[str, Any]) -> str:
-    """Format the geometric mean of the ratios as a difference in percent, with its interval."""
-    ratio = pair["ratio"]
-    if ratio is None:
-        return ""
-    mean, low, high = (
-        None if ratio[key] is None else f"{100 * (ratio[key] - 1):+.1f} %"
-        for key in ("mean", "low", "high")
-    )
-    return f", {mean}" if low is None else f", {mean} ({low} to {high})"
+def _ratio(found: Interval) -> str:
+    """Format the geometric mean of the ratios of bits, with its interval."""
+    said = f"; geometric mean of the ratios of bits: {found.mean:.3f}"
+    return said if found.is_open else f"{said} ({found.low:.3f} to {found.high:.3f})"
 
 
-def _ahead(pair: Mapping[str, Any], texts: int) -> str:
+def _leader(cells: Sequence[str], ahead: Sequence[int]) -> str | None:
+    """Return the cell that is ahead on more texts than the other; None on a tie."""
+    one, other = ahead
+    return None if one == other else cells[one < other]
+
+
+def _lead(leader: str | None, most: int, texts: int) -> str:
     """Describe on how many texts a cell is ahead."""
-    count, cell = max(zip(pair["ahead"], pair["cells"], strict=True), key=lambda one: one[0])
-    said = f"{cell} is ahead on {count} of {texts} texts"
-    if pair["sign_test"] is not None:
-        said += f" (sign test: p = {pair['sign_test']:.2g})"
-    return said
+    return f"{leader or 'each'} is ahead on {most} of {texts} texts"
+
+
+def _ahead(pair: Mapping[str, Any]) -> str:
+    """Describe on how many texts a cell is ahead, with the sign test, if there is one."""
+    signs = pair["sign_test"]
+    return f"{pair['lead']}" + ("" if signs is None else f" (sign test: p = {signs:.2g})")
 
 
 def _best(rows: Sequence[dict[str, Any]], pairs: Sequence[dict[str, Any]], texts: int) -> list[str]:
@@ -205,12 +219,17 @@ def _settings(texts: Texts) -> list[str]:
     left_out = {"model.hidden_size", "train.seed", *WITHOUT_EFFECT}
     if any(result["tuned"] for result in texts.values()):
         left_out |= {"model.dropout", "train.learning_rate"}
-    if any(result["match"] == "time" for result in texts.values()):
+    configs = {
+        name: tomllib.loads(next(iter(result["config"].values()))) for name, result in texts.items()
+    }
+    if any(
+        texts[name]["match"] == "time" or config["train"].get("seconds")
+        for name, config in configs.items()
+    ):
         left_out |= SCALED
     values: dict[str, dict[str, Any]] = {}
-    for name, result in texts.items():
-        config = next(iter(result["config"].values()))
-        for section, table in tomllib.loads(config).items():
+    for name, config in configs.items():
+        for section, table in config.items():
             for key, value in table.items():
                 values.setdefault(f"{section}.{key}", {})[name] = value
     return [

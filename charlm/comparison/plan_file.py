@@ -15,6 +15,7 @@ from typing import Any
 from charlm.common.errors import UsageError
 from charlm.common.files import json_bytes, read_regular, replace
 from charlm.common.version import __version__
+from charlm.comparison import answering, expected_best
 from charlm.comparison.cells import Entry
 from charlm.comparison.plan import Plan, operations, parameters, planned_runs
 from charlm.comparison.reuse import WITHOUT_EFFECT
@@ -120,12 +121,18 @@ def _content(plan: Plan) -> dict[str, Any]:
         },
         "search": search.terms(plan) if search else None,
         "runs": [str(run.path.as_posix()) for run in runs],
-        "statistics": METHODS,
+        "statistics": _statistics(plan),
         "smallest_difference": {  # with 80 % power, over seeds alone
             "bits_per_character": smallest_difference(len(plan.seeds), ASSUMED_DEVIATION),
             "basis": f"assumed: a standard deviation of {ASSUMED_DEVIATION:g} over the seeds",
         },
     }
+
+
+def _statistics(plan: Plan) -> list[str]:
+    """Return the statistics that will be computed, in words."""
+    of_search = expected_best.METHODS if plan.search else []
+    return [*METHODS, *of_search, *(answering.methods(plan.task) if plan.task else [])]
 
 
 def _settings(entry: Entry) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 Every trial is an independent draw: a learning rate log-uniform around the cell's own, and in half
 of the trials a dropout. The same points, as shares of the ranges, are tried by every cell, which
-pairs the cells. (With `--match time` no dropout is tried, because a step with dropout takes
-longer.)
+pairs the cells. (With `--match time` every trial has the cell's own dropout, because a step with
+dropout takes longer.)
 
 `expected_best` needs independent draws: an adaptive search (`tune`, or a library's) may find better
 values, but shows one result for one budget only. Random search adds no dependency, and finds as
@@ -46,13 +46,16 @@ Range = tuple[float, float]
 
 
 def terms(plan: Plan) -> dict[str, Any]:
-    """Return the ranges, the budget and the points of the search, as in plan.json."""
-    with_dropout = plan.match != "time"
+    """Return the ranges, the budget and the points of the search, as in plan.json.
+
+    The share of trials without dropout is left out if every trial has the cell's own.
+    """
+    without_dropout = {} if plan.match == "time" else {"without_dropout": WITHOUT_DROPOUT}
     return {
         "trials": plan.search,
         "seed": seed_of(plan),
         "ranges": {entry.label: ranges(plan, entry) for entry in plan.entries},
-        "without_dropout": WITHOUT_DROPOUT if with_dropout else 1.0,
+        **without_dropout,
         "points": _points(plan).tolist(),
     }
 

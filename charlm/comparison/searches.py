@@ -117,7 +117,9 @@ def _difference(first: str, other: str, bits: Mapping[str, Sequence[float]]) -> 
     needed = next(n for n, one in enumerate(ahead, start=1) if one.mean <= target)
     interval = "too few trials for an interval"
     if not last.is_open:
-        interval = f"95 % over the draw of the points: {last.low:+.3f} to {last.high:+.3f}"
+        interval = (
+            f"nominally 95 % over the draw of the points: {last.low:+.3f} to {last.high:+.3f}"
+        )
     return {
         "cells": [first, other],
         "expected": _by_budget(found),

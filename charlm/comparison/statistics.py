@@ -173,6 +173,7 @@ def _weights(random: np.random.Generator, count: int, resamples: int) -> Floats:
 
 
 def t_975(df: int) -> float:
+    """Return Student's t at 0.975 for a number of degrees of freedom, at least 1."""
     return T_975[df - 1] if df <= len(T_975) else 1.95996 + 2.3723 / df + 2.8226 / df**2
 
 

@@ -111,7 +111,8 @@ def _search_picture(search: Result) -> Picture:
         "best-of-trials",
         f"Best of {count} trials: {best} is lowest, at {means[best][-1]:.3f} bits",
         "Expected bits per character on validation of the best of n random trials. The "
-        "bands are intervals of 95 % over the draw of the trials, cut off at the figure’s edge. "
+        "bands are intervals over the draw of the trials, nominally of 95 %, cut off at the "
+        "figure’s edge. "
         "Each trial is one run; one that diverged counts as a uniform guess, "
         f"{search['uniform']:.3f} bits.",
         f"Line chart: the expected best falls with the number of trials: {ends}.",

@@ -5,6 +5,8 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
+from charlm.common.files import name_of
+from charlm.comparison.over_texts import described
 from charlm.reports.comparison import PAGE, write_figures
 from charlm.reports.page import render, write_page
 from charlm.reports.picture import GREY, MARKERS, OTHERS, Picture, on_axes
@@ -14,8 +16,12 @@ Result = dict[str, Any]
 
 def write(result: Result, folder: Path) -> None:
     """Write `report.html` and `figures/*.png`. Raises: CharlmError if they cannot be written."""
-    figures = write_figures([_picture(pair) for pair in described(result)], folder)
-    write_page(folder / PAGE, html(result, figures))
+    write_page(folder / PAGE, html(result, write_figures(pictures(result), folder)))
+
+
+def pictures(result: Result) -> list[Picture]:
+    """Return the figures: the differences of each pair of cells that is shown."""
+    return [_picture(pair) for pair in described(result)]
 
 
 def html(result: Result, figures: list[Any]) -> str:
@@ -24,24 +30,14 @@ def html(result: Result, figures: list[Any]) -> str:
     return render("texts.html.j2", result=result, pairs=pairs, figures=figures)
 
 
-def described(result: Result) -> list[Result]:
-    """List the pairs of cells that are shown: all of a few cells, else those with the best."""
-    over = result["over_texts"]
-    return [pair for pair in over["differences"] if pair["cells"] in over["described"]]
-
-
 def _picture(pair: Result) -> Picture:
     """Return the figure of a pair's differences, on each text and over all."""
     one, other = pair["cells"]
     texts = len(pair["by_text"])
-    lead, ahead = max(zip(pair["ahead"], pair["cells"], strict=True), key=lambda side: side[0])[
-        ::-1
-    ]
     listed = "; ".join(f"{own['mean']:+.3f} on {own['name']}" for own in pair["by_text"])
     return Picture(
-        "difference-"
-        + "-".join("".join(c if c.isalnum() else "_" for c in cell) for cell in (one, other)),
-        f"{lead} is ahead of {other if lead == one else one} on {ahead} of {texts} texts",
+        name_of(f"difference-{one}-{other}"),
+        f"{one} and {other}: {pair['lead']}",
         f"{one} minus {other}, bits per character; left of zero {one} predicts better. Bars: "
         "intervals of 95 %, on a text over the seeds, of the mean over the texts.",
         f"Chart of differences: {listed}; {pair['mean']:+.3f} over all texts.",

@@ -18,8 +18,10 @@ from charlm.common.outputs import (
     A_COMPARISON,
     A_RUN,
     BARELY_BEGUN,
+    COMPARISON,
     COMPARISON_FOLDERS,
     MARKER,
+    RANDOM_TEXT,
     SERIES,
     SERIES_FOLDERS,
     own_names,
@@ -134,20 +136,13 @@ def _locked_folders(path: Path) -> Iterator[Path]:
         names = _names(path)
     except OSError as error:
         raise _cannot_remove(path, error) from None
-    kind, own = own_names(names)
     if _is_run(path):
         yield path
-    elif kind == A_COMPARISON and (others := names - own):
-        raise UsageError(
-            f"{path} holds more than a comparison: {', '.join(sorted(others)[:3])}",
-            "move that elsewhere first",
-        )
-    elif kind == A_COMPARISON:
-        refuse_links(path, COMPARISON_FOLDERS)
-        yield path
-        yield from filter(_is_run, (run.parent for run in path.glob("*/*/checkpoints")))
+    elif own_names(names)[0] == A_COMPARISON:
+        yield from _folders_of_comparison(path)
     elif MARKER in names and (parts := _comparisons_in(path, names)):
-        if others := names - SERIES - {part.name for part in parts}:
+        others = names - SERIES - {part.name for part in parts}
+        if others := {name for name in others if not _is_drawn(path / name)}:
             raise UsageError(
                 f"{path} holds more than comparisons: {', '.join(sorted(others)[:3])}",
                 "move that elsewhere first",
@@ -155,9 +150,21 @@ def _locked_folders(path: Path) -> Iterator[Path]:
         refuse_links(path, SERIES_FOLDERS)
         yield path
         for part in parts:
-            yield from _locked_folders(part)
+            yield from _folders_of_comparison(part)
     else:
         raise UsageError(f"{path} is not a run or comparison of charlm", "charlm runs lists them")
+
+
+def _folders_of_comparison(path: Path) -> Iterator[Path]:
+    """Yield the folders of a comparison that are locked. Raises: UsageError."""
+    if others := _names(path) - COMPARISON:
+        raise UsageError(
+            f"{path} holds more than a comparison: {', '.join(sorted(others)[:3])}",
+            "move that elsewhere first",
+        )
+    refuse_links(path, COMPARISON_FOLDERS)
+    yield path
+    yield from filter(_is_run, (run.parent for run in path.glob("*/*/checkpoints")))
 
 
 def _comparisons_in(path: Path, names: set[str]) -> list[Path]:
@@ -168,8 +175,22 @@ def _comparisons_in(path: Path, names: set[str]) -> list[Path]:
         for folder in folders
         if folder.is_dir()
         and not folder.is_symlink()
-        and own_names(_names(folder))[0] == A_COMPARISON
+        and (own_names(_names(folder))[0] == A_COMPARISON or _has_no_run(folder))
     ]
+
+
+def _has_no_run(path: Path) -> bool:
+    """Return True for a comparison of a series that was stopped before it was its turn."""
+    runs = path / "runs"
+    is_own = _names(path) <= COMPARISON and runs.is_dir() and not runs.is_symlink()
+    return is_own and not _names(runs)
+
+
+def _is_drawn(path: Path) -> bool:
+    """Return True for a random text that a study has drawn, by its name and size."""
+    drawn = RANDOM_TEXT.fullmatch(path.name)
+    there = path.lstat()
+    return drawn is not None and stat.S_ISREG(there.st_mode) and there.st_size == int(drawn[1])
 
 
 @contextlib.contextmanager

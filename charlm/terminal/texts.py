@@ -3,6 +3,7 @@
 from typing import Any
 
 from charlm.common.wording import spread_text
+from charlm.comparison.over_texts import described
 from charlm.terminal.comparison import print_judged, short_names
 from charlm.terminal.console import print_columns, print_result
 
@@ -56,17 +57,17 @@ def _print_differences(result: dict[str, Any]) -> None:
             strict=True,
         )
     )
-    described = [pair for pair in over["differences"] if pair["cells"] in over["described"]]
+    shown = described(result)
     print_result(
         "difference in bits per character, with its interval of 95 %: on a text over the seeds, "
         "in the last line over the texts"
     )
     rows = [
-        [text["name"], *(_difference(pair["by_text"][at]) for pair in described)]
+        [text["name"], *(_difference(pair["by_text"][at]) for pair in shown)]
         for at, text in enumerate(result["texts"])
     ]
-    rows.append([f"all {len(rows)} texts", *map(_difference, described)])
-    heading = ["text", *(" - ".join(names[cell] for cell in pair["cells"]) for pair in described)]
+    rows.append([f"all {len(rows)} texts", *map(_difference, shown)])
+    heading = ["text", *(" - ".join(names[cell] for cell in pair["cells"]) for pair in shown)]
     styles = [*("" for _ in rows[1:]), "heading"]
     print_columns(heading, rows, right=range(1, len(heading)), styles=styles)
 

@@ -10,8 +10,10 @@ import pytest
 from conftest import CELLS, carried_out, planned
 
 from charlm.common.errors import UsageError
+from charlm.common.files import json_bytes
 from charlm.comparison.execution import RUNS, Comparison
 from charlm.comparison.plan import planned_runs
+from charlm.comparison.plan_file import agreed_plan
 from charlm.comparison.runs import Begun, Runner
 
 
@@ -56,6 +58,19 @@ def test_plan_of_a_search_has_its_ranges(text_file: Path, tmp_path: Path) -> Non
             comparison.stop()
     found = json.loads((tmp_path / "c" / "plan.json").read_text())
     assert found["search"]["seed"] == 2**32 - 1
+
+
+def test_plan_of_an_earlier_version_with_a_share_of_no_dropout_goes_on(
+    text_file: Path, tmp_path: Path
+) -> None:
+    given = planned(text_file, ["rnn"], match="time", search=3)
+    agreed_plan(given, tmp_path, lambda: None)
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    plan["search"]["without_dropout"] = 1.0
+    for name in ("plan.json", ".plan.json"):
+        (tmp_path / name).write_bytes(json_bytes(plan))
+    assert agreed_plan(given, tmp_path, lambda: None).amends == ()
+    assert json.loads((tmp_path / "plan.json").read_text()) == plan
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ import itertools
 import json
 import math
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -13,12 +15,14 @@ import pytest
 from conftest import SEARCHED, carried_out, planned
 
 from charlm.common.errors import UsageError
+from charlm.common.files import json_bytes
 from charlm.comparison import random_search, trials
 from charlm.comparison.execution import Comparison
 from charlm.comparison.plan import Plan, PlannedRun
 from charlm.comparison.request import CompareRequest
 from charlm.comparison.runs import Begun
 from charlm.comparison.searches import orders, search_result, search_sentences
+from charlm.comparison.statistics import METHODS
 from charlm.comparison.trials import Trial
 from charlm.reports import comparison as report
 
@@ -83,6 +87,8 @@ def test_no_dropout_is_tried_where_seconds_are_equal(text_file: Path) -> None:
     given = planned(text_file, ["rnn"], *OWN, "model.dropout=0.1", match="time", search=10)
     assert {run.config.model.dropout for run in runs_of(given)["rnn"]} == {0.1}
     assert random_search.ranges(given, given.entries[0])["dropout"] == [0.1, 0.1]
+    assert "without_dropout" not in random_search.terms(given)
+    assert random_search.terms(replace(given, match="parameters"))["without_dropout"] == 0.5
 
 
 def test_best_values_are_taken_and_an_end_of_the_range_is_noted(text_file: Path) -> None:
@@ -148,7 +154,7 @@ def test_sentences_name_the_budgets_at_which_the_order_changes(text_file: Path) 
     assert difference["trials_needed"] == 2  # of two, 2.283 is expected
     assert found["sentences"][-1].startswith(
         "gru needs 2 trials to be expected at or below rnn's best of 4; gru minus rnn, best of 4: "
-        "-0.100 bits (95 % over the draw of the points: "
+        "-0.100 bits (nominally 95 % over the draw of the points: "
     )
 
 
@@ -182,6 +188,23 @@ def test_result_has_every_trial_and_runs_have_the_best_values(
     assert "others: --tune" not in " ".join(result["notes"])
 
 
+def test_plan_states_the_statistics_of_the_search_and_an_older_plan_goes_on(
+    searched: tuple[Path, Path, Any], tmp_path: Path
+) -> None:
+    text, folder, whole = searched
+    plan = json.loads((folder / "plan.json").read_text())
+    said = " ".join(plan["statistics"])
+    for part in ("counts as a uniform guess", "nominally 95 %", "jackknife", "all choices of n"):
+        assert part in said
+    older = shutil.copytree(folder, tmp_path / "older")
+    plan["statistics"] = METHODS
+    for name in ("plan.json", ".plan.json"):
+        (older / name).write_bytes(json_bytes(plan))
+    result, _ = carried_out(planned(text, SEARCHED, seeds=1, search=4), older)
+    assert result["search"] == whole["search"]
+    assert json.loads((older / "plan.json").read_text()) == plan
+
+
 def test_page_draws_the_expected_best_and_lists_every_trial(
     searched: tuple[Path, Path, Any],
 ) -> None:
@@ -189,6 +212,10 @@ def test_page_draws_the_expected_best_and_lists_every_trial(
     report.write(result, folder)
     text = html.unescape((folder / report.PAGE).read_text(encoding="utf-8"))
     assert "The random search" in text
+    assert "nominally of 95 %: in simulations they held" in text
+    timed = html.unescape(report.html({**result, "match": "time", "time_budget": 1.0}, []))
+    assert "log-uniform over its range and the cell’s own dropout." in timed
+    assert "no dropout" not in timed
     assert "Every cell searched for its learning rate and dropout" in text
     assert all(sentence in text for sentence in result["search"]["sentences"])
     for row in result["search"]["rows"]:

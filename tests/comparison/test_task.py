@@ -44,9 +44,15 @@ def test_a_task_is_compared_reused_and_shown(
         for at, path in enumerate(row["runs"]):
             assert_scores(api.load(out / path, which="latest"), scores["scores"], at)
 
+    plan = json.loads((out / "plan.json").read_text())
+    said = " ".join(plan["statistics"])
+    assert "the last weights of a run answer, not the checkpoint" in said
+    assert "1x: 17 to 32, 2x: 33 to 64, 4x: 65 to 128" in said
+    assert "at least 99 % of the examples are right with every seed" in said
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "<h2>The answers</h2>" in page
     assert "200 examples" in page
+    assert "as many letters b as a. As in" in page
     assert (out / "figures" / "answers.png").is_file()
     first = pictures(result)[0]
     assert first.name == "answers"

@@ -21,13 +21,15 @@ from conftest import TINY, Command, begun, new_cache, words
 import charlm
 from charlm.api.comparing import planned
 from charlm.comparison.execution import RUNS, Stage
-from charlm.comparison.over_texts import over_texts, result_over_texts
+from charlm.comparison.over_texts import described, over_texts, result_over_texts
 from charlm.comparison.request import CompareRequest
 from charlm.comparison.runs import Advanced, Begun
 from charlm.comparison.series import PartCompared, Series
 from charlm.comparison.statistics import sign_test
 from charlm.comparison.texts import names_of, series_of_texts
 from charlm.reports import texts as report
+from charlm.reports.comparison import write_figures
+from charlm.runs.removal import remove
 
 SETS = [*TINY, "model.hidden_size=100", "data.split=[0.7,0.2,0.1]"]
 TEXTS = ["a.txt", "b.txt", "c.txt"]
@@ -187,14 +189,17 @@ def test_the_time_left_is_that_of_all_texts(tmp_path: Path) -> None:
     assert last["c"] == 0
 
 
-def test_a_stop_while_the_steps_are_measured_trains_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["text 1 of 2: a", "text 2 of 2: c"])
+def test_a_stop_while_the_steps_are_measured_trains_nothing(tmp_path: Path, text: str) -> None:
     write_texts(tmp_path)
     series = of_two(tmp_path, tmp_path / "out")
     for event in series.run():
-        if isinstance(event, Stage) and event.doing == "text 2 of 2: c":
+        if isinstance(event, Stage) and event.doing == text:
             series.stop()
     assert not list((tmp_path / "out").glob(f"*/{RUNS}/*"))
     assert not (tmp_path / "out" / "plan.json").exists()
+    remove([tmp_path / "out"])
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
@@ -216,7 +221,7 @@ def test_interrupted_says_how_to_go_on(tmp_path: Path) -> None:
     assert last.endswith("--out runs/compare-1")
 
 
-# ---- what is refused, and what amends the plan --------------------------------------------------
+# ---- refusals, and amendments of the plan -------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -504,8 +509,8 @@ def test_two_texts_are_too_few_to_generalise() -> None:
     )
     assert found["sentences"] == [
         "Over 2 texts, gru has the lowest mean: 2.300 bits per character.",
-        "Over the texts, rnn minus gru: +0.200 bits per character, +8.1 %; gru is ahead on 2 of 2 "
-        "texts, and 2 texts are too few to generalise.",
+        "Over the texts, gru minus rnn is -0.200 bits per character; geometric mean of the ratios "
+        "of bits: 0.925; gru is ahead on 2 of 2 texts, and 2 texts are too few to generalise.",
         "The order is the same on every text: gru, rnn.",
     ]
 
@@ -515,9 +520,9 @@ def test_a_difference_is_shown_when_the_texts_agree() -> None:
     found = over_texts({name: outcome(rnn=x, gru=y) for name, (x, y) in bits.items()})
     assert found["sentences"][0] == "Over 3 texts, gru predicts best: 1.900 bits per character."
     assert found["sentences"][1] == (
-        "gru predicts better than rnn over the texts, rnn minus gru: +0.100 bits per character "
-        "(95 % over texts: +0.075 to +0.125), +6.8 % (-4.4 % to +19.4 %); gru is ahead on 3 of 3 "
-        "texts."
+        "gru predicts better than rnn over the texts: gru minus rnn is -0.100 bits per character "
+        "(95 % over texts: -0.125 to -0.075); geometric mean of the ratios of bits: 0.936 (0.838 "
+        "to 1.046); gru is ahead on 3 of 3 texts."
     )
 
 
@@ -525,7 +530,7 @@ def test_texts_that_disagree_show_no_difference_and_name_the_orders() -> None:
     bits = {"a": (2.0, 1.9), "b": (3.0, 3.2), "c": (1.0, 1.1)}
     found = over_texts({name: outcome(rnn=x, gru=y) for name, (x, y) in bits.items()})
     assert found["sentences"][1].startswith(
-        "No difference in bits that 3 texts can show, rnn minus"
+        "No difference in bits that 3 texts can show: rnn minus gru is -0.067 bits"
     )
     assert found["sentences"][1].endswith("rnn is ahead on 2 of 3 texts.")
     assert found["sentences"][2] == "The order differs by text: gru, rnn on a; rnn, gru on b and c."
@@ -540,6 +545,34 @@ def test_six_texts_have_a_sign_test_and_a_tie_takes_no_side() -> None:
     assert (pair["ahead"], pair["sign_test"]) == ([0, 6], 2 / 2**6)
     (pair,) = over_texts({"zero": outcome(rnn=0.0, gru=1.0), **texts})["differences"]
     assert pair["ratio"] is None
+
+
+def test_a_tie_has_no_leader_in_the_result_or_the_figure(tmp_path: Path) -> None:
+    bits = {"a": (2.0, 1.9), "b": (3.0, 3.2), "c": (1.0, 1.0)}
+    result = {
+        "over_texts": over_texts({name: outcome(rnn=x, gru=y) for name, (x, y) in bits.items()})
+    }
+    (pair,) = described(result)
+    assert (pair["leader"], pair["lead"]) == (None, "each is ahead on 1 of 3 texts")
+    assert "each is ahead on 1 of 3 texts" in pair["sentence"]
+    assert report.pictures(result)[0].title == "rnn and gru: each is ahead on 1 of 3 texts"
+    bits["d"] = (1.0, 1.1)
+    (pair,) = over_texts({name: outcome(rnn=x, gru=y) for name, (x, y) in bits.items()})[
+        "differences"
+    ]
+    assert (pair["leader"], pair["lead"]) == ("rnn", "rnn is ahead on 2 of 4 texts")
+
+
+def test_figures_of_cells_with_many_settings_have_short_and_different_names(
+    tmp_path: Path,
+) -> None:
+    long = "gru:" + ",".join(f"train.learning_rate=0.{'0' * at}1" for at in range(9))
+    bits = {"rnn": 2.0, long: 1.9, f"{long},bias=false": 1.8}
+    result = {"over_texts": over_texts({name: outcome(**bits) for name in "ab"})}
+    drawn = report.pictures(result)
+    assert len({picture.name for picture in drawn}) == 3
+    write_figures(drawn, tmp_path)
+    assert all(len(path.name) < 100 for path in (tmp_path / "figures").iterdir())
 
 
 def test_of_many_cells_the_differences_to_the_best_are_described() -> None:
@@ -566,8 +599,12 @@ def test_settings_that_were_fitted_to_a_text_are_named(
     assert note in found["notes"]
     assert "train.steps differs by text: 12 on a, 9 on b, 12 on c" in found["notes"]
     timed = {name: {**text, "match": "time"} for name, text in fitted.items()}
-    notes = result_over_texts(timed, {}, "")["notes"]
-    assert [one for one in notes if "differs by text" in one] == [note]
+    budget = {"rnn": config["rnn"].replace("\nseconds = 0.0", "\nseconds = 60.0")}
+    limited = {**fitted, "b": {**fitted["b"], "config": budget}}
+    for texts_in_time, more in ((timed, []), (limited, ["train.seconds"])):
+        notes = result_over_texts(texts_in_time, {}, "")["notes"]
+        found_keys = [one.partition(" ")[0] for one in notes if "differs by text" in one]
+        assert sorted(found_keys) == ["train.batch_size", *more]
 
 
 def test_claims_hold_if_they_hold_on_each_text(compared: tuple[Path, dict[str, Any]]) -> None:
@@ -597,7 +634,7 @@ def test_claims_hold_if_they_hold_on_each_text(compared: tuple[Path, dict[str, A
     assert other["evidence"] == "z did not take part"
 
 
-# ---- what is shown ------------------------------------------------------------------------------
+# ---- terminal and page ---------------------------------------------------------------------------
 
 
 def test_terminal_shows_every_text_and_the_differences(

@@ -15,6 +15,8 @@ from filelock import FileLock
 
 from charlm import api
 from charlm.__main__ import run
+from charlm.common.outputs import mark
+from charlm.comparison.memorization import write_random_text
 from charlm.config.schema import Config, to_toml
 from charlm.training import setup
 
@@ -321,6 +323,25 @@ def test_a_comparison_that_is_being_written_stays(
     assert "is being trained" in capsys.readouterr().err
     assert run(["runs", "--rm", str(comparison)]) == 0
     assert not comparison.exists()
+
+
+def test_a_study_is_removed_with_the_texts_that_it_has_drawn(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = Path("runs/study-1")
+    (study / "1000-parameters" / "runs").mkdir(parents=True)
+    mark(study)
+    write_random_text(study, 1000, 6.0)
+    for name, content in (("random-5.txt", "mine"), ("notes.txt", "mine")):
+        (study / name).write_text(content)
+        assert run(["runs", "--rm", str(study)]) == 2
+        assert f"holds more than comparisons: {name}" in capsys.readouterr().err
+        (study / name).unlink()
+    (study / "1000-parameters" / "runs" / "notes").mkdir()
+    assert run(["runs", "--rm", str(study)]) == 2
+    (study / "1000-parameters" / "runs" / "notes").rmdir()
+    assert run(["runs", "--rm", str(study)]) == 0
+    assert not study.exists()
 
 
 def test_a_run_is_removed_once_by_whatever_paths_it_is_named(

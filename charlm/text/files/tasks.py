@@ -1,8 +1,8 @@
 """Generated texts that separate cells: records of a question and an answer that it determines.
 
 A linear recurrence whose factors are positive and do not depend on its state cannot track a parity
-at all lengths, and a state of fixed size cannot hold any copy: each task asks for one ability, at
-lengths beyond those trained.
+at all lengths, and a state of fixed size cannot hold copies of every length. Each task asks for one
+ability, at lengths beyond those trained.
 
 Sources: Grazzi et al. 2024 (arXiv 2411.12537), parity; Merrill et al. 2024 (arXiv 2404.08819),
 state tracking; Hewitt et al. 2020 (arXiv 2010.07515), brackets of bounded depth; Arora et al. 2023
@@ -59,9 +59,12 @@ class Example:
 
 @dataclass(frozen=True)
 class Task:
-    """A task. about: the question, as in a title. longest: length of the longest example trained.
-    draw: draws a question without its separator, and its answer, of a length. symbols: those of
-    answers. ends: True if the end of the record, too, is determined by the question.
+    """A task.
+
+    about: the question, or the answer in words, as a sentence. longest: length of the longest
+    example trained. draw: draws a question without its separator, and its answer, of a length.
+    symbols: those of answers. ends: True if the end of the record, too, is determined by the
+    question.
     """
 
     name: str
@@ -170,9 +173,9 @@ TASKS: Mapping[str, Task] = {
     for task in (
         Task("parity", "is the number of ones odd?", 20, _parity, "01", ends=False),
         Task("dyck", "which brackets are open?", 20, _dyck, ")]", ends=True),
-        Task("copy", "the same letters again", 8, _copy, LETTERS, ends=True),
+        Task("copy", "the same letters again.", 8, _copy, LETTERS, ends=True),
         Task("recall", "which value has the key?", 6, _recall, VALUES, ends=False),
-        Task("count", "as many letters b as a", 32, _count, "b", ends=True),
+        Task("count", "as many letters b as a.", 32, _count, "b", ends=True),
     )
 }
 

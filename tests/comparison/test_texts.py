@@ -521,8 +521,8 @@ def test_a_difference_is_shown_when_the_texts_agree() -> None:
     assert found["sentences"][0] == "Over 3 texts, gru predicts best: 1.900 bits per character."
     assert found["sentences"][1] == (
         "gru predicts better than rnn over the texts: gru minus rnn is -0.100 bits per character "
-        "(95 % over texts: -0.125 to -0.075); geometric mean of the ratios of bits: 0.936 (0.838 "
-        "to 1.046); gru is ahead on 3 of 3 texts."
+        "(95 % over texts: -0.125 to -0.075); geometric mean of the ratios of bits: 0.936 (0.837 "
+        "to 1.047); gru is ahead on 3 of 3 texts."
     )
 
 

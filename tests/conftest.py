@@ -244,38 +244,41 @@ def planned(
 
 
 def carried_out(given: comparing.Plan, folder: Path) -> tuple[dict[str, Any], list[Any]]:
-    """The result of a comparison and its events."""
+    """Carry a comparison out; return its result and events."""
     events = list(Comparison(given, folder).run("charlm compare"))
     last = events[-1]
     assert isinstance(last, Compared)
     return last.result, events
 
 
+def compared_once(
+    temporary: pytest.TempPathFactory, kernels_folder: Path, cells: list[str], **terms: int
+) -> tuple[Path, Path, Any]:
+    """Compare cells on a text; return the text, the comparison's folder and its result.
+
+    terms: as for `planned`.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHARLM_CACHE", new_cache(temporary, kernels_folder))
+        torch.set_num_threads(1)
+        folder = temporary.mktemp("finished")
+        text = folder / "words.txt"
+        text.write_text(words(1500), encoding="utf-8")
+        result, _ = carried_out(planned(text, cells, **terms), folder / "compared")
+    return text, folder / "compared", result
+
+
 @pytest.fixture(scope="session")
 def finished(
     tmp_path_factory: pytest.TempPathFactory, kernels_folder: Path
 ) -> tuple[Path, Path, Any]:
-    """A text, the folder of a finished comparison of the three cells on it, and its result."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CHARLM_CACHE", new_cache(tmp_path_factory, kernels_folder))
-        torch.set_num_threads(1)
-        folder = tmp_path_factory.mktemp("finished")
-        text = folder / "words.txt"
-        text.write_text(words(1500), encoding="utf-8")
-        result, _ = carried_out(planned(text, CELLS), folder / "compared")
-    return text, folder / "compared", result
+    """Compare the three cells, as `compared_once`."""
+    return compared_once(tmp_path_factory, kernels_folder, CELLS)
 
 
 @pytest.fixture(scope="session")
 def searched(
     tmp_path_factory: pytest.TempPathFactory, kernels_folder: Path
 ) -> tuple[Path, Path, Any]:
-    """A text, the folder of a comparison of two cells with a random search, and its result."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CHARLM_CACHE", new_cache(tmp_path_factory, kernels_folder))
-        torch.set_num_threads(1)
-        folder = tmp_path_factory.mktemp("searched")
-        text = folder / "words.txt"
-        text.write_text(words(1500), encoding="utf-8")
-        result, _ = carried_out(planned(text, SEARCHED, seeds=1, search=4), folder / "compared")
-    return text, folder / "compared", result
+    """Compare two cells after a random search, as `compared_once`."""
+    return compared_once(tmp_path_factory, kernels_folder, SEARCHED, seeds=1, search=4)

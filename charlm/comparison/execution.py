@@ -137,7 +137,7 @@ class Comparison:
         return {self.plan.name: self.plan.corpus}
 
     def was_stopped(self) -> bool:
-        """True if `stop` was called."""
+        """Return True if `stop` was called."""
         return self._runner.stopped
 
     def stop(self) -> None:

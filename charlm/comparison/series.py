@@ -79,7 +79,7 @@ class Series:
         return {part.name: part.plan.corpus for part in reversed(names.values())}
 
     def was_stopped(self) -> bool:
-        """True if `stop` was called."""
+        """Return True if `stop` was called."""
         return self._stopped
 
     def stop(self) -> None:

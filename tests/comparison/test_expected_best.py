@@ -53,7 +53,7 @@ def test_estimate_has_no_bias_and_resampling_with_replacement_has() -> None:
 
 
 def bowl(random: np.random.Generator, count: int) -> tuple[Floats, Floats]:
-    """Two cells whose bits depend on the octaves of the rate and on dropout, with noise."""
+    """Draw trials of two cells: the bits depend on rate and dropout, with noise."""
     rate, dropout = random.uniform(-3, 3, count), random.uniform(0, 0.25, count)
     noise = random.normal(0, 0.01, (2, count))
     ones = 2.1 + 0.03 * rate**2 + 0.4 * dropout + noise[0]
@@ -71,7 +71,7 @@ def noise(random: np.random.Generator, count: int) -> tuple[Floats, Floats]:
 
 
 def true_best(population: Floats, count: int) -> Floats:
-    """The expected lowest of 1, 2, ... draws of a large population."""
+    """Return the expected lowest of 1, 2, ... draws of a large population."""
     above = 1 - np.arange(len(population) + 1) / len(population)
     shares = [-np.diff(above**n) for n in range(1, count + 1)]
     return np.array(shares) @ np.sort(population)

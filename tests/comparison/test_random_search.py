@@ -31,7 +31,7 @@ CELLS = ["rnn", "gru:train.learning_rate=0.02,dropout=0.3"]
 
 
 def runs_of(given: Plan) -> dict[str, list[PlannedRun]]:
-    """The trials of each cell, in order."""
+    """Return the trials of each cell, in order."""
     found = random_search.next_runs(given, [], Path("tune"), dict.fromkeys(CELLS, 1.0))
     assert len({run.path for run in found}) == len(found)
     labels = [entry.label for entry in given.entries]

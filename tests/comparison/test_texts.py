@@ -43,7 +43,7 @@ def arguments(*more: str, data: list[str] = DATA) -> list[str]:
 
 
 def write_texts(folder: Path) -> None:
-    """Three texts: b has more letters, so that its cells have other widths; c is another draw."""
+    """Write three texts: b has more letters, so cells of other widths; c is another draw."""
     text = words(1500)
     more = {ord(letter): ord(letter) + 800 for letter in "abcdefghijklm"}
     lines = [line.translate(more) if at % 2 else line for at, line in enumerate(text.split("\n"))]
@@ -55,7 +55,7 @@ def write_texts(folder: Path) -> None:
 def compared(
     tmp_path_factory: pytest.TempPathFactory, kernels_folder: Path
 ) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """A folder with three texts and a comparison on them in `out`, and its result."""
+    """Compare on three texts; return their folder, with the comparison in `out`, and result."""
     folder = tmp_path_factory.mktemp("several")
     write_texts(folder)
     with pytest.MonkeyPatch.context() as patch:
@@ -70,7 +70,7 @@ def compared(
 def copy(
     compared: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """A copy of that folder, as the working directory."""
+    """Copy that folder, and make the copy the working directory."""
     folder = shutil.copytree(compared[0], tmp_path / "copy", symlinks=True)
     monkeypatch.chdir(folder)
     return folder
@@ -482,7 +482,7 @@ def test_sign_test_counts_the_patterns_that_are_as_uneven(ahead: int, of: int) -
 
 
 def outcome(**bits: float) -> dict[str, Any]:
-    """The result on one text, as far as it is read."""
+    """Return the part of a result on one text that is read."""
     rows = [
         {
             "cell": cell,

@@ -19,7 +19,7 @@ BITS = vocabulary_of("01=")
 
 
 def adder() -> CharModel:
-    """An RNN with weights set by hand: two units hold the parity, as OR and AND; one sees '='."""
+    """Make an RNN by hand: two units hold the parity, as OR and AND; one sees '='."""
     config = ModelConfig(cell="rnn", hidden_size=3, embedding_size=0)
     model = CharModel(config, len(BITS), BITS.end).requires_grad_(False)
     weights = {name: torch.zeros_like(value) for name, value in model.state_dict().items()}

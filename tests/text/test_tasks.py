@@ -18,7 +18,7 @@ EVERY = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 
 
 def closed(text: str) -> bool:
-    """True if a text is a word of brackets: innermost pairs are removed until none is left."""
+    """Return True if removing innermost pairs of brackets leaves nothing of a text."""
     while (shorter := text.replace("()", "").replace("[]", "")) != text:
         text = shorter
     return not text

@@ -8,7 +8,7 @@ import typer
 
 from charlm.cli.options import Debug
 from charlm.common.errors import UsageError
-from charlm.common.files import refuse_no_file
+from charlm.common.files import refuse_no_file, replace
 
 
 def init(
@@ -30,16 +30,12 @@ def init(
             "charlm", "init", preset, "--out", "my.toml", after=" makes a file of it"
         )
         return
-    created = False
+    if out.exists() or out.is_symlink():
+        raise UsageError(f"{out} exists", "give another --out, or remove it")
     try:
-        with out.open("x", encoding="utf-8") as file:
-            created = True
-            file.write(text)
-    except FileExistsError:
-        raise UsageError(f"{out} exists", "give another --out, or remove it") from None
+        replace(out, text.encode("utf-8"))
     except OSError as error:
-        if created:  # remove an incomplete file
-            out.unlink(missing_ok=True)
+        out.unlink(missing_ok=True)
         raise UsageError(f"cannot write {out}: {error.strerror}", "give another --out") from None
     if out.suffix == ".toml":
         console.print_next("charlm", "train", out, "--data", "my.txt")

@@ -1,7 +1,9 @@
-"""Command lines of charlm run under faults of input and output, without an import of torch each.
+"""Command lines of charlm run under faults of input and output and without memory, but without an
+import of torch each.
 
-`FaultServer` starts one Python with the shim of `faults.c`, which imports everything once and forks
-for every command. This file is both: the class for the tests, and the program of that process.
+`FaultServer` starts one Python with the shim of `faults.c` and `memory.c`, which imports everything
+once and forks for every command. This file is both: the class for the tests, and the program of
+that process.
 """
 
 import contextlib
@@ -24,8 +26,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-COUNT, FAIL, FAIL_FROM_HERE, CRASH_KEEP, CRASH_DROP_DATA, CRASH_DROP_ALL = range(6)
-MODES = ("count", "fail", "fail from here", "kill", "power loss: data", "power loss: data, names")
+MODES = (
+    *("count", "fail", "fail from here", "kill", "torn write"),
+    *("power loss: data", "power loss: sectors", "power loss: data, names", "power loss: names"),
+    "no memory",
+)
+COUNT, FAIL, FAIL_FROM_HERE, CRASH_KEEP, CRASH_TORN = range(5)
+CRASH_DROP_DATA, CRASH_DROP_SECTORS, CRASH_DROP_ALL, CRASH_DROP_NAMES, NO_MEMORY = range(5, 10)
 CRASHED = 137
 HANG = -1
 """The exit code that stands for a command that did not end in time."""
@@ -37,15 +44,26 @@ IMPORTED_LATE = ("torch._dynamo", "matplotlib.figure", "matplotlib.backends.back
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens at which operation, counted from 1."""
+    """What happens at which operation, counted from 1; without memory, at which allocation.
+
+    error: of an operation that fails, its number; of a torn write, the part of it that is written,
+        of 256; of lost sectors, the seed of their choice; without memory, the fewest bytes of the
+        allocations that count.
+    """
 
     at: int = 0
     mode: int = COUNT
     error: int = 0
 
+    @property
+    def ends_the_process(self) -> bool:
+        """True for a crash."""
+        return CRASH_KEEP <= self.mode < NO_MEMORY
+
     def __str__(self) -> str:
-        with_error = f" ({errno.errorcode[self.error]})" if self.error else ""
-        return f"{MODES[self.mode]}{with_error} at operation {self.at}"
+        name = errno.errorcode[self.error] if self.mode in (FAIL, FAIL_FROM_HERE) else self.error
+        which = "allocation" if self.mode == NO_MEMORY else "operation"
+        return f"{MODES[self.mode]}{f' ({name})' if name else ''} at {which} {self.at}"
 
 
 UNDISTURBED = Fault()
@@ -62,19 +80,33 @@ class Operation:
 
 @dataclass(frozen=True)
 class Answer:
-    """How a command ended. trace: its operations under the watched folder, in order."""
+    """How a command ended.
+
+    trace: its operations under the watched folder, in order. allocations: their number, if counted.
+    """
 
     code: int
     out: str
     err: str
     trace: list[Operation]
+    allocations: int
 
 
 def build_shim(folder: Path) -> Path:
     """Compile the shim into `folder`."""
     target = folder / "faults.so"
-    source = Path(__file__).with_name("faults.c")
-    command = ["gcc", "-shared", "-fPIC", "-O1", str(source), "-o", str(target), "-ldl"]
+    sources = [str(Path(__file__).with_name(name)) for name in ("faults.c", "memory.c")]
+    command = [
+        "gcc",
+        "-shared",
+        "-fPIC",
+        "-O1",
+        "-fno-builtin",
+        *sources,
+        "-o",
+        str(target),
+        "-ldl",
+    ]
     subprocess.run(command, check=True)
     return target
 
@@ -94,7 +126,7 @@ class FaultServer:
         one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         environment = {**os.environ, **one_thread, **self._environment}
         self.shim = build_shim(self._scratch)
-        environment["LD_PRELOAD"] = str(self.shim)
+        environment |= {"LD_PRELOAD": str(self.shim), "PYTHONFAULTHANDLER": "1"}
         self._process = subprocess.Popen(
             [sys.executable, __file__, str(self._scratch)],
             stdin=subprocess.PIPE,
@@ -135,7 +167,9 @@ class FaultServer:
         shutil.rmtree(backups, ignore_errors=True)
         answer = json.loads(line)
         trace = [Operation(*one.split(" ", 2)) for one in answer["operations"].splitlines()]
-        return Answer(answer["code"], answer["out"], answer["err"], trace)
+        return Answer(
+            answer["code"], answer["out"], answer["err"], trace, int(answer["allocations"] or 0)
+        )
 
 
 # ---- the process with the shim ------------------------------------------------------------------
@@ -153,20 +187,32 @@ def _child(request: dict[str, Any], scratch: Path) -> int:
     shim.faults_watch(os.fsencode(request["watch"]))
     shim.faults_trace(trace)
     run = sys.modules["charlm.__main__"].run
-    shim.faults_arm(ctypes.c_long(request["at"]), request["mode"], request["error"])
+    at, mode, error = (ctypes.c_long(request[name]) for name in ("at", "mode", "error"))
+    (scratch / "allocations").write_text("", encoding="utf-8")
+    if request["mode"] == NO_MEMORY:
+        shim.faults_arm(0, COUNT, 0)
+        shim.memory_arm(at, error)
+    else:
+        shim.faults_arm(at, mode, error)
     try:
         code = int(run(request["argv"]))
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
     except BaseException:
-        shim.faults_off()
+        _disarm(shim)
         traceback.print_exc()
         code = 1
-    shim.faults_off()
+    _disarm(shim)
     with contextlib.suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()
+    (scratch / "allocations").write_text(str(shim.memory_count()), encoding="utf-8")
     return code
+
+
+def _disarm(shim: ctypes.CDLL) -> None:
+    shim.faults_off()
+    shim.memory_off()
 
 
 def _served(request: dict[str, Any], scratch: Path) -> dict[str, Any]:
@@ -190,7 +236,7 @@ def _served(request: dict[str, Any], scratch: Path) -> dict[str, Any]:
     code = os.waitstatus_to_exitcode(status) if in_time else HANG
     texts = {
         name: (scratch / name).read_text(encoding="utf-8", errors="replace")
-        for name in ("out", "err", "operations")
+        for name in ("out", "err", "operations", "allocations")
     }
     return {"code": code, **texts}
 

@@ -23,7 +23,10 @@ as synced. */
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { OFF = -1, COUNT, FAIL, FAIL_FROM_HERE, CRASH_KEEP, CRASH_DROP_DATA, CRASH_DROP_ALL };
+enum { OFF = -1, COUNT, FAIL, FAIL_FROM_HERE, CRASH_KEEP, CRASH_TORN, CRASH_DROP_DATA, CRASH_DROP_SECTORS,
+       CRASH_DROP_ALL, CRASH_DROP_NAMES };
+enum { SECTOR = 512 };
+bool memory_fails(size_t size); /* of memory.c */
 /* What an operation does to the disk: nothing, takes room, or only frees it. */
 enum { READS, GROWS, FREES };
 
@@ -35,6 +38,7 @@ typedef struct { char kind; dev_t dev; ino_t ino; char *path, *old, *backup; boo
 static char root[PATH_MAX];
 static int mode = OFF, code, trace_fd = -1;
 static long at, operations;
+static __thread bool tearing;
 static File files[4096];
 static Name names[65536];
 static int file_count, name_count, backups;
@@ -102,20 +106,37 @@ static void undo(Name *name) {
     if (name->backup[0]) syscall(SYS_linkat, AT_FDCWD, name->backup, AT_FDCWD, name->path, 0);
 }
 
+/* Put zeros in place of half of the sectors that were not synced, chosen at random from the seed `code`. */
+static void lose_sectors(const File *file) {
+    static const char zeros[SECTOR];
+    struct stat status;
+    unsigned long chance = code * 2654435761u + 1;
+    if (syscall(SYS_newfstatat, file->fd, "", &status, AT_EMPTY_PATH)) return;
+    for (off_t from = file->synced, next; from < status.st_size; from = next) {
+        next = (from / SECTOR + 1) * SECTOR;
+        if (next > status.st_size) next = status.st_size;
+        chance = chance * 6364136223846793005u + 1442695040888963407u;
+        if (chance >> 63 && syscall(SYS_pwrite64, file->fd, zeros, next - from, from)) {}
+    }
+}
+
 /* End the process as a kill does, or as a loss of power that keeps only what was synced. */
 static void crash(void) {
     int how = mode;
     mode = OFF;
-    if (how >= CRASH_DROP_DATA)
-        for (int i = 0; i < file_count; i++)
-            if (syscall(SYS_ftruncate, files[i].fd, files[i].synced)) {}
-    if (how == CRASH_DROP_ALL)
+    for (int i = 0; i < file_count; i++) {
+        if (how == CRASH_DROP_SECTORS) lose_sectors(&files[i]);
+        if (how != CRASH_DROP_DATA && how != CRASH_DROP_ALL) continue;
+        if (syscall(SYS_ftruncate, files[i].fd, files[i].synced)) {}
+    }
+    if (how >= CRASH_DROP_ALL)
         for (int i = name_count; i--;)
             if (!names[i].durable) undo(&names[i]);
     _exit(137);
 }
 
-/* Count one operation. Return true, with errno set, if it is to fail; do not return to crash. */
+/* Count one operation. Return true, with errno set, if it fails; do not return in a crash, but from a
+   write that tears. */
 static bool strike(const char *what, const char *path, int does) {
     if (mode == OFF || !path) return false;
     long now = __atomic_add_fetch(&operations, 1, __ATOMIC_SEQ_CST);
@@ -124,7 +145,8 @@ static bool strike(const char *what, const char *path, int does) {
         int size = snprintf(line, sizeof line, "%c %s %s\n", "rwf"[does], what, path);
         syscall(SYS_write, trace_fd, line, size);
     }
-    if (now == at && mode >= CRASH_KEEP) crash();
+    tearing = now == at && mode == CRASH_TORN && strstr(what, "write");
+    if (now == at && mode >= CRASH_KEEP && !tearing) crash();
     if (mode == FAIL ? now != at : mode != FAIL_FROM_HERE || at < 1 || now < at || does != GROWS)
         return false;
     errno = code;
@@ -153,7 +175,7 @@ static File *known(int fd, off_t size) {
 static void keep(const char *path, char *out) {
     struct stat status;
     out[0] = 0;
-    if (mode != CRASH_DROP_ALL || !look(path, &status) || S_ISDIR(status.st_mode)) return;
+    if (mode < CRASH_DROP_ALL || !look(path, &status) || S_ISDIR(status.st_mode)) return;
     snprintf(out, PATH_MAX + 64, "%s.backups", root);
     syscall(SYS_mkdirat, AT_FDCWD, out, 0700);
     snprintf(out + strlen(out), 32, "/%d", backups++);
@@ -164,7 +186,7 @@ static void keep(const char *path, char *out) {
 static void changed(char kind, const char *path, const char *old, const char *backup) {
     char folder[PATH_MAX];
     struct stat status;
-    if (mode != CRASH_DROP_ALL || !path || name_count == 65536) return;
+    if (mode < CRASH_DROP_ALL || !path || name_count == 65536) return;
     strcpy(folder, path);
     *strrchr(folder, '/') = 0;
     if (!look(folder, &status)) return;
@@ -272,9 +294,19 @@ DIR *opendir(const char *path) {
     }
 ON_FILE(ssize_t, read, READS, SYS_read, (int fd, void *data, size_t size), data, size)
 ON_FILE(ssize_t, pread, READS, SYS_pread64, (int fd, void *data, size_t size, off_t from), data, size, from)
-ON_FILE(ssize_t, write, GROWS, SYS_write, (int fd, const void *data, size_t size), data, size)
-ON_FILE(ssize_t, pwrite, GROWS, SYS_pwrite64, (int fd, const void *data, size_t size, off_t to), data, size, to)
-ON_FILE(ssize_t, writev, GROWS, SYS_writev, (int fd, const struct iovec *data, int count), data, count)
+/* Define a call that writes; torn, it writes the first `code` of every 256 bytes, and crashes. */
+#define WRITES(name, number, size, parameters, ...) \
+    ssize_t name parameters { \
+        char full[PATH_MAX]; \
+        if (strike(#name, watched_fd(fd, full), GROWS)) return -1; \
+        if (tearing) size = size * code / 256; \
+        ssize_t done = REAL(number, fd, __VA_ARGS__); \
+        if (tearing) crash(); \
+        return done; \
+    }
+WRITES(write, SYS_write, size, (int fd, const void *data, size_t size), data, size)
+WRITES(pwrite, SYS_pwrite64, size, (int fd, const void *data, size_t size, off_t to), data, size, to)
+WRITES(writev, SYS_writev, count, (int fd, const struct iovec *data, int count), data, count)
 ssize_t pread64(int fd, void *data, size_t size, off_t from) ALIAS(pread);
 ssize_t pwrite64(int fd, const void *data, size_t size, off_t to) ALIAS(pwrite);
 
@@ -315,6 +347,7 @@ int fdatasync(int fd) { return sync_fd("fdatasync", SYS_fdatasync, fd); }
 /* Map a file. */
 void *mmap(void *place, size_t size, int prot, int flags, int fd, off_t from) {
     char full[PATH_MAX];
+    if (fd < 0 && memory_fails(size)) return MAP_FAILED;
     if (strike("mmap", watched_fd(fd, full), READS)) return MAP_FAILED;
     return (void *)REAL(SYS_mmap, place, size, prot, flags, fd, from);
 }

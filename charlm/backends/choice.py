@@ -7,10 +7,15 @@ from functools import cache
 
 import torch
 
-from charlm.backends.step import Computation, NativeComputation, TorchComputation, parts_of
+from charlm.backends.step import (
+    Computation,
+    NativeComputation,
+    TorchComputation,
+    parts_of,
+    thresholds,
+)
 from charlm.common.errors import UsageError
 from charlm.config.schema import TrainConfig
-from charlm.models import dropout
 from charlm.models.recurrent import CharModel
 from charlm.native import build
 from charlm.native.build import UnavailableError
@@ -58,7 +63,7 @@ class Backend:
         None for torch. Arguments: `NativeSteps`. Raises: MemoryError."""
         if self.kernels is None:
             return None
-        shape = StepShape(window, precision, dropout.threshold(model.config.dropout))
+        shape = StepShape(window, precision, thresholds(model))
         return NativeSteps(self.kernels, parts_of(model), learning, constants, shape)
 
     def evaluation(self, model: CharModel) -> Computation:

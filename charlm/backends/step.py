@@ -10,6 +10,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
 
 from charlm.backends.cuda_graph import CudaGraph
@@ -42,7 +43,8 @@ class Computation(Protocol):
         """Return -ln p of every target, [T, B], and the states after the window, detached from the
         graph; store the gradient of the mean with respect to every parameter in its `grad`.
 
-        drop: drops outputs of every layer (between layers and before the head); None: no dropout.
+        drop: drops outputs of every layer (between layers and before the head) and elements of
+            W_hh; None: no dropout.
             soft: soft targets, which change the gradients only. ready: called with every
             gradient as soon as it is complete. Use and drop the gradients before the next call.
         """
@@ -77,7 +79,7 @@ class NativeComputation:
         dropped = NOTHING
         if drop is not None:
             first = 0 if drop.lanes is None else drop.lanes.start
-            dropped = Dropped(drop.seed, dropout.threshold(self.model.config.dropout), first)
+            dropped = Dropped(drop.seed, *thresholds(self.model), first)
         return self._native.loss_and_gradients(symbols, targets, states, dropped, soft, ready)
 
     def log_probabilities(self, symbols: Tensor, states: States) -> tuple[Tensor, States]:
@@ -85,6 +87,12 @@ class NativeComputation:
 
     def surprisals(self, symbols: Tensor, targets: Tensor, states: States) -> tuple[Tensor, States]:
         return self._native.surprisals(symbols, targets, states)
+
+
+def thresholds(model: CharModel) -> tuple[int, int]:
+    """Return the least random bytes that keep an output, and an element of W_hh."""
+    config = model.config
+    return dropout.threshold(config.dropout), dropout.threshold(config.weight_dropout)
 
 
 def parts_of(model: CharModel) -> Parts:
@@ -152,7 +160,8 @@ class TorchComputation:
         symbols, targets, *rest = tensors
         probabilities = rest.pop() if soft_weight else None
         states = self._grouped(rest)
-        logits, after = self.model(symbols, states, rest[sum(map(len, states)) :])
+        masks, weights = self._parted(rest[sum(map(len, states)) :])
+        logits, after = functional_call(self.model, weights, (symbols, states, masks))
         flat = logits.float().flatten(0, 1)
         losses = F.cross_entropy(flat, targets.flatten(), reduction="none").view(targets.shape)
         with torch.autocast(losses.device.type, enabled=False):
@@ -170,14 +179,33 @@ class TorchComputation:
         return [tuple(next(left) for _ in cell.state_parts) for cell in self.model.layers()]
 
     def _masks(self, drop: Drop | None, symbols: Tensor) -> list[Tensor]:
-        """Draw dropout's masks of every layer's outputs, [T, B, H]; none without dropout."""
+        """Draw dropout's masks: of every layer's outputs, [T, B, H], and then of every W_hh; none
+        without dropout."""
         config = self.model.config
-        if drop is None or not config.dropout:
+        if drop is None:
             return []
-        shape, first = (*symbols.shape, config.hidden_size), dropout.threshold(config.dropout)
-        draw = partial(dropout.random_bytes, drop.seed, shape=shape, lanes=drop.lanes)
-        draws = map(draw, range(config.num_layers))
-        return [to_device(drawn, symbols.device) >= first for drawn in draws]
+        shape, masks = (*symbols.shape, config.hidden_size), []
+        first, of_weights = thresholds(self.model)
+        for layer in range(config.num_layers if first else 0):
+            drawn = dropout.random_bytes(drop.seed, layer, shape, drop.lanes)
+            masks.append(to_device(drawn, symbols.device) >= first)
+        matrices = self.model.dropped_matrices().values() if of_weights else ()
+        for layer, matrix in enumerate(matrices):
+            drawn = dropout.weight_bytes(drop.seed, layer, tuple(matrix.shape))
+            masks.append(to_device(drawn, symbols.device) >= of_weights)
+        return masks
+
+    def _parted(self, masks: list[Tensor]) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """Part the result of `_masks`: the masks of outputs, and the dropped matrices by name."""
+        config = self.model.config
+        if not (masks and config.weight_dropout):
+            return masks, {}
+        matrices = self.model.dropped_matrices()
+        outputs, last = masks[: -len(matrices)], masks[-len(matrices) :]
+        return outputs, {
+            name: dropout.drop(matrix, mask, config.weight_dropout)
+            for (name, matrix), mask in zip(matrices.items(), last, strict=True)
+        }
 
 
 @contextlib.contextmanager

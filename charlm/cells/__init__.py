@@ -17,14 +17,14 @@ class CellEntry:
 
     path: of its class, as in "charlm.cells.gru:GRU". options: the keys of [model], beyond sizes and
     bias, that the constructor of the class takes. gates: the gate blocks of a cell whose weights
-    are sampled from without the class; 0 for any other. recurrent: False for a cell whose gates do
-    not see the state; it has neither weight_hh nor bias_hh.
+    are sampled from without the class; 0 for any other. weight_hh: False for a cell without a
+    matrix of this name.
     """
 
     path: str
     options: tuple[str, ...] = ()
     gates: int = 0
-    recurrent: bool = True
+    weight_hh: bool = True
 
     def variant(self, config: object) -> str:
         """Return `Cell.variant` of the cell with the options of a configuration, [model]."""
@@ -43,20 +43,24 @@ CELLS = {
     "rnn": CellEntry("charlm.cells.rnn:RNN", options=("nonlinearity",), gates=1),
     "lstm": CellEntry("charlm.cells.lstm:LSTM", options=("forget_bias",), gates=4),
     "gru": CellEntry("charlm.cells.gru:GRU", options=("reset_gate",), gates=3),
-    "mingru": CellEntry("charlm.cells.mingru:MinGRU", gates=2, recurrent=False),
+    "mingru": CellEntry("charlm.cells.mingru:MinGRU", gates=2, weight_hh=False),
     "minlstm": CellEntry(
-        "charlm.cells.minlstm:MinLSTM", options=("forget_bias",), gates=3, recurrent=False
+        "charlm.cells.minlstm:MinLSTM", options=("forget_bias",), gates=3, weight_hh=False
     ),
     "slstm": CellEntry("charlm.cells.slstm:SLSTM", options=("forget_bias",)),
-    "mlstm": CellEntry("charlm.cells.mlstm:MLSTM", options=("forget_bias", "heads", "key_size")),
+    "mlstm": CellEntry(
+        "charlm.cells.mlstm:MLSTM", options=("forget_bias", "heads", "key_size"), weight_hh=False
+    ),
     "mogrifier": CellEntry(
         "charlm.cells.mogrifier:Mogrifier", options=("forget_bias", "rounds", "rank")
     ),
     "multiplicative": CellEntry(
         "charlm.cells.multiplicative:Multiplicative", options=("forget_bias",)
     ),
-    "indrnn": CellEntry("charlm.cells.indrnn:IndRNN"),
+    "indrnn": CellEntry("charlm.cells.indrnn:IndRNN", weight_hh=False),
     "deltanet": CellEntry(
-        "charlm.cells.deltanet:DeltaNet", options=("forget_bias", "heads", "key_size")
+        "charlm.cells.deltanet:DeltaNet",
+        options=("forget_bias", "heads", "key_size"),
+        weight_hh=False,
     ),
 }

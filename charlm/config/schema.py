@@ -137,6 +137,8 @@ class ModelConfig(Section):
     embedding_size: Annotated[int, between(0, 16_384), PER_CELL, SHAPE] = 32
     """0: the symbols go in one-hot, as the lecture draws them."""
     dropout: Annotated[float, between(0, 0.95), PER_CELL] = 0.0
+    weight_dropout: Annotated[float, between(0, 0.95), PER_CELL] = 0.0
+    """The share of the elements of W_hh that a window drops: see charlm/models/dropout.py."""
     bias: Annotated[bool, PER_CELL, SHAPE] = True
     nonlinearity: Annotated[Literal["tanh", "relu"], PER_CELL, SHAPE] = "tanh"
     reset_gate: Annotated[Literal["after", "before"], PER_CELL, SHAPE] = "after"
@@ -180,6 +182,11 @@ class ModelConfig(Section):
                 value, default = getattr(self, key), type(self).model_fields[key].default
                 if value != default:
                     raise ValueError(f"{key} = {value!r} is for {owner}, not {self.cell}")
+        if self.weight_dropout and not CELLS[self.cell].weight_hh:
+            raise ValueError(
+                f"weight_dropout = {self.weight_dropout} drops elements of W_hh, a matrix that "
+                f"{self.cell} does not have"
+            )
         return self
 
 

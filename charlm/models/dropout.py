@@ -1,5 +1,9 @@
 """Dropout with randomness derived from a seed: the same on every device and in every backend.
 
+It drops elements of layers' outputs, anew at every symbol, and elements of W_hh, the same ones in a
+whole window. Source of the second: Wan et al. 2013, "Regularization of Neural Networks using
+DropConnect"; Merity, Keskar and Socher 2018 (arXiv 1708.02182), section 2, for recurrent weights.
+
 Every lane has random bytes of its own, so it does not depend on which other lanes are computed with
 it. The share that is dropped is `rate` rounded to 1/256, because one random byte per element
 decides; a random number per element took a tenth of a training step. (Seeding torch's generator
@@ -18,6 +22,8 @@ MULTIPLIERS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 SHIFTS = np.uint64(30), np.uint64(27), np.uint64(31)
 WORD = 8
 """Bytes of one random number."""
+OF_WEIGHTS = 128
+"""Added to a seed for the draws for W_hh: those for outputs take its sums with layers' numbers."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,11 @@ def random_bytes(
     counts = np.arange(1, T * words + 1, dtype=np.uint64) * GAMMA
     draws = _mixed(counts.reshape(T, 1, words) + keys[:, None])
     return torch.from_numpy(draws).view(torch.uint8)[..., :H].contiguous()
+
+
+def weight_bytes(seed: int, layer: int, shape: tuple[int, ...]) -> Tensor:
+    """Draw a byte for every element of a layer's W_hh, on the CPU. Shapes: `shape`, uint8."""
+    return random_bytes(seed + OF_WEIGHTS, layer, (1, *shape))[0]
 
 
 def _mixed(numbers: np.ndarray) -> np.ndarray:

@@ -75,7 +75,7 @@ class PlainModel:
         shapes: dict[str, tuple[int, ...]] = {"head.weight": (V, H), "head.bias": (V,)}
         if config.embedding_size:
             shapes["embedding.weight"] = (V, config.embedding_size)
-        sides = ("ih", "hh") if CELLS[config.cell].recurrent else ("ih",)
+        sides = ("ih", "hh") if CELLS[config.cell].weight_hh else ("ih",)
         for layer in range(config.num_layers):
             size = H if layer else config.embedding_size or V
             for side in sides:

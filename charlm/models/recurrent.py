@@ -163,6 +163,14 @@ class CharModel(nn.Module):
         found = [cell for cell in cells if isinstance(cell, ProjectedCell)]
         return found if len(found) == len(cells) else []
 
+    def dropped_matrices(self) -> dict[str, nn.Parameter]:
+        """Return every layer's W_hh, which `weight_dropout` drops elements of, by its name."""
+        return {
+            name: parameter
+            for name, parameter in self.named_parameters()
+            if name.endswith("weight_hh") and parameter.dim() == 2
+        }
+
     def parameter_count(self) -> int:
         """Count weights and biases."""
         return sum(parameter.numel() for parameter in self.parameters())

@@ -102,7 +102,7 @@ WindowArgs: Any = _structure(
     **dict.fromkeys(("T", "B"), _SIZE),
     **dict.fromkeys(("symbols", "targets", "anew", "before", "after"), _ARRAY),
     seed=ctypes.c_uint64,
-    **dict.fromkeys(("threshold", "first_lane"), _SIZE),
+    **dict.fromkeys(("threshold", "weight_threshold", "first_lane"), _SIZE),
     soft=SoftArgs,
     **dict.fromkeys(("losses", "logs", "gradients"), _ARRAY),
     **dict.fromkeys(("learns", "threads"), _SIZE),

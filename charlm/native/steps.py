@@ -40,12 +40,12 @@ class Hyperparameters:
 
 @dataclass(frozen=True)
 class StepShape:
-    """The shape of a window, [T, B], the type of matrix products, and dropout's `threshold`: see
-    models/dropout.py; 0 without dropout."""
+    """The shape of a window, [T, B], the type of matrix products, and the `thresholds` of dropout,
+    as in `Dropped`."""
 
     window: tuple[int, int]
     precision: torch.dtype
-    threshold: int
+    thresholds: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class NativeSteps:
         constants: Hyperparameters,
         shape: StepShape,
     ) -> None:
-        self._threshold, self._learning = shape.threshold, learning
+        self._thresholds, self._learning = shape.thresholds, learning
         self._loss_sum = ctypes.c_void_p(learning.loss_sum.data_ptr())
         arrays = (learning.first, learning.second, learning.averages)
         ordered = [[some[name] for name in learning.weights] if some else None for some in arrays]
@@ -106,7 +106,7 @@ class NativeSteps:
             symbols[:-1],
             symbols[1:],
             states,
-            Dropped(numbers.seed, self._threshold),
+            Dropped(numbers.seed, *self._thresholds),
             soft,
             anew=anew.data_ptr(),
             losses=self._losses.data_ptr(),

@@ -128,7 +128,7 @@ def step_deviation(kernels: Kernels, cell: ProjectedCell, precision: torch.dtype
     second, loss = {k: torch.ones_like(w) for k, w in weights.items()}, torch.zeros(())
     learning = Learning(weights, first, second, averages, loss)
     constants = Hyperparameters((0.5, 0.5), DECAY, LONGEST)
-    shape = StepShape((T - 1, B), precision, threshold=0)
+    shape = StepShape((T - 1, B), precision, thresholds=(0, 0))
     taking = NativeSteps(kernels, steps, learning, constants, shape)
     anew = torch.arange(B) % 3 == 0
     norm, after = taking.take(

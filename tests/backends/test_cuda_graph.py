@@ -14,6 +14,7 @@ VARIANTS = [
     ("rnn", "model.nonlinearity=tanh"),
     ("rnn", "model.nonlinearity=relu"),
     ("lstm", "model.dropout=0.2"),
+    ("gru", "model.weight_dropout=0.3"),
     ("gru", "model.reset_gate=after"),
     ("gru", "model.reset_gate=before"),
     ("lstm", "model.bias=false"),

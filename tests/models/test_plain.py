@@ -76,7 +76,7 @@ def test_entry_describes_the_class(name: str, options: dict[str, str]) -> None:
     config = ModelConfig.model_validate({"cell": name, **options})
     assert CELLS[name].variant(config) == cell.variant
     assert CELLS[name].gates == len(cell.gates)
-    assert CELLS[name].recurrent == isinstance(cell, GatedCell)
+    assert CELLS[name].weight_hh == isinstance(cell, GatedCell)
 
 
 @pytest.mark.parametrize("name", CELLS)

@@ -10,7 +10,7 @@ from charlm.cells.base import ProjectedCell
 from charlm.common.errors import CheckpointError
 from charlm.config.schema import ModelConfig
 from charlm.models import dropout
-from charlm.models.dropout import Drop, random_bytes
+from charlm.models.dropout import Drop, random_bytes, weight_bytes
 from charlm.models.recurrent import CharModel
 from charlm.training.optimizer import AdamW, update_average
 
@@ -140,6 +140,34 @@ def test_dropout_belongs_to_the_seed_keeps_the_mean_and_is_off_without_one() -> 
     ]
     assert torch.equal(losses[0], losses[1])
     assert not torch.equal(losses[0], losses[2])
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_only_cells_with_a_matrix_for_the_state_drop_weights(cell: str) -> None:
+    matrices = made(cell=cell).dropped_matrices()
+    assert len(matrices) == (2 if CELLS[cell].weight_hh else 0)
+    if not matrices:
+        with pytest.raises(ValueError, match=f"W_hh, a matrix that {cell} does not have"):
+            made(cell=cell, weight_dropout=0.1)
+        return
+    model = made(cell=cell, weight_dropout=0.5)
+    computation, drop = TorchComputation(model), Drop(9)
+    computation.loss_and_gradients(symbols(), symbols(1), model.initial_states(B), drop=drop)
+    for layer, matrix in enumerate(model.dropped_matrices().values()):
+        kept = weight_bytes(9, layer, tuple(matrix.shape)) >= dropout.threshold(0.5)
+        assert matrix.grad is not None
+        assert torch.equal(matrix.grad != 0, kept)  # what was dropped learns nothing
+
+
+def test_dropped_weights_are_zero_and_the_rest_doubled_in_the_whole_window() -> None:
+    model = made(cell="gru", weight_dropout=0.5, num_layers=1)
+    start, drop = model.initial_states(B), Drop(4)
+    found, _ = TorchComputation(model).loss_and_gradients(symbols(), symbols(1), start, drop=drop)
+    (matrix,) = model.dropped_matrices().values()
+    with torch.no_grad():
+        matrix *= 2 * (weight_bytes(4, 0, tuple(matrix.shape)) >= 128)
+    expected, _ = TorchComputation(model).surprisals(symbols(), symbols(1), start)
+    torch.testing.assert_close(found, expected)
 
 
 def test_parameters_of_rnn_gru_and_lstm_are_in_the_ratio_1_3_4() -> None:

@@ -29,6 +29,8 @@ DIFFERENT = {
     "mingru": {"cell": "mingru", "num_layers": 2},
     "minlstm": {"cell": "minlstm", "num_layers": 2, "end": 3, "state_reset": 0.3},
     "mingru, no bias": {"cell": "mingru", "bias": False, "embedding_size": 0},
+    "dropped weights": {"weight_dropout": 0.3, "num_layers": 2},
+    "dropped weights, gru": {"cell": "gru", "weight_dropout": 0.3, "dropout": 0.0},
     "one-hot": {"embedding_size": 0},
     "two layers": {"num_layers": 2},
     "no bias": {"bias": False},

@@ -19,6 +19,7 @@ VARIANTS = [
     ["model.cell=rnn", "model.nonlinearity=relu", "model.initialization=kaiming"],
     ["model.cell=lstm", "model.num_layers=2", "model.dropout=0.3", "train.weight_average=0.9"],
     ["model.cell=lstm", "train.precision=bfloat16", "model.dropout=0.2"],
+    ["model.cell=gru", "model.weight_dropout=0.4"],
     ["model.cell=gru", "model.reset_gate=after", "data.unit=byte", "data.minimum_count=1"],
     ["model.cell=gru", "model.reset_gate=before", "model.bias=false", "model.embedding_size=0"],
 ]

@@ -8,8 +8,8 @@
 
 // A window's inputs and outputs. symbols [T, B] and, unless only `logs` are wanted, targets [T, B].
 // anew [B]: 1 where a lane begins with a state of zeros, or null; before and after: [B, H] for every part
-// of every layer. threshold: the least random byte that dropout keeps, 0 without dropout; first_lane: the
-// number of the first lane among those of all groups. losses [T, B]; logs [T, B, V]: ln p of every symbol,
+// of every layer. threshold, weight_threshold: the least random bytes with which dropout keeps an output
+// and an element of W_hh, 0 without dropout; first_lane: the number of the first lane among all groups'. losses [T, B]; logs [T, B, V]: ln p of every symbol,
 // or null. gradients: of every parameter, in the order of the model; or null. learns: a backward pass or a
 // step follows.
 struct WindowArgs {
@@ -19,7 +19,7 @@ struct WindowArgs {
     const float *const *before;
     float *const *after;
     uint64_t seed;  // of dropout
-    int64_t threshold, first_lane;
+    int64_t threshold, weight_threshold, first_lane;
     SoftTargets soft;
     float *losses, *logs;
     float *const *gradients;
@@ -77,6 +77,8 @@ template <class S> class Model {
         const S *x = embed(a.symbols, threads);
         for (size_t i = 0; i < layers.size(); i++) {
             WindowLayer<S> &l = *layers[i];
+            l.weight_seed = a.seed + OF_WEIGHTS + i;
+            l.weight_threshold = a.weight_threshold;
             l.pack(shape_of(i), threads);
             l.w.below = x;
             if (shape_of(i).looked_up) look_up(l, a.symbols, threads);

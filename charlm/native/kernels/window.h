@@ -73,7 +73,9 @@ template <class S> struct WindowLayer {
     LayerArgs w{};
     Padded ih, hh;
     const float *bias_ih, *bias_hh;
-    Buffer<float> bias, bias_n, state, c, c_before, carried, scratch, d_hh, d_ih, d_bias, d_bias_hh, sums;
+    uint64_t weight_seed = 0;
+    int64_t weight_threshold = 0;  // the least random byte that keeps an element of W_hh, or 0
+    Buffer<float> kept_hh, bias, bias_n, state, c, c_before, carried, scratch, d_hh, d_ih, d_bias, d_bias_hh, sums;
     Buffer<S> forward, backward, below, below_backward, h, outputs, gates, reset_h, dropped;
     S *output = nullptr;
 
@@ -138,12 +140,24 @@ template <class S> struct WindowLayer {
         merge_biases();
         ih.refresh(threads);
         hh.refresh(threads);
-        if (cell.recurrent) pack_cell<S>(kind, H, H, hh.matrix, forward, threads);
+        const float *recurrent = hh.matrix;
+        if (cell.recurrent && weight_threshold) {
+            drop_weights(recurrent, kept_hh.of(columns * H), threads);
+            recurrent = kept_hh;
+        }
+        if (cell.recurrent) pack_cell<S>(kind, H, H, recurrent, forward, threads);
         if (cell.recurrent && s.learns)
-            pack_cell_backward<S>(kind, H, H, hh.matrix, backward, false, threads);
+            pack_cell_backward<S>(kind, H, H, recurrent, backward, false, threads);
         if (s.looked_up) return;
         pack_cell<S>(kind, H, I, ih.matrix, below, threads);
         if (s.learns) pack_cell_backward<S>(kind, H, I, ih.matrix, below_backward, true, threads);
+    }
+
+    // to = W_hh, or its gradient, with the same elements dropped; they may be the same.
+    void drop_weights(const float *matrix, float *to, int64_t threads) const {
+        for (int64_t g = 0; g < cell.gates; g++)
+            drop_rows<float>(matrix + g * H * H, to + g * H * H,
+                             {weight_seed, weight_threshold, 1, own, own, H, g * own}, threads);
     }
 
     // Load the states: zeros in the lanes that begin anew, and in the padding, where a window of another
@@ -192,6 +206,7 @@ template <class S> struct WindowLayer {
             weight_gradient<S>(d_rows, stride, columns, h, H, H, rows, after ? 2 * H : 0, d_hh, sums,
                                workspace, threads);
         }
+        if (weight_threshold) drop_weights(d_hh, d_hh, threads);
         return d_rows + (after ? H : 0);
     }
     // The gradients of the biases, when that of W_ih x's has been summed.

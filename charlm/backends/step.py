@@ -160,8 +160,11 @@ class TorchComputation:
         symbols, targets, *rest = tensors
         probabilities = rest.pop() if soft_weight else None
         states = self._grouped(rest)
-        masks, weights = self._parted(rest[sum(map(len, states)) :])
-        logits, after = functional_call(self.model, weights, (symbols, states, masks))
+        masks, weights = self._split_masks(rest[sum(map(len, states)) :])
+        if weights:
+            logits, after = functional_call(self.model, weights, (symbols, states, masks))
+        else:
+            logits, after = self.model(symbols, states, masks)
         flat = logits.float().flatten(0, 1)
         losses = F.cross_entropy(flat, targets.flatten(), reduction="none").view(targets.shape)
         with torch.autocast(losses.device.type, enabled=False):
@@ -185,26 +188,26 @@ class TorchComputation:
         if drop is None:
             return []
         shape, masks = (*symbols.shape, config.hidden_size), []
-        first, of_weights = thresholds(self.model)
+        first, weight_threshold = thresholds(self.model)
         for layer in range(config.num_layers if first else 0):
             drawn = dropout.random_bytes(drop.seed, layer, shape, drop.lanes)
             masks.append(to_device(drawn, symbols.device) >= first)
-        matrices = self.model.dropped_matrices().values() if of_weights else ()
+        matrices = self.model.dropped_matrices().values() if weight_threshold else ()
         for layer, matrix in enumerate(matrices):
             drawn = dropout.weight_bytes(drop.seed, layer, tuple(matrix.shape))
-            masks.append(to_device(drawn, symbols.device) >= of_weights)
+            masks.append(to_device(drawn, symbols.device) >= weight_threshold)
         return masks
 
-    def _parted(self, masks: list[Tensor]) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """Part the result of `_masks`: the masks of outputs, and the dropped matrices by name."""
+    def _split_masks(self, masks: list[Tensor]) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """Split the result of `_masks`: the masks of outputs, and every W_hh with its mask applied,
+        by name."""
         config = self.model.config
-        if not (masks and config.weight_dropout):
-            return masks, {}
-        matrices = self.model.dropped_matrices()
-        outputs, last = masks[: -len(matrices)], masks[-len(matrices) :]
-        return outputs, {
+        count = config.num_layers if thresholds(self.model)[0] else 0
+        of_weights = masks[count:]
+        matrices = self.model.dropped_matrices() if of_weights else {}
+        return masks[:count], {
             name: dropout.drop(matrix, mask, config.weight_dropout)
-            for (name, matrix), mask in zip(matrices.items(), last, strict=True)
+            for (name, matrix), mask in zip(matrices.items(), of_weights, strict=True)
         }
 
 

@@ -8,7 +8,7 @@ import typer
 
 from charlm.cli.options import Debug
 from charlm.common.errors import UsageError
-from charlm.common.files import refuse_no_file, replace
+from charlm.common.files import create, refuse_no_file
 
 
 def init(
@@ -30,12 +30,11 @@ def init(
             "charlm", "init", preset, "--out", "my.toml", after=" makes a file of it"
         )
         return
-    if out.exists() or out.is_symlink():
-        raise UsageError(f"{out} exists", "give another --out, or remove it")
     try:
-        replace(out, text.encode("utf-8"))
+        create(out, text.encode("utf-8"))
+    except FileExistsError:
+        raise UsageError(f"{out} exists", "give another --out, or remove it") from None
     except OSError as error:
-        out.unlink(missing_ok=True)
         raise UsageError(f"cannot write {out}: {error.strerror}", "give another --out") from None
     if out.suffix == ".toml":
         console.print_next("charlm", "train", out, "--data", "my.txt")

@@ -80,8 +80,8 @@ def _bare(option: str) -> str:
     return option.lstrip("-").partition("=")[0].replace("-", "_")
 
 
-NO_MEMORY = "allocate memory", "bad_alloc"
-"""Parts of torch's messages when it has no memory."""
+NO_MEMORY = re.compile("allocate memory|bad_alloc|out of memory|not enough memory")
+"""Parts of the messages of torch and of the system where there is no memory."""
 PERHAPS_NO_MEMORY = re.compile("could not (create|execute) a primitive|could not create a memory")
 """Messages of oneDNN, torch's library of products, which name no cause: most often it is memory."""
 
@@ -90,10 +90,9 @@ def unforeseen(error: Exception) -> CharlmError:
     """Make the error for an unexpected exception."""
     said = str(error).partition("\n")[0]
     advice = "use a smaller model, batch or text, or close other programs"
-    if isinstance(error, MemoryError) or any(part in said for part in NO_MEMORY):
-        return CharlmError(
-            f"there is not enough memory: {said or 'an array could not be made'}", advice
-        )
+    if isinstance(error, MemoryError) or NO_MEMORY.search(said):
+        detail = f": {said}" if said and "bad_alloc" not in said else ""
+        return CharlmError(f"there is not enough memory{detail}", advice)
     if PERHAPS_NO_MEMORY.search(said):
         return CharlmError(f"torch {said}: perhaps there is not enough memory", advice)
     return CharlmError(f"{type(error).__name__}: {said}", "run again with --debug to see where")

@@ -93,6 +93,8 @@ def from_system(error: OSError) -> CharlmError:
         advice = "give the result somewhere to go, as in: charlm ... > FILE"
     elif error.errno in (errno.ENOSPC, errno.EDQUOT):
         advice = "make room, then run the same command again (a run: with --resume)"
+    elif error.errno == errno.ENOMEM:
+        advice = "close other programs, then run the same command again (a run: with --resume)"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         advice = "check its permissions, and those of its folder"
     else:

@@ -222,6 +222,16 @@ def replace(path: Path, content: bytes, *, private: bool = False) -> None:
     sync_folder(path.parent)
 
 
+def create(path: Path, content: bytes) -> None:
+    """Write a new file atomically; a file of the same content may be there.
+
+    Raises: FileExistsError if another one is; OSError.
+    """
+    if path.is_symlink() or (path.exists() and path.read_bytes() != content):
+        raise FileExistsError(path)
+    replace(path, content)
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file that the user has asked for, atomically. Raises: CharlmError if it cannot be
     written."""

@@ -50,8 +50,9 @@ def trained_at(config: Config, corpus: Corpus) -> Iterator[tuple[str, TrainedAt]
 
 
 def _trained(config: Config, corpus: Corpus, length: int, steps: int) -> TrainedAt:
+    without = {"dropout": 0.0, "weight_dropout": 0.0}
     model = config.model.model_copy(
-        update={"hidden_size": WIDTH, "num_layers": 1, "embedding_size": 32, "dropout": 0.0}
+        update={"hidden_size": WIDTH, "num_layers": 1, "embedding_size": 32, **without}
     )
     train = config.train.model_copy(
         update={

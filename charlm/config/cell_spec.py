@@ -66,9 +66,10 @@ def _setting(label: str, setting: str) -> str:
 
 
 def foreign_options(cell: str) -> list[str]:
-    """List the keys of [model] that are options of other cells only."""
+    """List the keys of [model] that apply to other cells only."""
     every = {key for other in CELLS.values() for key in other.options}
-    return sorted(every - {*CELLS[cell].options})
+    own = {*CELLS[cell].options} | ({"weight_dropout"} if CELLS[cell].weight_hh else set())
+    return sorted((every | {"weight_dropout"}) - own)
 
 
 def variants() -> Iterator[tuple[str, dict[str, Any]]]:

@@ -138,7 +138,8 @@ class ModelConfig(Section):
     """0: the symbols go in one-hot, as the lecture draws them."""
     dropout: Annotated[float, between(0, 0.95), PER_CELL] = 0.0
     weight_dropout: Annotated[float, between(0, 0.95), PER_CELL] = 0.0
-    """The share of the elements of W_hh that a window drops: see charlm/models/dropout.py."""
+    """Share of the elements of W_hh dropped in a training window (DropConnect), of rnn, lstm, gru,
+    slstm, mogrifier and multiplicative."""
     bias: Annotated[bool, PER_CELL, SHAPE] = True
     nonlinearity: Annotated[Literal["tanh", "relu"], PER_CELL, SHAPE] = "tanh"
     reset_gate: Annotated[Literal["after", "before"], PER_CELL, SHAPE] = "after"
@@ -184,8 +185,8 @@ class ModelConfig(Section):
                     raise ValueError(f"{key} = {value!r} is for {owner}, not {self.cell}")
         if self.weight_dropout and not CELLS[self.cell].weight_hh:
             raise ValueError(
-                f"weight_dropout = {self.weight_dropout} drops elements of W_hh, a matrix that "
-                f"{self.cell} does not have"
+                f"weight_dropout = {self.weight_dropout:g} drops elements of W_hh, a matrix that "
+                f"{self.cell} does not have: leave it at 0"
             )
         return self
 

@@ -1,8 +1,8 @@
 """Dropout with randomness derived from a seed: the same on every device and in every backend.
 
-It drops elements of layers' outputs, anew at every symbol, and elements of W_hh, the same ones in a
-whole window. Source of the second: Wan et al. 2013, "Regularization of Neural Networks using
-DropConnect"; Merity, Keskar and Socher 2018 (arXiv 1708.02182), section 2, for recurrent weights.
+Outputs of layers are dropped anew at every symbol, elements of W_hh once for a window: DropConnect
+(Wan et al. 2013, "Regularization of Neural Networks using DropConnect"), of recurrent weights as in
+Merity, Keskar and Socher 2018 (arXiv 1708.02182), section 2.
 
 Every lane has random bytes of its own, so it does not depend on which other lanes are computed with
 it. The share that is dropped is `rate` rounded to 1/256, because one random byte per element
@@ -22,8 +22,8 @@ MULTIPLIERS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 SHIFTS = np.uint64(30), np.uint64(27), np.uint64(31)
 WORD = 8
 """Bytes of one random number."""
-OF_WEIGHTS = 128
-"""Added to a seed for the draws for W_hh: those for outputs take its sums with layers' numbers."""
+WEIGHT_SEED_OFFSET = 128
+"""Offset of the seeds for W_hh; those for outputs are the seed plus 0 to 31."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,11 @@ def random_bytes(
 
 
 def weight_bytes(seed: int, layer: int, shape: tuple[int, ...]) -> Tensor:
-    """Draw a byte for every element of a layer's W_hh, on the CPU. Shapes: `shape`, uint8."""
-    return random_bytes(seed + OF_WEIGHTS, layer, (1, *shape))[0]
+    """Draw a byte for every element of a layer's W_hh, whose rows take the place of lanes.
+
+    Shapes: the result is `shape`, [rows, columns], uint8, on the CPU.
+    """
+    return random_bytes(seed + WEIGHT_SEED_OFFSET, layer, (1, *shape))[0]
 
 
 def _mixed(numbers: np.ndarray) -> np.ndarray:

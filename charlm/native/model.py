@@ -43,13 +43,15 @@ class Parts:
 
 
 class Dropped(NamedTuple):
-    """Dropout of one window. threshold, of_weights: the least random bytes that keep an output and
-    an element of W_hh, 0 without dropout; lane: the number of the first lane. See
-    models/dropout.py."""
+    """Dropout of one window: see models/dropout.py.
+
+    threshold, weight_threshold: the least random bytes that keep an output and an element of W_hh;
+    0 without dropout. lane: the number of the first lane.
+    """
 
     seed: int = 0
     threshold: int = 0
-    of_weights: int = 0
+    weight_threshold: int = 0
     lane: int = 0
 
 
@@ -134,7 +136,7 @@ class Opened:
             B=B,
             seed=dropped.seed,
             threshold=dropped.threshold,
-            weight_threshold=dropped.of_weights,
+            weight_threshold=dropped.weight_threshold,
             first_lane=dropped.lane,
             symbols=given[0].data_ptr(),
             targets=None if targets is None else given[1].data_ptr(),

@@ -345,4 +345,4 @@ def _below(prefix: str, tensors: Tensors) -> Tensors:
 def derived_seed(seed: int, step: int) -> int:
     """Derive the seed for the randomness of one step, so that no generator need be saved."""
     digest = hashlib.sha256(f"{seed}/{step}".encode()).digest()
-    return int.from_bytes(digest[:6], "big") << 8  # leaves room for a seed per layer
+    return int.from_bytes(digest[:6], "big") << 8  # last byte: 0 outputs, 128 W_hh, 255 resets

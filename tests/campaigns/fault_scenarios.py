@@ -1,5 +1,5 @@
 """Scenarios for the campaigns of faults and of memory: a command, the folder in which it begins,
-and what is alike however it came to its end.
+and the result that must be the same whatever happened on the way.
 
 Every scenario is run once undisturbed, and what it does is counted; then it is run again under a
 fault, and once more without.
@@ -183,7 +183,7 @@ def writing(command: str, name: str, prepare: Callable[[Desk], None]) -> Scenari
 
 
 def no_proof(folder: Path, answer: Answer) -> object:
-    """What a list shows of a run that it cannot read is its own affair."""
+    """Compare nothing: a list may show a run that it cannot read in any way."""
     return None
 
 
@@ -279,14 +279,23 @@ def complaint(answer: Answer) -> str:
     return ""
 
 
+ALIKE = 0.8
+"""Least ratio of the numbers of allocations of a command that is run twice."""
+OF_NUMPY = re.compile(r"\bnp\.|\[.*\]")
+"""A line of charlm that calls numpy or selects from an array, neither of which has a frame in a
+trace."""
+
+
 def aborted(answer: Answer, by_any: bool) -> bool:
     """Return True if a library has ended the process where it had no memory: one in Rust, such as
     pydantic's and safetensors', by a message of its own; numpy 2.4, by a segmentation fault where
     it fails to allocate a buffer of an operation. by_any: accept any signal."""
     in_rust = answer.code == -signal.SIGABRT and "memory allocation of" in answer.err
-    innermost = re.search(r'most recent call first\):\n  File "([^"]*)"', answer.err)
-    in_kernels = innermost is None or "charlm/native" in innermost[1]
-    in_numpy = answer.code == -signal.SIGSEGV and not in_kernels
+    innermost = re.search(r'^Current thread .*\n  File "([^"]*)", line (\d+)', answer.err, re.M)
+    line = ""
+    if innermost and "/charlm/" in innermost[1]:
+        line = Path(innermost[1]).read_text(encoding="utf-8").splitlines()[int(innermost[2]) - 1]
+    in_numpy = answer.code == -signal.SIGSEGV and bool(OF_NUMPY.search(line))
     return in_rust or in_numpy or (by_any and answer.code < 0 and answer.code != HANG)
 
 
@@ -309,6 +318,10 @@ def problems(desk: Desk, name: str, *faults: Fault, may_abort: bool = False) -> 
         if not ended and not aborted(answer, may_abort):
             if said := complaint(answer):
                 found.append(f"{said}: {tail(answer)}")
+            elif fault.mode == NO_MEMORY and answer.code and "memory" not in answer.err:
+                found.append(f"it does not speak of memory: {tail(answer)}")
+            if fault.mode == NO_MEMORY and answer.allocations < ALIKE * fault.at:
+                found.append(f"only {answer.allocations} allocations, so none failed")
             if answer.code == 0 and scenario.proof(desk.folder, answer) != whole.proof:
                 found.append(f"it ends well, but with another result: {tail(answer)}")
         written = desk.folder / scenario.written
@@ -330,7 +343,7 @@ def problems(desk: Desk, name: str, *faults: Fault, may_abort: bool = False) -> 
     return [f"{name}: {tried}{where}: {one}" for one in found]
 
 
-def carried_out(
+def try_cases(
     desk: Desk, name: str, cases: Sequence[Case], count: int, may_abort: bool = False
 ) -> None:
     """Try `count` of the cases, evenly spread, and report all problems together."""

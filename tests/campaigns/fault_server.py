@@ -190,7 +190,7 @@ def _child(request: dict[str, Any], scratch: Path) -> int:
     at, mode, error = (ctypes.c_long(request[name]) for name in ("at", "mode", "error"))
     (scratch / "allocations").write_text("", encoding="utf-8")
     if request["mode"] == NO_MEMORY:
-        shim.faults_arm(0, COUNT, 0)
+        shim.faults_arm(ctypes.c_long(0), COUNT, 0)
         shim.memory_arm(at, error)
     else:
         shim.faults_arm(at, mode, error)

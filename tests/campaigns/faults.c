@@ -135,8 +135,8 @@ static void crash(void) {
     _exit(137);
 }
 
-/* Count one operation. Return true, with errno set, if it fails; do not return in a crash, but from a
-   write that tears. */
+/* Count one operation. Return true, with errno set, if it fails. A crash does not return; a torn write
+   returns once, to write its part. */
 static bool strike(const char *what, const char *path, int does) {
     if (mode == OFF || !path) return false;
     long now = __atomic_add_fetch(&operations, 1, __ATOMIC_SEQ_CST);
@@ -306,7 +306,15 @@ ON_FILE(ssize_t, pread, READS, SYS_pread64, (int fd, void *data, size_t size, of
     }
 WRITES(write, SYS_write, size, (int fd, const void *data, size_t size), data, size)
 WRITES(pwrite, SYS_pwrite64, size, (int fd, const void *data, size_t size, off_t to), data, size, to)
-WRITES(writev, SYS_writev, count, (int fd, const struct iovec *data, int count), data, count)
+/* A torn writev writes part of its first buffer. */
+ssize_t writev(int fd, const struct iovec *data, int count) {
+    char full[PATH_MAX];
+    if (strike("writev", watched_fd(fd, full), GROWS)) return -1;
+    if (!tearing) return REAL(SYS_writev, fd, data, count);
+    if (count && REAL(SYS_write, fd, data->iov_base, data->iov_len * code / 256) < 0) {}
+    crash();
+    return -1;
+}
 ssize_t pread64(int fd, void *data, size_t size, off_t from) ALIAS(pread);
 ssize_t pwrite64(int fd, const void *data, size_t size, off_t to) ALIAS(pwrite);
 

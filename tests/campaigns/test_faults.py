@@ -18,13 +18,13 @@ from pathlib import Path
 import pytest
 from fault_scenarios import (
     Desk,
-    carried_out,
     complaint,
     final_weights,
     new_desk,
     options,
     prepared,
     sizes,
+    try_cases,
 )
 from fault_server import (
     CRASH_DROP_ALL,
@@ -85,7 +85,7 @@ def test_operation_that_fails_is_reported_or_tolerated(desk: Desk, name: str, co
         cases += [(Fault(at, FAIL, error),) for error in (errno.EIO, errno.EACCES)]
         if operation.does == "w":
             cases += [(Fault(at, mode, errno.ENOSPC),) for mode in (FAIL, FAIL_FROM_HERE)]
-    carried_out(desk, name, cases, count)
+    try_cases(desk, name, cases, count)
 
 
 def crashes(desk: Desk, name: str) -> list[Fault]:
@@ -104,7 +104,7 @@ def crashes(desk: Desk, name: str) -> list[Fault]:
 def test_crash_before_or_in_any_operation_costs_no_result(
     desk: Desk, name: str, count: int
 ) -> None:
-    carried_out(desk, name, [(one,) for one in crashes(desk, name)], count)
+    try_cases(desk, name, [(one,) for one in crashes(desk, name)], count)
 
 
 @pytest.mark.parametrize(("name", "count"), sizes(TWICE))
@@ -114,7 +114,7 @@ def test_second_crash_while_recovering_costs_no_result(desk: Desk, name: str, co
     for number, first in enumerate(crashes(desk, name)):
         mode = (*CRASHES, CRASH_TORN)[number % (len(CRASHES) + 1)]
         cases.append((first, Fault(1 + 7919 * number % last, mode, 1 + number % 255)))
-    carried_out(desk, name, cases, count)
+    try_cases(desk, name, cases, count)
 
 
 # ---- the shim itself ----------------------------------------------------------------------------
@@ -156,6 +156,7 @@ NEW |= {"whole/inside": "new", "unsynced": "new"}
         (CRASH_KEEP, False, NEW),
         (CRASH_DROP_DATA, False, {**NEW, "log": "old", "unsynced": ""}),
         (CRASH_DROP_ALL, False, OLD),
+        (CRASH_DROP_NAMES, False, {**OLD, "log": "oldnew"}),
         # The name in the folder that was not synced before it was renamed is lost.
         (
             CRASH_DROP_ALL,
@@ -181,6 +182,40 @@ def test_crash_keeps_what_was_synced_and_nothing_else(
         for path in folder.rglob("*")
     }
     assert found == expected
+
+
+WRITES = """
+import ctypes, os, sys
+shim, mode, code = ctypes.CDLL(None), int(sys.argv[1]), int(sys.argv[2])
+shim.faults_watch(os.fsencode(os.getcwd()))
+shim.faults_arm(ctypes.c_long(3), mode, code)
+with open("file", "wb", buffering=0) as file:
+    file.write(b"x" * 512 * 40)
+    file.write(b"y" * 512)
+"""
+"""Open a file, write 40 sectors, and crash before or in a second write."""
+
+
+def written_until_a_crash(desk: Desk, folder: Path, mode: int, code: int) -> bytes:
+    command = [sys.executable, "-c", WRITES, str(mode), str(code)]
+    environment = {**os.environ, "LD_PRELOAD": str(desk.server.shim)}
+    done = subprocess.run(command, cwd=folder, env=environment, check=False)
+    assert done.returncode == CRASHED
+    return (folder / "file").read_bytes()
+
+
+def test_torn_write_leaves_its_first_part(desk: Desk, tmp_path: Path) -> None:
+    folder = Path(os.path.realpath(tmp_path))
+    for part in TORN_AT:
+        content = written_until_a_crash(desk, folder, CRASH_TORN, part)
+        assert content == b"x" * 512 * 40 + b"y" * (2 * part)
+
+
+def test_lost_sectors_are_zeros_and_the_others_whole(desk: Desk, tmp_path: Path) -> None:
+    content = written_until_a_crash(desk, Path(os.path.realpath(tmp_path)), CRASH_DROP_SECTORS, 7)
+    sectors = [content[at : at + 512] for at in range(0, len(content), 512)]
+    assert len(sectors) == 40
+    assert {*sectors} == {b"x" * 512, b"\0" * 512}
 
 
 # ---- a disk that is really full -----------------------------------------------------------------

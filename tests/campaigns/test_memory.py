@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fault_scenarios import SCENARIOS, Desk, carried_out, new_desk, prepared, sizes
+from fault_scenarios import SCENARIOS, Desk, new_desk, prepared, sizes, try_cases
 from fault_server import NO_MEMORY, Fault
 
 LARGE = 1 << 15
@@ -36,11 +36,11 @@ def allocations(desk: Desk, name: str, least: int) -> int:
 def test_large_allocation_that_fails_is_reported(desk: Desk, name: str, count: int) -> None:
     number = allocations(desk, name, LARGE)
     cases = [(Fault(at, NO_MEMORY, LARGE),) for at in range(1, number + 1)]
-    carried_out(desk, name, cases, count)
+    try_cases(desk, name, cases, count)
 
 
 @pytest.mark.parametrize(("name", "count"), sizes(ABORTING))
 def test_small_allocation_that_fails_costs_no_result(desk: Desk, name: str, count: int) -> None:
     number = allocations(desk, name, 1)
     cases = [(Fault(at, NO_MEMORY, 1),) for at in range(1, number + 1)]
-    carried_out(desk, name, cases, min(count, 2000), may_abort=True)
+    try_cases(desk, name, cases, min(count, 2000), may_abort=True)

@@ -284,6 +284,7 @@ model.bias=false|1
 model.nonlinearity="relu"|"tanh"|"\\u0000"
 model.reset_gate="before"|"after"
 model.dropout=0.5|0.95|nan
+model.weight_dropout=0.5|0.95|nan
 model.forget_bias=inf|-10
 train.batch_size=1|2|65536|0|10000000000000000000000
 train.sequence_length=1|4|65536

@@ -34,6 +34,7 @@ from charlm.training.trainer import Trainer
 
 COMMON = (
     *("model.num_layers=2", "model.dropout=0.3", "train.state_reset=0.4", "train.batch_size=4"),
+    "model.weight_dropout=0.2",
     *("train.weight_average=0.9", "train.sample_every=0", "train.log_every=1"),
 )
 NATIVE = (*COMMON, "model.hidden_size=40", "train.backend=native")

@@ -159,6 +159,16 @@ def test_only_cells_with_a_matrix_for_the_state_drop_weights(cell: str) -> None:
         assert torch.equal(matrix.grad != 0, kept)  # what was dropped learns nothing
 
 
+def test_a_rate_that_rounds_to_nothing_drops_nothing() -> None:
+    losses = []
+    for rate in (0.0, 0.001):
+        model = made(dropout=0.4, weight_dropout=rate)
+        start = model.initial_states(B)
+        computation = TorchComputation(model)
+        losses.append(computation.loss_and_gradients(symbols(), symbols(1), start, drop=Drop(1))[0])
+    assert torch.equal(*losses)
+
+
 def test_dropped_weights_are_zero_and_the_rest_doubled_in_the_whole_window() -> None:
     model = made(cell="gru", weight_dropout=0.5, num_layers=1)
     start, drop = model.initial_states(B), Drop(4)

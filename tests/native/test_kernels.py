@@ -215,7 +215,8 @@ def test_bfloat16_learns_what_autocast_learns(kernels: Kernels, name: str) -> No
     has(kernels, "bfloat16")
     results = {}
     for precision, used in ((FLOAT, None), (BFLOAT, kernels), (BFLOAT, None)):
-        model = made(used, name, 150, dropout=0.3)
+        recurrent = {"weight_dropout": 0.2} if CELLS[name].weight_hh else {}
+        model = made(used, name, 150, dropout=0.3, **recurrent)
         with autocast(precision, torch.device("cpu")):
             windows = [window(seed, 51, 150) for seed in (1, 2)]
             results[precision, used is not None] = learned(model, windows, True)
@@ -244,13 +245,14 @@ def test_surprisals_are_those_of_torch_and_whole_equals_chunks(kernels: Kernels,
 
 
 def test_evaluation_between_two_steps_changes_neither(kernels: Kernels) -> None:
-    plain, disturbed = made(kernels), made(kernels)
-    expected = learned(plain, [window(1), window(2)], False)
-    start = disturbed.model.initial_states(B)
-    _, states = disturbed.loss_and_gradients(*window(1), start)
+    plain, disturbed = (made(kernels, weight_dropout=0.3) for _ in range(2))
+    expected = learned(plain, [window(1), window(2)], True)
+    start, lanes = disturbed.model.initial_states(B), range(3, 3 + B)
+    _, states = disturbed.loss_and_gradients(*window(1), start, drop=Drop(77, lanes))
     with torch.inference_mode():
-        disturbed.surprisals(*window(9), start)
-    loss, _ = disturbed.loss_and_gradients(*window(2), states)
+        found, _ = disturbed.surprisals(*window(9), start)
+        torch.testing.assert_close(found, made(None).surprisals(*window(9), start)[0])
+    loss, _ = disturbed.loss_and_gradients(*window(2), states, drop=Drop(78, lanes))
     assert torch.equal(loss, expected[0])
     for a, b in zip(disturbed.model.parameters(), plain.model.parameters(), strict=True):
         assert a.grad is not None

@@ -7,6 +7,7 @@ import torch
 from conftest import tiny_plan, words
 
 from charlm.common.errors import ConfigError, DataError, DivergedError, UsageError
+from charlm.models.dropout import WEIGHT_SEED_OFFSET
 from charlm.runs import checkpoint
 from charlm.runs.directory import RunDirectory
 from charlm.training import setup
@@ -331,8 +332,9 @@ def test_evaluation_in_parallel_is_within_a_thousandth_of_a_bit_of_one_lane(
 
 
 def test_dropout_seeds_differ_by_seed_step_and_layer() -> None:
-    seeds = {derived_seed(s, t) + layer for s in (0, 1) for t in range(50) for layer in range(4)}
-    assert len(seeds) == 400
+    offsets = (*range(4), *range(WEIGHT_SEED_OFFSET, WEIGHT_SEED_OFFSET + 4), 255)
+    seeds = {derived_seed(s, t) + one for s in (0, 1) for t in range(50) for one in offsets}
+    assert len(seeds) == 900
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])

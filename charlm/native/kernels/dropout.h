@@ -8,7 +8,7 @@
 struct Dropout { uint64_t seed; int64_t threshold, T, B, H, padded, first; };
 
 constexpr uint64_t GAMMA = 0x9E3779B97F4A7C15;
-constexpr uint64_t OF_WEIGHTS = 128;  // added to a seed for the draws for W_hh
+constexpr uint64_t WEIGHT_SEED_OFFSET = 128;  // of the seeds for W_hh
 
 template <class N> INLINE N mixed(N x) {
     x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ull;

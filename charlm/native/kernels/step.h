@@ -9,9 +9,9 @@
 // A window's inputs and outputs. symbols [T, B] and, unless only `logs` are wanted, targets [T, B].
 // anew [B]: 1 where a lane begins with a state of zeros, or null; before and after: [B, H] for every part
 // of every layer. threshold, weight_threshold: the least random bytes with which dropout keeps an output
-// and an element of W_hh, 0 without dropout; first_lane: the number of the first lane among all groups'. losses [T, B]; logs [T, B, V]: ln p of every symbol,
-// or null. gradients: of every parameter, in the order of the model; or null. learns: a backward pass or a
-// step follows.
+// and an element of W_hh, 0 without dropout; first_lane: the number of the first lane among those of all
+// groups. losses [T, B]; logs [T, B, V]: ln p of every symbol, or null. gradients: of every parameter, in
+// the order of the model; or null. learns: a backward pass or a step follows.
 struct WindowArgs {
     int64_t T, B;
     const int64_t *symbols, *targets;
@@ -77,7 +77,7 @@ template <class S> class Model {
         const S *x = embed(a.symbols, threads);
         for (size_t i = 0; i < layers.size(); i++) {
             WindowLayer<S> &l = *layers[i];
-            l.weight_seed = a.seed + OF_WEIGHTS + i;
+            l.weight_seed = a.seed + WEIGHT_SEED_OFFSET + i;
             l.weight_threshold = a.weight_threshold;
             l.pack(shape_of(i), threads);
             l.w.below = x;

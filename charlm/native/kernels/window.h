@@ -75,7 +75,8 @@ template <class S> struct WindowLayer {
     const float *bias_ih, *bias_hh;
     uint64_t weight_seed = 0;
     int64_t weight_threshold = 0;  // the least random byte that keeps an element of W_hh, or 0
-    Buffer<float> kept_hh, bias, bias_n, state, c, c_before, carried, scratch, d_hh, d_ih, d_bias, d_bias_hh, sums;
+    Buffer<float> bias, bias_n, state, c, c_before, carried, scratch, d_hh, d_ih, d_bias, d_bias_hh, sums;
+    Buffer<float> kept_hh;  // W_hh without the elements that are dropped
     Buffer<S> forward, backward, below, below_backward, h, outputs, gates, reset_h, dropped;
     S *output = nullptr;
 

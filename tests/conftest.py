@@ -131,6 +131,15 @@ def kernel_types() -> list[str]:
         return []
 
 
+@pytest.fixture(scope="session")
+def desk(tmp_path_factory: pytest.TempPathFactory, kernels_folder: Path) -> Iterator[Any]:
+    """A `Desk` for the campaigns of faults and of memory, whose start takes seconds."""
+    from fault_scenarios import new_desk
+
+    with new_desk(tmp_path_factory, kernels_folder) as desk:
+        yield desk
+
+
 def words(count: int, seed: int = 0) -> str:
     """Lines of random words: learnable, and unlike in every place."""
     rng = random.Random(seed)

@@ -261,9 +261,13 @@ def prepared(desk: Desk, name: str) -> Prepared:
 # ---- what is checked ----------------------------------------------------------------------------
 
 
+UNRAISABLE = re.compile(r"Exception ignored in.*?\nMemoryError: *\n", re.DOTALL)
+"""What Python prints where matplotlib's reader of fonts has no memory and cannot say so."""
+
+
 def complaint(answer: Answer) -> str:
     """Say what is wrong with how a command ended; "" if nothing is."""
-    said = answer.out + answer.err
+    said = UNRAISABLE.sub("", answer.out + answer.err)
     lines = answer.err.splitlines()
     if answer.code == HANG:
         return "it hangs"

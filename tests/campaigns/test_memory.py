@@ -7,23 +7,14 @@ kill would, so there only the second half of the promise holds. (Libraries in Ru
 for some large ones, too.)
 """
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from fault_scenarios import SCENARIOS, Desk, new_desk, prepared, sizes, try_cases
+from fault_scenarios import SCENARIOS, Desk, prepared, sizes, try_cases
 from fault_server import NO_MEMORY, Fault
 
 LARGE = 1 << 15
-FAILING = {"new": 4, "resumed": 2, "kernels": 2, "sample": 2, "score": 2, "html": 2, "gates": 2}
-ABORTING = {"new": 3, "resumed": 2, "kernels": 2, "html": 1}
+FAILING = {"new": 3, "resumed": 1, "kernels": 1, "sample": 1, "score": 1, "html": 1, "gates": 1}
+ABORTING = {"new": 1, "kernels": 1, "html": 1}
 """How many cases of each scenario the small size takes, spread evenly over all of them."""
-
-
-@pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory, kernels_folder: Path) -> Iterator[Desk]:
-    with new_desk(tmp_path_factory, kernels_folder) as desk:
-        yield desk
 
 
 def allocations(desk: Desk, name: str, least: int) -> int:

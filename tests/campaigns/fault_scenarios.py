@@ -114,6 +114,12 @@ def finished_run(desk: Desk) -> None:
     desk.done(TRAIN_TORCH)
 
 
+def moved_text(desk: Desk) -> None:
+    """Make a run without its text: a page that cannot read it leaves its units out, and says so."""
+    finished_run(desk)
+    (desk.folder / "words.txt").unlink()
+
+
 def encoded_text(desk: Desk) -> None:
     finished_run(desk)
     shutil.rmtree(desk.folder / "run")
@@ -198,7 +204,7 @@ SCENARIOS = {
     "runs": Scenario(["runs", "."], finished_run, no_proof),
     "init": writing("init --out new.toml", "new.toml", nothing),
     "page": writing("score run words.txt --html page.html", "page.html", finished_run),
-    "html": writing("export run --to html --out model.html --force", "model.html", finished_run),
+    "html": writing("export run --to html --out model.html --force", "model.html", moved_text),
     "weights": writing(
         "export run --to torch --out exported.pt.safetensors --force",
         "exported.pt.safetensors",

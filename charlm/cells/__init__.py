@@ -57,7 +57,6 @@ CELLS = {
     ),
     "indrnn": CellEntry("charlm.cells.indrnn:IndRNN"),
     "deltanet": CellEntry(
-        "charlm.cells.deltanet:DeltaNet",
-        options=("forget_bias", "heads", "key_size"),
+        "charlm.cells.deltanet:DeltaNet", options=("forget_bias", "heads", "key_size")
     ),
 }

@@ -49,7 +49,7 @@ COMPARE += options("train.backend=torch", "data.split=[0.7,0.2,0.1]")
 
 @dataclass
 class Desk:
-    """The one folder in which all cases happen, so that their paths are alike.
+    """Hold the one folder in which all cases happen, so that their paths are alike.
 
     folder: is watched. prepared: what was made of each scenario, by its name.
     """
@@ -268,11 +268,11 @@ def prepared(desk: Desk, name: str) -> Prepared:
 
 
 UNRAISABLE = re.compile(r"Exception ignored in.*?\nMemoryError: *\n", re.DOTALL)
-"""What Python prints where matplotlib's reader of fonts has no memory and cannot say so."""
+"""Output of Python for an exception that matplotlib's reader of fonts cannot raise."""
 
 
 def complaint(answer: Answer) -> str:
-    """Say what is wrong with how a command ended; "" if nothing is."""
+    """Return the defect in the end of a command; "" if there is none."""
     said = UNRAISABLE.sub("", answer.out + answer.err)
     lines = answer.err.splitlines()
     if answer.code == HANG:
@@ -314,8 +314,8 @@ def tail(answer: Answer) -> str:
 
 
 def problems(desk: Desk, name: str, *faults: Fault, may_abort: bool = False) -> list[str]:
-    """Run a scenario under a fault, again under each other one, then without; list what is not as
-    it should be.
+    """Run a scenario under a fault, again under each other one, then without; list the
+    defects.
 
     may_abort: accept that any library ends the process.
     """

@@ -44,7 +44,7 @@ IMPORTED_LATE = ("torch._dynamo", "matplotlib.figure", "matplotlib.backends.back
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens at which operation, counted from 1; without memory, at which allocation.
+    """Name a fault and its operation, counted from 1; without memory, its allocation.
 
     error: of an operation that fails, its number; of a torn write, the part of it that is written,
         of 256; of lost sectors, the seed of their choice; without memory, the fewest bytes of the
@@ -80,7 +80,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class Answer:
-    """How a command ended.
+    """Describe the end of a command.
 
     trace: its operations under the watched folder, in order. allocations: their number, if counted.
     """

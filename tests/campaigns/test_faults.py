@@ -102,7 +102,7 @@ def test_crash_before_or_in_any_operation_costs_no_result(
 
 @pytest.mark.parametrize(("name", "count"), sizes(TWICE))
 def test_second_crash_while_recovering_costs_no_result(desk: Desk, name: str, count: int) -> None:
-    """The second operations and ways to crash are spread by multiples of a prime number."""
+    """Spread the second operations and ways to crash by multiples of a prime number."""
     last, cases = len(prepared(desk, name).trace), []
     for number, first in enumerate(crashes(desk, name)):
         mode = (*CRASHES, CRASH_TORN)[number % (len(CRASHES) + 1)]

@@ -4,13 +4,12 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from charlm.cells.base import Cell, State, fill_matrix_
+from charlm.cells.base import ProjectedCell, State, fill_matrix_
 from charlm.cells.linear import recurrence
 
 
-class IndRNN(Cell):
+class IndRNN(ProjectedCell):
     """One layer whose units read the input together, and each its own state alone.
 
         h_t = relu(W x_t + u * h_{t-1} + b)
@@ -22,6 +21,7 @@ class IndRNN(Cell):
     Source: Li et al. 2018, "Independently Recurrent Neural Network" (arXiv 1803.04831), equation 2.
     """
 
+    gates: ClassVar = ("hidden",)
     letters: ClassVar = ("h",)
 
     def __init__(self, input_size: int, hidden_size: int, *, bias: bool = True) -> None:
@@ -33,14 +33,13 @@ class IndRNN(Cell):
     def gate_values(self, x: Tensor, state: State) -> tuple[Tensor, ...]:
         return self.step(x, state)
 
-    def step(self, x: Tensor, state: State) -> State:
-        projected = F.linear(x, self.weight_ih, self.bias_ih)
+    def advance(self, projected: Tensor, state: State) -> State:
         return (torch.relu(projected + self.weight_hh * state[0]),)
 
     def forward(
         self, x: Tensor, state: State, resets: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        projected = F.linear(x, self.weight_ih, self.bias_ih)
+        projected = self.project(x)
         kept = self.weight_hh.expand_as(projected)
         return recurrence(kept, projected, state, resets, is_rectified=True)
 

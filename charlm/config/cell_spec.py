@@ -68,7 +68,7 @@ def _setting(label: str, setting: str) -> str:
 def foreign_options(cell: str) -> list[str]:
     """List the keys of [model] that apply to other cells only."""
     every = {key for other in CELLS.values() for key in other.options}
-    own = {*CELLS[cell].options} | ({"weight_dropout"} if CELLS[cell].weight_hh else set())
+    own = {*CELLS[cell].options} | ({"weight_dropout"} if CELLS[cell].weight_hh == 2 else set())
     return sorted((every | {"weight_dropout"}) - own)
 
 

@@ -183,7 +183,7 @@ class ModelConfig(Section):
                 value, default = getattr(self, key), type(self).model_fields[key].default
                 if value != default:
                     raise ValueError(f"{key} = {value!r} is for {owner}, not {self.cell}")
-        if self.weight_dropout and not CELLS[self.cell].weight_hh:
+        if self.weight_dropout and CELLS[self.cell].weight_hh < 2:
             raise ValueError(
                 f"weight_dropout = {self.weight_dropout:g} drops elements of W_hh, a matrix that "
                 f"{self.cell} does not have: leave it at 0"

@@ -45,7 +45,7 @@ def open_trained(folder: Path) -> Trained:
 
 def refuse_foreign_cell(model: PlainModel) -> None:
     """Check that the formats can hold a model. Raises: UsageError."""
-    if not (CELLS[model.config.cell].weight_hh and model.fits()):
+    if not (CELLS[model.config.cell].weight_hh == 2 and model.fits()):
         raise UsageError(
             f"there is no export of the cell {model.config.cell}",
             "html, onnx, torch and hub hold rnn, lstm and gru",

@@ -75,7 +75,8 @@ class PlainModel:
         shapes: dict[str, tuple[int, ...]] = {"head.weight": (V, H), "head.bias": (V,)}
         if config.embedding_size:
             shapes["embedding.weight"] = (V, config.embedding_size)
-        sides = ("ih", "hh") if CELLS[config.cell].weight_hh else ("ih",)
+        recurrent = CELLS[config.cell].weight_hh
+        sides = ("ih", "hh") if recurrent == 2 else ("ih",)
         for layer in range(config.num_layers):
             size = H if layer else config.embedding_size or V
             for side in sides:
@@ -83,6 +84,8 @@ class PlainModel:
                 shapes[f"cells.{layer}.weight_{side}"] = (gates * H, columns)
                 if config.bias:
                     shapes[f"cells.{layer}.bias_{side}"] = (gates * H,)
+            if recurrent == 1:
+                shapes[f"cells.{layer}.weight_hh"] = (H,)
         return shapes
 
 

@@ -119,8 +119,8 @@ class NativeAdapter:
         for cell, layer in zip(model.cells, self._layers, strict=True):
             G = len(cell.gates)
             cell.weight_ih.copy_(self._unpadded(layer.weight_ih, cell.weight_ih, blocks=G))
-            if isinstance(cell, GatedCell):
-                cell.weight_hh.copy_(self._unpadded(layer.weight_hh, cell.weight_hh, blocks=G))
+            if (recurrent := _recurrent(cell)) is not None:
+                recurrent.copy_(self._unpadded(layer.weight_hh, recurrent, blocks=G))
             if cell.bias_ih is None:
                 continue
             merged, bias_n = cell.merged_biases()
@@ -155,17 +155,22 @@ class NativeAdapter:
         args = LayerArgs(kind=kind.number, T=T, B=1, H=H, threads=1, below_size=below)
         layer = AdaptingLayer()
         layer.weight_ih = self._learned(*(self._blocks(c.weight_ih, G, below) for c in cells))
-        recurrent = [c.weight_hh for c in cells if isinstance(c, GatedCell)]
+        recurrent = [w for c in cells if (w := _recurrent(c)) is not None]
+        has_matrix = bool(recurrent) and recurrent[0].dim() == 2
         if recurrent:
-            layer.weight_hh = self._learned(*(self._blocks(w, G, H) for w in recurrent))
+            columns = H if has_matrix else 0
+            layer.weight_hh = self._learned(*(self._blocks(w, G, columns) for w in recurrent))
+        if has_matrix:
             args.forward_weights, args.backward_weights = (
                 self._buffer(G * H * H) for _ in range(2)
             )
+        else:
+            args.own_weights = layer.weight_hh.weights
         self._biases(layer, args, cells)
         args.below_weights = self._buffer(G * H * below)
         layer.packed_below = self._buffer(G * H * below) if backward else None
         args.h = self._buffer((T + 1) * H)
-        args.outputs = self._buffer(T * H) if recurrent else args.h + H * 4
+        args.outputs = self._buffer(T * H) if has_matrix else args.h + H * 4
         args.state, args.d_output = self._buffer(H), self._buffer(T * H)
         args.d_state = args.d_c = self._buffer(H)
         if kind.saved_blocks:
@@ -174,7 +179,8 @@ class NativeAdapter:
         if cell.variant == "lstm":
             args.c, args.c_before = self._buffer(H), self._buffer(T * H)
         if cell.variant == "gru_before":
-            args.reset_h, args.scratch = self._buffer(T * H), self._buffer(H)
+            args.reset_h = self._buffer(T * H)
+        args.scratch = self._buffer(H)
         layer.window = args
         return layer
 
@@ -237,6 +243,11 @@ class NativeAdapter:
     def _at(self, address: int) -> Tensor:
         """Return the kept tensor at an address."""
         return self._kept[address]
+
+
+def _recurrent(cell: ProjectedCell) -> nn.Parameter | None:
+    """Return the weights of the state, W_hh, if the cell has them."""
+    return dict(cell.named_parameters(recurse=False)).get("weight_hh")
 
 
 @torch.no_grad()

@@ -35,7 +35,7 @@ class _Names(dict[Any, str]):
 
 
 TYPES = _Names()
-UNBOUNDED = frozenset({"rnn_relu", "mingru", "minlstm"})
+UNBOUNDED = frozenset({"rnn_relu", "mingru", "minlstm", "indrnn"})
 """Variants of cells whose states are not between -1 and 1, as weights in int8 need them."""
 
 
@@ -51,7 +51,8 @@ LayerArgs: Any = _structure(
     **dict.fromkeys(("table", "symbols"), _ARRAY),
     **dict.fromkeys(("below", "below_weights", "below_bias"), _ARRAY),
     below_size=_SIZE,
-    **dict.fromkeys(("bias", "forward_weights", "backward_weights", "h", "state", "c"), _ARRAY),
+    **dict.fromkeys(("bias", "own_weights", "forward_weights", "backward_weights"), _ARRAY),
+    **dict.fromkeys(("h", "state", "c"), _ARRAY),
     **dict.fromkeys(("c_before", "gates", "reset_h"), _ARRAY),
     **dict.fromkeys(("scratch", "resets", "outputs"), _ARRAY),
     **dict.fromkeys(("d_output", "d_state", "d_c", "d_projected"), _ARRAY),

@@ -28,7 +28,7 @@ class SampledCell:
     """The weights of a cell with gate blocks. bias_n: the part of bias_hh that cannot be added to
     the input's share; bias: the sum of the others. Both are None for a cell without biases.
 
-    Shapes: weight_ih [G*H, I], weight_hh [G*H, H] or None, bias [G*H], bias_n [H].
+    Shapes: weight_ih [G*H, I], weight_hh [G*H, H] or [H] or None, bias [G*H], bias_n [H].
     """
 
     variant: str
@@ -172,7 +172,9 @@ class NativeSampler:
         H, size = self._hidden, ELEMENTS[self._name][0]
         kind = self._kernels.kinds[cell.variant].number
         args = LayerArgs(kind=kind, T=1, B=self.texts, H=H, threads=1)
-        if cell.weight_hh is not None:
+        if cell.weight_hh is not None and cell.weight_hh.ndim == 1:
+            args.own_weights = self._keep(_padded(cell.weight_hh, H))
+        elif cell.weight_hh is not None:
             args.forward_weights = self._packed(cell, cell.weight_hh)
         if cell.bias_n is not None:
             args.bias = self._keep(_padded(cell.bias_n, H))

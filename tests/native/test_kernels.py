@@ -85,7 +85,7 @@ def test_bfloat16_is_no_further_from_the_equations_than_autocast(
     kernels: Kernels, name: str, options: dict[str, str]
 ) -> None:
     has(kernels, "bfloat16")
-    if options.get("nonlinearity") == "relu":
+    if name == "indrnn" or options.get("nonlinearity") == "relu":
         pytest.skip("a unit next to zero may fall on its other side: no error is too large")
     cell = CELLS[name].load()(verify.INPUTS, 100, **options)  # type: ignore[arg-type]
     native = deviation(kernels, cell, BFLOAT)
@@ -169,6 +169,8 @@ MODELS = [
     {"cell": "mingru", "dropout": 0.3, "bias": False, "num_layers": 3},
     {"cell": "minlstm", "dropout": 0.3, "hidden_size": 64},
     {"cell": "minlstm", "embedding_size": 0},
+    {"cell": "indrnn", "dropout": 0.3, "bias": False, "num_layers": 3},
+    {"cell": "indrnn", "embedding_size": 0, "hidden_size": 64},
 ]
 
 
@@ -210,12 +212,12 @@ def test_large_windows_and_vocabularies_are_learned_alike(
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["rnn", "lstm", "gru", "mingru", "minlstm"])
+@pytest.mark.parametrize("name", ["rnn", "lstm", "gru", "mingru", "minlstm", "indrnn"])
 def test_bfloat16_learns_what_autocast_learns(kernels: Kernels, name: str) -> None:
     has(kernels, "bfloat16")
     results = {}
     for precision, used in ((FLOAT, None), (BFLOAT, kernels), (BFLOAT, None)):
-        recurrent = {"weight_dropout": 0.2} if CELLS[name].weight_hh else {}
+        recurrent = {"weight_dropout": 0.2} if CELLS[name].weight_hh == 2 else {}
         model = made(used, name, 150, dropout=0.3, **recurrent)
         with autocast(precision, torch.device("cpu")):
             windows = [window(seed, 51, 150) for seed in (1, 2)]
@@ -260,7 +262,7 @@ def test_evaluation_between_two_steps_changes_neither(kernels: Kernels) -> None:
         assert torch.equal(a.grad, b.grad)
 
 
-@pytest.mark.parametrize("cell", ["lstm", "minlstm"])
+@pytest.mark.parametrize("cell", ["lstm", "minlstm", "indrnn"])
 def test_windows_of_any_shape_are_computed_as_by_a_new_computation(
     kernels: Kernels, cell: str
 ) -> None:
@@ -331,8 +333,8 @@ def test_number_of_threads_changes_sums_by_rounding_only(kernels: Kernels) -> No
 def test_what_is_not_finite_stays_so(
     kernels: Kernels, name: str, options: dict[str, str], part: str
 ) -> None:
-    if part.endswith("hh") and not CELLS[name].weight_hh:
-        pytest.skip("its gates do not see the state")
+    if not hasattr(CELLS[name].load()(3, 4, **options), part):
+        pytest.skip(f"it has no {part}")
     computation = made(kernels, name, **options)
     getattr(computation.model.layers()[0], part).data[3] = math.nan
     losses, *_ = learned(computation, [window(1)], False)
@@ -344,7 +346,7 @@ def test_what_is_not_finite_stays_so(
 RUN = ("model.hidden_size=40", "model.dropout=0.2", "train.batch_size=4", "train.backend=native")
 
 
-@pytest.mark.parametrize("cell", ["lstm", "mingru", "minlstm"])
+@pytest.mark.parametrize("cell", ["lstm", "mingru", "indrnn"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_resumed_run_ends_with_the_same_bits(
     tmp_path: Path, text_file: Path, kernels: Kernels, precision: str, cell: str
@@ -643,7 +645,7 @@ def test_precision_that_cannot_be_had_is_refused(kernels: Kernels) -> None:
     assert isinstance(make_engine(trained_a_little(hidden_size=8)), TorchEngine)
     with pytest.raises(UsageError, match="those of rnn_relu have no bound"):
         make_engine(trained_a_little("rnn", nonlinearity="relu"), precision="int8")
-    for cell in ("mingru", "minlstm"):
+    for cell in ("mingru", "minlstm", "indrnn"):
         with pytest.raises(UsageError, match=f"those of {cell} have no bound"):
             make_engine(trained_a_little(cell), precision="int8")
     with pytest.raises(UsageError, match="native kernels"):

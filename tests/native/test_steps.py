@@ -28,6 +28,8 @@ DIFFERENT = {
     "rnn": {"cell": "rnn", "nonlinearity": "relu"},
     "mingru": {"cell": "mingru", "num_layers": 2},
     "minlstm": {"cell": "minlstm", "num_layers": 2, "end": 3, "state_reset": 0.3},
+    "indrnn": {"cell": "indrnn", "num_layers": 2, "end": 3, "state_reset": 0.3},
+    "indrnn, no bias": {"cell": "indrnn", "bias": False, "hidden_size": 64},
     "mingru, no bias": {"cell": "mingru", "bias": False, "embedding_size": 0},
     "dropped weights": {"weight_dropout": 0.3, "num_layers": 2},
     "dropped weights, gru": {"cell": "gru", "weight_dropout": 0.3, "dropout": 0.0},
@@ -110,7 +112,7 @@ def test_a_step_in_one_call_is_a_step_by_torch(changes: dict[str, object]) -> No
         torch.testing.assert_close(value, other[name], rtol=1e-3, atol=1e-5, msg=name)
 
 
-@pytest.mark.parametrize("cell", ["lstm", "mingru", "minlstm"])
+@pytest.mark.parametrize("cell", ["lstm", "mingru", "minlstm", "indrnn"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_step_has_the_same_bits_with_any_number_of_threads(
     kernels: Kernels, precision: str, cell: str

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from charlm.cells import CELLS
 from charlm.config.schema import ModelConfig, SampleConfig
 from charlm.models.recurrent import CharModel
+from charlm.native.interface import UNBOUNDED
 from charlm.sampling.decoder import StreamDecoder
 from charlm.sampling.engine import TorchEngine
 from charlm.sampling.filters import choose, keep_top_k, keep_top_p, with_temperature
@@ -123,7 +124,7 @@ def test_choose_is_greedy_at_temperature_zero() -> None:
 @pytest.mark.parametrize("cell", CELLS)
 def test_same_seed_same_text_and_another_seed_another(cell: str) -> None:
     model = made(cell)
-    unbounded = cell in ("mingru", "minlstm")
+    unbounded = cell in UNBOUNDED
     warm = {"temperature": 5.0} if unbounded else {}
     assert written(model, seed=3, **warm) == written(model, seed=3, **warm)
     assert written(model, seed=3, **warm) != written(model, seed=4, **warm)

@@ -27,6 +27,7 @@ KINDS = {
     "rnn": {"cell": "rnn"},
     "mingru": {"cell": "mingru", "num_layers": 2},
     "minlstm": {"cell": "minlstm", "num_layers": 2},
+    "indrnn": {"cell": "indrnn", "num_layers": 2},
 }
 
 

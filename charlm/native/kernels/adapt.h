@@ -128,7 +128,7 @@ static void add_factors(const AdaptingLayer &layer, std::vector<Factors> &all) {
     const float *h = (const float *)w.h;
     const int64_t H = w.H, I = w.below_size;
     all.push_back({&layer.weight_ih, 0, d.count, d.below, d.stride, (const float *)w.below, I});
-    if (!layer.weight_hh.rows) return;
+    if (!CELL_KINDS[w.kind].has_matrix()) return;
     if (w.kind == GRU_AFTER) {
         all.push_back({&layer.weight_hh, 0, 2 * H, d.rows + H, d.stride, h, H});
         all.push_back({&layer.weight_hh, 2 * H, H, d.rows, d.stride, h, H});
@@ -143,7 +143,8 @@ static void add_factors(const AdaptingLayer &layer, std::vector<Factors> &all) {
 // Packs a layer's weights, and those below it, as its passes read them.
 static void pack_adapted(const AdaptingLayer &layer, int64_t threads) {
     const LayerArgs &w = layer.window;
-    const float *hh = layer.weight_hh.weights, *ih = layer.weight_ih.weights;
+    const float *ih = layer.weight_ih.weights;
+    const float *hh = CELL_KINDS[w.kind].has_matrix() ? layer.weight_hh.weights : nullptr;
     if (hh) pack_cell<float>(w.kind, w.H, w.H, hh, (float *)w.forward_weights, threads);
     if (hh) pack_cell_backward<float>(w.kind, w.H, w.H, hh, (float *)w.backward_weights, false, threads);
     pack_cell<float>(w.kind, w.H, w.below_size, ih, (float *)w.below_weights, threads);
@@ -214,9 +215,12 @@ static void learn_from_window(const Adapter &a, int T) {
         const AdaptingLayer &layer = a.layer[i];
         const Gradients d(layer.window);
         add_factors(layer, factors);
+        const CellKind &cell = CELL_KINDS[layer.window.kind];
+        if (cell.recurrent == VECTOR)
+            dense.push_back({&layer.weight_hh, {layer.window.scratch, layer.window.scratch + layer.window.H}});
         if (!layer.bias.rows) continue;
         dense.push_back({&layer.bias, column_sums(d.below, d.stride, d.count, T)});
-        if (!layer.weight_hh.rows) continue;
+        if (!cell.has_matrix()) continue;
         // Every bias but the candidate's of GRU_AFTER stands for two parameters, which are added.
         const float *sums = dense.back().gradient.data();
         squares += inner_product(sums, sums, layer.bias_n.rows ? 2 * layer.window.H : d.count);

@@ -174,12 +174,32 @@ template <class S> void linear_backward(const LayerArgs &w, int b0, int b1) {
         }
 }
 
+// h = relu(x + w * h before): the sum of the gradient of w over the steps is left in `scratch`.
+template <class S> void indrnn_backward(const LayerArgs &w, int b0, int b1) {
+    Layer<S> l(w, 1);
+    for (int t = l.T - 1; t >= 0; t--)
+        for (int b = b0; b < b1; b++) {
+            const bool last = t == l.T - 1, cut = last || l.begins(t + 1, b), anew = l.begins(t, b);
+            for (int u = 0; u < l.H; u += WIDTH) {
+                float *carried = w.d_state + l.at(0, b) + u, *sum = w.scratch + l.at(0, b) + u;
+                vec d = load(l.d_output(t, b, u));
+                if (!cut) d += load(carried);
+                d = load(l.h + l.at(t + 1, b) + u) <= 0.0f ? vec{} : d;
+                store(l.dp + l.at(t, b) + u, d);
+                store(carried, d * load(w.own_weights + u));
+                const vec before = anew ? vec{} : load(l.h + l.at(t, b) + u);
+                store(sum, fused(d, before, last ? vec{} : load(sum)));
+            }
+        }
+}
+
 template <class S> void run_backward(const LayerArgs &w, int b0, int b1) {
     switch (w.kind) {
         case LSTM: lstm_backward<S>(w, b0, b1); break;
         case GRU_AFTER: gru_after_backward<S>(w, b0, b1); break;
         case GRU_BEFORE: gru_before_backward<S>(w, b0, b1); break;
         case MINGRU: case MINLSTM: linear_backward<S>(w, b0, b1); break;
+        case INDRNN: indrnn_backward<S>(w, b0, b1); break;
         default: rnn_backward<S>(w, b0, b1);
     }
     finish_stores();

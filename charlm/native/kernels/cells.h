@@ -7,27 +7,37 @@
 #include <utility>
 #include "product.h"
 
-enum Kind { RNN_TANH, RNN_RELU, LSTM, GRU_AFTER, GRU_BEFORE, MINGRU, MINLSTM };
+enum Kind { RNN_TANH, RNN_RELU, LSTM, GRU_AFTER, GRU_BEFORE, MINGRU, MINLSTM, INDRNN };
 
 // Gate blocks that one product computes, from block `first` on, `side` vectors of units in a group of
 // columns; see pack.h. No gates: no such product.
 struct Part { int64_t first, gates, side; };
 
+// The shape of W_hh: none, if the gates do not see h; a vector [H], if each unit sees its own h alone;
+// [G*H, H], with a bias of its own.
+enum Recurrent { NO_WEIGHTS, VECTOR, MATRIX };
+
 // Properties of a kind. name: the variant in charlm/cells. saved_blocks: blocks of H values that a
-// step saves for the backward pass, in addition to h and c. parts: the products of a step. recurrent:
-// false if the gates do not see h: there is neither W_hh nor its bias.
-struct CellKind { const char *name; int64_t gates, saved_blocks; Part parts[2]; bool recurrent; };
+// step saves for the backward pass, in addition to h and c. parts: the products of a step.
+struct CellKind {
+    const char *name;
+    int64_t gates, saved_blocks;
+    Part parts[2];
+    Recurrent recurrent;
+    constexpr bool has_matrix() const { return recurrent == MATRIX; }
+};
 
 constexpr int LSTM_GATES = GROUP;  // in a group of columns: all four, or two (i and f, then g and o)
 
 constexpr CellKind CELL_KINDS[] = {  // in the order of Kind
-    {"rnn_tanh", 1, 0, {{0, 1, GROUP}, {}}, true},
-    {"rnn_relu", 1, 0, {{0, 1, GROUP}, {}}, true},
-    {"lstm", 4, 4, {{0, LSTM_GATES, 1}, {LSTM_GATES, 4 - LSTM_GATES, 1}}, true},
-    {"gru_after", 3, 4, {{0, 3, 1}, {}}, true},
-    {"gru_before", 3, 3, {{0, 2, 1}, {2, 1, GROUP}}, true},
-    {"mingru", 2, 2, {{0, 2, GROUP / 2}, {}}, false},
-    {"minlstm", 3, 3, {{0, 3, 1}, {}}, false},
+    {"rnn_tanh", 1, 0, {{0, 1, GROUP}, {}}, MATRIX},
+    {"rnn_relu", 1, 0, {{0, 1, GROUP}, {}}, MATRIX},
+    {"lstm", 4, 4, {{0, LSTM_GATES, 1}, {LSTM_GATES, 4 - LSTM_GATES, 1}}, MATRIX},
+    {"gru_after", 3, 4, {{0, 3, 1}, {}}, MATRIX},
+    {"gru_before", 3, 3, {{0, 2, 1}, {2, 1, GROUP}}, MATRIX},
+    {"mingru", 2, 2, {{0, 2, GROUP / 2}, {}}, NO_WEIGHTS},
+    {"minlstm", 3, 3, {{0, 3, 1}, {}}, NO_WEIGHTS},
+    {"indrnn", 1, 1, {{0, 1, GROUP}, {}}, VECTOR},
 };
 
 // A window of one layer, filled in by charlm/native/interface.py. Arrays are contiguous; S is float or
@@ -41,27 +51,28 @@ struct LayerArgs {
     const float *below_bias;    // and the biases, [G*H]
     int64_t below_size;         // I, a multiple of WIDTH
     const float *bias;        // [H], of the candidate's product in GRU_AFTER
+    const float *own_weights;      // [H], W_hh where it is a vector
     const void *forward_weights;   // W_hh, packed for h W^T
     const void *backward_weights;  // W_hh, packed for dz W
     void *h;                  // [T + 1, B, H] of S; the first is the state before the window
     float *state;             // [B, H] in float32: before the window, then after it
     float *c;                 // [B, H] of LSTM: before the window, then after it
     float *c_before;          // [T, H / WIDTH, B, WIDTH]: c before every step, as for `gates`
-    void *gates;              // [T, H / WIDTH, B, G', WIDTH] of S, without W_hh [T, B, G*H]: saved for
-                              // backward; may be null
+    void *gates;              // [T, H / WIDTH, B, G', WIDTH] of S, without a matrix W_hh [T, B, G*H]:
+                              // saved for backward; may be null
     void *reset_h;                // [T, B, H] of S: r * h of GRU_BEFORE
-    float *scratch;           // [B, H], of GRU_BEFORE
+    float *scratch;           // [B, H] of GRU_BEFORE, and of INDRNN: the gradient of W_hh in every lane
     const uint8_t *resets;    // [T, B]: 1 where a lane is reset to zero before the step; or null
     void *outputs;            // [T, B, H] of S, with resets only: the output of every step; in h it
-                              // is replaced by zeros where the next step resets. Without W_hh it is
-                              // not, and this is h from its second step on
+                              // is replaced by zeros where the next step resets. Without a matrix W_hh
+                              // it is not, and this is h from its second step on
     // backward
     const void *d_output;     // [T, B, H] of S
-    float *d_state;           // [B, H] of GRU and without W_hh: element-wise gradient carried to h[t-1];
+    float *d_state;           // [B, H] of GRU and without a matrix: element-wise gradient carried to h[t-1];
                               // uninitialised on entry
     float *d_c;               // [B, H] of LSTM, likewise
     void *d_projected;        // [T, B, G*H] of S; in GRU_AFTER [T, B, 4 H], see gru_after_backward;
-                              // without W_hh it may be `gates`
+                              // without a matrix W_hh it may be `gates`
 };
 
 // f with a constant for n, 1 to MAX.

@@ -3,6 +3,8 @@
 #pragma once
 #include "cells.h"
 
+INLINE vec rectified(vec x) { return x < 0.0f ? vec{} : x; }
+
 template <class S> void rnn_forward(const LayerArgs &w, int b0, int b1) {
     Layer<S> l(w, 1);
     const int vectors = l.H / WIDTH;
@@ -20,7 +22,7 @@ template <class S> void rnn_forward(const LayerArgs &w, int b0, int b1) {
                 UNROLL for (int m = 0; m < M; m++)
                     UNROLL for (int n = 0; n < N; n++) {
                         vec y = w.kind == RNN_TANH ? hyperbolic_tangent<S>(a[m][n])
-                                                   : a[m][n] < 0.0f ? vec{} : a[m][n];
+                                                   : rectified(a[m][n]);
                         store(l.h + l.at(t + 1, b + m) + (v + n) * WIDTH, y);
                         if (t == l.T - 1) store(w.state + l.at(0, b + m) + (v + n) * WIDTH, y);
                     }
@@ -174,7 +176,7 @@ template <class S> INLINE vec linear_step(const vec *a, vec before, vec (&factor
     return fused(share, change, before);
 }
 
-// Cells without W_hh: a few units over several steps, so that their weights stay in the cache, and few
+// Cells without a matrix W_hh: a few units over several steps, so that their weights stay in the cache, and few
 // enough steps that the rows below do.
 template <class S, Kind K> void linear_forward(const LayerArgs &w, int b0, int b1) {
     constexpr int G = int(CELL_KINDS[K].gates), SIDE = int(CELL_KINDS[K].parts[0].side), AT_ONCE = 128;
@@ -198,10 +200,13 @@ template <class S, Kind K> void linear_forward(const LayerArgs &w, int b0, int b
                                 const int64_t at = l.at(0, b + m) + (v + n) * WIDTH;
                                 vec factors[G];
                                 const vec before = l.begins(t, b + m) ? vec{} : load(w.state + at);
-                                const vec y = linear_step<S>(a[m] + n * G, before, factors);
+                                vec y;
+                                if constexpr (K == INDRNN)
+                                    y = rectified(fused(load(w.own_weights + (v + n) * WIDTH), before, a[m][n]));
+                                else y = linear_step<S>(a[m] + n * G, before, factors);
                                 store(w.state + at, y);
                                 store(l.h + l.at(t + 1, 0) + at, y);
-                                if (!l.gates) continue;
+                                if (K == INDRNN || !l.gates) continue;
                                 S *to = l.gates + G * l.at(t, b + m) + (v + n) * WIDTH;
                                 UNROLL for (int g = 0; g < G; g++) store(to + g * l.H, factors[g]);
                             }
@@ -218,6 +223,7 @@ template <class S> void run_forward(const LayerArgs &w, int b0, int b1) {
         case GRU_BEFORE: gru_before_forward<S>(w, b0, b1); break;
         case MINGRU: linear_forward<S, MINGRU>(w, b0, b1); break;
         case MINLSTM: linear_forward<S, MINLSTM>(w, b0, b1); break;
+        case INDRNN: linear_forward<S, INDRNN>(w, b0, b1); break;
         default: rnn_forward<S>(w, b0, b1);
     }
     finish_stores();

@@ -34,7 +34,7 @@ template <class S> class Model {
     // order of the model: embedding, layers, head.
     Model(const ModelSizes &s, float *const *weights, float *const *first, float *const *second,
           float *const *average)
-        : sizes(s), H(whole(s.H)), E(whole(s.E)), V(whole(s.V)), each((1 + CELL_KINDS[s.kind].recurrent) * (1 + (s.bias > 0))),
+        : sizes(s), H(whole(s.H)), E(whole(s.E)), V(whole(s.V)), each(parameters_of(CELL_KINDS[s.kind], s.bias)),
           embedding(s.E ? *weights : nullptr, s.E ? s.V : 0, s.E, s.V, E),
           head(weights[(s.E > 0) + s.layers * each], s.V, s.H, s.V, H),
           head_values(weights[(s.E > 0) + s.layers * each + 1]) {
@@ -60,7 +60,7 @@ template <class S> class Model {
         if (!workspace) reserve_gradients();
         d_logits.of(rows * V);
         d_output.of(rows * H);
-        if (one.cell.recurrent) d_rows.of(rows * one.d_stride());
+        if (one.cell.has_matrix()) d_rows.of(rows * one.d_stride());
         if (shape.looked_up) d_table.of(sizes.V * one.columns);
         else d_below.of(rows * E);
     }
@@ -140,6 +140,11 @@ template <class S> class Model {
     Buffer<float> table, d_table, table_weights, table_backward, float_workspace;
     std::vector<Parameter> parameters;
     std::vector<double> row_sums;
+
+    static int64_t parameters_of(const CellKind &cell, int64_t bias) {
+        const int64_t matrices = cell.recurrent == NO_WEIGHTS ? 1 : 2;
+        return matrices + (bias ? 1 + cell.has_matrix() : 0);
+    }
 
     Shape shape_of(size_t layer) const {
         Shape s = shape;
@@ -253,7 +258,7 @@ template <class S> class Model {
     void list_parameters(float *const *weights, float *const *first, float *const *second,
                          float *const *average) {
         const int64_t G = layers[0]->cell.gates;
-        const bool recurrent = layers[0]->cell.recurrent;
+        const CellKind &cell = layers[0]->cell;
         const auto add = [&](int64_t count, int64_t columns, int64_t block, const Buffer<float> &gradient,
                              int64_t stride, bool decays) {
             const size_t n = parameters.size();
@@ -265,10 +270,11 @@ template <class S> class Model {
         if (sizes.E) add(sizes.V, sizes.E, sizes.V, d_embedding, E, true);
         for (const auto &l : layers) {
             add(G * sizes.H, l->ih.columns, sizes.H, l->d_ih, l->I, true);
-            if (recurrent) add(G * sizes.H, sizes.H, sizes.H, l->d_hh, H, true);
+            if (cell.has_matrix()) add(G * sizes.H, sizes.H, sizes.H, l->d_hh, H, true);
+            if (cell.recurrent == VECTOR) add(1, sizes.H, 1, l->d_hh, H, false);
             if (!sizes.bias) continue;
             add(G, sizes.H, G, l->d_bias, H, false);
-            if (recurrent) add(G, sizes.H, G, l->d_bias_hh, H, false);
+            if (cell.has_matrix()) add(G, sizes.H, G, l->d_bias_hh, H, false);
         }
         add(sizes.V, sizes.H, sizes.V, d_head, H, true);
         add(1, sizes.V, 1, d_head_bias, V, false);

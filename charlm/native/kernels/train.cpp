@@ -19,6 +19,7 @@ template void gru_after_forward<S>(const LayerArgs &, int, int);
 template void gru_before_forward<S>(const LayerArgs &, int, int);
 template void linear_forward<S, MINGRU>(const LayerArgs &, int, int);
 template void linear_forward<S, MINLSTM>(const LayerArgs &, int, int);
+template void linear_forward<S, INDRNN>(const LayerArgs &, int, int);
 
 // The first layer's table is float32 in any precision.
 #define TABLE(KEYWORD)                                                                             \

@@ -66,6 +66,13 @@ struct Padded {
     }
 };
 
+// sums [H] = the sum of the rows [B, H].
+inline void sum_lanes(const float *rows, int64_t B, int64_t H, float *sums) {
+    memset(sums, 0, H * sizeof(float));
+    for (int64_t at = 0; at < B * H; at += WIDTH)
+        store(sums + at % H, load(sums + at % H) + load(rows + at));
+}
+
 // One layer: its packed weights, the values of its window, its gradients.
 template <class S> struct WindowLayer {
     const CellKind &cell;
@@ -80,18 +87,21 @@ template <class S> struct WindowLayer {
     Buffer<S> forward, backward, below, below_backward, h, outputs, gates, reset_h, dropped;
     S *output = nullptr;
 
-    // parameters: W_ih, W_hh and, with biases, those of both. Cells without W_hh lack it and its bias.
+    // parameters: W_ih, W_hh and, with biases, those of both. A vector W_hh has no bias, and is padded as
+    // one column; a cell without W_hh lacks it, too.
     WindowLayer(const ModelSizes &s, int64_t inputs, float *const *parameters)
         : cell(CELL_KINDS[s.kind]), kind(s.kind), own(s.H), H(whole(s.H)), I(whole(inputs)),
           columns(cell.gates * H), ih(parameters[0], cell.gates * s.H, inputs, s.H, I),
-          hh(cell.recurrent ? parameters[1] : nullptr, cell.recurrent ? cell.gates * s.H : 0, s.H, s.H, H),
-          bias_ih(s.bias ? parameters[1 + cell.recurrent] : nullptr),
-          bias_hh(s.bias && cell.recurrent ? parameters[3] : nullptr) {
+          hh(cell.recurrent ? parameters[1] : nullptr, cell.recurrent ? cell.gates * s.H : 0,
+             cell.has_matrix() ? s.H : 1, s.H, cell.has_matrix() ? H : 1),
+          bias_ih(s.bias ? parameters[1 + (cell.recurrent != NO_WEIGHTS)] : nullptr),
+          bias_hh(s.bias && cell.has_matrix() ? parameters[3] : nullptr) {
         w.kind = kind;
         w.H = H;
         w.below_bias = bias.of(columns);
         w.below_size = I;
-        if (cell.recurrent) w.forward_weights = forward.of(columns * H);
+        if (cell.has_matrix()) w.forward_weights = forward.of(columns * H);
+        else w.own_weights = hh.matrix;
         bias_n.of(H);
         if (bias_ih && kind == GRU_AFTER) w.bias = bias_n;
     }
@@ -100,7 +110,8 @@ template <class S> struct WindowLayer {
     void reserve_gradients() {
         d_ih.of(columns * I);
         d_bias.of(columns);
-        if (!cell.recurrent) return;
+        if (cell.recurrent == VECTOR) d_hh.of(H);
+        if (!cell.has_matrix()) return;
         w.backward_weights = backward.of(columns * H);
         d_hh.of(columns * H);
         for (Buffer<float> *one : {&d_bias_hh, &sums}) one->of(columns);
@@ -115,8 +126,8 @@ template <class S> struct WindowLayer {
         w.state = state.of(lanes);
         w.c = c.of(lstm ? lanes : 0);
         w.reset_h = reset_h.of(before ? values : 0);
-        w.scratch = scratch.of(before ? lanes : 0);
-        output = s.resets && cell.recurrent ? outputs.of(values) : h + lanes;
+        w.scratch = scratch.of(before || (cell.recurrent == VECTOR && s.learns) ? lanes : 0);
+        output = s.resets && cell.has_matrix() ? outputs.of(values) : h + lanes;
         w.outputs = s.resets ? output : nullptr;
         if (s.drops) dropped.of(values);
         if (!s.looked_up) w.below_weights = below.of(columns * I);
@@ -142,12 +153,12 @@ template <class S> struct WindowLayer {
         ih.refresh(threads);
         hh.refresh(threads);
         const float *recurrent = hh.matrix;
-        if (cell.recurrent && weight_threshold) {
+        if (cell.has_matrix() && weight_threshold) {
             drop_weights(recurrent, kept_hh.of(columns * H), threads);
             recurrent = kept_hh;
         }
-        if (cell.recurrent) pack_cell<S>(kind, H, H, recurrent, forward, threads);
-        if (cell.recurrent && s.learns)
+        if (cell.has_matrix()) pack_cell<S>(kind, H, H, recurrent, forward, threads);
+        if (cell.has_matrix() && s.learns)
             pack_cell_backward<S>(kind, H, H, recurrent, backward, false, threads);
         if (s.looked_up) return;
         pack_cell<S>(kind, H, I, ih.matrix, below, threads);
@@ -187,17 +198,18 @@ template <class S> struct WindowLayer {
     }
 
     // The gradients of W_hh and of its bias; of W_ih, its bias and the layer's input, from those of the
-    // output. d_rows: [T*B, columns], and H more for GRU_AFTER; without W_hh its place is `gates`. Returns
-    // that of W_ih x, `stride` apart.
+    // output. d_rows: [T*B, columns], and H more for GRU_AFTER; without a matrix W_hh its place is `gates`.
+    // Returns that of W_ih x, `stride` apart.
     const S *run_window_backward(const S *d_output, S *d_rows, S *workspace, int64_t threads) {
         const bool after = kind == GRU_AFTER;
         const int64_t rows = w.T * w.B, stride = columns + (after ? H : 0);
         w.threads = threads;
         w.d_output = d_output;
-        w.d_projected = cell.recurrent ? d_rows : gates;
+        w.d_projected = cell.has_matrix() ? d_rows : gates;
         parallel_pieces(threads, w.B, lanes_at_once(kind, w.B, H, sizeof(S), threads),
                         [&](int64_t b0, int64_t b1) { run_backward<S>(w, int(b0), int(b1)); });
-        if (!cell.recurrent) return gates;
+        if (cell.recurrent == VECTOR) sum_lanes(w.scratch, w.B, H, d_hh);
+        if (!cell.has_matrix()) return gates;
         if (kind == GRU_BEFORE) {
             const int64_t both = 2 * H;
             weight_gradient<S>(d_rows, stride, both, h, H, H, rows, 0, d_hh, sums, workspace, threads);
@@ -212,7 +224,7 @@ template <class S> struct WindowLayer {
     }
     // The gradients of the biases, when that of W_ih x's has been summed.
     void share_bias_gradient() {
-        if (!cell.recurrent) return;
+        if (!cell.has_matrix()) return;
         const bool after = kind == GRU_AFTER;  // there the candidate's block comes first
         memcpy(d_bias_hh, after ? sums + H : d_bias, (columns - (after ? H : 0)) * sizeof(float));
         if (after) memcpy(d_bias_hh + 2 * H, sums, H * sizeof(float));

@@ -29,7 +29,8 @@
     extern template void gru_after_forward<S>(const LayerArgs &, int, int);                           \
     extern template void gru_before_forward<S>(const LayerArgs &, int, int);                          \
     extern template void linear_forward<S, MINGRU>(const LayerArgs &, int, int);                      \
-    extern template void linear_forward<S, MINLSTM>(const LayerArgs &, int, int);
+    extern template void linear_forward<S, MINLSTM>(const LayerArgs &, int, int);                     \
+    extern template void linear_forward<S, INDRNN>(const LayerArgs &, int, int);
 
 ELSEWHERE(float)
 #if HAS_BFLOAT16

@@ -10,7 +10,7 @@ from charlm.common.errors import CharlmError, DataError, UsageError
 from charlm.common.files import cannot_write, refuse_no_file, size_of_tree, write_whole
 from charlm.exports import hub, modules, page
 from charlm.exports.graph import onnx_bytes
-from charlm.exports.trained import Trained, open_trained
+from charlm.exports.trained import Trained, open_trained, refuse_foreign_cell
 from charlm.reports.page import write_page
 from charlm.reports.words import LANGUAGES
 from charlm.runs.checkpoint import Checkpoint
@@ -72,6 +72,8 @@ def export(
     which = str(options.get("which", "best"))
     folders = [find_checkpoint(Path(run), which) for run in runs] or [find_checkpoint(None, which)]
     models = [open_trained(folder) for folder in folders]
+    for one in models:
+        refuse_foreign_cell(one.model, to)
     if (data := options.get("data")) is not None:
         paths = paths_of(data)
         models = [replace(one, saved=with_text(one.saved, paths)) for one in models]

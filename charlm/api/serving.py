@@ -112,7 +112,7 @@ def _page(loaded: "Loaded | PlainLoaded") -> "Page":
 
     try:
         plain = _plain(loaded)
-        refuse_foreign_cell(plain)
+        refuse_foreign_cell(plain, "html")
         precision, size = page.choose_precision([plain], "auto", page.LARGEST_APART)
         weights = bytearray() if size > page.LARGEST else None
         written = page.live_page([Trained(loaded.checkpoint, plain)], "en", precision, weights)

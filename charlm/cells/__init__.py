@@ -17,8 +17,8 @@ class CellEntry:
 
     path: of its class, as in "charlm.cells.gru:GRU". options: the keys of [model], beyond sizes and
     bias, that the constructor of the class takes. gates: the gate blocks of a cell whose weights
-    are sampled from without the class; 0 for any other. weight_hh: the dimensions of the parameter of
-    this name, or 0: 2 for a matrix, which `weight_dropout` drops elements of.
+    are sampled from without the class; 0 for any other. weight_hh: the number of dimensions of the
+    parameter of this name, or 0: 2 for a matrix, which `weight_dropout` drops elements of.
     """
 
     path: str

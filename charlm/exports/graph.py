@@ -1,6 +1,7 @@
 """A model as an ONNX graph of the standard's own nodes: Gather, LSTM, GRU or RNN, MatMul.
 
-The states are inputs and outputs, so that a text of any length can be read in pieces.
+Other cells, and blocks, are a Scan whose body is a step of their equations. The states are inputs
+and outputs, so that a text of any length can be read in pieces.
 
 Symbols: T time, B lanes, L layers, I input size, H hidden size, G gate blocks, V vocabulary size.
 """
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from charlm.common.errors import UsageError
 from charlm.common.version import __version__
+from charlm.exports.trained import is_standard, network
 from charlm.models.plain import Arrays, PlainModel
 from charlm.runs.checkpoint import Checkpoint
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 OPSET, IR_VERSION = 17, 8
 """Versions of the standard: those of 2022, which any runtime of today reads."""
+SCAN_OPSET = 18
+"""The version for a Scan: the first that torch's exporter writes, of 2022, too."""
 ORDERS = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "rnn": (0,)}
 """The place in charlm's weights of each gate block in the order of the standard: i, o, f, c of an
 LSTM; z, r, h of a GRU."""
@@ -32,42 +36,46 @@ Reals = NDArray[np.float32]
 def onnx_bytes(saved: Checkpoint, model: PlainModel) -> bytes:
     """Return the content of the model's .onnx file.
 
-    Inputs: symbols [T, B] (int64), h and, of an LSTM, c [L, B, H], zeros before a text. Outputs:
-    logits [T, B, V], h_after, c_after. In a text of records the caller sets the states to zero
-    before each record, and reads the symbol `end` first: no standard node resets a lane.
+    Inputs: symbols [T, B] (int64), and the parts of the states by their names in the cell, [L, B,
+    H] or, of a matrix, [L, B, ...]: h and, of an LSTM, c. The caller fills them with the numbers of
+    `initial_states` in the metadata before a text and before each record, and reads the symbol
+    `end` first in a text of records: no standard node resets a lane. Outputs: logits [T, B, V],
+    h_after, c_after.
 
-    Raises: UsageError if the package onnx is not there.
+    Raises: UsageError if the package onnx is not there or, for a Scan, onnxscript.
     """
     try:
         import onnx
-    except ImportError:
+
+        graph = _Graph(model)
+        graph.build()
+    except ImportError as error:
         raise UsageError(
-            "the package onnx is not installed", "install it: pip install 'charlm[onnx]'"
+            f"the package {error.name} is not installed", "install it: pip install 'charlm[onnx]'"
         ) from None
-    graph = _Graph(model)
-    graph.build()
     made = onnx.helper.make_model(
         onnx.helper.make_graph(
             graph.nodes, "charlm", graph.inputs(), graph.outputs(), list(graph.weights.values())
         ),
-        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+        opset_imports=[onnx.helper.make_opsetid("", graph.opset)],
         ir_version=IR_VERSION,
         producer_name="charlm",
         producer_version=__version__,
     )
-    onnx.helper.set_model_props(made, _properties(saved, model))
+    onnx.helper.set_model_props(made, _properties(saved, model, graph.initial))
     onnx.checker.check_model(made, full_check=True)
     content: bytes = made.SerializeToString()
     return content
 
 
-def _properties(saved: Checkpoint, model: PlainModel) -> dict[str, str]:
-    """Return the metadata: the vocabulary, the sizes, the step."""
+def _properties(saved: Checkpoint, model: PlainModel, initial: dict[str, float]) -> dict[str, str]:
+    """Return the metadata: the vocabulary, the sizes, the step, the states before a text."""
     return {
         "charlm": __version__,
         "vocabulary": json.dumps(saved.vocabulary.to_json(), ensure_ascii=False),
         "model": json.dumps(model.config.model_dump(), ensure_ascii=False),
         "step": str(saved.step),
+        "initial_states": json.dumps(initial),
     }
 
 
@@ -80,12 +88,39 @@ class _Graph:
         self.weights: dict[str, onnx.TensorProto] = {}
         config = model.config
         self._cell, self._layers, self._size = config.cell, config.num_layers, config.hidden_size
+        self.opset = OPSET
+        names = STATES.get(self._cell, ())
+        self.initial = dict.fromkeys(names, 0.0)
+        """The number that fills each part of the states before a text."""
+        self._shapes: dict[str, tuple[int, ...]] = dict.fromkeys(names, (self._size,))
+        """The shape of each part of the states, without L and B."""
 
     def build(self) -> None:
-        """Add the whole model."""
+        """Add the whole model. Raises: ImportError."""
+        x = self._vectors()
+        x = self._standard(x) if is_standard(self.model) else self._scanned(x)
+        weight = self._weight("head.weight", self.model.weights["head.weight"].T)
+        product = self._add("MatMul", [x, weight], "product")
+        bias = self._weight("head.bias", self.model.weights["head.bias"])
+        self._add("Add", [product, bias], "logits")
+
+    def _scanned(self, x: str) -> str:
+        """Add a Scan over the equations of the cells; return the name of its output, [T, B, H]."""
+        from charlm.exports.scan import initial_parts, step_graph
+
+        self.opset, model = SCAN_OPSET, network(self.model)
+        parts = initial_parts(model)
+        self.initial = {name: float(part.flatten()[0]) for name, part in parts.items()}
+        self._shapes = {name: tuple(part.shape[2:]) for name, part in parts.items()}
+        outputs = [*(f"{name}_after" for name in parts), "y"]
+        body = step_graph(model, self.opset)
+        self._node("Scan", [*parts, x], outputs, body=body, num_scan_inputs=1)
+        return "y"
+
+    def _standard(self, x: str) -> str:
+        """Add the layers as nodes of the standard; return the name of the output, [T, B, H]."""
         states = {name: self._split(name) for name in STATES[self._cell]}
         after: dict[str, list[str]] = {name: [] for name in states}
-        x = self._vectors()
         for layer in range(self._layers):
             own = {name: pieces[layer] for name, pieces in states.items()}
             y, layer_after = self._layer(layer, x, own)
@@ -94,10 +129,7 @@ class _Graph:
                 after[name].append(value)
         for name, values in after.items():
             self._add("Concat", values, f"{name}_after", axis=0)
-        weight = self._weight("head.weight", self.model.weights["head.weight"].T)
-        product = self._add("MatMul", [x, weight], "product")
-        bias = self._weight("head.bias", self.model.weights["head.bias"])
-        self._add("Add", [product, bias], "logits")
+        return x
 
     def _vectors(self) -> str:
         """Add the embedding, or the one-hot vectors. Shapes: [T, B] -> [T, B, I]."""
@@ -197,8 +229,9 @@ class _Graph:
     def _states(self, suffix: str) -> "list[onnx.ValueInfoProto]":
         from onnx import TensorProto, helper
 
-        shape: list[str | int | None] = [self._layers, "B", self._size]
         return [
-            helper.make_tensor_value_info(f"{name}{suffix}", TensorProto.FLOAT, shape)
-            for name in STATES[self._cell]
+            helper.make_tensor_value_info(
+                f"{name}{suffix}", TensorProto.FLOAT, [self._layers, "B", *shape]
+            )
+            for name, shape in self._shapes.items()
         ]

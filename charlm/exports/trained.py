@@ -13,6 +13,10 @@ from charlm.runs.finding import home_of
 
 if TYPE_CHECKING:
     from charlm.inspection.units import Unit
+    from charlm.models.recurrent import CharModel
+
+STANDARD = {"html": "a page computes", "torch": "torch's modules compute"}
+"""The formats that hold an rnn, lstm or gru outside a block only: a sentence's beginning."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Trained:
 
 
 def open_trained(folder: Path) -> Trained:
-    """Read a checkpoint. Raises: CheckpointError; UsageError for a cell without an export."""
+    """Read a checkpoint. Raises: CheckpointError."""
     try:
         saved, weights = read_arrays(folder)
     except ValueError as error:
@@ -39,14 +43,30 @@ def open_trained(folder: Path) -> Trained:
             f"the weights of {folder} cannot be read: {error}", "use the run that charlm wrote"
         ) from None
     model = PlainModel(saved.config.model, len(saved.vocabulary), saved.vocabulary.end, weights)
-    refuse_foreign_cell(model)
+    if not model.fits():
+        network(model)
     return Trained(saved, model)
 
 
-def refuse_foreign_cell(model: PlainModel) -> None:
-    """Check that the formats can hold a model. Raises: UsageError."""
-    if not (CELLS[model.config.cell].weight_hh == 2 and model.fits()):
+def network(model: PlainModel) -> "CharModel":
+    """Return the network of a model, which shares its weights. Raises: CheckpointError."""
+    import torch  # here: it takes two seconds
+
+    from charlm.models.recurrent import CharModel
+
+    weights = {name: torch.from_numpy(weight) for name, weight in model.weights.items()}
+    return CharModel.from_weights(model.config, model.vocabulary_size, weights, model.end)
+
+
+def is_standard(model: PlainModel) -> bool:
+    """Return True for an rnn, lstm or gru outside a block, which every format holds."""
+    return CELLS[model.config.cell].weight_hh == 2 and model.fits()
+
+
+def refuse_foreign_cell(model: PlainModel, to: str) -> None:
+    """Check that a format can hold a model. Raises: UsageError."""
+    if to in STANDARD and not is_standard(model):
         raise UsageError(
-            f"there is no export of the cell {model.config.cell}",
-            "html, onnx, torch and hub hold rnn, lstm and gru",
+            f"{STANDARD[to]} rnn, lstm and gru outside a block, not this {model.config.cell}",
+            "export it --to onnx or hub, which hold every model",
         )

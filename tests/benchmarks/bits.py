@@ -24,6 +24,7 @@ CELLS = {
     "gru:before": ["model.reset_gate=before"],
     "mingru": [],
     "minlstm": [],
+    "indrnn": [],
     "lstm:2": ["model.num_layers=2", "model.dropout=0.2"],
 }
 COMPUTED = (("torch", "float32"), ("native", "float32"), ("native", "bfloat16"))

@@ -16,9 +16,11 @@ from conftest import Command, charlm, train_each, words
 
 import charlm as package
 from charlm.api import load
+from charlm.cells import CELLS
 from charlm.common import files
 from charlm.exports import hub
 
+GATED = ("rnn", "lstm", "gru")
 CHANGES = {
     "lstm": ["model.num_layers=2"],
     "lstm-bare": ["model.bias=false", "model.embedding_size=0"],
@@ -33,13 +35,22 @@ CHANGES = {
     "jamo": ["data.unit=jamo"],
     "records": ["data.records=lines"],
 }
+SCANNED = {
+    **{name: [f"model.cell={name}", "model.num_layers=2"] for name in CELLS if name not in GATED},
+    "minlstm-bare": ["model.cell=minlstm", "model.bias=false", "model.embedding_size=0"],
+    "block": [
+        *("model.residual=true", "model.normalization=rms", "model.feed_forward=1"),
+        *("model.num_layers=2", "data.records=lines"),
+    ],
+}
+"""The runs that ONNX holds as a Scan."""
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small run of every cell, with and without biases."""
     text = "안녕하세요 반갑습니다\n" * 20 + words(1500)
-    return train_each(tmp_path_factory.mktemp("exported"), text, CHANGES)
+    return train_each(tmp_path_factory.mktemp("exported"), text, {**CHANGES, **SCANNED})
 
 
 def drawn(size: int, lanes: int) -> torch.Tensor:
@@ -47,7 +58,7 @@ def drawn(size: int, lanes: int) -> torch.Tensor:
     return torch.randint(size - 1, (11, lanes), generator=torch.Generator().manual_seed(3))
 
 
-@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("name", [*CHANGES, *SCANNED])
 def test_onnx_computes_the_run_in_pieces(runs: Path, tmp_path: Path, name: str) -> None:
     """Logits and states to 1e-5, for several lanes, with the states carried on."""
     done = package.export(runs / name, to="onnx", out=tmp_path / "a.onnx")
@@ -57,21 +68,27 @@ def test_onnx_computes_the_run_in_pieces(runs: Path, tmp_path: Path, name: str) 
     symbols = drawn(model.vocabulary_size, B)
     wanted, after = model(symbols, model.initial_states(B))
     session = onnxruntime.InferenceSession(tmp_path / "a.onnx", providers=["CPUExecutionProvider"])
-    parts = [one.name for one in session.get_inputs()][1:]
-    shape = (model.config.num_layers, B, model.config.hidden_size)
-    states = {part: np.zeros(shape, np.float32) for part in parts}
+    made = onnx.load(tmp_path / "a.onnx")
+    properties = {one.key: one.value for one in made.metadata_props}
+    initial = json.loads(properties["initial_states"])
+    parts = {one.name: one.shape for one in session.get_inputs()[1:]}
+    assert [*parts] == [*initial]
+    states = {}
+    for part, shape in parts.items():
+        assert shape[1] == "B"
+        states[part] = np.full([shape[0], B, *shape[2:]], initial[part], np.float32)
     for piece in (slice(0, 4), slice(4, 5), slice(5, 11)):
         logits, *values = session.run(None, {"symbols": symbols[piece].numpy(), **states})
         states = dict(zip(parts, values, strict=True))
         assert np.abs(logits - wanted[piece].numpy()).max() < 1e-5
     for place, part in enumerate(parts):
         own = np.stack([state[place].numpy() for state in after])
-        assert np.abs(states[part] - own).max() < 1e-5
-    made = onnx.load(tmp_path / "a.onnx")
-    properties = {one.key: one.value for one in made.metadata_props}
+        np.testing.assert_allclose(states[part], own, rtol=1e-5, atol=1e-5)
     assert json.loads(properties["vocabulary"]) == loaded.vocabulary.to_json()
     assert properties["charlm"] == package.__version__
-    assert made.opset_import[0].version == 17
+    assert [(one.domain, one.version) for one in made.opset_import] == [
+        ("", 18 if name in SCANNED else 17)
+    ]
 
 
 @pytest.mark.parametrize("name", [name for name in CHANGES if "before" not in name])
@@ -109,7 +126,7 @@ def test_lectures_gru_has_no_module_in_torch(runs: Path, tmp_path: Path) -> None
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["lstm", "bytes", "records"])
+@pytest.mark.parametrize("name", ["lstm", "bytes", "records", "mlstm", "block"])
 def test_hub_folder_writes_the_same_text(runs: Path, tmp_path: Path, name: str) -> None:
     done = package.export(runs / name, to="hub", out=tmp_path / "mine")
     folder = tmp_path / "mine"
@@ -220,13 +237,25 @@ def test_full_disk_leaves_nothing(
         assert not list(tmp_path.iterdir()), kind
 
 
+@pytest.mark.parametrize(("name", "missing"), [("lstm", "onnx"), ("indrnn", "onnxscript")])
 def test_onnx_says_how_to_install_it(
-    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, missing: str
 ) -> None:
-    monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(package.CharlmError, match="not installed") as caught:
-        package.export(runs / "lstm", to="onnx", out=tmp_path / "a.onnx")
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(package.CharlmError, match=f"{missing} is not installed") as caught:
+        package.export(runs / name, to="onnx", out=tmp_path / "a.onnx")
     assert "charlm[onnx]" in caught.value.advice
+
+
+@pytest.mark.parametrize("to", ["html", "torch"])
+@pytest.mark.parametrize("name", ["indrnn", "slstm", "block"])
+def test_formats_that_cannot_compute_a_cell_name_those_that_can(
+    runs: Path, tmp_path: Path, name: str, to: str
+) -> None:
+    with pytest.raises(package.CharlmError, match="outside a block, not this") as caught:
+        package.export(runs / name, to=to, out=tmp_path / "a")
+    assert "onnx or hub" in caught.value.advice
+    assert not list(tmp_path.iterdir())
 
 
 def test_one_run_alone_goes_into_other_formats(runs: Path, tmp_path: Path) -> None:

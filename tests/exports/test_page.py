@@ -472,8 +472,8 @@ def test_large_or_foreign_models_are_refused(monkeypatch: pytest.MonkeyPatch) ->
         page.choose_precision([large], "auto")
     assert "smaller" in caught.value.advice
     monkeypatch.setitem(CELLS, "lstm", CellEntry("matrix_memory:MatrixMemory"))
-    with pytest.raises(package.CharlmError, match="no export of the cell"):
-        refuse_foreign_cell(large)
+    with pytest.raises(package.CharlmError, match="not this lstm"):
+        refuse_foreign_cell(large, "html")
 
 
 @pytest.mark.parametrize(
@@ -483,8 +483,8 @@ def test_cells_without_a_recurrent_product_are_refused(cell: str) -> None:
     config = ModelConfig.model_validate({"cell": cell, "hidden_size": 32})
     model = PlainModel.of(CharModel(config, 9).requires_grad_(False))
     assert model.fits()
-    with pytest.raises(package.CharlmError, match=f"no export of the cell {cell}"):
-        refuse_foreign_cell(model)
+    with pytest.raises(package.CharlmError, match=f"outside a block, not this {cell}"):
+        refuse_foreign_cell(model, "torch")
 
 
 def test_page_is_written_without_the_runs_text(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from charlm.api.plain import is_cpu, load_plain
 from charlm.api.scoring import score
 from charlm.backends.choice import computation_of
 from charlm.cells import CELLS
-from charlm.cells.base import GatedCell, ProjectedCell
+from charlm.cells.base import ProjectedCell
 from charlm.config.cell_spec import variants
 from charlm.config.schema import ModelConfig, SampleConfig
 from charlm.evaluation import plain, reading, surprisal

@@ -127,6 +127,6 @@ def test_runs_with_blocks_train_resume_sample_score_and_are_inspected(
     assert done.returncode == 0, done.stderr
     layers = json.loads(done.stdout)["gates"]["layers"]
     assert {"o", "h"} <= set(layers[0])
-    refused = command("export", whole, "--to", "onnx", "--out", str(tmp_path / "a.onnx"))
+    refused = command("export", whole, "--to", "html", "--out", str(tmp_path / "a.html"))
     assert refused.returncode == 2
-    assert not (tmp_path / "a.onnx").exists()
+    assert not (tmp_path / "a.html").exists()

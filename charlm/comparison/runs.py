@@ -4,7 +4,6 @@ A stopped run is resumed, a finished one reused. They are ordinary runs by the o
 Events are yielded, nothing is printed.
 """
 
-import gc
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -133,8 +132,7 @@ class Runner:
         finally:
             directory.unlock()
             self._trainer = None
-            del trainer
-            gc.collect()  # so that the next run's memory does not include this one's
+            del trainer  # the last reference: the next run's memory does not include this one's
 
 
 def _trainer(planned: PlannedRun, corpus: Corpus) -> tuple[Trainer, RunDirectory, list[str]]:

@@ -102,12 +102,15 @@ class Runner:
                 for other, done in zip(planned_runs[at + 1 :], finished[at + 1 :], strict=True)
                 if done is None
             )
+            diverged = None
             try:
                 yield from self._run(planned, at + 1, len(planned_runs), after)
             except DivergedError as error:
                 if not tolerant:
                     raise DivergedError(f"{planned.name}: {error.what}", error.advice) from None
-                yield Diverged(planned, error)
+                diverged = DivergedError(error.what, error.advice)  # without a trace to the model
+            if diverged is not None:
+                yield Diverged(planned, diverged)
 
     def _run(
         self, planned: PlannedRun, number: int, total: int, after: float

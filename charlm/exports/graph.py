@@ -40,7 +40,7 @@ def onnx_bytes(saved: Checkpoint, model: PlainModel) -> bytes:
     H] or, of a matrix, [L, B, ...]: h and, of an LSTM, c. The caller fills them with the numbers of
     `initial_states` in the metadata before a text and before each record, and reads the symbol
     `end` first in a text of records: no standard node resets a lane. Outputs: logits [T, B, V],
-    h_after, c_after.
+    and the states after the window, as `h_after`.
 
     Raises: UsageError if the package onnx is not there or, for a Scan, onnxscript.
     """
@@ -49,7 +49,7 @@ def onnx_bytes(saved: Checkpoint, model: PlainModel) -> bytes:
 
         graph = _Graph(model)
         graph.build()
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise UsageError(
             f"the package {error.name} is not installed", "install it: pip install 'charlm[onnx]'"
         ) from None
@@ -79,6 +79,16 @@ def _properties(saved: Checkpoint, model: PlainModel, initial: dict[str, float])
     }
 
 
+def _only_value(name: str, part: NDArray[Any]) -> float:
+    """Return the number that fills a part of the initial state. Raises: UsageError for several."""
+    if (part != part.flat[0]).any():
+        raise UsageError(
+            f"{name} begins with more than one number, which the metadata of ONNX cannot hold here",
+            "export it --to hub",
+        )
+    return float(part.flat[0])
+
+
 class _Graph:
     """The nodes and weights of a model, added one after another."""
 
@@ -96,7 +106,7 @@ class _Graph:
         """The shape of each part of the states, without L and B."""
 
     def build(self) -> None:
-        """Add the whole model. Raises: ImportError."""
+        """Add the whole model. Raises: ModuleNotFoundError."""
         x = self._vectors()
         x = self._standard(x) if is_standard(self.model) else self._scanned(x)
         weight = self._weight("head.weight", self.model.weights["head.weight"].T)
@@ -110,7 +120,7 @@ class _Graph:
 
         self.opset, model = SCAN_OPSET, network(self.model)
         parts = initial_parts(model)
-        self.initial = {name: float(part.flatten()[0]) for name, part in parts.items()}
+        self.initial = {name: _only_value(name, part.numpy()) for name, part in parts.items()}
         self._shapes = {name: tuple(part.shape[2:]) for name, part in parts.items()}
         outputs = [*(f"{name}_after" for name in parts), "y"]
         body = step_graph(model, self.opset)

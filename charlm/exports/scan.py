@@ -39,12 +39,13 @@ def initial_parts(model: CharModel) -> dict[str, Tensor]:
 
 
 def step_graph(model: CharModel, opset: int) -> "onnx.GraphProto":
-    """Return the graph of one step. Inputs: the states, then x; outputs: as of `_Step`.
+    """Return the graph of one step, with names, notes and paths of torch's left out. Inputs: the
+    states, then x; outputs: as of `_Step`.
 
-    Its values have other names than those of `exports.graph`, around it. Raises: ImportError
-    without the package onnxscript.
+    Raises: ModuleNotFoundError without the package onnxscript.
     """
     import onnxscript  # noqa: F401  (torch's exporter needs it, and says so only in a long trace)
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
     parts, lanes = initial_parts(model), 2
     states = tuple(part.expand(-1, lanes, *part.shape[2:]).contiguous() for part in parts.values())
@@ -69,5 +70,6 @@ def step_graph(model: CharModel, opset: int) -> "onnx.GraphProto":
     finally:
         exporter.setLevel(level)
     assert program is not None
+    ClearMetadataAndDocStringPass()(program.model)  # stack traces, with paths of this machine
     graph: onnx.GraphProto = program.model_proto.graph
     return graph

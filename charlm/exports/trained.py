@@ -59,14 +59,17 @@ def network(model: PlainModel) -> "CharModel":
 
 
 def is_standard(model: PlainModel) -> bool:
-    """Return True for an rnn, lstm or gru outside a block, which every format holds."""
+    """Return True for an rnn, lstm or gru outside a block."""
     return CELLS[model.config.cell].weight_hh == 2 and model.fits()
 
 
 def refuse_foreign_cell(model: PlainModel, to: str) -> None:
     """Check that a format can hold a model. Raises: UsageError."""
     if to in STANDARD and not is_standard(model):
+        config = model.config
+        is_block = config.residual or config.normalization != "none" or config.feed_forward > 0
+        kind = f"{config.cell} in a block" if is_block else config.cell
         raise UsageError(
-            f"{STANDARD[to]} rnn, lstm and gru outside a block, not this {model.config.cell}",
+            f"{STANDARD[to]} rnn, lstm and gru outside a block, not this {kind}",
             "export it --to onnx or hub, which hold every model",
         )

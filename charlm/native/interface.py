@@ -158,8 +158,8 @@ only) and write.cpp."""
 
 @dataclass(frozen=True)
 class Kind:
-    """A cell that the kernels compute. saved_blocks: blocks of H values that a step saves for its
-    backward pass, in addition to h and c."""
+    """A cell that the kernels compute. saved_blocks: blocks of H values for the backward pass of a
+    step, in addition to h and c."""
 
     number: int
     saved_blocks: int

@@ -50,11 +50,11 @@ def _errors(kernels: Kernels, name: str) -> Iterator[tuple[float, str]]:
         cell = CELLS[cell_name].load()(INPUTS, 5 * kernels.width + 3, **options)
         if not (isinstance(cell, ProjectedCell) and kernels.supports([cell])):
             continue
-        if cell.variant in ("rnn_relu", "indrnn") and name != "float32":
-            continue  # a unit near zero may have the other sign: nothing to compare
         if cell.variant in UNBOUNDED and name == "int8":
             continue
-        if name != "int8":
+        # The gradient of a unit near zero is 0 or 1 by its sign, which rounding may change.
+        is_steep = cell.variant in ("rnn_relu", "indrnn") and name != "float32"
+        if name != "int8" and not is_steep:
             yield deviation(kernels, cell, getattr(torch, name)), cell.variant
             yield step_deviation(kernels, cell, getattr(torch, name)), f"a step of {cell.variant}"
         yield writing_deviation(kernels, cell, name), f"writing with {cell.variant}"

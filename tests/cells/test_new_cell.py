@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import numpy as np
+import onnxruntime
 import pytest
 import torch
 from conftest import TINY, words
@@ -72,6 +74,26 @@ def test_a_new_cell_is_compared_and_measured(
     assert set(reached["matrix"]) == {"h", "memory"}
     assert run(["bench", "matrix", "--shape", "32x1", "--rounds", "1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["rows"][0]["train"].keys() == {"torch"}
+
+
+def test_a_new_cell_is_exported_and_computed_elsewhere(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sets = [part for change in (*TINY, "model.cell=matrix") for part in ("--set", change)]
+    assert run(["train", "words.txt", "--run", "exported", *sets, "-q"]) == 0
+    assert run(["export", "exported", "--to", "onnx"]) == 0
+    capsys.readouterr()
+    session = onnxruntime.InferenceSession("exported.onnx", providers=["CPUExecutionProvider"])
+    states = [
+        np.full([1, 1, *one.shape[2:]], begin, np.float32)
+        for one, begin in zip(session.get_inputs()[1:], (0, 0.1), strict=True)
+    ]
+    symbols = np.arange(8)[:, None] % 5
+    names = [one.name for one in session.get_inputs()]
+    logits, *_ = session.run(None, dict(zip(names, [symbols, *states], strict=True)))
+    model = charlm.load("exported").model
+    wanted, _ = model(torch.from_numpy(symbols), model.initial_states(1))
+    assert np.abs(logits - wanted.numpy()).max() < 1e-5
 
 
 def test_resets_start_lanes_of_any_state_anew_even_where_lanes_are_as_many_as_units(

@@ -44,6 +44,8 @@ from charlm.models.modules import to_torch
 from charlm.models.recurrent import CharModel
 from charlm.reports import influence as influence_page
 from charlm.reports import view as pages
+from charlm.reports.inspection.memorization import memorization_view
+from charlm.reports.inspection.probe import probe_view
 from charlm.reports.inspection.units import units_view
 from charlm.sampling.clamped import ClampedEngine
 from charlm.text.stretch import Stretch
@@ -238,6 +240,20 @@ def test_brackets_are_paired_with_their_opening() -> None:
     assert pairs == {("]", 2), (")", 9), ('"', 3)}
 
 
+def test_predictions_of_brackets_are_counted_by_distance() -> None:
+    inside = [2, 2, 1, 1, 2, 20, 20, 20, 20]  # symbols within each pair: four are too few to show
+    text = "x" + "".join(f"({'a' * count})" for count in inside)
+    vocabulary = Vocabulary("char", "none", tuple(sorted(map(ord, {*text}))), has_unknown=False)
+    own = excerpt.Excerpt(vocabulary.encode("aaaaaaa" + text), 7, 7 + len(text), vocabulary)
+    found = brackets.closings(own.characters())
+    closing = vocabulary.encode(")")[0]
+    model = np.full(len(inside), closing)
+    model[[1, 3]] = vocabulary.encode("(")[0]
+    (row,) = brackets.by_distance(found, own, model, np.full(len(inside), closing + 1))
+    assert (row.least, row.most, row.count) == (1, 3, 5)
+    assert (row.model, row.ngram) == (0.6, 0)
+
+
 def test_features_say_what_is_at_each_place() -> None:
     text = list('Ab "c d" (e)\n  f1 # GO\nx')
     found = features.features(text)
@@ -406,6 +422,33 @@ def test_labels_that_cannot_be_probed_are_refused(content: str, says: str, tmp_p
         inputs.read_labelled(tmp_path / "lines.tsv")
 
 
+@pytest.mark.usefixtures("there")
+def test_probe_is_printed_and_written(run: Path, tmp_path: Path, command: Command) -> None:
+    lines = words(1500).splitlines()[:120]
+    labels = [
+        ("fox", f"{line} fox") if at % 2 else ("dog", f"{line} dog")
+        for at, line in enumerate(lines)
+    ]
+    path = tmp_path / "lines.tsv"
+    path.write_text("".join(f"{label}\t{line}\n" for label, line in labels), encoding="utf-8")
+    done = command("inspect", "run", "--probe", str(path), "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["probe"]
+    loaded = package.load(run)
+    expected = probes.probe(loaded.model, loaded.vocabulary, inputs.read_labelled(path))
+    assert found["lines"] == expected.lines == 120
+    assert found["accuracy"] == expected.accuracy > 0.9  # x or g is the last letter
+    printed = command("inspect", "run", "--probe", str(path)).stdout
+    assert f"distinguishes 'dog' from 'fox' in {100 * expected.accuracy:.0f} of 100" in printed
+    page = (run / "inspect" / "probe.html").read_text(encoding="utf-8")
+    assert f"layer {expected.layer}, unit {expected.unit}" in page
+
+
+def test_probe_that_is_right_by_chance_distinguishes_nothing() -> None:
+    chance = probes.Probe(("a", "b"), 100, 0.5, 0.6, 0, "h", 3, 0.55)
+    assert probe_view("mine", chance).title == "mine: its states do not distinguish 'a' from 'b'"
+
+
 # ---- copies -------------------------------------------------------------------------------------
 
 
@@ -431,6 +474,32 @@ def test_shared_spans_are_those_of_brute_force() -> None:
         for span in found:
             own = text[span.start : span.start + span.length]
             assert (own == train[span.place : span.place + span.length]).all()
+
+
+@pytest.mark.parametrize(
+    ("length", "title"),
+    [
+        (60, "mine has copied: its longest span from train has 60 characters"),
+        (20, "mine writes its own text: the longest span it shares with train has 20"),
+        (11, "mine writes its own text: it shares no 12 characters with train"),
+    ],
+)
+def test_page_of_copies_names_the_longest(length: int, title: str) -> None:
+    train = np.random.default_rng(2).integers(0, 26, 400).astype(np.uint8)
+    text = np.concatenate([np.full(30, 30, np.uint8), train[100 : 100 + length]])
+    letters = [chr(97 + number) for number in text.tolist()]
+    written = copies.Copied("sample", letters, copies.shared_spans(text, train))
+    view = memorization_view("mine", written, copies.Copied("validation", letters, []))
+    assert view.title == title
+    assert view.data["validation_share"] == 0
+    share = length / len(text) if length >= copies.SEED else 0
+    assert view.sentences[0].startswith(f"{100 * share:.1f} % of the sample")
+    table = view.sections[0].blocks[0]
+    if share:
+        assert isinstance(table, pages.Table)
+        assert table.rows == [(str(length), "30", "100", "".join(letters[30:]))]
+    else:
+        assert table == "There are none."
 
 
 def test_text_of_its_own_shares_nothing() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from browser import Tags, browse, needs_browser
+from conftest import Command
 from conftest import words as some_words
 
 from charlm.lecture import lab as laboratory
@@ -46,6 +47,13 @@ def test_languages_say_the_same() -> None:
             assert one.count(" | ") == other.count(" | "), (key, name)
 
 
+FEW = (
+    *((laboratory, "STEPS", 40), (laboratory, "SHORT", 10), (laboratory, "WIDTH", 32)),
+    (tracking, "STEPS", 20),
+)
+"""Settings of the lecture with which it takes seconds."""
+
+
 @pytest.fixture(scope="session")
 def measured(tmp_path_factory: pytest.TempPathFactory, kernels_folder: Path) -> Any:
     """All chapters, from models that have hardly been trained."""
@@ -53,10 +61,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory, kernels_folder: Path) -> 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CHARLM_CACHE", new_cache(tmp_path_factory, kernels_folder))
-        patch.setattr(laboratory, "STEPS", 40)
-        patch.setattr(laboratory, "SHORT", 10)
-        patch.setattr(laboratory, "WIDTH", 32)
-        patch.setattr(tracking, "STEPS", 20)
+        for module, name, few in FEW:
+            patch.setattr(module, name, few)
         path = tmp_path_factory.mktemp("lecture") / "words.txt"
         path.write_text(some_words(12_000), encoding="utf-8")
         lab, english = Lab(str(path)), Words("en", PACKAGE)
@@ -84,6 +90,23 @@ def test_claims_about_the_equations_hold(measured: Any) -> None:
     assert {key for key in ALWAYS if found[key].holds is not True} == set()
     assert found["one_three_four"].values["lstm"] == 4
     assert found["hello"].values["after"] == 4
+
+
+def test_command_writes_the_page_and_prints_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    for module, name, few in FEW:
+        monkeypatch.setattr(module, name, few)
+    monkeypatch.chdir(tmp_path)
+    Path("words.txt").write_text(some_words(12_000), encoding="utf-8")
+    options = ("--data", "words.txt", "--language", "ko", "--threads", "1")
+    done = command("lecture", *options, "--out", "mine")
+    assert done.returncode == 0, done.stderr
+    page = Path("mine/lecture.html").read_text(encoding="utf-8")
+    assert '<html lang="ko"' in page
+    assert "charlm lecture --data words.txt --language ko" in page
+    assert done.stdout.count("\u2713 ") + done.stdout.count("\u2717 ") >= len(ALWAYS)
+    assert "mine/lecture.html" in done.stdout + done.stderr
 
 
 def test_shapes_are_those_of_pytorchs_documentation(measured: Any) -> None:

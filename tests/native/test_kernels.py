@@ -346,7 +346,7 @@ def test_what_is_not_finite_stays_so(
 RUN = ("model.hidden_size=40", "model.dropout=0.2", "train.batch_size=4", "train.backend=native")
 
 
-@pytest.mark.parametrize("cell", ["lstm", "mingru", "indrnn"])
+@pytest.mark.parametrize("cell", ["lstm", "mingru", "minlstm", "indrnn"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_resumed_run_ends_with_the_same_bits(
     tmp_path: Path, text_file: Path, kernels: Kernels, precision: str, cell: str

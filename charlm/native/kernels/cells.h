@@ -18,7 +18,7 @@ struct Part { int64_t first, gates, side; };
 enum Recurrent { NO_WEIGHTS, VECTOR, MATRIX };
 
 // Properties of a kind. name: the variant in charlm/cells. saved_blocks: blocks of H values that a
-// step saves for the backward pass, in addition to h and c. parts: the products of a step.
+// step saves for the backward pass, in addition to h and c, or that the gradients take in their place. parts: the products of a step.
 struct CellKind {
     const char *name;
     int64_t gates, saved_blocks;

@@ -36,7 +36,7 @@ def main() -> None:
         compiler = folder / "covered_cxx"
         compiler.write_text(COMPILER.format(folder=folder))
         compiler.chmod(0o755)
-        wanted = sys.argv[1:] or [*TESTS, "-n", "2", "-k", BROKEN]
+        wanted = sys.argv[1:] or [*TESTS, "-n", "2", "--dist", "worksteal", "-k", BROKEN]
         environment = {**os.environ, "CXX": str(compiler)}
         subprocess.run(
             [sys.executable, "-m", "pytest", "-q", *wanted], env=environment, check=False

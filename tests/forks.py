@@ -28,7 +28,7 @@ IMPORTED_LATE = (
     *("charlm.cli.study", "charlm.cli.watching", "charlm.reports.surprisal"),
     *("matplotlib.backends.backend_svg", "PIL.PngImagePlugin"),
 )
-"""What commands import only when they need it."""
+"""Modules that commands import only when they need them."""
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LONGEST = 120
 """Seconds after which a command is ended by SIGALRM, so that one that hangs fails its test."""
@@ -117,11 +117,11 @@ class Forks:
         return self._last.wait()
 
     def out(self) -> str:
-        """Return what the last command printed on stdout."""
+        """Return the stdout of the last command."""
         return self._last.communicate()[0]
 
     def said(self) -> str:
-        """Return what the last command printed on stderr."""
+        """Return the stderr of the last command."""
         return self._last.communicate()[1]
 
     def code_of(self, pid: int, *, wait: bool) -> int | None:

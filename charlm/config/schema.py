@@ -176,6 +176,11 @@ class ModelConfig(Section):
             raise PydanticCustomError("cell", message)
         return cell
 
+    @property
+    def has_blocks(self) -> bool:
+        """Return True if the layers are more than the cells; see models/block.py."""
+        return self.residual or self.normalization != "none" or self.feed_forward > 0
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         for owner, cell in CELLS.items():

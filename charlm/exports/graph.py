@@ -42,7 +42,8 @@ def onnx_bytes(saved: Checkpoint, model: PlainModel) -> bytes:
     `end` first in a text of records: no standard node resets a lane. Outputs: logits [T, B, V],
     and the states after the window, as `h_after`.
 
-    Raises: UsageError if the package onnx is not there or, for a Scan, onnxscript.
+    Raises: UsageError if the package onnx is not there or, for a Scan, onnxscript; or for a cell
+    that a Scan cannot hold.
     """
     try:
         import onnx

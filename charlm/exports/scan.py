@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from charlm.common.errors import UsageError
 from charlm.models.recurrent import CharModel
 
 if TYPE_CHECKING:
@@ -39,10 +40,11 @@ def initial_parts(model: CharModel) -> dict[str, Tensor]:
 
 
 def step_graph(model: CharModel, opset: int) -> "onnx.GraphProto":
-    """Return the graph of one step, with names, notes and paths of torch's left out. Inputs: the
-    states, then x; outputs: as of `_Step`.
+    """Return the graph of one step, without the stack traces that torch's exporter adds. Inputs:
+    the states, then x; outputs: as of `_Step`.
 
-    Raises: ModuleNotFoundError without the package onnxscript.
+    Raises: ModuleNotFoundError without the package onnxscript; UsageError for a step that the
+    exporter cannot write.
     """
     import onnxscript  # noqa: F401  (torch's exporter needs it, and says so only in a long trace)
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
@@ -67,6 +69,11 @@ def step_graph(model: CharModel, opset: int) -> "onnx.GraphProto":
                 opset_version=opset,
                 verbose=False,
             )
+    except torch.onnx.OnnxExporterError:
+        raise UsageError(
+            f"torch's exporter cannot write a step of {model.config.cell} for ONNX",
+            "export it --to hub, or compute the step without branches on values",
+        ) from None
     finally:
         exporter.setLevel(level)
     assert program is not None

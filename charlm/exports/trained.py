@@ -66,9 +66,7 @@ def is_standard(model: PlainModel) -> bool:
 def refuse_foreign_cell(model: PlainModel, to: str) -> None:
     """Check that a format can hold a model. Raises: UsageError."""
     if to in STANDARD and not is_standard(model):
-        config = model.config
-        is_block = config.residual or config.normalization != "none" or config.feed_forward > 0
-        kind = f"{config.cell} in a block" if is_block else config.cell
+        kind = model.config.cell + (" in a block" if model.config.has_blocks else "")
         raise UsageError(
             f"{STANDARD[to]} rnn, lstm and gru outside a block, not this {kind}",
             "export it --to onnx or hub, which hold every model",

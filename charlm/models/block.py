@@ -58,11 +58,6 @@ class Block(Cell):
         self.state_parts = ("output", *cell.state_parts)  # type: ignore[misc]
         self.letters = cell.letters  # type: ignore[misc]
 
-    @staticmethod
-    def surrounds(config: ModelConfig) -> bool:
-        """Return True if the configuration asks for more than the cells."""
-        return config.residual or config.normalization != "none" or config.feed_forward > 0
-
     @property
     def variant(self) -> str:
         """Name of the equations: that of the cell, in a block."""
@@ -149,6 +144,6 @@ def make_layer(config: ModelConfig, input_size: int, elements: int, number: int)
     options = {name: getattr(config, name) for name in kind.options}
     own = size if config.residual else input_size
     cell = kind(own, size, bias=config.bias, **options)
-    if not Block.surrounds(config):
+    if not config.has_blocks:
         return cell
     return Block(cell, input_size, elements, config, is_last=number == config.num_layers - 1)

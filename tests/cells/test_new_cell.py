@@ -8,11 +8,12 @@ import onnxruntime
 import pytest
 import torch
 from conftest import TINY, words
-from matrix_memory import SLOTS
+from matrix_memory import SLOTS, MatrixMemory
 
 import charlm
 from charlm.__main__ import run
 from charlm.cells import CELLS, CellEntry
+from charlm.cells.base import State
 from charlm.training.learner import Learner
 from charlm.training.prepare import prepare_run
 from charlm.training.source import choose_layers
@@ -116,6 +117,23 @@ def test_resets_start_lanes_of_any_state_anew_even_where_lanes_are_as_many_as_un
     kept = [torch.equal(memory[lane], carried[1][lane]) for lane in range(12)]
     assert 0 < sum(anew) < 12
     assert [not one for one in kept] == anew
+
+
+def test_a_step_that_onnx_cannot_hold_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def branching(self: MatrixMemory, x: torch.Tensor, state: State) -> State:
+        return step(self, x if x.sum() > 0 else -x, state)
+
+    sets = [part for change in (*TINY, "model.cell=matrix") for part in ("--set", change)]
+    assert run(["train", "words.txt", "--run", "branching", *sets, "-q"]) == 0
+    step = MatrixMemory.step
+    monkeypatch.setattr(MatrixMemory, "step", branching)
+    assert run(["export", "branching", "--to", "onnx"]) == 2
+    said = capsys.readouterr().err
+    assert "cannot write a step of matrix" in said
+    assert "--to hub" in said
+    assert not Path("branching.onnx").exists()
 
 
 @pytest.mark.parametrize("cell", [name for name, entry in CELLS.items() if not entry.gates])

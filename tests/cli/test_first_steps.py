@@ -1,4 +1,4 @@
-"""What people type, mistype and read first: each was wrong once."""
+"""Commands that people type or mistype first, and read: each was wrong once."""
 
 import json
 import math

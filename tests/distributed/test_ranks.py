@@ -66,7 +66,7 @@ def free_port() -> int:
 
 
 def variables(rank: int, port: int) -> dict[str, str]:
-    """What a launcher tells one of two processes."""
+    """Environment that a launcher gives one of two processes."""
     numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_PORT": port}
     return {**{k: str(v) for k, v in numbers.items()}, "MASTER_ADDR": "127.0.0.1"}
 

@@ -81,7 +81,7 @@ ALWAYS = [
     "output_and_last",
     "packing",
 ]
-"""What is true of the equations, however little was trained."""
+"""Chapters that hold of the equations, however little was trained."""
 
 
 def test_claims_about_the_equations_hold(measured: Any) -> None:

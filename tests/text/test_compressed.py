@@ -15,7 +15,7 @@ from charlm.text.files.compressed import BLOCK, blocks
 PARTS = (b"one one one one\n", b"", b"two two \xed\x95\x9c two\n", b"three three three\n")
 WHOLE = b"".join(PARTS)
 PADDING = {".gz": b"\0" * 3, ".xz": b"\0" * 8, ".zst": b""}
-"""What each format allows between streams and after the last."""
+"""Bytes that each format allows between streams and after the last."""
 
 
 def zstd(content: bytes) -> bytes:
@@ -100,7 +100,7 @@ def test_padding_is_what_the_format_allows(tmp_path: Path, suffix: str) -> None:
 def test_streams_that_end_with_a_block_of_the_reader_lose_nothing(
     tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a decompressor still holds when it has returned as much as it may is asked for."""
+    """The rest that a decompressor holds, once its limit is reached, is read, too."""
     packed = b"".join(streams(suffix))
     for size in range(1, 20):
         monkeypatch.setattr("charlm.text.files.compressed.BLOCK", size)

@@ -1,4 +1,4 @@
-"""What is remembered of a file, and when it is no longer true."""
+"""Measures of a file that are remembered, and forgotten when it changes."""
 
 import os
 import shutil

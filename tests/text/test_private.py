@@ -1,4 +1,4 @@
-"""What charlm keeps of texts: for their owner only, whatever the umask."""
+"""Files that charlm keeps of texts: for their owner only, whatever the umask."""
 
 import io
 import os

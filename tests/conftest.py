@@ -23,6 +23,7 @@ from charlm.comparison.execution import Compared, Comparison
 from charlm.config import loading
 from charlm.runs.state import SavedState
 from charlm.training.prepare import PreparedRun, prepare_run
+from charlm.training.request import request_run
 
 WORDS = (
     "the",
@@ -183,7 +184,9 @@ def train_each(folder: Path, text: str, changes: dict[str, list[str]]) -> Path:
 
 def tiny_plan(path: Path, *changes: str) -> PreparedRun:
     """A plan for a model that takes a dozen steps in a moment."""
-    return prepare_run(loading.load("default", [*TINY, *changes], {"data.path": str(path)}))
+    return prepare_run(
+        request_run(loading.load("default", [*TINY, *changes], {"data.path": str(path)}))
+    )
 
 
 @functools.cache
@@ -248,7 +251,7 @@ def planned(
 ) -> comparing.Plan:
     changes = (*TINY, "model.hidden_size=64", "data.split=[0.7,0.2,0.1]", *changes)
     layers = loading.load("default", changes, {"data.path": str(path)})
-    made = comparing.plan(layers, cells, match=match, seeds=seeds, tune=tune)
+    made = comparing.plan(request_run(layers), cells, match=match, seeds=seeds, tune=tune)
     return replace(made, search=search)
 
 

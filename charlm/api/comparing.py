@@ -26,6 +26,7 @@ from charlm.comparison.texts import names_of, refuse_same, series_of_texts
 from charlm.reports import comparison as report
 from charlm.reports import texts as report_of_texts
 from charlm.runs.finding import claim_path
+from charlm.training.request import request_run
 
 Watch = Callable[
     [Comparison | Series], AbstractContextManager[Callable[[Stage | RunnerEvent], object] | None]
@@ -120,10 +121,11 @@ def planned(request: CompareRequest) -> Plan | list[Part]:
 
 def planned_comparison(request: CompareRequest, budget: int = 0) -> Plan:
     """Plan a comparison. budget, Raises: see `plan`."""
-    layers = request.layers()
+    requested = request_run(request.layers())
     seeds = SEEDS if request.seeds is None else request.seeds
     match, tune = request.match, request.tune
-    made = plan(layers, request.cells, match=match, seeds=seeds, tune=tune, budget=budget)
+    made = plan(requested, request.cells, match=match, seeds=seeds, tune=tune, budget=budget)
+    resolve_device(made.entries[0].config.train.device)  # refused before there is a folder
     return replace(made, search=request.search or 0)
 
 

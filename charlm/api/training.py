@@ -15,6 +15,7 @@ from charlm.runs.directory import RunDirectory
 from charlm.training import setup, source
 from charlm.training.events import Finished, Summary
 from charlm.training.prepare import prepare_run
+from charlm.training.request import request_run
 from charlm.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ def train(
             if resumed.differences:
                 log.warning(f"not as when the run stopped: {'; '.join(resumed.differences)}")
             return _finish(resumed.trainer, resumed.run)
-        prepared = prepare_run(source.choose_layers(name, changes, flags))
+        prepared = prepare_run(request_run(source.choose_layers(name, changes, flags)))
         _prepare(prepared.config)
         return _finish(*setup.begin(prepared, path))
     finally:

@@ -8,13 +8,14 @@ from charlm.terminal import run as terminal
 from charlm.terminal.progress import TaskProgress
 from charlm.training.estimate import estimate
 from charlm.training.prepare import prepare_run
+from charlm.training.request import request_run
 
 
 def show(given: TrainArguments) -> None:
     """Show the configuration and cost of a run, and write nothing."""
     console.show_log(quiet=given.as_json)
     with TaskProgress(quiet=given.as_json):
-        resolved = prepare_run(given.layers, keep=False)
+        resolved = prepare_run(request_run(given.layers, keep=False), keep=False)
     train = resolved.config.train
     prepare_process(resolve_device(train.device), train.threads)
     estimated = estimate(resolved.config, resolved.corpus)

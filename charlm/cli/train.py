@@ -103,13 +103,15 @@ def _check(given: TrainArguments, *, dry_run: bool, processes: int) -> None:
     if not given.resume:
         _refuse_at_once(given, dry_run=dry_run)
         given.layers.resolve_every_size()
-    from charlm.training import request  # only now: it takes a moment
+    from charlm.runs.named import run_name  # only now: it takes a moment
+    from charlm.training import request
 
     if not given.resume:
         request.refuse_new(given.layers)
         return
     with silent():
-        existing = request.find_run(given.run, given.begins)
+        name = run_name(given.begins) if given.begins is not None else ""
+        existing = request.find_run(given.run, name)
         if existing is not None:
             request.refuse_resumed(*existing, given.changes, given.named[1])
         elif given.begins is not None:

@@ -24,6 +24,7 @@ from charlm.text.kinds import Kind, kind_of
 from charlm.training import setup
 from charlm.training.events import Finished
 from charlm.training.prepare import PreparedRun, prepare_run
+from charlm.training.request import request_run
 from charlm.training.trainer import Trainer
 
 SMALL_ENOUGH_TO_SHOW = 32
@@ -102,7 +103,7 @@ def _prepare(config: Config, ranks: Ranks) -> None:
 def _begin(
     given: TrainArguments, path: Path | None, ranks: Ranks, *, quiet: bool
 ) -> tuple[Trainer, RunDirectory]:
-    resolved = ranks.in_turn(partial(prepare_run, given.layers, processes=ranks.size))
+    resolved = ranks.in_turn(lambda: prepare_run(request_run(given.layers), processes=ranks.size))
     _prepare(resolved.config, ranks)
     trainer, directory = setup.begin(resolved, path, ranks)
     if not quiet:

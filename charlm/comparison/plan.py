@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from charlm.backends.device import resolve_device
 from charlm.common.errors import DataError, UsageError
 from charlm.comparison.cells import (
     Entry,
@@ -18,7 +17,6 @@ from charlm.comparison.cells import (
 )
 from charlm.comparison.request import MATCHES, Match
 from charlm.config.cell_spec import CellSpec
-from charlm.config.layers import ConfigLayers
 from charlm.config.schema import Config, ModelConfig
 from charlm.models.recurrent import CharModel
 from charlm.text.batches import BatchStream
@@ -26,6 +24,7 @@ from charlm.text.corpus import Corpus
 from charlm.text.files.tasks import Task, learned
 from charlm.training import fitting
 from charlm.training.prepare import prepare_run
+from charlm.training.request import RunRequest
 
 MEASURE = "lstm"
 """The cell whose parameters, at the configuration's width, the others are matched to."""
@@ -94,7 +93,7 @@ class Plan:
 
 
 def plan(
-    layers: ConfigLayers,
+    requested: RunRequest,
     cells: Sequence[str],
     *,
     match: str,
@@ -113,9 +112,10 @@ def plan(
     if chosen is None:
         raise UsageError(f"--match {match} is unknown", f"use one of {', '.join(MATCHES)}")
     specs = read_cells(cells, chosen)
-    measure = prepare_run(for_cell(layers, CellSpec(layers.name, MEASURE, ())))
-    if not len(measure.corpus.splits["validation"]):
-        if measure.origins.get("data.split") == fitting.ORIGIN:
+    prepared = prepare_run(requested)
+    corpus = prepared.corpus
+    if not len(corpus.splits["validation"]):
+        if prepared.origins.get("data.split") == fitting.ORIGIN:
             raise DataError(
                 "the text is too short to hold some of it out and compare on that",
                 "use a longer text, or hold more out: --set data.split=[0.7,0.3,0.0]",
@@ -124,25 +124,24 @@ def plan(
             "this configuration holds no text out, so nothing can be compared on new text",
             "give a split with a validation part: --set data.split=[0.9,0.1,0.0]",
         )
-    train, split = measure.config.train, measure.corpus.train
-    resolve_device(train.device)  # refused before there is a folder
-    symbols, size = measure.corpus.symbols[: split.stop], len(measure.corpus.vocabulary)
-    BatchStream(symbols, size, train.lanes, train.sequence_length)
-    entries = different_entries(
-        Entry(spec.label, measure.config_for(for_cell(layers, spec)), spec.keys) for spec in specs
+    train, size = prepared.config.train, len(corpus.vocabulary)
+    BatchStream(corpus.symbols[: corpus.train.stop], size, train.lanes, train.sequence_length)
+    measured, *made = (
+        Entry(spec.label, prepared.config_for(for_cell(requested.layers, spec)), spec.keys)
+        for spec in (CellSpec(prepared.name, MEASURE, ()), *specs)
     )
+    measure, entries = measured.config.model, different_entries(made)
     if budget:
-        width = matched_width(measure.config.model, size, budget, COARSE)
+        width = matched_width(measure, size, budget, COARSE)
         entries = tuple(entry.with_model(hidden_size=width) for entry in entries)
     matched = entries
     if chosen != "hidden":
         count = operations if chosen == "operations" else parameters
-        target = budget or count(measure.config.model, size)
+        target = budget or count(measure, size)
         tolerance = COARSE if budget else TOLERANCE
         matched = tuple(_matched(entry, target, size, tolerance, count) for entry in entries)
     chosen_seeds = seeds_from(train.seed, seeds)
-    corpus = measure.corpus
-    return Plan(measure.name, chosen, chosen_seeds, tune, corpus, matched, entries, budget)
+    return Plan(prepared.name, chosen, chosen_seeds, tune, corpus, matched, entries, budget)
 
 
 def parameters(model: ModelConfig, vocabulary_size: int) -> int:

@@ -14,7 +14,7 @@ import contextlib
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any, cast
 
@@ -83,10 +83,14 @@ class Resolved:
 
 @dataclass(frozen=True)
 class ConfigLayers:
-    """The layers of a configuration, lowest first; `resolve` validates them for a text."""
+    """The layers of a configuration, lowest first; `resolve` validates them for a text.
+
+    replaced: by `section.key`: values in place of those of the layers, which remain the origin.
+    """
 
     name: str
     layers: tuple[ConfigSource, ...]
+    replaced: Mapping[str, object] = field(default_factory=dict)
 
     def resolve(self, characters: int = 0) -> Resolved:
         """Return the configuration for a text of `characters` characters.
@@ -100,6 +104,9 @@ class ConfigLayers:
                 section, key = RENAMED.get((section, key), (section, key))
                 merged.setdefault(section, {})[key] = value
                 origins[f"{section}.{key}"] = layer
+        for dotted, value in self.replaced.items():
+            section, _, key = dotted.partition(".")
+            merged[section][key] = value
         _leave_out_of_bytes(merged, origins)
         try:
             config = Config.model_validate(merged)

@@ -20,6 +20,7 @@ from charlm.models.recurrent import CharModel
 from charlm.text.corpus import Corpus
 from charlm.training.learner import learner_of
 from charlm.training.prepare import PreparedRun, prepare_run
+from charlm.training.request import request_run
 
 CELLS = ("rnn", "lstm", "gru")
 WIDTH, STEPS, RATES = 96, 800, {"rnn": 0.004, "lstm": 0.012, "gru": 0.012}
@@ -71,7 +72,7 @@ class Lab:
         ]
         flags = {"data.path": self._data} if self._data else {}
         layers = loading.load("compare", [*base, *changes], flags)
-        resolved = prepare_run(layers)
+        resolved = prepare_run(request_run(layers))
         return resolved.config, resolved.corpus
 
     @cached_property
@@ -162,7 +163,7 @@ class Lab:
     @cached_property
     def hello(self) -> tuple[CharModel, CharModel, Corpus]:
         """The lecture's model of "hello" before and after training, and its text."""
-        resolved = prepare_run(loading.load("hello", ["train.device=cpu"], {}))
+        resolved = prepare_run(request_run(loading.load("hello", ["train.device=cpu"], {})))
         learner = learner_of(resolved.config, resolved.corpus)
         before = CharModel(
             resolved.config.model, len(resolved.corpus.vocabulary), resolved.corpus.vocabulary.end
@@ -179,7 +180,8 @@ def prepared_text(text: str, preset: str, changes: Sequence[str]) -> PreparedRun
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "text.txt"
         path.write_text(text, encoding="utf-8")
-        return prepare_run(loading.load(preset, changes, {"data.path": str(path)}), keep=False)
+        layers = loading.load(preset, changes, {"data.path": str(path)})
+        return prepare_run(request_run(layers, keep=False), keep=False)
 
 
 def with_cell(config: Config, cell: str, vocabulary_size: int) -> Config:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from charlm.common import consent
 from charlm.config import loading
-from charlm.config.layers import ConfigSource, Rank, Resolved
+from charlm.config.layers import ConfigLayers, ConfigSource, Rank, Resolved
 from charlm.config.schema import Config, DataConfig, Mark, ModelConfig, marked
 from charlm.runs.finding import find_checkpoint
 from charlm.runs.state import read_state
@@ -30,24 +30,25 @@ TAKEN_OVER = {"data.unit", "data.normalize", *marked(Mark.SHAPE)}
 """Keys that a model takes over from its start run."""
 
 
-def absolute(resolved: Resolved, *, texts: bool = True) -> Resolved:
+def absolute(layers: ConfigLayers, *, texts: bool = True) -> ConfigLayers:
     """Make every name given by the user absolute; a stream becomes a file. Those of a run are
     absolute, or are left unchanged if another user wrote them.
 
     texts: False leaves those of texts as they are, so that no stream is read.
+
+    Raises: ConfigError, DataError.
     """
-    data, train = resolved.config.data, resolved.config.train
+    resolved = layers.resolve()
+    path, train = resolved.config.data.path, resolved.config.train
+    names: dict[str, object] = {}
     if texts and is_users("data.path", resolved.origins):
-        path = data.path
-        names = sources.absolute(path) if isinstance(path, str) else [*map(sources.absolute, path)]
-        data = data.model_copy(update={"path": names})
+        paths = [*map(sources.absolute, [path] if isinstance(path, str) else path)]
+        names["data.path"] = paths[0] if isinstance(path, str) else paths
     if train.start_from and is_users("train.start_from", resolved.origins):
-        train = train.model_copy(update={"start_from": str(Path(train.start_from).absolute())})
+        names["train.start_from"] = str(Path(train.start_from).absolute())
     if is_users("train.teachers", resolved.origins):
-        teachers = [str(Path(run).absolute()) for run in train.teachers]
-        train = train.model_copy(update={"teachers": teachers})
-    config = resolved.config.model_copy(update={"data": data, "train": train})
-    return replace(resolved, config=config)
+        names["train.teachers"] = [str(Path(run).absolute()) for run in train.teachers]
+    return replace(layers, replaced=names)
 
 
 def remember(resolved: Resolved) -> None:
@@ -59,13 +60,17 @@ def remember(resolved: Resolved) -> None:
             consent.remember(_names(getattr(getattr(resolved.config, section), name)))
 
 
-def run_name(data: DataConfig, otherwise: str) -> str:
-    """Return a name for a run: that of its text, or `otherwise` if the text is not local."""
+def run_name(layers: ConfigLayers) -> str:
+    """Return a name for a run: that of its text, or of its preset if the text is not local.
+
+    Raises: ConfigError.
+    """
+    data = layers.resolve().config.data
     first = data.path if isinstance(data.path, str) else data.path[0] if data.path else ""
     if streams.is_numbered(first):
         return "stdin"
     if not first or not sources.is_local(first):
-        return otherwise
+        return layers.name
     plain = re.sub(r"[^\w.-]+", "_", Path(first).absolute().stem).strip("._")
     return plain[:LONGEST_NAME] or "text"
 

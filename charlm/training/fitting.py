@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from charlm.config.layers import ConfigLayers, ConfigSource, Rank, Resolved
 from charlm.config.schema import Table, TrainConfig
-from charlm.runs import named
 from charlm.text import corpus
 from charlm.text.corpus import Corpus
 from charlm.text.splits import EmptySplitError, TextStats, TooRareError
@@ -57,7 +56,7 @@ def fit(layers: ConfigLayers, text: TextStats, *, keep: bool, processes: int = 1
     notes: list[str] = []
 
     def resolve() -> Resolved:
-        return named.absolute(layers.with_layers(added).resolve(text.characters))
+        return layers.with_layers(added).resolve(text.characters)
 
     while True:
         resolved = resolve()

@@ -1,10 +1,11 @@
-"""Checks of a new run and of changes to a resumed one that need no text.
+"""Requests for a new run or for changes to a resumed one, and the checks that need no text.
 
 Importing this does not import torch, so that mistakes are reported quickly.
 """
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,39 @@ from charlm.text.files import sources
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class RunRequest:
+    """A new run, as requested: the names of its files are absolute.
+
+    name: of its text or, if that is not local, of its preset. layers: the configuration, with the
+    start run's shape.
+    """
+
+    name: str
+    layers: ConfigLayers
+
+
+def request_run(layers: ConfigLayers, *, keep: bool = True) -> RunRequest:
+    """Make the names in a configuration absolute, copy a stream to a file, and read the shape of
+    the start run; remember the names that the user gave.
+
+    keep: False remembers nothing.
+
+    Raises: ConfigError, DataError, UsageError and CheckpointError (unusable start run).
+    """
+    name = named.run_name(layers)
+    if start := layers.resolve().config.train.start_from:
+        layers = layers.with_layers([named.start_shape(str(Path(start).absolute()))])
+    layers = named.absolute(layers)
+    if keep:
+        named.remember(layers.resolve())
+    return RunRequest(name, layers)
+
+
 def remember_names(layers: ConfigLayers | None) -> None:
     """Remember the texts and runs that the user has named, if any."""
     if layers is not None:
-        named.remember(named.absolute(layers.resolve()))
+        named.remember(named.absolute(layers).resolve())
 
 
 def changed(own: Config, changes: Sequence[str], flags: Mapping[str, Any] | None) -> Config:
@@ -39,7 +69,7 @@ def changed(own: Config, changes: Sequence[str], flags: Mapping[str, Any] | None
 
     Raises: UsageError for a key that is not `RESUMABLE`.
     """
-    resolved = named.absolute(loading.on_top_of(to_toml(own), changes, flags).resolve())
+    resolved = named.absolute(loading.on_top_of(to_toml(own), changes, flags)).resolve()
     _refuse_unresumable(resolved.config, own)
     named.remember(resolved)
     return resolved.config
@@ -54,21 +84,18 @@ def _refuse_unresumable(config: Config, own: Config) -> None:
         )
 
 
-def find_run(
-    path: Path | None, begins: ConfigLayers | None
-) -> tuple[RunDirectory, Path | None] | None:
+def find_run(path: Path | None, name: str = "") -> tuple[RunDirectory, Path | None] | None:
     """Find the run to resume, and the checkpoint if `path` is one; None if there is no run yet.
 
-    path: None takes the latest run, or the latest with the name that a run of `begins` would have.
-        begins: the configuration of a new run.
+    path: None takes the latest run, or the latest of this name. name: that a new run would have;
+        "" if none may begin.
 
-    Raises: UsageError, also for no run yet if `begins` is None.
+    Raises: UsageError, also for no run yet if none may begin.
     """
-    name = named.run_name(begins.resolve().config.data, begins.name) if begins else ""
     try:
         return locate(path, name=name, begun=True)
     except UsageError as error:
-        if begins is None or (path is not None and is_taken(path)):
+        if not name or (path is not None and is_taken(path)):
             raise
         log.info(f"{error.what}: beginning one")
         return None
@@ -111,10 +138,11 @@ def refuse_resumed(
             _, own = read_state(folder or run.find("latest"))
     except CheckpointError:
         return
-    resolved = loading.on_top_of(to_toml(own), changes, flags).resolve()
+    layers = loading.on_top_of(to_toml(own), changes, flags)
+    resolved = layers.resolve()
     if named.is_users("data.path", resolved.origins) or named.is_known(resolved.config.data):
         sources.refuse_missing(resolved.config.data)
-    _refuse_unresumable(named.absolute(resolved, texts=False).config, own)
+    _refuse_unresumable(named.absolute(layers, texts=False).resolve().config, own)
 
 
 def begun_config(run: RunDirectory) -> Config:

@@ -29,7 +29,7 @@ from charlm.runs.manifest import intact
 from charlm.text.corpus import Corpus
 from charlm.training import fitting, warm_start
 from charlm.training.prepare import PreparedRun, prepare_run
-from charlm.training.request import begun_config, changed, find_run, remember_names
+from charlm.training.request import begun_config, changed, find_run, remember_names, request_run
 from charlm.training.schedule import describe_jump
 from charlm.training.trainer import Trainer
 
@@ -119,7 +119,7 @@ class _Resumption:
     def lead(self, path: Path | None, begins: ConfigLayers | None) -> Resumed:
         """Find the run and resume it before all other ranks; lock its directory."""
         remember_names(begins)
-        existing = find_run(path, begins)
+        existing = find_run(path, named.run_name(begins) if begins else "")
         if existing is None:
             assert begins is not None
             return self._begin_new(begins, path)
@@ -169,7 +169,7 @@ class _Resumption:
 
     def _begin_new(self, layers: ConfigLayers, path: Path | None) -> Resumed:
         """Begin a new run in a new directory."""
-        prepared = prepare_run(layers, processes=self.ranks.size)
+        prepared = prepare_run(request_run(layers), processes=self.ranks.size)
         self.prepare(prepared.config)
         trainer = new_trainer(prepared.config, prepared.corpus, self.ranks)
         return Resumed(trainer, _new_directory(prepared, path), prepared.config, 0, [])
@@ -262,7 +262,7 @@ def _shown(folder: Path) -> str:
 def unlike_run(layers: ConfigLayers, resumed: Resumed) -> list[str]:
     """List the keys in which a configuration differs from the resumed run."""
     characters = sum(split.characters for split in resumed.trainer.corpus.splits.values())
-    resolved = named.absolute(layers.resolve(characters))
+    resolved = named.absolute(layers).resolve(characters)
     differing = differing_keys(resolved.config, resumed.config)
     taken_over = named.TAKEN_OVER if resolved.config.train.start_from else set()
     fitted = fitting.KEYS - resolved.chosen

@@ -17,6 +17,7 @@ from pathlib import Path
 from charlm.config import loading
 from charlm.training.learner import Learner, learner_of
 from charlm.training.prepare import prepare_run
+from charlm.training.request import request_run
 
 LANES, BUCKET = 32, 100
 """Records of a batch; batches whose records are sorted together."""
@@ -47,7 +48,7 @@ def left_out(lengths: list[int], window: int) -> float:
 def learner(text: str, records: str) -> Learner:
     """Return a learner of a text as records or as a running text, at its first step."""
     changes = [f"data.records={records}", "data.split=[1.0, 0.0, 0.0]", "train.eval_every=100000"]
-    resolved = prepare_run(loading.load("shakespeare", changes, {"data.path": text}))
+    resolved = prepare_run(request_run(loading.load("shakespeare", changes, {"data.path": text})))
     return learner_of(resolved.config, resolved.corpus)
 
 

@@ -20,6 +20,7 @@ from charlm.runs.directory import RunDirectory
 from charlm.training import setup
 from charlm.training.events import Saved
 from charlm.training.prepare import prepare_run
+from charlm.training.request import request_run
 
 PARAMETERS = 10_000_000
 ROUNDS = 7
@@ -55,7 +56,7 @@ def share_of_training(folder: Path, text: str) -> tuple[float, float]:
     """Return the seconds of a run between its steps that went into saving, and of all of it."""
     changes = [f"train.steps={STEPS}", "train.checkpoint_every=100", "train.eval_every=10000"]
     layers = loading.load("shakespeare", changes, {"data.path": text})
-    resolved = prepare_run(layers)
+    resolved = prepare_run(request_run(layers))
     prepare_process(resolve_device(resolved.config.train.device), resolved.config.train.threads)
     trainer, run = setup.begin(resolved, folder / "shakespeare")
     saving, save = [], run.save

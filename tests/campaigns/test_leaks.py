@@ -20,6 +20,7 @@ from charlm.backends.device import prepare_process, resolve_device
 from charlm.config import loading
 from charlm.training import setup
 from charlm.training.prepare import prepare_run
+from charlm.training.request import request_run
 from charlm.training.events import Trained
 
 text, folder, count, *changes = sys.argv[1:]
@@ -42,7 +43,7 @@ def held():
         "mapped": len(Path("/proc/self/maps").read_text().splitlines()),
     }
 
-resolved = prepare_run(loading.load("default", changes, {"data.path": text}))
+resolved = prepare_run(request_run(loading.load("default", changes, {"data.path": text})))
 prepare_process(resolve_device("cpu"), 1)
 trainer, run = setup.begin(resolved, Path(folder))
 found = []

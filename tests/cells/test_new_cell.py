@@ -16,6 +16,7 @@ from charlm.cells import CELLS, CellEntry
 from charlm.cells.base import State
 from charlm.training.learner import Learner
 from charlm.training.prepare import prepare_run
+from charlm.training.request import request_run
 from charlm.training.source import choose_layers
 
 SIZES = ("model.cell=matrix", "model.hidden_size=36", "model.num_layers=2", "model.dropout=0.2")
@@ -102,7 +103,7 @@ def test_resets_start_lanes_of_any_state_anew_even_where_lanes_are_as_many_as_un
 ) -> None:
     changes = [*TINY, "model.cell=matrix", "model.hidden_size=12", "train.batch_size=12"]
     layers = choose_layers("words.txt", [*changes, "train.state_reset=0.5"])
-    resolved = prepare_run(layers)
+    resolved = prepare_run(request_run(layers))
     split = resolved.corpus.train
     learner = Learner(
         resolved.config,

@@ -30,6 +30,7 @@ from charlm.training import setup
 from charlm.training.events import Trained
 from charlm.training.lanes import groups_of
 from charlm.training.prepare import prepare_run
+from charlm.training.request import request_run
 from charlm.training.trainer import Trainer
 
 COMMON = (
@@ -78,7 +79,7 @@ def be_a_rank(rank: int, port: int, text: Path, folder: Path) -> None:
     ranks = join(timedelta(seconds=60))
     for name, changes in VARIANTS.items():
         layers = layers_of(text, changes)
-        prepared = ranks.in_turn(partial(prepare_run, layers, processes=ranks.size))
+        prepared = ranks.in_turn(partial(prepare_run, request_run(layers), processes=ranks.size))
         trainer, run = setup.begin(prepared, folder / name, ranks)
         follow(trainer, run, ranks, STOPPED_AT if name == "stopped" else 0)
         if name == "stopped":
@@ -128,7 +129,7 @@ def two(tmp_path_factory: pytest.TempPathFactory, text: Path, kernels_folder: Pa
 
 def alone(text: Path, folder: Path, *changes: str) -> Path:
     """A run of one process."""
-    trainer, run = setup.begin(prepare_run(layers_of(text, changes)), folder)
+    trainer, run = setup.begin(prepare_run(request_run(layers_of(text, changes))), folder)
     follow(trainer, run, trainer.ranks, 0)
     return folder
 
@@ -181,7 +182,9 @@ def test_accumulated_groups_learn_what_one_large_batch_does(
 def test_accumulated_groups_resume_to_the_same_bits(tmp_path: Path, text: Path) -> None:
     changes = VARIANTS["accumulated"]
     whole = alone(text, tmp_path / "whole", *changes)
-    trainer, run = setup.begin(prepare_run(layers_of(text, changes)), tmp_path / "broken")
+    trainer, run = setup.begin(
+        prepare_run(request_run(layers_of(text, changes))), tmp_path / "broken"
+    )
     for event in trainer.train(run):
         if isinstance(event, Trained) and event.step == STOPPED_AT:
             trainer.stop()
@@ -225,7 +228,7 @@ def test_lanes_that_cannot_be_shared_are_refused(text: Path) -> None:
 
 def test_shares_of_the_lanes_are_evaluated_to_the_same_nats(tmp_path: Path, text: Path) -> None:
     """Every rank's part, by the sums that it would give to the others."""
-    trainer, run = setup.begin(prepare_run(layers_of(text, NATIVE)), tmp_path / "run")
+    trainer, run = setup.begin(prepare_run(request_run(layers_of(text, NATIVE))), tmp_path / "run")
     run.unlock()
     corpus, computation = trainer.corpus, trainer.learner.evaluation
     whole, _ = evaluate(computation, corpus, "train")

@@ -40,6 +40,7 @@ from charlm.text.stretch import Stretch
 from charlm.training import setup
 from charlm.training.events import Finished
 from charlm.training.prepare import prepare_run
+from charlm.training.request import request_run
 from charlm.training.trainer import Trainer
 
 T, B, V, END = 7, 5, 11, 4
@@ -357,7 +358,7 @@ def test_resumed_run_ends_with_the_same_bits(
         for steps in stops:
             changes = [f"train.steps={steps}", f"train.precision={precision}", f"model.cell={cell}"]
             if steps == stops[0]:
-                begun = prepare_run(flat(text_file, *changes))
+                begun = prepare_run(request_run(flat(text_file, *changes)))
                 trainer, directory = setup.begin(begun, tmp_path / name)
             else:
                 resumed = setup.resume(tmp_path / name, ["train.steps=12"])

@@ -13,6 +13,7 @@ from charlm.sampling.generate import Draw, Generation
 from charlm.training import fitting
 from charlm.training.fitting import fitted_lanes
 from charlm.training.prepare import PreparedRun, prepare_run
+from charlm.training.request import request_run
 from charlm.training.setup import (
     begin,
     new_trainer,
@@ -40,7 +41,7 @@ TEXTS = [POEM, KOREAN, EMOJI]
 
 def resolved(path: Path, *changes: str, source: str = "default", **options: Any) -> PreparedRun:
     layers = loading.load(source, [*SMALL, *changes], {"data.path": str(path)})
-    return prepare_run(layers, **options)
+    return prepare_run(request_run(layers), **options)
 
 
 def written(tmp_path: Path, text: str | bytes) -> Path:
@@ -139,7 +140,7 @@ def test_one_line_names_what_was_fitted_and_the_run_holds_it(
 def test_a_run_of_a_preset_on_a_short_text_resumes_without_a_warning(tmp_path: Path) -> None:
     path = written(tmp_path, POEM[:50])
     layers = choose_layers("default", [*SMALL, "train.steps=4"], {"data.path": str(path)})
-    trainer, run = begin(prepare_run(layers), tmp_path / "run")
+    trainer, run = begin(prepare_run(request_run(layers)), tmp_path / "run")
     list(trainer.train(run))
     run.unlock()
     resumed = resume(tmp_path / "run", ["train.steps=6"])
@@ -153,12 +154,12 @@ def test_a_comparison_says_once_that_it_is_fitted_or_that_it_cannot_be(
 
     caplog.set_level(logging.INFO)
     poem = loading.load("compare", SMALL, {"data.path": str(written(tmp_path, POEM * 3))})
-    planned = plan(poem, ["lstm", "gru"], match="hidden", seeds=1, tune=False)
+    planned = plan(request_run(poem), ["lstm", "gru"], match="hidden", seeds=1, tune=False)
     assert {entry.config.train.batch_size for entry in planned.entries} == {1}
     assert caplog.text.count("fitted to") == 1
     word = loading.load("compare", SMALL, {"data.path": str(written(tmp_path, "banana"))})
     with pytest.raises(DataError, match="too short to hold some of it out"):
-        plan(word, ["lstm", "gru"], match="hidden", seeds=1, tune=False)
+        plan(request_run(word), ["lstm", "gru"], match="hidden", seeds=1, tune=False)
 
 
 # ---- what the user has set ----------------------------------------------------------------------

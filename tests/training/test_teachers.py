@@ -19,6 +19,7 @@ from charlm.native.library import load_library
 from charlm.native.model import SoftTargets
 from charlm.training.events import Trained
 from charlm.training.prepare import prepare_run
+from charlm.training.request import request_run
 from charlm.training.setup import begin, resume
 from charlm.training.source import choose_layers
 
@@ -91,7 +92,9 @@ def test_taught_run_resumes_bit_for_bit(folder: Path, command: Command) -> None:
     assert whole.returncode == 0, whole.stderr
     changes = [*SETTINGS[1::2], "train.seed=2"]
     flags = {"data.path": "words.txt", "train.teachers": ["teacher-0", "teacher-1"]}
-    trainer, run = begin(prepare_run(choose_layers("default", changes, flags)), Path("cut"))
+    trainer, run = begin(
+        prepare_run(request_run(choose_layers("default", changes, flags))), Path("cut")
+    )
     for event in trainer.train(run):
         if isinstance(event, Trained) and event.step >= 20:
             trainer.stop()

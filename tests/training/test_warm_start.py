@@ -12,6 +12,7 @@ import charlm
 from charlm.__main__ import run
 from charlm.training.events import Saved
 from charlm.training.prepare import prepare_run
+from charlm.training.request import request_run
 from charlm.training.setup import begin
 from charlm.training.source import choose_layers
 
@@ -102,7 +103,7 @@ def test_run_that_was_started_from_another_resumes_to_the_same_bits(folder: Path
     last = folder / "new" / "checkpoints" / "step-00000040" / "model.safetensors"
     whole = last.read_bytes()
     layers = choose_layers(None, command[9::2], {"data.path": "new.txt", "train.start_from": "old"})
-    trainer, directory = begin(prepare_run(layers), folder / "stopped")
+    trainer, directory = begin(prepare_run(request_run(layers)), folder / "stopped")
     for event in trainer.train(directory):
         if isinstance(event, Saved):
             trainer.stop()

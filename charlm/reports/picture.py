@@ -7,18 +7,18 @@ import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from html import escape
 from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont
 from matplotlib.ft2font import FT2Font
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.text import Text
 from matplotlib.ticker import LogFormatterSciNotation, NullFormatter
 
 from charlm.config.cell_spec import CELL_NAMES
@@ -32,9 +32,11 @@ OTHERS = "#595959"
 STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 MARKERS = ("o", "s", "^", "D", "v", "P")
 INK, GREY = "#1a1a1a", "#767676"
+"""Colours of text, which is the page's own in the SVG, and of grids."""
+DPI, POINTS = 200, 72
+"""Dots per inch of a PNG, and units per inch of an SVG."""
+TITLE: Any = {"fontsize": 10.5, "fontweight": "bold"}
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-PAGE_INK = "#012345"
-"""Stands for the page's own text colour until the SVG is written."""
 
 
 @dataclass(frozen=True)
@@ -53,32 +55,51 @@ class Picture:
     size: tuple[float, float] = SIZE
 
     def svg(self) -> str:
-        """Draw an `<svg>` element for the page: no fixed text colour, no background, no links."""
+        """Draw an `<svg>` element for the page: no fixed text colour, no background, no links.
+
+        The title stands in the PNG only; its strip is cut off.
+        """
+        figure, title, strip = self._laid_out
         target = io.StringIO()
         settings = {"svg.fonttype": "none", "svg.hashsalt": self.name}
+        title.set_visible(False)
         with rc_context(settings):  # type: ignore[arg-type]
-            figure = self.figure(PAGE_INK)
-            _lay_out(figure, FigureCanvasSVG(figure))
             figure.savefig(target, format="svg", transparent=True)
-        return _for_page(target.getvalue(), self.name, self.title, self.alternative)
+        title.set_visible(True)
+        return _for_page(target.getvalue(), self, strip * POINTS)
 
     def png(self) -> bytes:
         """Draw a PNG, with the title in it."""
         target = io.BytesIO()
-        figure = self.figure()
-        figure.suptitle(self.title, fontsize=10.5, x=0.01, ha="left", fontweight="bold")
         mark = {"Software": "charlm"}  # recognised by `outputs`
-        figure.dpi = 200
-        _lay_out(figure, FigureCanvasAgg(figure))
-        figure.savefig(target, format="png", dpi=200, facecolor="white", metadata=mark)
+        figure = self._laid_out[0]
+        figure.savefig(target, format="png", dpi=DPI, facecolor="white", metadata=mark)
         return target.getvalue()
+
+    @cached_property
+    def _laid_out(self) -> tuple[Figure, Text, float]:
+        """Draw the figure and place its parts, once for both formats: this takes most of the time.
+
+        Returns: the figure, its title, and the height of the title's strip in inches.
+        """
+        figure = self.figure()
+        figure.dpi = DPI
+        title = figure.suptitle(drawable(self.title), x=0.01, ha="left", **TITLE)
+        canvas = FigureCanvasAgg(figure)
+        engine = figure.get_layout_engine()
+        assert isinstance(engine, ConstrainedLayoutEngine)
+        extent = title.get_window_extent(canvas.get_renderer())  # type: ignore[no-untyped-call]
+        strip = extent.height / DPI + engine.get()["h_pad"]
+        engine.execute(figure)
+        figure.set_layout_engine(None)  # else `savefig` would place all parts again
+        return figure, title, strip
 
     def _repr_png_(self) -> bytes:
         """Return the figure, for a notebook."""
         return self.png()
 
-    def figure(self, ink: str = INK) -> Figure:
-        """Draw it, as one of matplotlib's. ink: the colour of its text."""
+    def figure(self) -> Figure:
+        """Draw it, as one of matplotlib's."""
         settings = {
             "font.size": 10.0,
             "font.family": "sans-serif",
@@ -88,23 +109,14 @@ class Picture:
             "axes.grid": True,
             "grid.alpha": 0.25,
             "grid.color": GREY,
-            **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor"), ink),
-            **dict.fromkeys(("xtick.color", "ytick.color"), ink),
+            **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor"), INK),
+            **dict.fromkeys(("xtick.color", "ytick.color"), INK),
             "legend.frameon": False,
         }
         with rc_context(settings):  # type: ignore[arg-type]
             figure = Figure(figsize=self.size, layout="constrained")
-            self.draw(figure, ink)
+            self.draw(figure, INK)
         return figure
-
-
-def _lay_out(figure: Figure, canvas: FigureCanvasBase) -> None:
-    """Place the parts of a figure, once for all: else `savefig` would draw it twice."""
-    assert figure.canvas is canvas  # by the size of letters in its format
-    engine = figure.get_layout_engine()
-    assert engine is not None
-    engine.execute(figure)
-    figure.set_layout_engine(None)
 
 
 def on_axes(draw: Callable[[Axes, str], None]) -> Callable[[Figure, str], None]:
@@ -136,16 +148,23 @@ def short(value: float) -> str:
     return f"{value:g}"
 
 
-def _for_page(svg: str, name: str, title: str, alternative: str) -> str:
-    """Return only the `<svg>` element, with a description and ids that are unique on the page."""
-    body = svg[svg.index("<svg") :].replace(PAGE_INK, "currentColor")
+def _for_page(svg: str, picture: Picture, cut: float) -> str:
+    """Return only the `<svg>` element, with a description and ids that are unique on the page.
+
+    cut: height of the strip to leave out at the top.
+    """
+    name, title = picture.name, escape(picture.title)
+    body = svg[svg.index("<svg") :].replace(INK, "currentColor")
     body = re.sub(r"<metadata>.*?</metadata>\s*", "", body, flags=re.DOTALL)
     body = re.sub(r'\bid="', f'id="{name}-', body)
     body = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", body)
     head, rest = body.split(">", 1)
+    width, height = (POINTS * inches for inches in picture.size)
+    height -= cut
     head = re.sub(r'\s(width|height)="[^"]*"', "", head)
-    described = f"<title>{escape(title)}</title><desc>{escape(alternative)}</desc>"
-    return f'{head} role="img" aria-label="{escape(title)}">{described}{rest}'
+    head = re.sub(r'viewBox="[^"]*"', f'viewBox="0 {cut:.6g} {width:g} {height:g}"', head)
+    described = f"<title>{title}</title><desc>{escape(picture.alternative)}</desc>"
+    return f'{head} role="img" aria-label="{title}">{described}{rest}'
 
 
 def drawable(text: str) -> str:

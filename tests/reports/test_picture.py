@@ -1,10 +1,13 @@
 """Figures: laid out once, to the same bytes as by matplotlib, and labelled as by it."""
 
+import io
+from dataclasses import replace
+from xml.etree import ElementTree
+
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation
 
-from charlm.reports import picture
 from charlm.reports.picture import Picture, PowersOfTen, label_powers, on_axes
 from charlm.reports.view import Section, View
 
@@ -20,11 +23,28 @@ def drawn() -> Picture:
 
 
 def test_a_figure_that_is_laid_out_once_has_the_bytes_of_one_that_is_drawn_twice(
-    drawn: Picture, monkeypatch: pytest.MonkeyPatch
+    drawn: Picture,
 ) -> None:
-    found = drawn.png(), drawn.svg()
-    monkeypatch.setattr(picture, "_lay_out", lambda figure, canvas: None)
-    assert (drawn.png(), drawn.svg()) == found
+    found = drawn.svg(), drawn.png()
+    figure, target = drawn.figure(), io.BytesIO()
+    figure.suptitle("A title", fontsize=10.5, x=0.01, ha="left", fontweight="bold")
+    figure.savefig(
+        target, format="png", dpi=200, facecolor="white", metadata={"Software": "charlm"}
+    )
+    assert drawn.png() == target.getvalue()
+    assert (drawn.svg(), drawn.png()) == found  # in any order
+
+
+def test_svg_has_no_title_in_it_and_no_room_for_one(drawn: Picture) -> None:
+    svg = ElementTree.fromstring(drawn.svg())
+    left, top, width, height = map(float, svg.attrib["viewBox"].split())
+    assert (left, width, top + height) == (0, 72 * 4.6, pytest.approx(72 * 3.2))
+    assert 10 < top < 30
+    texts = [element for element in svg.iter() if element.tag.endswith("}text")]
+    assert "A title" not in [text.text for text in texts]
+    heights = [float(text.attrib["y"]) for text in texts if "y" in text.attrib]
+    assert heights
+    assert all(top < y < top + height for y in heights)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +68,12 @@ def test_powers_of_ten_are_labelled_as_matplotlib_typesets_them(value: float, la
 
 def test_no_label_of_a_page_is_a_formula(drawn: Picture) -> None:
     assert "10⁻³" in drawn.svg()
+
+
+def test_characters_that_the_font_lacks_are_replaced_in_the_png_only(drawn: Picture) -> None:
+    korean = replace(drawn, title="\ud559\uc2b5 falls")
+    assert korean.png() == replace(drawn, title="\ufffd\ufffd falls").png()
+    assert "<title>\ud559\uc2b5 falls</title>" in korean.svg()
 
 
 def test_a_notebook_shows_a_view_with_its_figures(drawn: Picture) -> None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
 from charlm.common.errors import UsageError
 from charlm.common.files import json_bytes, read_regular, replace
 from charlm.common.version import __version__
@@ -24,12 +26,28 @@ from charlm.comparison.statistics import ASSUMED_DEVIATION, METHODS, smallest_di
 
 FILE, COPY = "plan.json", ".plan.json"
 BEFORE, AFTER = "before the first run", "after runs of an earlier version had begun"
-REQUIRED = ("charlm", "written", "amends", "seeds", "cells", "statistics")
 NOT_COMPARED = {"charlm", "written", "amends", "seeds", "runs", "plans", "statistics"}
 """Keys that a later call may have otherwise: with other versions, seeds or cells."""
 AMENDING = ("seeds", "plans")
 """Keys of which another value amends the plan, as more or fewer cells or texts do."""
 ABSENT = object()
+
+
+class _PlannedText(BaseModel, strict=True):
+    fingerprint: str
+
+
+class _KeptPlan(BaseModel, strict=True):
+    """The keys of an earlier plan that are read one by one."""
+
+    charlm: str
+    written: str
+    amends: list[str]
+    seeds: list[int]
+    cells: dict[str, Any]
+    statistics: list[str]
+    texts: dict[str, _PlannedText] = {}
+    smallest_difference: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +106,7 @@ def agreed(
 def _is_same(before: Mapping[str, Any], fresh: Mapping[str, Any]) -> bool:
     """Return True if neither seeds nor cells nor texts were added or left out."""
     return all(before.get(key) == fresh.get(key) for key in AMENDING) and all(
-        set(before.get(key, ())) == set(fresh.get(key, ())) for key in ("cells", "texts")
+        {*before.get(key, ())} == {*fresh.get(key, ())} for key in ("cells", "texts")
     )
 
 
@@ -153,9 +171,11 @@ def kept(folder: Path) -> dict[str, Any] | None:
     there, copy = _read(path), _read(folder / COPY)
     if there is ABSENT and copy is ABSENT:
         return None
-    original = there if copy is ABSENT else copy
-    if not isinstance(original, dict) or not original.keys() >= {*REQUIRED}:
-        raise UsageError(f"{path} is no plan of a comparison", "give another --out")
+    original: dict[str, Any] = there if copy is ABSENT else copy
+    try:
+        _KeptPlan.model_validate(original)
+    except ValidationError:
+        raise UsageError(f"{path} is no plan of a comparison", "give another --out") from None
     for key, then, now in _changes(original, there):
         raise UsageError(
             f"{path} was changed after it was written: {_change(key, then, now)}",

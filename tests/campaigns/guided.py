@@ -30,7 +30,7 @@ KEPT = 40
 """Inputs of a target that are kept: the shortest."""
 NAMES = (
     *("request", "state", "manifest", "weights", "ngram", "metrics", "toml", "setting"),
-    *("corpus", "lines", "gz", "xz"),
+    *("corpus", "lines", "gz", "xz", "zst", "pointer", "plan"),
 )
 """The targets."""
 
@@ -67,9 +67,11 @@ def targets(top: Path) -> Iterator[Mapping[str, Target]]:
 def _targets(top: Path) -> dict[str, Target]:
     import charlm
     from charlm.common.errors import CharlmError, CheckpointError
+    from charlm.comparison import plan_file
     from charlm.config import layers, loading
     from charlm.config.schema import DataConfig
     from charlm.runs import checkpoint, ngram_file, state
+    from charlm.runs.directory import RunDirectory
     from charlm.runs.manifest import MANIFEST, MODEL, STATE, read_manifest, verified
     from charlm.runs.metrics import read_metrics
     from charlm.serving import fields, request
@@ -133,6 +135,15 @@ def _targets(top: Path) -> dict[str, Target]:
         (corpus / description.DESCRIBED).write_bytes(content)
         description.read(corpus)
 
+    def pointer(content: bytes) -> None:
+        (run / "checkpoints" / "best").write_bytes(content)
+        assert RunDirectory(run).find("best").parent == run / "checkpoints"
+
+    def plan(content: bytes) -> None:
+        for name in (plan_file.FILE, plan_file.COPY):
+            (top / name).write_bytes(content)
+        plan_file.agreed({**planned, "seeds": [0, 1]}, top, lambda: None, has_begun=True)
+
     def lines(content: bytes) -> None:
         objects.from_json_lines(text, content, DataConfig(records="lines", field="text"), 0)
 
@@ -152,6 +163,11 @@ def _targets(top: Path) -> dict[str, Target]:
     states = (folder / STATE).read_bytes()
     ours, damaged = (CharlmError,), (CheckpointError,)
     config = state.read_state(folder)[0].config.encode()
+    planned = {
+        **{"charlm": "1", "written": plan_file.BEFORE, "amends": [], "match": "hidden"},
+        **{"seeds": [0], "cells": {"rnn": {"hidden_size": 4}}, "text": {"fingerprint": "0"}},
+        **{"statistics": [], "smallest_difference": None},
+    }
     wishes = (
         b'{"prompt": "abc", "max_tokens": 3, "temperature": 0.5, "stop": ["x"], "logprobs": 2}',
         b'{"prompt": ["a", "b"], "n": 2, "seed": 1, "stream": true, "echo": true, "top_k": 3}',
@@ -172,6 +188,9 @@ def _targets(top: Path) -> dict[str, Target]:
         "lines": Target(lines, ours, (b'{"text": "one"}\n{"text": "two", "n": 1}\n',)),
         "gz": Target(stream(".gz"), ours, (_packed("gzip"),)),
         "xz": Target(stream(".xz"), ours, (_packed("lzma"),)),
+        "zst": Target(stream(".zst"), ours, (_packed("zstandard"),)),
+        "pointer": Target(pointer, ours, (folder.name.encode(),)),
+        "plan": Target(plan, ours, (json.dumps(planned).encode(),)),
     }
 
 

@@ -13,7 +13,7 @@ from charlm.common.errors import UsageError
 from charlm.common.files import json_bytes
 from charlm.comparison.execution import RUNS, Comparison
 from charlm.comparison.plan import planned_runs
-from charlm.comparison.plan_file import agreed_plan
+from charlm.comparison.plan_file import BEFORE, COPY, FILE, agreed_plan, kept
 from charlm.comparison.runs import Begun, Runner
 
 
@@ -152,3 +152,29 @@ def test_comparison_of_an_earlier_version_gets_a_plan(text_file: Path, tmp_path:
     assert result["plan"]["written"] == "after runs of an earlier version had begun"
     again, _ = carried_out(given, tmp_path)
     assert again["plan"] == result["plan"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"amends": 5},
+        {"seeds": "01"},
+        {"cells": []},
+        {"texts": 1},
+        {"texts": {"a": {}}},
+        {"written": 0},
+    ],
+    ids=str,
+)
+def test_plan_with_values_of_other_types_is_refused(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
+    lists: dict[str, object] = {"amends": [], "seeds": [0], "statistics": []}
+    content = {"charlm": "1", "written": BEFORE, "cells": {}, **lists}
+    for name, whole in ((COPY, content), (FILE, content)):
+        (tmp_path / name).write_text(json.dumps(whole))
+    assert kept(tmp_path) == content
+    for name in (COPY, FILE):
+        (tmp_path / name).write_text(json.dumps({**content, **change}))
+    with pytest.raises(UsageError, match=r"plan\.json is no plan of a comparison"):
+        kept(tmp_path)

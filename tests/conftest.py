@@ -5,6 +5,7 @@ import functools
 import gc
 import os
 import random
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -209,6 +210,13 @@ def begun(*arguments: str, cwd: Path, **given: Any) -> Forked:
     server = started_forks()
     server.folder = cwd
     return server.open(*arguments, **given)
+
+
+def free_port() -> int:
+    """A port that no program listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 def saved_state(step: int) -> SavedState:

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TINY, begun, charlm, new_cache, words
+from conftest import TINY, begun, charlm, free_port, new_cache, words
 
 from charlm.common.errors import UsageError
 from charlm.config import loading
@@ -58,12 +57,6 @@ after a dozen steps of 0.005 weights with hardly any differ by a few thousandths
 
 def layers_of(text: Path, changes: tuple[str, ...]) -> ConfigLayers:
     return loading.load("default", [*TINY, *changes], {"data.path": str(text)})
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def variables(rank: int, port: int) -> dict[str, str]:

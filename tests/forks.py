@@ -21,6 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
 
+import fast_paths
+
 IMPORTED_LATE = (
     *("torch._dynamo", "matplotlib.figure", "matplotlib.backends.backend_agg", "jinja2"),
     *("charlm.api", "charlm.cli.app", "charlm.cli.worker", "charlm.lecture.page"),
@@ -211,6 +213,7 @@ def hurry() -> None:
     adaptation.SQUARED_ON, adaptation.TUNED_ON = 1500, 500  # symbols
     gradients.WARM_UP = 64  # type: ignore[attr-defined]
     os.fsync = os.fstat
+    fast_paths.switch_off()
     typer.main.get_command = functools.cache(typer.main.get_command)
 
 

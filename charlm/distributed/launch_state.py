@@ -16,16 +16,13 @@ NOT_COMPARED = {"data.path", "train.device", "train.threads"}
 
 def remember_run(ranks: Ranks, path: str) -> None:
     """Record the run's path, so that restarted workers resume it."""
-    if ranks.leads and ranks.launch is not None:
-        ranks.launch.set("run", path)
+    if ranks.leads:
+        _record(ranks, "run", path)
 
 
 def remembered_run(ranks: Ranks) -> str:
     """Return the run that earlier workers of this launch began, on all ranks; "" if none."""
-    path = ""
-    if ranks.leads and ranks.launch is not None and ranks.launch.check(["run"]):
-        path = ranks.launch.get("run").decode()
-    return str(ranks.from_first(path))
+    return str(ranks.from_first(_recorded(ranks, "run")))
 
 
 def remember_end(ranks: Ranks, code: int) -> None:
@@ -33,16 +30,31 @@ def remember_end(ranks: Ranks, code: int) -> None:
 
     The launcher takes an end by a signal for a failure, and starts all workers again.
     """
-    if ranks.leads and ranks.launch is not None:
-        ranks.launch.set("ended", str(code))
+    if ranks.leads:
+        _record(ranks, "ended", str(code))
 
 
 def remembered_end(ranks: Ranks) -> int:
     """Return the exit code that earlier workers recorded, on all ranks; 0 if none."""
-    code = 0
-    if ranks.leads and ranks.launch is not None:
-        code = int(ranks.launch.get("ended")) if ranks.launch.check(["ended"]) else 0
-    return int(ranks.from_first(code))
+    return int(ranks.from_first(_recorded(ranks, "ended")) or 0)
+
+
+def _record(ranks: Ranks, key: str, value: str) -> None:
+    """Put a value into the launcher's store, if there is one. Raises: LostError."""
+    if ranks.launch is not None:
+        with ranks.answered():
+            ranks.launch.set(key, value)
+
+
+def _recorded(ranks: Ranks, key: str) -> str:
+    """Return a value of the launcher's store on the leader; "" if there is none.
+
+    Raises: LostError.
+    """
+    if not ranks.leads or ranks.launch is None:
+        return ""
+    with ranks.answered():
+        return ranks.launch.get(key).decode() if ranks.launch.check([key]) else ""
 
 
 def refuse_differences(ranks: Ranks, facts: Mapping[str, Any]) -> None:

@@ -178,6 +178,7 @@ def test_no_message_that_fails_costs_a_result(training: Training) -> None:
             try_case(training, *case)
         except AssertionError as error:
             failed.append(f"{case}: {error}")
+            print(failed[-1], flush=True)
         if number % 20 == 0:
             print(f"{number} of {len(listed)}, {len(failed)} failed", flush=True)
     print(len(listed), "cases")

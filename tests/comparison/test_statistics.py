@@ -1,6 +1,7 @@
 """Intervals of paired differences: Student's t, and what a single pair can show."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,11 @@ import pytest
 from numpy.typing import NDArray
 
 from charlm.comparison.statistics import (
+    Z_80,
+    Interval,
+    _expanded,
+    _weights,
+    deviation,
     difference,
     interval,
     ratio,
@@ -42,6 +48,21 @@ def test_ratio_is_the_geometric_mean() -> None:
     found = ratio([2.0, 8.0], [1.0, 1.0])
     assert found.mean == pytest.approx(4)
     assert found.low < 1 < 4 < found.high
+    found = ratio([6.0, 8.0, 10.0], [3.0, 4.0, 5.0])
+    assert (found.mean, found.low, found.high) == pytest.approx((2, 2, 2))
+    huge = Interval(0.0, -1e6, 1e6).exp()
+    assert (huge.mean, huge.low, huge.high) == (1.0, 0.0, math.exp(700))
+
+
+@pytest.mark.parametrize("compare", [difference, ratio])
+def test_pairs_must_be_complete(compare: Callable[..., Interval]) -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        compare([1.0, 2.0, 3.0], [1.0, 2.0])
+
+
+def test_deviation_is_that_of_a_sample() -> None:
+    assert deviation([3.0]) == 0.0
+    assert deviation([1.0, 3.0]) == pytest.approx(math.sqrt(2))
 
 
 @pytest.mark.parametrize(
@@ -138,11 +159,40 @@ def test_two_way_shows_the_smallest_difference_in_four_of_five_comparisons() -> 
     assert 0.97 * true < np.sqrt(np.mean(np.square(sizes))) < 1.1 * true
 
 
-def test_two_seeds_show_nothing_over_blocks() -> None:
-    found = two_way(np.ones((2, 50)), np.zeros((2, 50)))
+@pytest.mark.parametrize("shape", [(2, 50), (50, 2)])
+def test_two_seeds_or_blocks_show_nothing(shape: tuple[int, int]) -> None:
+    found = two_way(np.ones(shape), np.zeros(shape))
     assert found.interval.is_open
-    assert found.smallest_difference == math.inf
+    assert found.interval.mean == 1
+    assert (found.degrees_of_freedom, found.smallest_difference) == (0.0, math.inf)
+    assert math.isnan(found.standard_error)
     assert smallest_difference(2, 0.01) is None
+
+
+def test_three_seeds_and_blocks_are_enough() -> None:
+    random = np.random.default_rng(7)
+    found = two_way(random.normal(1, 0.1, (3, 3)), random.normal(0, 0.1, (3, 3)), 500)
+    assert not found.interval.is_open
+    assert found.interval.low < 1 < found.interval.high
+
+
+def test_resampled_weights_are_widened_about_the_same_mean() -> None:
+    weights = _weights(np.random.default_rng(8), 5, 20_000)
+    assert weights.sum(1) == pytest.approx(1)
+    drawn = (weights - 0.2) / math.sqrt(5 / 4) + 0.2
+    assert np.unique((5 * drawn).round(6)).tolist() == [0, 1, 2, 3, 4, 5]
+    assert weights.std(0) == pytest.approx(math.sqrt(0.2 * 0.8 / 5 * 5 / 4), rel=0.03)
+
+
+@pytest.mark.parametrize(("df", "t"), [(6, 0.9057), (10, 0.8791), (20, 0.8600), (60, 0.8477)])
+def test_quantiles_of_the_power_agree_with_the_tables(df: int, t: float) -> None:
+    """Student's t at 0.80, to the four digits of the tables."""
+    assert _expanded(Z_80, df) == pytest.approx(t, abs=2e-4)
+
+
+def test_expansion_has_the_terms_of_its_source() -> None:
+    """Abramowitz and Stegun 26.7.5 at z = 2, by hand: 10 / 4 and (160 + 128 + 6) / 96."""
+    assert _expanded(2.0, 10) == pytest.approx(2 + 0.25 + 3.0625 / 100, rel=1e-12)
 
 
 @pytest.mark.parametrize(

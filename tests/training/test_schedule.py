@@ -18,5 +18,10 @@ def test_schedule_falls_along_half_a_cosine_to_its_final_fraction() -> None:
     assert rate(110) == rate(10_000) == pytest.approx(0.03)
 
 
+def test_schedule_of_a_single_step_after_the_warm_up_ends_at_its_final_fraction() -> None:
+    assert rate(11, steps=11) == pytest.approx(0.03)
+    assert rate(10, steps=10) == pytest.approx(0.3)
+
+
 def test_schedule_without_warm_up_starts_at_its_peak() -> None:
     assert rate(0, warmup_steps=0) == 0.3

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from fast_paths import tests_own
 from forks import Forked, Forks, hurry
 
 from charlm.__main__ import run as main
@@ -63,6 +64,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.stem.removeprefix("test_") in QUICK:
             item.add_marker("quick")
+        if tests_own(item.path):
+            item.add_marker(pytest.mark.skip("this fast path is switched off"))
 
 
 def pytest_collection_finish() -> None:

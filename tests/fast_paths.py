@@ -7,19 +7,34 @@ same figures.
     caches   encoded texts, measurements of files and of comparisons are made anew each time
     plain    commands import torch
     overlap  texts are encoded by one process; gradients are sent once all are computed
+
+Tests of the path itself (`OWN`) are skipped.
 """
 
 import os
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 VARIABLE = "CHARLM_TESTS_WITHOUT"
 
 
+OWN = {"steps": ["test_steps.py"], "kernels": ["tests/native"]}
+"""Parts of the paths of files that test a fast path itself."""
+
+
+@cache
 def switch_off() -> None:
     """Switch the path off that `VARIABLE` names, if any, in this process."""
     if name := os.environ.get(VARIABLE):
         PATHS[name]()
+
+
+def tests_own(path: Path) -> bool:
+    """Return True if a file tests the path that is switched off."""
+    parts = OWN.get(os.environ.get(VARIABLE, ""), [])
+    return any(part in str(path) for part in parts)
 
 
 def _kernels() -> None:

@@ -31,6 +31,11 @@ IMPORTED_LATE = (
     *("matplotlib.backends.backend_svg", "PIL.PngImagePlugin"),
 )
 """Modules that commands import only when they need them."""
+IMPORTED_WITHOUT_TORCH = (
+    *("charlm.cli.app", "charlm.cli.sample", "charlm.cli.score", "charlm.api.plain"),
+    *("charlm.api.sampling", "charlm.api.scoring", "charlm.native.library", "jinja2"),
+)
+"""Modules of commands that need no torch."""
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LONGEST = 120
 """Seconds after which a command is ended by SIGALRM, so that one that hangs fails its test."""
@@ -39,15 +44,15 @@ LONGEST = 120
 class Forks:
     """Starts commands in forks of one process. Use as a context manager.
 
-    folder: where they run.
+    folder: where they run. without_torch: of a process that has not imported torch.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, without_torch: bool = False) -> None:
         self.folder = Path.cwd()
         self._streams = tempfile.TemporaryDirectory()
         self._started = 0
         self._process = subprocess.Popen(
-            [sys.executable, __file__],
+            [sys.executable, __file__, *(["without torch"] if without_torch else [])],
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -217,10 +222,11 @@ def hurry() -> None:
     typer.main.get_command = functools.cache(typer.main.get_command)
 
 
-def serve() -> None:
-    for name in IMPORTED_LATE:
+def serve(*, without_torch: bool) -> None:
+    for name in IMPORTED_WITHOUT_TORCH if without_torch else IMPORTED_LATE:
         importlib.import_module(name)
-    hurry()
+    if not without_torch:
+        hurry()
     gc.freeze()
     print("ready", flush=True)
     while line := sys.stdin.readline():
@@ -294,4 +300,4 @@ def carry_out(request: dict[str, Any], streams: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    serve()
+    serve(without_torch=len(sys.argv) > 1)

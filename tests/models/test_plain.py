@@ -2,15 +2,17 @@
 
 import json
 import re
-import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from conftest import TINY, Command, words
+from forks import Forks
 from torch.nn import functional as F
 
 import charlm
@@ -220,24 +222,36 @@ def run(
     return Path("run")
 
 
-def told(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
-    """The output of a command in a process of its own; the last line of stderr says which modules
-    it has imported."""
-    words = [sys.executable, "-c", TELLING, *arguments]
-    done = subprocess.run(
-        words, input=given, capture_output=True, text=True, encoding="utf-8", check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done
+@pytest.fixture(scope="module")
+def forks() -> Iterator[Forks]:
+    with Forks(without_torch=True) as started:
+        yield started
 
 
-def test_command_writes_without_torch_what_it_writes_with_it(
-    run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+Told = Callable[..., SimpleNamespace]
+
+
+@pytest.fixture
+def told(forks: Forks) -> Told:
+    """A command in a process of its own; the last line of stderr says which modules it has
+    imported."""
+
+    def tell(*arguments: str, given: str = "") -> SimpleNamespace:
+        forks.folder = Path.cwd()
+        process = forks.open(*arguments, stdin=given, code=TELLING)
+        out, said = process.communicate()
+        assert process.returncode == 0, said
+        *lines, imported = said.splitlines()
+        return SimpleNamespace(stdout=out, lines=lines, imported=imported.split())
+
+    return tell
+
+
+def test_command_writes_without_torch_what_it_writes_with_it(run: Path, told: Told) -> None:
     loaded = charlm.load(run)
     for more in WITHOUT:
         done = told("sample", "run", "--seed", "7", "--length", "90", "--prompt", "the ", *more)
-        assert done.stderr.splitlines()[-1] == "", done.stderr
+        assert done.imported == [], done.lines
         if not more:
             assert done.stdout.rstrip("\n") == (
                 "the " + loaded.sample("the ", seed=7, length=90).rstrip("\n")
@@ -247,7 +261,7 @@ def test_command_writes_without_torch_what_it_writes_with_it(
             writing = charlm.sample(loaded, "the ", seed=7, length=90, **options)
             assert json.loads(done.stdout) == writing.report()
     clamped = told("sample", "run", "--seed", "7", "--length", "9", "--clamp", "0.1=1")
-    assert "torch" in clamped.stderr.splitlines()[-1]
+    assert "torch" in clamped.imported
 
 
 SCORED = "the quick brown fox\nna\u00efve \u4e16\u754c, the \U0001f600 lazy dog\n" * 20
@@ -276,6 +290,7 @@ def test_command_scores_without_torch_as_with_it(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     command: Command,
+    told: Told,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("text.txt").write_text(words(1500), encoding="utf-8")
@@ -285,12 +300,12 @@ def test_command_scores_without_torch_as_with_it(
     assert done.returncode == 0, done.stderr
     for way in WAYS:
         done = told("score", "run", *way, given=SCORED)
-        assert done.stderr.splitlines()[-1] == "", done.stderr
+        assert done.imported == [], done.lines
         page = Path("page.html").read_text(encoding="utf-8") if "--html" in way else ""
         same = ["other.txt" if word == "-" else word for word in way]
         by_torch = command("score", "run", *same, "--threads", str(torch.get_num_threads()))
         if same == way:
-            assert done.stderr.splitlines()[:-1] == by_torch.stderr.splitlines()
+            assert done.lines == by_torch.stderr.splitlines()
         if page:
             other = Path("page.html").read_text(encoding="utf-8")
             assert len(page) == len(other)
@@ -299,7 +314,7 @@ def test_command_scores_without_torch_as_with_it(
         found, expected = ([float(one) for one in NUMBER.findall(text)] for text in texts)
         assert found == pytest.approx(expected, rel=1e-5, abs=2e-4)
     mixed = told("score", "run", "other.txt", "--with", "ngram")
-    assert "torch" in mixed.stderr.splitlines()[-1]
+    assert "torch" in mixed.imported
 
 
 def test_long_texts_are_scored_by_torch(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

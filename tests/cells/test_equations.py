@@ -40,6 +40,16 @@ def made(name: str, options: dict[str, str], bias: bool, scheme: str = "orthogon
     return cell
 
 
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_bias_false_leaves_out_the_biases_and_nothing_else(
+    name: str, options: dict[str, str]
+) -> None:
+    whole, without = ({n for n, _ in made(name, options, bias).named_parameters()} for bias in BIAS)
+    biases = {one for one in whole if "bias" in one}
+    assert biases
+    assert without == whole - biases
+
+
 def random_inputs(cell: Cell) -> tuple[Tensor, State]:
     generator = torch.Generator().manual_seed(2)
     x = torch.randn(T, B, I, generator=generator).double().requires_grad_()

@@ -18,6 +18,7 @@ from charlm.comparison.statistics import (
     difference,
     interval,
     ratio,
+    sign_test,
     smallest_difference,
     two_way,
 )
@@ -52,6 +53,13 @@ def test_ratio_is_the_geometric_mean() -> None:
     assert (found.mean, found.low, found.high) == pytest.approx((2, 2, 2))
     huge = Interval(0.0, -1e6, 1e6).exp()
     assert (huge.mean, huge.low, huge.high) == (1.0, 0.0, math.exp(700))
+
+
+@pytest.mark.parametrize(
+    ("ahead", "of", "p"), [(0, 5, 0.0625), (5, 5, 0.0625), (1, 6, 0.21875), (3, 6, 1.0)]
+)
+def test_sign_test_is_the_textbook_one(ahead: int, of: int, p: float) -> None:
+    assert sign_test(ahead, of) == p
 
 
 @pytest.mark.parametrize("compare", [difference, ratio])

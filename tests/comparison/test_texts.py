@@ -20,6 +20,7 @@ from conftest import TINY, Command, begun, new_cache, words
 
 import charlm
 from charlm.api.comparing import planned
+from charlm.common.errors import UsageError
 from charlm.comparison.execution import RUNS, Stage
 from charlm.comparison.over_texts import described, over_texts, result_over_texts
 from charlm.comparison.request import CompareRequest
@@ -198,6 +199,12 @@ def test_a_stop_while_the_steps_are_measured_trains_nothing(tmp_path: Path, text
             series.stop()
     assert not list((tmp_path / "out").glob(f"*/{RUNS}/*"))
     assert not (tmp_path / "out" / "plan.json").exists()
+    own = max((tmp_path / "out").glob("*/runs")).with_name("notes.txt")
+    own.write_text("the user's")
+    with pytest.raises(UsageError, match="holds more than|is not a run or comparison"):
+        remove([tmp_path / "out"])
+    assert own.read_text() == "the user's"
+    own.unlink()
     remove([tmp_path / "out"])
     assert not (tmp_path / "out").exists()
 

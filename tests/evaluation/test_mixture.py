@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -192,7 +193,20 @@ def test_counts_that_no_text_has_are_refused(tmp_path: Path) -> None:
         ngram_file.write(tmp_path, model, "text")
         with pytest.raises(CheckpointError):
             ngram_file.read(tmp_path, "text", 3)
+    for level, parts in ((1, ["counts"]), (1, ["grams", "contexts"]), (0, ["grams"])):
+        model = NGram.of(text, 3, order=3)
+        shorter = {part: getattr(model.counted[level], part)[:-1] for part in parts}
+        model.counted[level] = replace(model.counted[level], **shorter)
+        ngram_file.write(tmp_path, model, "text")
+        with pytest.raises(CheckpointError, match="its tensors are not equally long"):
+            ngram_file.read(tmp_path, "text", 3)
+    model = NGram.of(text, 3, order=3)
+    model.counted[0].grams[-1] = 3  # of the vocabulary 0, 1, 2
+    ngram_file.write(tmp_path, model, "text")
+    with pytest.raises(CheckpointError, match="outside the vocabulary"):
+        ngram_file.read(tmp_path, "text", 3)
     ngram_file.write(tmp_path, NGram.of(text, 3, order=3), "text")
+    assert [path.name for path in tmp_path.iterdir()] == [ngram_file.FOLDER]
     assert ngram_file.read(tmp_path, "text", 3).order == 3
     with pytest.raises(CheckpointError, match="another text"):
         ngram_file.read(tmp_path, "other", 3)

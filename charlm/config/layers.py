@@ -104,9 +104,9 @@ class ConfigLayers:
                 section, key = RENAMED.get((section, key), (section, key))
                 merged.setdefault(section, {})[key] = value
                 origins[f"{section}.{key}"] = layer
-        for dotted, value in self.replaced.items():
+        for dotted in self.replaced.keys() & origins.keys():
             section, _, key = dotted.partition(".")
-            merged[section][key] = value
+            merged[section][key] = self.replaced[dotted]
         _leave_out_of_bytes(merged, origins)
         try:
             config = Config.model_validate(merged)

@@ -201,7 +201,7 @@ def test_a_stop_while_the_steps_are_measured_trains_nothing(tmp_path: Path, text
     assert not (tmp_path / "out" / "plan.json").exists()
     own = max((tmp_path / "out").glob("*/runs")).with_name("notes.txt")
     own.write_text("the user's")
-    with pytest.raises(UsageError, match="holds more than|is not a run or comparison"):
+    with pytest.raises(UsageError, match=r"holds more than|is not a run or comparison"):
         remove([tmp_path / "out"])
     assert own.read_text() == "the user's"
     own.unlink()

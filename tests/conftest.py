@@ -262,7 +262,8 @@ def planned(
 ) -> comparing.Plan:
     changes = (*TINY, "model.hidden_size=64", "data.split=[0.7,0.2,0.1]", *changes)
     layers = loading.load("default", changes, {"data.path": str(path)})
-    made = comparing.plan(request_run(layers), cells, match=match, seeds=seeds, tune=tune)
+    requested = comparing.request_comparison(layers)
+    made = comparing.plan(requested, cells, match=match, seeds=seeds, tune=tune)
     return replace(made, search=search)
 
 

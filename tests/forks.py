@@ -227,6 +227,8 @@ def serve(*, without_torch: bool) -> None:
         importlib.import_module(name)
     if not without_torch:
         hurry()
+    elif os.environ.get(fast_paths.VARIABLE) == "plain":
+        fast_paths.switch_off()
     gc.freeze()
     print("ready", flush=True)
     while line := sys.stdin.readline():

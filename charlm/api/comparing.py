@@ -17,7 +17,7 @@ from charlm.common.files import json_bytes, refuse_no_folder, write_whole
 from charlm.comparison import cells as named
 from charlm.comparison.execution import RESULT, Compared, Comparison, Stage
 from charlm.comparison.over_texts import result_over_texts
-from charlm.comparison.plan import Plan, plan
+from charlm.comparison.plan import Plan, plan, request_comparison
 from charlm.comparison.request import SEEDS, CompareRequest, Match
 from charlm.comparison.result import Result
 from charlm.comparison.runs import RunnerEvent
@@ -26,7 +26,6 @@ from charlm.comparison.texts import names_of, refuse_same, series_of_texts
 from charlm.reports import comparison as report
 from charlm.reports import texts as report_of_texts
 from charlm.runs.finding import claim_path
-from charlm.training.request import request_run
 
 Watch = Callable[
     [Comparison | Series], AbstractContextManager[Callable[[Stage | RunnerEvent], object] | None]
@@ -120,12 +119,13 @@ def planned(request: CompareRequest) -> Plan | list[Part]:
 
 
 def planned_comparison(request: CompareRequest, budget: int = 0) -> Plan:
-    """Plan a comparison. budget, Raises: see `plan`."""
-    requested = request_run(request.layers())
+    """Plan a comparison. budget: see `plan`. Raises: as `plan` and `request_comparison`; UsageError
+    for a device that is not available, before the text is read."""
+    requested = request_comparison(request.layers())
+    resolve_device(requested.run.layers.resolve().config.train.device)
     seeds = SEEDS if request.seeds is None else request.seeds
     match, tune = request.match, request.tune
     made = plan(requested, request.cells, match=match, seeds=seeds, tune=tune, budget=budget)
-    resolve_device(made.entries[0].config.train.device)  # refused before there is a folder
     return replace(made, search=request.search or 0)
 
 

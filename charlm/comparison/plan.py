@@ -17,6 +17,7 @@ from charlm.comparison.cells import (
 )
 from charlm.comparison.request import MATCHES, Match
 from charlm.config.cell_spec import CellSpec
+from charlm.config.layers import ConfigLayers
 from charlm.config.schema import Config, ModelConfig
 from charlm.models.recurrent import CharModel
 from charlm.text.batches import BatchStream
@@ -24,7 +25,7 @@ from charlm.text.corpus import Corpus
 from charlm.text.files.tasks import Task, learned
 from charlm.training import fitting
 from charlm.training.prepare import prepare_run
-from charlm.training.request import RunRequest
+from charlm.training.request import RunRequest, request_run
 
 MEASURE = "lstm"
 """The cell whose parameters, at the configuration's width, the others are matched to."""
@@ -92,8 +93,26 @@ class Plan:
         return learned(self.entries[0].config.data)
 
 
+@dataclass(frozen=True)
+class Requested:
+    """The configurations of a comparison, with absolute names of files.
+
+    run: with the cell whose parameters the others are matched to. layers: without a cell of the
+    comparison.
+    """
+
+    run: RunRequest
+    layers: ConfigLayers
+
+
+def request_comparison(layers: ConfigLayers) -> Requested:
+    """Make the names in a configuration absolute. Raises: as `request_run`."""
+    run = request_run(for_cell(layers, CellSpec(layers.name, MEASURE, ())))
+    return Requested(run, run.complete(layers))
+
+
 def plan(
-    requested: RunRequest,
+    requested: Requested,
     cells: Sequence[str],
     *,
     match: str,
@@ -103,8 +122,8 @@ def plan(
 ) -> Plan:
     """Find and encode the text, parse the cells, choose the widths.
 
-    cells: see `parse_cell`. budget: the parameters of every cell; 0 takes those of the
-    configuration's LSTM.
+    requested: see `request_comparison`. cells: see `parse_cell`. budget: the parameters of every
+    cell; 0 takes those of the configuration's LSTM.
 
     Raises: UsageError (cells, match, a width that cannot be matched), ConfigError, DataError.
     """
@@ -112,7 +131,7 @@ def plan(
     if chosen is None:
         raise UsageError(f"--match {match} is unknown", f"use one of {', '.join(MATCHES)}")
     specs = read_cells(cells, chosen)
-    prepared = prepare_run(requested)
+    prepared = prepare_run(requested.run)
     corpus = prepared.corpus
     if not len(corpus.splits["validation"]):
         if prepared.origins.get("data.split") == fitting.ORIGIN:
@@ -126,11 +145,11 @@ def plan(
         )
     train, size = prepared.config.train, len(corpus.vocabulary)
     BatchStream(corpus.symbols[: corpus.train.stop], size, train.lanes, train.sequence_length)
-    measured, *made = (
+    measure = prepared.config.model
+    entries = different_entries(
         Entry(spec.label, prepared.config_for(for_cell(requested.layers, spec)), spec.keys)
-        for spec in (CellSpec(prepared.name, MEASURE, ()), *specs)
+        for spec in specs
     )
-    measure, entries = measured.config.model, different_entries(made)
     if budget:
         width = matched_width(measure, size, budget, COARSE)
         entries = tuple(entry.with_model(hidden_size=width) for entry in entries)

@@ -323,6 +323,13 @@ class SizeRule(Section):
     train: Table = {}
     sample: Table = {}
 
+    @field_validator("train")
+    @classmethod
+    def _names_no_runs(cls, train: Table) -> Table:
+        if named := sorted({"start_from", "teachers"} & train.keys()):
+            raise ValueError(f"{named[0]} is for texts of every length: write it into [train]")
+        return train
+
 
 def to_toml(config: Config) -> str:
     """Format every value of the configuration as TOML, from which `from_toml` restores it."""

@@ -16,8 +16,7 @@ NOT_COMPARED = {"data.path", "train.device", "train.threads"}
 
 def remember_run(ranks: Ranks, path: str) -> None:
     """Record the run's path, so that restarted workers resume it."""
-    if ranks.leads:
-        _record(ranks, "run", path)
+    _record(ranks, "run", path)
 
 
 def remembered_run(ranks: Ranks) -> str:
@@ -30,8 +29,7 @@ def remember_end(ranks: Ranks, code: int) -> None:
 
     The launcher takes an end by a signal for a failure, and starts all workers again.
     """
-    if ranks.leads:
-        _record(ranks, "ended", str(code))
+    _record(ranks, "ended", str(code))
 
 
 def remembered_end(ranks: Ranks) -> int:
@@ -40,8 +38,11 @@ def remembered_end(ranks: Ranks) -> int:
 
 
 def _record(ranks: Ranks, key: str, value: str) -> None:
-    """Put a value into the launcher's store, if there is one. Raises: LostError."""
-    if ranks.launch is not None:
+    """Put the leader's value into the launcher's store, if there is one.
+
+    Raises: LostError, ReportedError.
+    """
+    if ranks.leads and ranks.launch is not None:
         with ranks.answered():
             ranks.launch.set(key, value)
 
@@ -49,7 +50,7 @@ def _record(ranks: Ranks, key: str, value: str) -> None:
 def _recorded(ranks: Ranks, key: str) -> str:
     """Return a value of the launcher's store on the leader; "" if there is none.
 
-    Raises: LostError.
+    Raises: LostError, ReportedError.
     """
     if not ranks.leads or ranks.launch is None:
         return ""

@@ -61,7 +61,7 @@ def remember(resolved: Resolved) -> None:
 
 
 def run_name(layers: ConfigLayers) -> str:
-    """Return a name for a run: that of its text, or of its preset if the text is not local.
+    """Return a name for a run: that of its text or, if that is not local, of the configuration.
 
     Raises: ConfigError.
     """

@@ -33,8 +33,12 @@ class PreparedRun:
     added: tuple[ConfigSource, ...] = ()
 
     def config_for(self, layers: ConfigLayers) -> Config:
-        """Resolve another configuration, for the same text. It must have the same lanes and
-        windows, because the layers `added` are used again. Raises: ConfigError.
+        """Resolve another configuration, for the same text.
+
+        layers: with the request's names, see `RunRequest.complete`, and the same lanes and windows,
+            because the layers `added` are used again.
+
+        Raises: ConfigError.
         """
         assert self.text is not None
         return layers.with_layers(self.added).resolve(self.text.characters).config

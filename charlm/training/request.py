@@ -5,13 +5,13 @@ Importing this does not import torch, so that mistakes are reported quickly.
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from charlm.common.errors import CheckpointError, UsageError
 from charlm.config import loading
-from charlm.config.layers import ConfigLayers
+from charlm.config.layers import ConfigLayers, ConfigSource
 from charlm.config.schema import (
     Config,
     Mark,
@@ -33,12 +33,18 @@ log = logging.getLogger(__name__)
 class RunRequest:
     """A new run, as requested: the names of its files are absolute.
 
-    name: of its text or, if that is not local, of its preset. layers: the configuration, with the
-    start run's shape.
+    name: see `named.run_name`. layers: the configuration. shape: the layer in it with the start
+    run's shape, if it has a start run.
     """
 
     name: str
     layers: ConfigLayers
+    shape: tuple[ConfigSource, ...] = ()
+
+    def complete(self, layers: ConfigLayers) -> ConfigLayers:
+        """Return another configuration of the same files, with their absolute names and the start
+        run's shape."""
+        return replace(layers.with_layers(self.shape), replaced=self.layers.replaced)
 
 
 def request_run(layers: ConfigLayers, *, keep: bool = True) -> RunRequest:
@@ -50,12 +56,12 @@ def request_run(layers: ConfigLayers, *, keep: bool = True) -> RunRequest:
     Raises: ConfigError, DataError, UsageError and CheckpointError (unusable start run).
     """
     name = named.run_name(layers)
-    if start := layers.resolve().config.train.start_from:
-        layers = layers.with_layers([named.start_shape(str(Path(start).absolute()))])
-    layers = named.absolute(layers)
+    start = layers.resolve().config.train.start_from
+    shape = (named.start_shape(str(Path(start).absolute())),) if start else ()
+    layers = named.absolute(layers.with_layers(shape))
     if keep:
         named.remember(layers.resolve())
-    return RunRequest(name, layers)
+    return RunRequest(name, layers, shape)
 
 
 def remember_names(layers: ConfigLayers | None) -> None:
@@ -84,11 +90,11 @@ def _refuse_unresumable(config: Config, own: Config) -> None:
         )
 
 
-def find_run(path: Path | None, name: str = "") -> tuple[RunDirectory, Path | None] | None:
+def find_run(path: Path | None, name: str) -> tuple[RunDirectory, Path | None] | None:
     """Find the run to resume, and the checkpoint if `path` is one; None if there is no run yet.
 
-    path: None takes the latest run, or the latest of this name. name: that a new run would have;
-        "" if none may begin.
+    path: None takes the latest run, or the latest of `name`. name: that a new run would have; "" if
+        none may begin.
 
     Raises: UsageError, also for no run yet if none may begin.
     """

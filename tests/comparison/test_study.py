@@ -19,7 +19,6 @@ from charlm.config.schema import DataConfig
 from charlm.config.studies import Group, Study, groups, read_study, studies
 from charlm.reports import study as report
 from charlm.text.files.sources import find
-from charlm.training.request import request_run
 
 SMALL = [change for change in TINY if not change.startswith("model.hidden_size")]
 SETTINGS = [
@@ -45,7 +44,7 @@ def test_every_study_can_be_planned_at_its_sizes(name: str, text: str) -> None:
             Path(text).write_text(drawn, encoding="utf-8")
         layers = loading.load(study.config, group.changes(study), {"data.path": text})
         planned = planning.plan(
-            request_run(layers),
+            planning.request_comparison(layers),
             study.cells,
             match="parameters",
             seeds=study.seeds,

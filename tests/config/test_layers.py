@@ -120,6 +120,8 @@ def test_set_is_typed_by_the_schema() -> None:
         "[[train]]\nsteps = 3",
         "[[size]]\nmax_characters = 10\ndata = { unit = 'byte' }",
         "size = 3",
+        "[[size]]\ntrain = { start_from = 'run' }",
+        "[[size]]\ntrain = { teachers = ['run'] }",
         "preset = 3",
         'preset = "helo"',
         "[model]\nhidden_size = true",

@@ -228,15 +228,15 @@ def forks() -> Iterator[Forks]:
         yield started
 
 
-Told = Callable[..., SimpleNamespace]
+Reported = Callable[..., SimpleNamespace]
 
 
 @pytest.fixture
-def told(forks: Forks) -> Told:
+def reported(forks: Forks) -> Reported:
     """A command in a process of its own; the last line of stderr says which modules it has
     imported."""
 
-    def tell(*arguments: str, given: str = "") -> SimpleNamespace:
+    def report(*arguments: str, given: str = "") -> SimpleNamespace:
         forks.folder = Path.cwd()
         process = forks.open(*arguments, stdin=given, code=TELLING)
         out, said = process.communicate()
@@ -244,13 +244,13 @@ def told(forks: Forks) -> Told:
         *lines, imported = said.splitlines()
         return SimpleNamespace(stdout=out, lines=lines, imported=imported.split())
 
-    return tell
+    return report
 
 
-def test_command_writes_without_torch_what_it_writes_with_it(run: Path, told: Told) -> None:
+def test_command_writes_without_torch_what_it_writes_with_it(run: Path, reported: Reported) -> None:
     loaded = charlm.load(run)
     for more in WITHOUT:
-        done = told("sample", "run", "--seed", "7", "--length", "90", "--prompt", "the ", *more)
+        done = reported("sample", "run", "--seed", "7", "--length", "90", "--prompt", "the ", *more)
         assert done.imported == [], done.lines
         if not more:
             assert done.stdout.rstrip("\n") == (
@@ -260,7 +260,7 @@ def test_command_writes_without_torch_what_it_writes_with_it(run: Path, told: To
             options = {"top_p": 0.9, "min_p": 0.01, "repetition_penalty": 1.2, "stop": "e"}
             writing = charlm.sample(loaded, "the ", seed=7, length=90, **options)
             assert json.loads(done.stdout) == writing.report()
-    clamped = told("sample", "run", "--seed", "7", "--length", "9", "--clamp", "0.1=1")
+    clamped = reported("sample", "run", "--seed", "7", "--length", "9", "--clamp", "0.1=1")
     assert "torch" in clamped.imported
 
 
@@ -290,7 +290,7 @@ def test_command_scores_without_torch_as_with_it(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     command: Command,
-    told: Told,
+    reported: Reported,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("text.txt").write_text(words(1500), encoding="utf-8")
@@ -299,7 +299,7 @@ def test_command_scores_without_torch_as_with_it(
     done = command("train", "text.txt", *NARROW, *settings, "--run", "run", "-q")
     assert done.returncode == 0, done.stderr
     for way in WAYS:
-        done = told("score", "run", *way, given=SCORED)
+        done = reported("score", "run", *way, given=SCORED)
         assert done.imported == [], done.lines
         page = Path("page.html").read_text(encoding="utf-8") if "--html" in way else ""
         same = ["other.txt" if word == "-" else word for word in way]
@@ -313,7 +313,7 @@ def test_command_scores_without_torch_as_with_it(
         assert NUMBER.sub("", texts[0]) == NUMBER.sub("", texts[1])
         found, expected = ([float(one) for one in NUMBER.findall(text)] for text in texts)
         assert found == pytest.approx(expected, rel=1e-5, abs=2e-4)
-    mixed = told("score", "run", "other.txt", "--with", "ngram")
+    mixed = reported("score", "run", "other.txt", "--with", "ngram")
     assert "torch" in mixed.imported
 
 

@@ -33,6 +33,8 @@ def test_a_figure_that_is_laid_out_once_has_the_bytes_of_one_that_is_drawn_twice
     )
     assert drawn.png() == target.getvalue()
     assert (drawn.svg(), drawn.png()) == found  # in any order
+    again = replace(drawn)  # which has drawn nothing yet
+    assert (again.png(), again.svg()) == found[::-1]
 
 
 def test_svg_has_no_title_in_it_and_no_room_for_one(drawn: Picture) -> None:

@@ -150,16 +150,36 @@ def test_a_run_of_a_preset_on_a_short_text_resumes_without_a_warning(tmp_path: P
 def test_a_comparison_says_once_that_it_is_fitted_or_that_it_cannot_be(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from charlm.comparison.plan import plan
+    from charlm.comparison.plan import plan, request_comparison
 
     caplog.set_level(logging.INFO)
     poem = loading.load("compare", SMALL, {"data.path": str(written(tmp_path, POEM * 3))})
-    planned = plan(request_run(poem), ["lstm", "gru"], match="hidden", seeds=1, tune=False)
+    planned = plan(request_comparison(poem), ["lstm", "gru"], match="hidden", seeds=1, tune=False)
     assert {entry.config.train.batch_size for entry in planned.entries} == {1}
     assert caplog.text.count("fitted to") == 1
     word = loading.load("compare", SMALL, {"data.path": str(written(tmp_path, "banana"))})
     with pytest.raises(DataError, match="too short to hold some of it out"):
-        plan(request_run(word), ["lstm", "gru"], match="hidden", seeds=1, tune=False)
+        plan(request_comparison(word), ["lstm", "gru"], match="hidden", seeds=1, tune=False)
+
+
+@pytest.mark.parametrize(
+    ("cells", "change", "key", "value"),
+    [
+        (["gru", "rnn"], "model.reset_gate=before", "reset_gate", "before"),
+        (["lstm", "mlstm"], "model.key_size=16", "key_size", 16),
+        (["gru", "rnn"], "model.nonlinearity=relu", "nonlinearity", "relu"),
+    ],
+)
+def test_an_option_of_any_compared_cell_may_be_set_for_all(
+    tmp_path: Path, cells: list[str], change: str, key: str, value: object
+) -> None:
+    """Also one that the preset's own cell does not have."""
+    from charlm.comparison.plan import plan, request_comparison
+
+    data = {"data.path": str(written(tmp_path, POEM * 3))}
+    requested = request_comparison(loading.load("compare", [*SMALL, change], data))
+    planned = plan(requested, cells, match="hidden", seeds=1, tune=False)
+    assert value in [getattr(entry.config.model, key) for entry in planned.entries]
 
 
 # ---- what the user has set ----------------------------------------------------------------------

@@ -49,7 +49,7 @@ def join(timeout: timedelta = TIMEOUT) -> Ranks:
             "cpu:gloo,cuda:nccl" if nccl else "gloo",
             store=store, rank=rank, world_size=size, timeout=timeout,
         )  # fmt: skip
-    ranks.long_timeout_group = dist.new_group(backend="gloo", timeout=LONG_TIMEOUT)
+        ranks.long_timeout_group = dist.new_group(backend="gloo", timeout=LONG_TIMEOUT)
     ranks.store = PrefixStore("charlm", store)
     ranks.launch = PrefixStore(os.environ.get("TORCHELASTIC_RUN_ID", "charlm"), whole)
     ranks.wait_seconds = 0.0

@@ -1,4 +1,4 @@
-"""Whether the kernels change what is learned: the validation after the same steps, by each backend.
+"""Compare what the backends learn: the validation of each after the same steps.
 
     python tests/benchmarks/alike.py TEXT [--steps 800] [--seeds 3]
 

@@ -1,4 +1,4 @@
-"""What a user would write without charlm, in stock PyTorch: the yardstick of every comparison here.
+"""Train and sample in stock PyTorch, as without charlm: the yardstick of every comparison here.
 
     python tests/benchmarks/bare_loop.py train  --cell gru --hidden 256 --layers 1 [--autocast]
     python tests/benchmarks/bare_loop.py sample --cell lstm --hidden 512 --layers 2
@@ -33,7 +33,7 @@ STRETCH = 50
 CHECKED = 24
 """Characters whose logits are compared with the module's."""
 TOLERANCE = {"float32": 1e-5, "bfloat16": 0.01, "int8": 0.03}
-"""How far logits, of size 0.3 or so, may be from the module's in float32."""
+"""Largest distance of logits, of size 0.3 or so, from the module's in float32."""
 
 State = Tensor | tuple[Tensor, Tensor] | None
 Product = Callable[[Tensor, Tensor], Tensor]
@@ -164,7 +164,7 @@ class PlainLoop:
         self.h = self.hidden.split(H)
         self.c = [torch.zeros(H) for _ in self.h]
         self.inputs = [self.h[0], *self.hidden.unfold(0, 2 * H, H).unbind(0)]
-        """What a joined product reads: the layer's own state, with the one below before it."""
+        """Inputs of the joined products: each layer's state, with the one below before it."""
         self.products: list[tuple[Product, ...]] = []
         self.biases: list[Tensor] = []
         self.bias_n: list[Tensor] = []

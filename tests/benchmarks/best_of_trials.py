@@ -1,4 +1,4 @@
-"""How often intervals of the expected best of n trials hold the true value, in simulations.
+"""Simulate how often intervals of the expected best of n trials hold the true value.
 
     python tests/benchmarks/best_of_trials.py [--rounds 600]
 

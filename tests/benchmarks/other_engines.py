@@ -1,4 +1,4 @@
-"""What a user might take instead of charlm or PyTorch, where there is a package of it.
+"""Measure engines that a user might take instead of charlm or PyTorch, if they are packaged.
 
     pip install onnx onnxruntime
     python tests/benchmarks/other_engines.py sample [--rounds 7]
@@ -27,7 +27,7 @@ import numpy as np
 
 HIDDEN, LAYERS, VOCABULARY, TEMPERATURE, COUNT = 512, 2, 65, 0.8, 400
 GATES = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2)}
-"""Where ONNX's gate blocks (i o f c; z r h) stand among torch's (i f g o; r z n)."""
+"""Places of ONNX's gate blocks (i o f c; z r h) among torch's (i f g o; r z n)."""
 SOURCE = Path(__file__).with_name("onednn_layers.cpp")
 SHAPES = ((256, 1), (512, 2))
 

@@ -1,4 +1,4 @@
-"""How records are best trained on: what each way pads, and what one after another costs.
+"""Compare ways to train on records: the padding of each, and the cost of one after another.
 
 A batch must be rectangular, and records are of different lengths. `pack_padded_sequence` answers
 with sorted batches; charlm lets a lane go from a record to the next and begin anew there, so that

@@ -1,4 +1,4 @@
-"""What rounded weights cost: bits a character of a run's validation split, by the writing engine.
+"""Measure the loss by rounded weights: bits a character of a validation split, as written.
 
 python tests/benchmarks/precision.py RUN [SYMBOLS]
 """

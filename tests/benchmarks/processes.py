@@ -1,4 +1,4 @@
-"""What several processes cost: two of one thread against one of two threads, the same lanes.
+"""Measure several processes: two of one thread against one of two threads, the same lanes.
 
     python tests/benchmarks/processes.py [--steps 12] [--rounds 3] [--reduce float32]
 

@@ -1,5 +1,5 @@
-"""What a checkpoint costs: of 10 million parameters, beside writing and syncing the same bytes; and
-in a run of the preset `shakespeare` that saves every 100 steps.
+"""Measure the time to save a checkpoint: of 10 million parameters, beside writing and syncing the
+same bytes; and in a run of the preset `shakespeare` that saves every 100 steps.
 
 python tests/benchmarks/saving.py [TEXT]
 """

@@ -27,7 +27,7 @@ def parameters(config: ModelConfig, symbols: int) -> int:
 
 
 def lane_bytes(config: ModelConfig, length: int) -> int:
-    """Return what a lane of an LSTM holds from the way there to the way back, in float32: four
+    """Return the bytes that a lane of an LSTM holds between forward and backward, in float32: four
     gates, c, h and the gradients of four gates, for every unit and symbol."""
     return 4 * 10 * length * config.hidden_size * config.num_layers
 

@@ -14,7 +14,7 @@ from fault_server import NO_MEMORY, Fault
 LARGE = 1 << 15
 FAILING = {"new": 3, "resumed": 1, "kernels": 1, "sample": 1, "score": 1, "html": 1, "gates": 1}
 ABORTING = {"new": 1, "kernels": 1, "html": 1}
-"""How many cases of each scenario the small size takes, spread evenly over all of them."""
+"""Number of cases of each scenario in the small size, spread evenly over all of them."""
 
 
 def allocations(desk: Desk, name: str, least: int) -> int:

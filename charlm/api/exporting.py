@@ -41,12 +41,14 @@ class ExportOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Exported:
-    """A written export. bytes: its size. left_out: a sentence for each part that is not in it."""
+    """A written export. bytes: its size. left_out: a sentence for each part that is not in it.
+    script: that loads the weights, beside them, for torch's modules."""
 
     path: Path
     format: str
     bytes: int
     left_out: Sequence[str] = ()
+    script: Path | None = None
 
     def report(self) -> dict[str, Any]:
         """Return the output of `export --json`."""
@@ -104,7 +106,7 @@ def export(
             if is_new:  # the two are of use together
                 path.unlink()
             raise
-    return Exported(path, to, len(content))
+    return Exported(path, to, len(content), script=script if to == "torch" else None)
 
 
 def _export_page(models: Sequence[Trained], path: Path, options: ExportOptions) -> Exported:

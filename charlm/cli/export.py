@@ -47,7 +47,6 @@ def export(
 ) -> None:
     """Write a trained model as a page that anybody can open, or for other programs."""
     from charlm.api.exporting import export as written
-    from charlm.exports.modules import script_beside
     from charlm.terminal import console
     from charlm.terminal.progress import TaskProgress
 
@@ -68,5 +67,5 @@ def export(
             console.print_page(done.path)
         elif to == "hub":
             console.print_next("charlm", "sample", done.path)
-        elif to == "torch":
-            console.print_next("python", script_beside(done.path))
+        elif done.script:
+            console.print_next("python", done.script)

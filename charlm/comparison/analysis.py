@@ -13,9 +13,9 @@ from torch import Tensor
 from charlm.backends.device import resolve_device
 from charlm.backends.step import TorchComputation
 from charlm.common.errors import DataError
+from charlm.comparison.answers import Answers, answer
 from charlm.comparison.plan import PlannedRun
 from charlm.comparison.reuse import evaluations, summary
-from charlm.evaluation.answers import Answers, answer
 from charlm.evaluation.surprisal import evaluate
 from charlm.evaluation.tally import Score
 from charlm.inspection.gradients import gradient_by_lag

@@ -134,8 +134,7 @@ def score_pieces(
     Raises: DataError for an empty text.
     """
     tally = Tally(vocabulary)
-    opening = [] if vocabulary.end is None else [vocabulary.end]  # precedes the first record
-    before = np.array(opening, vocabulary.dtype)
+    before = np.array(vocabulary.before, vocabulary.dtype)
     for symbols in _segments(_encoded(vocabulary, pieces, data, tally), window):
         text = np.concatenate([before, symbols])
         stretch = Stretch(text, len(before), len(text))

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from charlm.common.errors import UsageError
 from charlm.models.plain import PlainModel
 from charlm.runs.checkpoint import Checkpoint
-from charlm.sampling.generate import opening
 
 SUFFIX = ".pt.safetensors"
 NAME = f"model{SUFFIX}"
@@ -77,6 +76,6 @@ def _about(saved: Checkpoint, model: PlainModel) -> dict[str, Any]:
         "unknown": unknown,
         "never": [] if unknown is None else [unknown],
         "end": vocabulary.end,
-        "before": [] if vocabulary.end is None else [vocabulary.end],
-        "first": opening(vocabulary),
+        "before": vocabulary.before,
+        "first": vocabulary.first,
     }

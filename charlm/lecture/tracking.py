@@ -11,7 +11,7 @@ from dataclasses import replace
 from matplotlib.axes import Axes
 
 from charlm.comparison.answering import SOLVED
-from charlm.evaluation.answers import answer
+from charlm.comparison.answers import answer
 from charlm.lecture.chapter import Chapter
 from charlm.lecture.lab import Lab, Trained, prepared_text
 from charlm.reports.picture import GREY, Picture, on_axes, style_of

@@ -93,8 +93,7 @@ class Generation:
         self.samples = [Sample() for _ in range(draw.num)]
         self.prompt = [int(i) for i in vocabulary.encode(prompt)]
         """The symbols that the texts continue."""
-        opening = [] if vocabulary.end is None else [vocabulary.end]
-        self._given = [*opening, *self.prompt]
+        self._given = [*vocabulary.before, *self.prompt]
         self._seed = draw.seed
         stop = vocabulary.normalized(draw.stop)
         self._decoders = [StreamDecoder(vocabulary, stop) for _ in self.samples]
@@ -126,7 +125,7 @@ class Generation:
 
     def _read_prompt(self) -> Iterator[str]:
         """Read the prompt or its substitute; yield the substitute if it begins the text."""
-        first = opening(self.vocabulary) if not self._given else None
+        first = self.vocabulary.first if not self._given else None
         if first is not None and not self.vocabulary.symbol(first).isspace():
             for sample, decoder in zip(self.samples, self._decoders, strict=True):
                 sample.indices.append(first)
@@ -168,12 +167,6 @@ def _refuse_too_many(model: "CharModel | PlainModel", num: int, config: SampleCo
         f"{num:,} texts of {config.length:,} symbols",
         "write fewer at once",
     )
-
-
-def opening(vocabulary: Vocabulary) -> int:
-    """Choose the first symbol of a text without a prompt."""
-    newline = vocabulary.encode("\n")
-    return int(newline[0]) if newline.size and newline[0] != vocabulary.unknown else 0
 
 
 def bits_per_character(sample: Sample, vocabulary: Vocabulary) -> float:

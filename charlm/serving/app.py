@@ -203,13 +203,11 @@ class _Answers:
     async def tokenizer_info(self, request: Request) -> Response:
         """Describe the symbols, as vLLM does. "bos_token" is read before a text without a prompt;
         only records have an "eos_token"."""
-        from charlm.sampling.generate import opening
-
         vocabulary = self._vocabulary
         end = None if vocabulary.end is None else answer.END
         found = {
             "tokenizer_class": "charlm",
-            "bos_token": end or answer.token_text(vocabulary, opening(vocabulary)),
+            "bos_token": end or answer.token_text(vocabulary, vocabulary.first),
             "eos_token": end,
             "pad_token": None,
             "chat_template": None,

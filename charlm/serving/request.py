@@ -7,7 +7,6 @@ from typing import Any
 from unicodedata import normalize
 
 from charlm.common.wording import suggestion
-from charlm.sampling.generate import opening
 from charlm.serving import fields
 from charlm.serving.choosing import Filters
 from charlm.serving.fields import RefusalError
@@ -157,7 +156,7 @@ def _order(symbols: list[int], vocabulary: Vocabulary, options: dict[str, Any]) 
         return Order([vocabulary.end, *symbols], 1, **options)
     if symbols:
         return Order(symbols, 0, **options)
-    first = opening(vocabulary)
+    first = vocabulary.first
     begins = not vocabulary.symbol(first).isspace() and options["count"] > 0
     return Order([first], 1, begins=begins, **options)
 

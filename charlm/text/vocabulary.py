@@ -62,6 +62,17 @@ class Vocabulary:
         return len(self) - 1 if self.has_end else None
 
     @property
+    def before(self) -> list[int]:
+        """The indices that a model reads before a text: the end of an earlier record, if any."""
+        return [] if self.end is None else [self.end]
+
+    @property
+    def first(self) -> int:
+        """The index that begins a text without a prompt: of a newline, if the vocabulary has it."""
+        newline = self.encode("\n")
+        return int(newline[0]) if newline.size and newline[0] != self.unknown else 0
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """The smallest unsigned type for the indices."""
         return np.min_scalar_type(max(len(self) - 1, 0))

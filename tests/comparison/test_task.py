@@ -12,7 +12,7 @@ import charlm
 from charlm import api
 from charlm.common.errors import DataError, UsageError
 from charlm.comparison.answering import solved_to, task_sentences
-from charlm.evaluation.answers import answer
+from charlm.comparison.answers import answer
 from charlm.reports.figures import pictures
 from charlm.text.files.tasks import TASKS, TIMES
 

@@ -120,6 +120,15 @@ def test_the_end_of_a_record_is_the_last_index_and_in_no_text() -> None:
     assert BYTES_IN_RECORDS.symbol(256) == "\n"
 
 
+def test_symbols_before_a_text_and_first_in_one() -> None:
+    plain, unlined = vocabulary_of("he\nlo"), vocabulary_of("hello")
+    assert (plain.before, plain.first) == ([], 2)
+    assert (unlined.before, unlined.first) == ([], 0)
+    known = replace(unlined, has_unknown=True, has_end=True)
+    assert (known.before, known.first) == ([known.end], 0)  # an unknown newline begins no text
+    assert (BYTES_IN_RECORDS.before, BYTES_IN_RECORDS.first) == ([256], 10)
+
+
 def test_without_an_unknown_symbol_the_unknown_is_left_out_and_still_named() -> None:
     vocabulary = Vocabulary("char", "none", tuple(map(ord, "helo")), False)
     assert vocabulary.encode("hxe").tolist() == [0, 1]

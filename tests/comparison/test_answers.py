@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from charlm.comparison.answers import answer
 from charlm.config.schema import ModelConfig
-from charlm.evaluation.answers import answer
 from charlm.models.recurrent import CharModel
 from charlm.text.files.tasks import TASKS, TIMES, Example
 from charlm.text.vocabulary import Vocabulary

@@ -19,6 +19,8 @@ ABANDONED_AFTER = 86_400
 OF_TEXTS = ("corpora", "downloads", "files", "latest", "locks", "named", "stdin")
 """Folders of the cache with texts or data about them: readable by their owner only."""
 PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
+MOST_OF_NAME = 255
+"""Bytes of a file's name that file systems take."""
 LONGEST_NAME = 80
 """Characters of a label in a file name; a longer one is cut and gets a hash."""
 
@@ -211,7 +213,7 @@ def replace(path: Path, content: bytes, *, private: bool = False) -> None:
 
     private: True makes it readable by its owner only.
     """
-    temporary = path.with_name(f".{path.name}.writing")
+    temporary = _temporary(path)
     try:
         write_synced(temporary, content, private=private)
         temporary.replace(path)
@@ -220,6 +222,14 @@ def replace(path: Path, content: bytes, *, private: bool = False) -> None:
             temporary.unlink()
         raise
     sync_folder(path.parent)
+
+
+def _temporary(path: Path) -> Path:
+    """Return the path under which a file is written before it is renamed."""
+    name = f".{path.name}.writing"
+    if len(os.fsencode(name)) > MOST_OF_NAME:
+        name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()}.writing"
+    return path.with_name(name)
 
 
 def create(path: Path, content: bytes) -> None:

@@ -31,7 +31,7 @@ COMMANDS = typer.main.get_command(app)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command line did. crash: the traceback of an exception that nothing caught."""
+    """The outcome of a command line. crash: the traceback of an exception that nothing caught."""
 
     code: object
     out: str

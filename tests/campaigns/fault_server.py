@@ -39,7 +39,7 @@ HANG = -1
 
 
 IMPORTED_LATE = ("torch._dynamo", "matplotlib.figure", "matplotlib.backends.backend_svg", "jinja2")
-"""What commands import only when they need it; here it would cost every case seconds."""
+"""Modules that commands import only when needed; here that would cost every case seconds."""
 
 
 @dataclass(frozen=True)

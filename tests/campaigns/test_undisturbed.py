@@ -1,4 +1,4 @@
-"""What happens between the steps of a training leaves its steps alone: evaluating, sampling, saving
+"""Undisturbed steps of training, whatever happens between them: evaluating, sampling, saving
 and logging at any rhythm, and stopping and resuming anywhere, end with the same bits."""
 
 import random

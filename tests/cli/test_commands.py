@@ -408,6 +408,13 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     assert "ConfigError" in done.stderr
 
 
+def test_a_file_has_the_longest_name_that_a_system_takes(shell: Shell) -> None:
+    name = 250 * "n" + ".toml"
+    shell("init", "hello", "--out", name)
+    assert (shell.folder / name).read_text() == shell("init", "hello").out
+    assert not [path for path in shell.folder.iterdir() if path.name.endswith(".writing")]
+
+
 @pytest.mark.parametrize("preset", presets.names())
 def test_init_prints_a_commented_preset_that_trains(shell: Shell, preset: str) -> None:
     text = shell("init", preset).out

@@ -260,7 +260,7 @@ BAD_VALUES = ([], [[]], {}, "\n", "x" * 1000, -1, 10**30, 1.5, float("nan"), Non
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_a_value_that_cannot_be_is_refused_in_words_for_people(section: str) -> None:
-    """Whatever the key: no pattern, and no word of pydantic's."""
+    """Show no pattern and no word of pydantic's, for any key."""
     refused = 0
     for key in SECTIONS[section].model_fields:
         for value in BAD_VALUES:

@@ -97,7 +97,7 @@ def test_intervals_hold_the_true_best(searches: Searches, count: int) -> None:
 
 
 def test_intervals_of_few_failures_are_known_to_be_too_narrow() -> None:
-    """Where three of ten trials fail outright, eight trials say little of the best of three."""
+    """Show that eight trials say little of the best of three, where three of ten trials fail."""
     rounds, random = 300, np.random.default_rng(4)
 
     def failing(count: int) -> Floats:

@@ -18,7 +18,7 @@ ALL_FILES = [
     *("ngram/manifest.json", "ngram/counts.safetensors"),
     *("inspect/overview.html", "inspect/learning-curve.png"),
 ]
-"""What a run has, as charlm writes it; and these folders, and `.lock`."""
+"""Files of a run as charlm writes it; with these folders, and `.lock`."""
 FOLDERS = ["checkpoints", STEP, "inspect", "ngram"]
 TEMPORARY = [
     *(f".{name}.writing" for name in FILES),
@@ -26,7 +26,7 @@ TEMPORARY = [
     *(".writing-x", "inspect/.overview.html.writing", "checkpoints/step-00000014"),
     *("inspect/.learning-curve.png.writing", outputs.MARKER, f"inspect/{outputs.MARKER}"),
 ]
-"""What it has for a moment, or later."""
+"""Files that a run has for a moment, or later."""
 COMMANDS = [
     ["inspect", "RUN"],
     ["score", "RUN", "--split", "val", "--with", "ngram"],

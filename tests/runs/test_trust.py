@@ -1,5 +1,4 @@
-"""What nobody should have to find out by losing something: small cases of what the campaigns in
-tests/campaigns try at length."""
+"""Losses that charlm prevents: small cases of those that tests/campaigns tries at length."""
 
 import json
 import os

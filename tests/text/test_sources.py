@@ -1,5 +1,5 @@
-"""Where texts come from and how large they may be: compressed files, objects, pieces, processes,
-starts that are killed, and texts that have grown."""
+"""Sources of texts: compressed files, objects, pieces of large files, several processes, starts
+that are killed, and texts that have grown."""
 
 import gzip
 import importlib.util

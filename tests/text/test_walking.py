@@ -1,4 +1,4 @@
-"""Which files of a folder are text: in what order, what is left out, and what charlm wrote."""
+"""Walks of folders: the files that are text, their order, those left out, those of charlm."""
 
 import json
 import os

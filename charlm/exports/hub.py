@@ -121,7 +121,9 @@ def card(saved: Checkpoint, model: PlainModel, name: str) -> str:
     text = ", ".join(paths).replace("`", "'")
     units = {"char": "characters", "byte": "bytes", "jamo": "jamo"}[saved.vocabulary.unit]
     weights = sum(weight.size for weight in model.weights.values())
-    kind = f"{model.config.cell.upper()}, {model.config.num_layers} × {model.config.hidden_size}"
+    block = " in a block" if model.config.has_blocks else ""
+    kind = f"{model.config.cell.upper()}{block}, "
+    kind += f"{model.config.num_layers} × {model.config.hidden_size}"
     pattern = files("charlm.exports").joinpath("card.md").read_text("utf-8")
     return pattern.format(
         name=name.replace("`", "'"),

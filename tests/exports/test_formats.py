@@ -4,6 +4,7 @@ import json
 import runpy
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,11 @@ import charlm as package
 from charlm.api import load
 from charlm.cells import CELLS
 from charlm.common import files
-from charlm.exports import hub
+from charlm.exports import graph, hub
+from charlm.exports.trained import open_trained
+from charlm.models.plain import PlainModel
+from charlm.runs.checkpoint import Checkpoint
+from charlm.runs.finding import find_checkpoint
 
 GATED = ("rnn", "lstm", "gru")
 CHANGES = {
@@ -52,6 +57,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small run of every cell, with and without biases."""
     text = "안녕하세요 반갑습니다\n" * 20 + words(1500)
     return train_each(tmp_path_factory.mktemp("exported"), text, {**CHANGES, **SCANNED})
+
+
+def opened(run: Path) -> tuple[Checkpoint, PlainModel]:
+    """The best checkpoint of a run, and its model."""
+    found = open_trained(find_checkpoint(run))
+    return found.saved, found.model
 
 
 def drawn(size: int, lanes: int) -> torch.Tensor:
@@ -189,6 +200,65 @@ def test_hub_folder_stays_if_it_cannot_be_replaced(
     assert (tmp_path / "mine" / "README.md").read_text() == "my own card"
 
 
+def test_new_hub_folder_that_cannot_be_named_leaves_nothing(
+    runs: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(path: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "rename", failing)
+    export = ("export", str(runs / "lstm"), "--to", "hub", "--out", str(tmp_path / "mine"))
+    done = command(*export)
+    assert done.returncode == 1
+    assert "mine: No space left on device" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_hub_folder_replaces_no_file_and_no_link(runs: Path, tmp_path: Path) -> None:
+    package.export(runs / "lstm", to="hub", out=tmp_path / "mine")
+    (tmp_path / "link").symlink_to("mine")
+    (tmp_path / "file").write_text("years of work")
+    assert hub.is_export(tmp_path / "mine")
+    saved, model = opened(runs / "lstm")
+    for name in ("link", "file"):
+        assert not hub.is_export(tmp_path / name)
+        with pytest.raises(package.CharlmError, match=f"{name} holds other files"):
+            hub.write(tmp_path / name, saved, model, "lstm")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_text() == "years of work"
+
+
+def test_card_has_the_score_of_its_own_checkpoint_only(runs: Path) -> None:
+    saved, model = opened(runs / "lstm")
+    best = saved.state.progress["best"]
+    measured = f"{best['bits_per_character']:.3f} bits per character on its validation split"
+    unmeasured = "This checkpoint was not evaluated."
+    assert measured in hub.card(saved, model, "lstm")
+    assert unmeasured not in hub.card(saved, model, "lstm")
+    for other in (None, {**best, "step": saved.step + 1}, {**best, "bits_per_character": "low"}):
+        progress = {**saved.state.progress, "best": other}
+        state = saved.state.model_copy(update={"progress": progress})
+        card = hub.card(replace(saved, state=state), model, "lstm")
+        assert unmeasured in card
+        assert "bits per character" not in card
+
+
+def test_card_names_the_cell_and_its_block(runs: Path) -> None:
+    saved, model = opened(runs / "lstm")
+    size = f"{model.config.num_layers} × {model.config.hidden_size}"
+    assert f"LSTM, {size}" in hub.card(saved, model, "lstm")
+    blocks = replace(model, config=model.config.model_copy(update={"residual": True}))
+    assert f"LSTM in a block, {size}" in hub.card(saved, blocks, "lstm")
+
+
+def test_states_that_begin_with_several_numbers_go_to_a_hub_only() -> None:
+    assert graph._only_value("h", np.full((1, 1, 4), 0.5)) == 0.5
+    with pytest.raises(package.CharlmError, match="more than one number") as caught:
+        graph._only_value("n", np.array([0.5, 0.5, 1.0]))
+    assert caught.value.what.startswith("n begins with")
+    assert "--to hub" in caught.value.advice
+
+
 def test_torchs_script_that_cannot_be_written_leaves_nothing(
     runs: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,6 +273,27 @@ def test_torchs_script_that_cannot_be_written_leaves_nothing(
     out = str(tmp_path / "a.pt.safetensors")
     assert command("export", str(runs / "lstm"), "--to", "torch", "--out", out).returncode == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_weights_are_replaced_though_their_script_cannot_be(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "a.pt.safetensors"
+    out.write_bytes(b"of before")
+    (tmp_path / "a.py").write_text("of before")
+    write = files.write_synced
+
+    def failing(path: Path, content: bytes, **options: Any) -> None:
+        if ".py." in path.name:
+            raise OSError(28, "No space left on device")
+        write(path, content, **options)
+
+    monkeypatch.setattr(files, "write_synced", failing)
+    with pytest.raises(package.CharlmError, match="a.py: No space left on device"):
+        package.export(runs / "lstm", to="torch", out=out, force=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pt.safetensors", "a.py"]
+    assert out.stat().st_size > 100
+    assert (tmp_path / "a.py").read_text() == "of before"
 
 
 def test_a_folder_is_no_file_to_replace(runs: Path, tmp_path: Path, command: Command) -> None:

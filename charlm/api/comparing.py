@@ -105,7 +105,8 @@ def planned(request: CompareRequest) -> Plan | list[Part]:
         try:
             parts.append(Part(name, name, planned_comparison(one), one.command()))
         except CharlmError as error:
-            if one.paths[0] in re.split(r"[\s,:;'\"]+", error.what):
+            named = {one.paths[0], str(Path(one.paths[0]).absolute())}
+            if named.intersection(re.split(r"[\s,:;'\"]+", error.what)):
                 raise
             what = f"{one.paths[0]}: {error.what}"
             raise type(error)(what, error.advice, error.details) from None

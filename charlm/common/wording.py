@@ -52,6 +52,11 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, whose plural ends with an s."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def spread_text(values: dict[str, Any] | None, absent: str = "-") -> str:
     """Format a mean and standard deviation; `absent` for None."""
     if values is None:

@@ -140,7 +140,7 @@ class ScoringProgress:
         self._done += symbols
         now = time.monotonic()
         if self._bar is None and self._total and now - self._began > 1 and sys.stderr.isatty():
-            self._bar = bar(float(self._total), 0.0, "{n_fmt}/{total_fmt} symbols {remaining} left")
+            self._bar = bar(self._total, 0, "{n_fmt}/{total_fmt} symbols {remaining} left")
         if self._bar is not None:
             self._bar.n = min(self._done, self._total or self._done)
             self._bar.refresh()

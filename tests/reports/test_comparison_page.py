@@ -77,6 +77,41 @@ def test_figures_are_described_and_repeatable(finished: tuple[Path, Path, Any]) 
         assert "currentColor" in svg
 
 
+def test_a_gradient_that_was_not_measured_has_no_figure(finished: tuple[Path, Path, Any]) -> None:
+    _, _, result = finished
+    names = [picture.name for picture in pictures(result)]
+    assert {"gradient-trained", "gradient-fresh"} <= set(names)
+    first, *others = result["runs"]
+    without = {**result, "runs": [{**first, "gradient_fresh": None}, *others]}
+    found = [picture.name for picture in pictures(without)]
+    assert found == [name for name in names if name != "gradient-fresh"]
+
+
+def test_an_expected_best_without_an_interval_has_no_band(
+    finished: tuple[Path, Path, Any],
+) -> None:
+    _, _, result = finished
+
+    def drawn(low: float | None, high: float | None) -> str:
+        expected = [{"trials": n, "mean": 3.0 - 0.1 * n, "low": low, "high": high} for n in (1, 2)]
+        search = {
+            "trials": 2,
+            "uniform": 5.0,
+            "rows": [{"cell": "rnn", "expected": expected}],
+        }
+        (found,) = [
+            picture
+            for picture in pictures({**result, "search": search})
+            if picture.name == "best-of-trials"
+        ]
+        assert found.title == "Best of 2 trials: rnn is lowest, at 2.800 bits"
+        return found.svg()
+
+    band = "fill-opacity"
+    assert band in drawn(2.5, 3.5)
+    assert band not in drawn(None, None)
+
+
 def contrast(one: str, other: str) -> float:
     """Source: WCAG 2.2, relative luminance and contrast ratio."""
 

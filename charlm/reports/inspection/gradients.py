@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from charlm.common.wording import counted
 from charlm.inspection.gradients import ByLag
 from charlm.inspection.toy import FACTORS
 from charlm.reports.picture import COLOURS, GREY, MARKERS, STYLES, Picture, on_axes, plain_log
@@ -72,16 +73,15 @@ def _reach(one: ByLag) -> int | None:
 
 def _steps(reach: int | None, lags: int) -> str:
     if reach is None:
-        return f"more than {lags} characters"
-    return f"{reach} character{'s' if reach != 1 else ''}"
+        return f"more than {counted(lags, 'step')}"
+    return counted(reach, "step")
 
 
 def _spectrum_sentence(values: Sequence[NDArray[np.float64]]) -> str:
     first = np.median(values[0], axis=0)
     grow, gone = int((first > 1).sum()), int((first < 0.5).sum())
     return (
-        f"At a typical character {grow} of {len(first)} directions of layer 0's state are "
-        "stretched, "
+        f"At a typical step {grow} of {len(first)} directions of layer 0's state are stretched, "
         f"{gone} shrink to less than half."
     )
 
@@ -97,7 +97,7 @@ def _reaching(trained: Lags, fresh: Lags) -> Picture:
             axes.semilogy(median, color=colour, linestyle=style, label=label)
             axes.fill_between(range(len(low)), low, high, color=colour, alpha=0.2, linewidth=0)
         plain_log(axes)
-        axes.set_xlabel("characters back, k")
+        axes.set_xlabel("steps back, k")
         axes.set_ylabel("|d loss / d state|")
         axes.set_xlim(left=0)
         axes.legend(loc="upper right")
@@ -108,7 +108,7 @@ def _reaching(trained: Lags, fresh: Lags) -> Picture:
         "gradient-by-lag",
         f"A hundredth of the gradient is left after {_steps(h, lags)}",
         "Median and quartiles over places of the validation text, trained and freshly initialised.",
-        "Line chart on a logarithmic scale: the gradient's norm against characters back.",
+        "Line chart on a logarithmic scale: the gradient's norm against steps back.",
         on_axes(draw),
         size=(6.4, 3.8),
     )
@@ -136,8 +136,7 @@ def _spectrum(values: Sequence[NDArray[np.float64]], trained: Lags) -> Picture:
         "singular-values",
         f"{100 * share:.0f} % of the directions grow in a step, the rest fade",
         f"Singular values of d state(t) / d state(t-1), the state being {parts}: median and "
-        "quartiles "
-        "along the text. Above the dashed line a direction grows, below it fades.",
+        "quartiles along the text. Above the dashed line a direction grows, below it fades.",
         "Line chart on a logarithmic scale: singular values from largest to smallest.",
         on_axes(draw),
     )
@@ -155,7 +154,7 @@ def _schemes(by_scheme: Mapping[str, Lags]) -> Picture:
                 markevery=max(1, len(median) // 6), markersize=4, label=name,
             )  # fmt: skip
         plain_log(axes)
-        axes.set_xlabel("characters back, k")
+        axes.set_xlabel("steps back, k")
         axes.set_ylabel("|d loss / d h|")
         axes.set_xlim(left=0)
         axes.legend(loc="upper right")

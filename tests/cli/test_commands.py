@@ -177,6 +177,13 @@ def test_signals_save_and_exit_and_the_run_goes_on(tmp_path: Path, number: int) 
     assert json.loads(resumed.stdout)["steps"] == summary["steps"] + 1
 
 
+def test_processes_are_not_started_twice(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    said = shell.refused(2, "train", "words.txt", "--processes", "2")
+    assert "a launcher has started several processes already: WORLD_SIZE is set" in said
+    assert not Path("runs").exists()
+
+
 # ---- backends ------------------------------------------------------------------------------------
 
 
@@ -190,8 +197,10 @@ def test_bench_measures_both_backends_and_says_which_one_auto_takes(
     assert set(row["train"]) == backends
     assert row["backend"] == ("native" if kernel_types else "torch")
     assert min([*row["train"].values(), *row["write"].values(), row["matrix_share"]]) > 0
-    shown = shell("bench", "gru:reset_gate=before", "--shape", "32x1", "--rounds", 1)
-    assert shown.out.splitlines()[-1].split()[:2] == ["gru:reset_gate=before", "32x1"]
+    cells = ["gru:reset_gate=before", "rnn"]
+    shown = shell("bench", *cells, "--shape", "32x1", "--rounds", 1).out.splitlines()
+    assert [line.split()[:2] for line in shown[-2:]] == [[cell, "32x1"] for cell in cells]
+    assert sum("train" in line for line in shown) == 1  # the heading
 
 
 @pytest.mark.parametrize(
@@ -243,6 +252,13 @@ def test_sample_repeats_with_its_seed(trained: Shell) -> None:
     assert [len(s["text"]) for s in report["samples"]] == [9, 9, 9]
     again = trained("sample", "mine", "--length", 9, "--num", 3, "--json", "--seed", report["seed"])
     assert json.loads(again.out) == report
+
+
+def test_sample_continues_a_text_from_stdin(trained: Shell) -> None:
+    options = ("sample", "mine", "--seed", "3", "--length", "20", "--prompt")
+    done = charlm(*options, "-", cwd=trained.folder, stdin="the quick\nbrown ")
+    assert done.stdout == trained(*options, "the quick\nbrown ").out
+    assert done.stdout.startswith("the quick\nbrown ")
 
 
 def test_sample_names_unknown_prompt_characters_and_goes_on(trained: Shell) -> None:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import TINY, charlm, words
+from conftest import TINY, charlm, train_each, words
 
 from charlm.api import load
 from charlm.cli.interactive import Session
@@ -64,6 +64,40 @@ def test_a_slash_can_be_typed(run: Path) -> None:
     out, err = turns(run, "//help\n", "--seed", "1", "--length", "4")
     assert len(out.rstrip("\n")) <= len("/help") + 4
     assert "Ctrl-D" not in err
+
+
+def test_a_turn_can_be_taken_back_only_once(run: Path) -> None:
+    session = Session(load(run), {"length": 3, "seed": 1}, "the ")
+    list(session.turn("fox "))
+    assert session.change("undo") == "the "
+    assert session.change("undo") == session.text == "the "
+    assert session.before == []
+    assert Session(load(run), {}).change("undo") == "(nothing yet)"
+
+
+def test_a_seed_makes_the_turns_repeat(run: Path) -> None:
+    session = Session(load(run), {"length": 9})
+    assert session.change("seed 7") == "seed = 7"
+    written = "".join(session.turn("the "))
+    assert written == load(run).sample("the ", length=9, seed=7)
+    assert session.options["seed"] == 8  # of the next turn
+
+
+def test_a_given_prompt_is_shown_and_continued(run: Path) -> None:
+    given = ("--prompt", "the quick ", "--seed", "1", "--length", "9")
+    out, err = turns(run, "brown\n", *given)
+    assert err.splitlines()[0] == "the quick "
+    written = load(run).sample("the quick brown", length=9, seed=1)
+    assert out == f"brown{written}".removesuffix("\n") + "\n"
+
+
+def test_a_record_that_has_ended_is_followed_by_a_new_one(tmp_path: Path) -> None:
+    train_each(tmp_path, words(1500), {"lines": ["data.records=lines"]})
+    session = Session(load(tmp_path / "lines"), {"length": 2000, "seed": 1})
+    written = "".join(session.turn("the "))
+    assert 0 < len(written) < 2000
+    assert (session.text, session.before) == ("", [""])
+    assert session.change("text") == "(nothing yet)"
 
 
 def test_likeliest_word_is_the_greedy_one(run: Path) -> None:

@@ -159,3 +159,10 @@ def test_of_many_cells_only_crossings_with_the_best_are_described() -> None:
         "By the clock" in one for one in found["sentences"]
     )
     assert left.startswith(f"{3 + pairs} crossings")
+
+
+def test_curve_stays_at_its_last_value_beyond_its_end() -> None:
+    a = curve("a", [4.0, 3.0, 2.0])
+    assert [a.at(place) for place in (0.0, 150.0, 300.0, 301.0, 1e9)] == [4.0, 3.5, 2.0, 2.0, 2.0]
+    assert a.at(1e9, "seconds") == 2.0
+    assert curve("b", [4.0]).at(7.0) == 4.0

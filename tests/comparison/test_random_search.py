@@ -158,6 +158,23 @@ def test_sentences_name_the_budgets_at_which_the_order_changes(text_file: Path) 
     )
 
 
+def test_sentences_on_one_cell_name_no_order_and_two_trials_no_interval(text_file: Path) -> None:
+    assert search_sentences({"gru": [2.5, 2.4]}) == [
+        "Best of 2 random trials of each cell, one seed: gru 2.400 bits per character."
+    ]
+    given = planned(text_file, ["rnn", "gru"], *OWN, search=2)
+    bits = {"rnn": (2.4, 2.3), "gru": (2.2, 3.0)}
+    tried = [Trial(label, 0.01, 0.0, one) for label, own in bits.items() for one in own]
+    found = search_result(given, tried, 5.0)
+    assert found is not None
+    (difference,) = found["differences"]
+    assert difference["shown"] is False
+    assert difference["expected"][-1] == {
+        **{"trials": 2, "mean": pytest.approx(-0.1), "low": None, "high": None}
+    }
+    assert difference["sentence"].endswith("-0.100 bits (too few trials for an interval).")
+
+
 # ---- carried out --------------------------------------------------------------------------------
 
 

@@ -1,6 +1,9 @@
 """Studies of papers: the same comparison at several sizes, beside what was published."""
 
+import io
 import json
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +18,9 @@ from charlm.comparison.request import CompareRequest
 from charlm.comparison.series import make_folder
 from charlm.comparison.study import study_result
 from charlm.config import loading
+from charlm.config import studies as known_studies
 from charlm.config.schema import DataConfig
-from charlm.config.studies import Group, Study, groups, read_study, studies
+from charlm.config.studies import Group, Study, groups, read_study, studies, study_folder
 from charlm.reports import study as report
 from charlm.text.files.sources import find
 
@@ -128,6 +132,45 @@ def test_study_is_carried_out_and_reuses_what_is_finished(
     assert find(DataConfig(path=str(Path.cwd()))).files == [Path(text).absolute()]
 
 
+def test_a_quiet_study_prints_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = (study_folder() / "collins2017.toml").read_text(encoding="utf-8")
+    small = content.replace("[2_500, 10_000]", "[1_000]").replace(
+        '["rnn", "lstm", "gru"]', '["rnn"]'
+    )
+    (tmp_path / "mine.toml").write_text(small.replace("20_000", "2"), encoding="utf-8")
+    monkeypatch.setattr(known_studies, "study_folder", lambda: tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert run(["compare", "--paper", "mine", "--threads", "1", "-q"]) == 0
+    assert capsys.readouterr() == ("", "")
+    summary = json.loads(Path("runs/mine-1/study.json").read_text(encoding="utf-8"))
+    assert [group["parameters"] for group in summary["groups"]] == [1_000]
+    assert Path(summary["report"]).is_file()
+
+
+class Stopping(io.StringIO):
+    """A stderr that stops the command at the first heading of a comparison."""
+
+    def write(self, text: str) -> int:
+        if "measuring" in text:
+            signal.raise_signal(signal.SIGTERM)
+        return super().write(text)
+
+
+def test_a_study_that_is_stopped_says_how_to_go_on(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = Stopping()
+    monkeypatch.setattr(sys, "stderr", said)
+    given = ["compare", "--paper", "jozefowicz2015", "--data", text, *SETTINGS, "--seeds", "1"]
+    assert run(given) == 143, said.getvalue()
+    last = said.getvalue().strip().splitlines()[-1]
+    assert last.startswith("stopped; to go on: charlm compare --paper jozefowicz2015 --data")
+    assert last.endswith("--seeds 1 --out runs/jozefowicz2015-1")
+    assert not Path("runs/jozefowicz2015-1/study.json").exists()
+
+
 def test_a_study_in_a_folder_that_was_there_leaves_what_is_in_it_a_text(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("a text of mine")
     make_folder(tmp_path)
@@ -193,10 +236,12 @@ STUDY = Study(
 )
 
 
-def found() -> dict[str, Any]:
+def found(seeds: int = 1) -> dict[str, Any]:
     bits = [{"a": 3.0, "b": 2.0}, {"a": 2.9, "b": 2.1}, {"a": 2.5, "b": 2.6}, {"a": 2.6, "b": 2.0}]
     pairs = zip(groups(STUDY), bits, strict=True)
-    return study_result("depth", STUDY, [(group, outcome(**values), {}) for group, values in pairs])
+    own = {"seeds": list(range(seeds))}
+    each = [(group, outcome(**values) | own, {}) for group, values in pairs]
+    return study_result("depth", STUDY, each)
 
 
 def test_study_says_who_is_ahead_how_often_and_with_what() -> None:
@@ -212,6 +257,12 @@ def test_study_says_who_is_ahead_how_often_and_with_what() -> None:
         "One seed each shows too little of the spread: small differences mean nothing "
         "(use --seeds 5).",
     ]
+
+
+def test_study_of_three_seeds_cautions_no_one() -> None:
+    first, second, third = (found(seeds)["sentences"] for seeds in (1, 2, 3))
+    assert second[-1].startswith("2 seeds each show too little of the spread")
+    assert third == first[:-1] == second[:-1]
 
 
 def test_page_of_a_study_is_escaped_and_links_its_comparisons(tmp_path: Path) -> None:

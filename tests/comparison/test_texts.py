@@ -5,10 +5,12 @@ import itertools
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,9 @@ from browser import Tags, looked_at, needs_browser
 from conftest import TINY, Command, begun, new_cache, words
 
 import charlm
-from charlm.api.comparing import planned
-from charlm.common.errors import UsageError
-from charlm.comparison.execution import RUNS, Stage
+from charlm.api.comparing import carry_out, planned
+from charlm.common.errors import DataError, UsageError
+from charlm.comparison.execution import RUNS, Comparison, Stage
 from charlm.comparison.over_texts import described, over_texts, result_over_texts
 from charlm.comparison.request import CompareRequest
 from charlm.comparison.runs import Advanced, Begun
@@ -190,12 +192,15 @@ def test_the_time_left_is_that_of_all_texts(tmp_path: Path) -> None:
     assert last["c"] == 0
 
 
-@pytest.mark.parametrize("text", ["text 1 of 2: a", "text 2 of 2: c"])
-def test_a_stop_while_the_steps_are_measured_trains_nothing(tmp_path: Path, text: str) -> None:
+MEASURING = "measuring a few steps of every cell"
+
+
+@pytest.mark.parametrize("doing", ["text 1 of 2: a", MEASURING, "text 2 of 2: c"])
+def test_a_stop_while_the_steps_are_measured_trains_nothing(tmp_path: Path, doing: str) -> None:
     write_texts(tmp_path)
     series = of_two(tmp_path, tmp_path / "out")
     for event in series.run():
-        if isinstance(event, Stage) and event.doing == text:
+        if isinstance(event, Stage) and event.doing == doing:
             series.stop()
     assert not list((tmp_path / "out").glob(f"*/{RUNS}/*"))
     assert not (tmp_path / "out" / "plan.json").exists()
@@ -266,6 +271,19 @@ def test_bad_texts_are_refused_before_there_is_a_folder(
     assert said in done.stderr
     assert done.stderr.count("help: ") == 1
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("name", ["nowhere.txt", "short.txt"])
+def test_an_error_of_one_text_names_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_texts(tmp_path)
+    Path("short.txt").write_text("ab")
+    for path in (name, str(tmp_path / name)):
+        with pytest.raises(DataError) as refused:
+            planned(CompareRequest(["rnn"], "", SETS, {"data.path": ["a.txt", path]}))
+        assert refused.value.what.count(name) == 1
 
 
 def test_a_paper_is_compared_on_one_text(
@@ -345,6 +363,19 @@ def test_a_text_or_seed_more_amends_the_plan(
     again = json.loads(done.stdout)
     assert again["plan"]["amends"] == [first, found["plan"]["sha256"]]
     assert again["seeds"] == [0, 1, 2, 3]
+
+
+def test_folder_with_runs_on_none_of_the_texts_is_refused(tmp_path: Path) -> None:
+    write_texts(tmp_path)
+    out = tmp_path / "out"
+    of_two(tmp_path, out)
+    (out / "notes").mkdir()  # no runs: it is left alone
+    (out / "b" / "runs" / "rnn-seed0").mkdir(parents=True)
+    with pytest.raises(UsageError) as refused:
+        of_two(tmp_path, out)
+    assert refused.value.what == f"{out} holds b, which is none of these texts"
+    (out / "b" / "runs" / "rnn-seed0").rmdir()
+    assert [part.name for part in of_two(tmp_path, out).parts] == ["a", "c"]
 
 
 def test_a_text_keeps_its_name_beside_a_further_one(copy: Path, command: Command) -> None:
@@ -582,6 +613,14 @@ def test_figures_of_cells_with_many_settings_have_short_and_different_names(
     assert all(len(path.name) < 100 for path in (tmp_path / "figures").iterdir())
 
 
+def test_one_cell_has_no_order_over_texts() -> None:
+    found = over_texts({"x": outcome(gru=2.0), "y": outcome(gru=3.0)})
+    assert (found["orders"], found["differences"]) == ({"x": ["gru"], "y": ["gru"]}, [])
+    assert found["sentences"] == [
+        "Over 2 texts, gru has the lowest mean: 2.500 bits per character."
+    ]
+
+
 def test_of_many_cells_the_differences_to_the_best_are_described() -> None:
     bits = {"rnn": 2.0, "gru": 1.8, "lstm": 1.9, "mingru": 2.1}
     texts = {name: outcome(**{c: b + at for c, b in bits.items()}) for at, name in enumerate("ab")}
@@ -612,6 +651,23 @@ def test_settings_that_were_fitted_to_a_text_are_named(
         notes = result_over_texts(texts_in_time, {}, "")["notes"]
         found_keys = [one.partition(" ")[0] for one in notes if "differs by text" in one]
         assert sorted(found_keys) == ["train.batch_size", *more]
+
+
+def test_settings_that_each_text_has_searched_are_not_named(
+    compared: tuple[Path, dict[str, Any]],
+) -> None:
+    texts = {text["name"]: text for text in compared[1]["texts"]}
+    config = {
+        cell: re.sub(r"(?m)^(learning_rate|dropout|clip_norm) = .*", r"\1 = 0.25", toml)
+        for cell, toml in texts["b"]["config"].items()
+    }
+    named = {}
+    for tuned in (False, True):
+        searched = {**texts, "b": {**texts["b"], "config": config, "tuned": tuned}}
+        notes = result_over_texts(searched, {}, "")["notes"]
+        named[tuned] = {one.partition(" ")[0] for one in notes if "differs by text" in one}
+    assert named[False] == {"model.dropout", "train.learning_rate", "train.clip_norm"}
+    assert named[True] == {"train.clip_norm"}
 
 
 def test_claims_hold_if_they_hold_on_each_text(compared: tuple[Path, dict[str, Any]]) -> None:
@@ -699,3 +755,19 @@ def test_page_fits_a_phone_and_a_desktop(
     assert found["twice"] == []
     assert [figure["name"] for figure in found["figures"]] == ["difference-rnn-gru"]
     assert all(figure["ink"] > 5 and figure["letters"] > 6 for figure in found["figures"])
+
+
+def test_a_comparison_needs_nobody_who_watches_and_can_be_stopped(tmp_path: Path) -> None:
+    write_texts(tmp_path)
+    data = {"data.path": str(tmp_path / "a.txt")}
+    made = planned(CompareRequest(["rnn"], "", SETS, data, seeds=1))
+    watched: list[Comparison | Series] = []
+
+    def watch(comparison: Comparison | Series) -> AbstractContextManager[None]:
+        watched.append(comparison)
+        comparison.stop()
+        return nullcontext()
+
+    assert carry_out(made, tmp_path / "out", "charlm compare rnn", watch) is None
+    assert [one.path for one in watched] == [tmp_path / "out"]
+    assert not (tmp_path / "out" / "compare.json").exists()

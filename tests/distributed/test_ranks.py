@@ -16,11 +16,15 @@ from typing import Any
 import pytest
 import torch
 from conftest import TINY, begun, charlm, free_port, new_cache, words
+from torch.distributed import HashStore
 
+from charlm.cli import worker
+from charlm.cli.arguments import TrainArguments
 from charlm.common.errors import UsageError
 from charlm.config import loading
 from charlm.config.layers import ConfigLayers
-from charlm.distributed.ranks import Ranks
+from charlm.distributed import error_exchange, launch_state
+from charlm.distributed.ranks import ALONE, Ranks
 from charlm.distributed.start import join
 from charlm.evaluation.surprisal import evaluate
 from charlm.runs import checkpoint
@@ -235,6 +239,31 @@ def test_shares_of_the_lanes_are_evaluated_to_the_same_nats(tmp_path: Path, text
         assert all((part == 0).any() for part in parts)
 
 
+def test_an_error_waits_for_the_rank_that_prints_it() -> None:
+    alone, (first, second) = Ranks(1, 2), (Ranks(rank, 2) for rank in range(2))
+    first.store = second.store = HashStore()
+    errors = [UsageError(f"of rank {rank}", "the advice") for rank in range(2)]
+    assert error_exchange.report_error(first, errors[0])
+    assert not error_exchange.report_error(second, errors[1])
+    error_exchange.wait_until_printed(first, printed=True)
+    assert first.store.check(["printed"])
+    began = time.monotonic()
+    error_exchange.wait_until_printed(second, printed=False)
+    assert error_exchange.report_error(alone, errors[1])  # nobody else can print it
+    error_exchange.wait_until_printed(alone, printed=False)
+    assert time.monotonic() - began < error_exchange.TIME_TO_PRINT.total_seconds()
+
+
+def test_workers_that_are_started_after_the_end_train_nothing(
+    tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ALONE, "launch", HashStore())
+    launch_state.remember_end(ALONE, 143)
+    given = TrainArguments(str(text), list(TINY), {}, tmp_path / "run", False, False, True)
+    assert worker.train(given) == 143
+    assert not (tmp_path / "run").exists()
+
+
 # ---- commands -----------------------------------------------------------------------------------
 
 
@@ -256,9 +285,11 @@ def ended(commands: list[list[str]], cwd: Path) -> tuple[list[int], list[str]]:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, which was to be missing")
 def test_what_fails_on_one_process_ends_both_with_its_error(tmp_path: Path, text: Path) -> None:
     given = command(text, tmp_path / "run", TORCH)
-    codes, said = ended([given, [*given, "--device", "cuda"]], tmp_path)
+    codes, said = ended([given, [*given, "--device", "cuda", "--debug"]], tmp_path)
     assert codes == [2, 2], said
     assert "".join(said).count("error: ") == 1
+    assert "Traceback" not in said[0]
+    assert "charlm.common.errors.UsageError: device cuda" in said[1]
     assert "device cuda is not available here" in said[1]
     assert not (tmp_path / "run").exists()
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from charlm.__main__ import run
 from charlm.common.errors import CheckpointError
 from charlm.evaluation import mixture
 from charlm.evaluation.mixture import BLOCK, DAMPING, RATE, Mixture, ngram_distributions
+from charlm.evaluation.ngram import ngram_of
 from charlm.models.ngram import NGram
-from charlm.runs import ngram_file
+from charlm.runs import checkpoint, ngram_file
+from charlm.runs.finding import find_checkpoint
 from charlm.text.stretch import Stretch
 
 SETTINGS = [part for change in [*TINY, "train.steps=60"] for part in ("--set", change)]
@@ -117,6 +120,16 @@ def test_ngram_model_in_a_window_sees_only_the_window() -> None:
     assert not one.equal(ngram_distributions(model, Stretch(changed, *seen))[0])
 
 
+@pytest.mark.parametrize("window", [0, 10])
+def test_ngram_model_of_order_one_knows_no_context(window: int) -> None:
+    text = np.random.default_rng(1).integers(0, 3, 60)
+    model = NGram.of(text, 3, order=1)
+    logs, cases = ngram_distributions(model, Stretch(text, 20, 45), window)
+    expected = np.log(model.distributions(np.empty((1, 0), np.int64)))
+    np.testing.assert_allclose(logs.numpy(), np.repeat(expected, 25, axis=0), rtol=1e-6)
+    assert len(set(cases.tolist())) == 1
+
+
 # ---- what it is good for ------------------------------------------------------------------------
 
 
@@ -174,6 +187,18 @@ def test_damaged_counts_are_counted_again(
     assert json.loads(out) == first
     assert "counted again" in err
     assert path.read_bytes() == content
+
+
+def test_counts_are_kept_nowhere_for_a_checkpoint_outside_of_a_run(
+    folder: Path, tmp_path: Path
+) -> None:
+    inside = find_checkpoint(folder / "seed-0")
+    alone = shutil.copytree(inside, tmp_path / "alone")
+    names = sorted(path.name for path in alone.iterdir())
+    found, kept = ngram_of(checkpoint.read(alone)), ngram_of(checkpoint.read(inside))
+    assert [found.gram_count(n) for n in (1, 4, 8)] == [kept.gram_count(n) for n in (1, 4, 8)]
+    assert sorted(path.name for path in alone.iterdir()) == names
+    assert [path.name for path in tmp_path.iterdir()] == ["alone"]
 
 
 def test_counts_that_no_text_has_are_refused(tmp_path: Path) -> None:
@@ -256,6 +281,18 @@ def test_mixture_writes_with_equal_powers_where_the_text_is_gone(
     out, err = capsys.readouterr()
     assert len(out) >= 20
     assert "same power" in err
+
+
+def test_mixture_has_equal_powers_where_no_text_is_held_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "all.txt").write_text(words(1000), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    changes = [*SETTINGS, "-q", "--set", "data.split=[1, 0, 0]"]
+    assert run(["train", "all.txt", *changes, "--run", "one"]) == 0
+    powers = charlm.load("one").mixed_with(["ngram"]).learned().powers
+    assert powers.min() == powers.max()
+    assert "the validation split is empty: all models have the same power" in caplog.messages
 
 
 @pytest.mark.parametrize("window", [0, 5])

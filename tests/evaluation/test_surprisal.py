@@ -1,12 +1,14 @@
 import math
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 
 from charlm.backends.step import TorchComputation
+from charlm.common.errors import DataError
 from charlm.config.schema import ModelConfig
-from charlm.evaluation import reading, surprisal, tally
+from charlm.evaluation import reading, scoring, surprisal, tally
 from charlm.models.recurrent import CharModel
 from charlm.text.corpus import Corpus
 from charlm.text.splits import Split
@@ -144,3 +146,29 @@ def test_distributions_are_those_that_scoring_uses() -> None:
     found = -rows.log()[torch.arange(29), torch.from_numpy(symbols[1:].astype(np.int64))]
     expected = surprisal.surprisals(TorchComputation(model), Stretch(symbols, 1, 30))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_split_without_a_symbol_is_not_scored() -> None:
+    splits = {"train": Split(0, 40, 40, 40, {}), "test": Split(40, 40, 0, 0, {})}
+    corpus = Corpus(VOCABULARY, text(40), splits, "")  # type: ignore[arg-type]
+    read = scoring.network(made())
+    with pytest.raises(DataError) as refused:
+        scoring.score_split(read, corpus, "test")
+    assert refused.value.what == "the test split of this run is empty"
+    assert refused.value.advice == "score another split, or a file"
+    assert scoring.score_split(read, corpus, "train").symbols == 39
+
+
+@pytest.mark.parametrize(
+    ("unit", "points", "size"), [("byte", tuple(range(256)), 1), ("char", (0xE9, 97), 2)]
+)
+def test_first_symbol_of_a_text_counts_with_its_bytes(
+    unit: Literal["byte", "char"], points: tuple[int, ...], size: int
+) -> None:
+    vocabulary = Vocabulary(unit, "none", points, has_unknown=False)
+    symbols = np.zeros(10, np.uint8)  # of a char vocabulary, the letter e with an accent
+    split = Split(0, 10, 10, 10 * size, {})
+    total = tally.Tally(vocabulary)
+    total.add_nats(1.0, 9)
+    total.add_split(Corpus(vocabulary, symbols, {"train": split}, ""), "train")  # type: ignore[arg-type]
+    assert total.score() == tally.Score(1.0, symbols=9, characters=9, bytes=9 * size)

@@ -289,7 +289,7 @@ def test_weights_are_replaced_though_their_script_cannot_be(
         write(path, content, **options)
 
     monkeypatch.setattr(files, "write_synced", failing)
-    with pytest.raises(package.CharlmError, match="a.py: No space left on device"):
+    with pytest.raises(package.CharlmError, match=r"a\.py: No space left on device"):
         package.export(runs / "lstm", to="torch", out=out, force=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pt.safetensors", "a.py"]
     assert out.stat().st_size > 100

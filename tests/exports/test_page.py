@@ -487,12 +487,33 @@ def test_cells_without_a_recurrent_product_are_refused(cell: str) -> None:
         refuse_foreign_cell(model, "torch")
 
 
-def test_page_is_written_without_the_runs_text(tmp_path: Path) -> None:
-    """Then it has no units by name, and says why."""
+def test_two_runs_of_the_same_name_are_numbered(runs: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(runs / "lstm", tmp_path / "lstm")
+    out = tmp_path / "a.html"
+    package.export(runs / "lstm", copy, to="html", out=out)
+    content = out.read_text(encoding="utf-8")
+    assert "<title>lstm (1) and lstm (2)" in content
+    assert content.index('"name": "lstm (1)"') < content.index('"name": "lstm (2)"')
+
+
+def test_page_is_written_without_the_runs_text(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then it has no units by name, and says why; unless the text is named."""
     (tmp_path / "words.txt").write_text(words(1500), encoding="utf-8")
     sets = [part for change in TINY for part in ("--set", change)]
     done = charlm("train", "words.txt", "--run", "run", *sets, "-q", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    (tmp_path / "words.txt").unlink()
+    (tmp_path / "words.txt").rename(tmp_path / "moved.txt")
     exported_page = package.export(tmp_path / "run", to="html", out=tmp_path / "a.html")
     assert exported_page.left_out[0].startswith("no units by name: ")
+    monkeypatch.chdir(tmp_path)
+    named = command("export", "run", "--to", "html", "--out", "b.html", "--data", "moved.txt")
+    assert named.returncode == 0, named.stderr
+    assert "no units by name" not in named.stderr
+    assert len(Path("b.html").read_bytes()) > len(Path("a.html").read_bytes())
+    Path("other.txt").write_text(words(1500, seed=1), encoding="utf-8")
+    other = command("export", "run", "--to", "html", "--out", "c.html", "--data", "other.txt")
+    assert other.returncode == 2
+    assert "other.txt is not the text that this run was trained on" in other.stderr
+    assert not Path("c.html").exists()

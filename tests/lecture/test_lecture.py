@@ -1,8 +1,10 @@
 """The lecture: every claim measured, in both languages, on a page that needs nothing else."""
 
+import html
 import json
 import re
 import string
+import sysconfig
 import tomllib
 from importlib.resources import files
 from pathlib import Path
@@ -13,8 +15,10 @@ from browser import Tags, browse, needs_browser
 from conftest import Command
 from conftest import words as some_words
 
+from charlm.common.errors import DataError
 from charlm.lecture import lab as laboratory
-from charlm.lecture import tracking
+from charlm.lecture import page as lecture_page
+from charlm.lecture import tracking, usage
 from charlm.lecture.chapter import PACKAGE
 from charlm.lecture.lab import Lab
 from charlm.lecture.page import CHAPTERS, chapters
@@ -109,11 +113,51 @@ def test_command_writes_the_page_and_prints_what_it_says(
     assert "mine/lecture.html" in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("option", ["--json", "--quiet"])
+def test_command_reads_the_standard_library_without_a_text(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    library = tmp_path / "library"
+    library.mkdir()
+    (library / "module.py").write_text(some_words(12_000), encoding="utf-8")
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(library))
+    for name, few in (("STEPS", 2), ("WIDTH", 8)):
+        monkeypatch.setattr(laboratory, name, few)
+    monkeypatch.setattr(lecture_page, "CHAPTERS", [usage.packing])
+    monkeypatch.chdir(tmp_path)
+    done = command("lecture", option)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == "page  lecture/lecture.html"
+    written = Path("lecture/lecture.html").read_text(encoding="utf-8")
+    assert "Python's standard library" in html.unescape(written)
+    assert "--data" not in written
+    if option == "--json":
+        (chapter,) = json.loads(done.stdout)
+        assert chapter["chapter"] == "packing"
+    else:
+        assert done.stdout.count("\u2713 ") + done.stdout.count("\u2717 ") == 1
+
+
 def test_shapes_are_those_of_pytorchs_documentation(measured: Any) -> None:
     _, found = measured
     rows = found["shapes"].figures[0].rows
     assert rows[0][1:] == ("[7, 5]", "[2, 4]", "[2, 4]", "[7, 4]", "[2, 4]", "[2, 4]")
     assert rows[3][1:5] == ("[3, 7, 5]", "[4, 3, 4]", "[4, 3, 4]", "[3, 7, 8]")
+
+
+@pytest.mark.parametrize("lines", [64, 65])
+def test_packing_takes_lines_of_different_lengths(lines: int, tmp_path: Path) -> None:
+    """The first line begins at no end of another, and empty ones are not counted."""
+    path = tmp_path / "words.txt"
+    path.write_text("\n".join(["fox " * 40, *["dog"] * (lines - 2), "", "", "brew\n"]))
+    lab = Lab(str(path))
+    if lines == 65:
+        assert usage.line_lengths(lab).tolist() == [4] * 63 + [5]
+        return
+    with pytest.raises(DataError) as refused:
+        usage.line_lengths(lab)
+    assert refused.value.what == "the text has 63 lines, the chapter on packing takes 64"
+    assert refused.value.advice == "give a text with more lines"
 
 
 def test_cells_that_have_hardly_learned_track_no_parity(measured: Any) -> None:

@@ -16,6 +16,7 @@ from browser import Tab, Tags, browse, looked_at, needs_browser
 from torch import Tensor
 from torch.nn import functional as F
 
+from charlm.config.schema import ModelConfig
 from charlm.inspection import toy
 from charlm.lecture import latest, live
 from charlm.lecture.chapter import PACKAGE
@@ -383,3 +384,14 @@ def test_words_of_the_scripts_are_all_there() -> None:
             for source in sources:
                 used = set(re.findall(r"words\.(\w+)", source.read_text(encoding="utf-8")))
                 assert used - set(words) <= {"form"}, (source.name, cell)
+
+
+def test_network_without_biases_has_none() -> None:
+    config = ModelConfig(cell="lstm", hidden_size=3, embedding_size=0, bias=False)
+    model = CharModel(config, 5)
+    model.reset_parameters(0)
+    found = live.network(model.requires_grad_(False))
+    assert (found["kind"], found["size"]) == ("lstm", 3)
+    assert found["bih"] is found["bhh"] is None
+    for name, weight in (("ih", model.layers()[0].weight_ih), ("bias", model.head.bias)):
+        assert np.array_equal(np.float32(found[name]), weight.flatten().numpy())

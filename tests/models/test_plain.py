@@ -24,7 +24,7 @@ from charlm.cells.base import ProjectedCell
 from charlm.config.cell_spec import variants
 from charlm.config.schema import ModelConfig, SampleConfig
 from charlm.evaluation import plain, reading, surprisal
-from charlm.models.plain import PlainModel
+from charlm.models.plain import PlainModel, resolve_precision
 from charlm.models.recurrent import CharModel
 from charlm.native.interface import Kernels
 from charlm.native.library import load_library
@@ -330,6 +330,19 @@ def test_long_texts_are_scored_by_torch(run: Path, monkeypatch: pytest.MonkeyPat
             assert most or options or found.nats == expected.nats
 
 
+def test_text_that_was_moved_is_read_without_torch_too(run: Path) -> None:
+    folder = find_checkpoint(run)
+    Path("text.txt").rename("moved.txt")
+    loaded = load_plain(folder, "cpu", ["moved.txt"])
+    assert loaded is not None
+    expected = score(charlm.load(run, data="moved.txt"), split="val").score
+    assert score(loaded, split="val").score.nats == pytest.approx(expected.nats, rel=1e-5)
+    assert load_plain(folder, "cuda", ["moved.txt"]) is None  # it takes torch
+    Path("text.txt").write_text(words(1500, seed=1), encoding="utf-8")
+    with pytest.raises(charlm.CharlmError, match=r"text\.txt is not the text"):
+        load_plain(folder, "cpu", ["text.txt"])
+
+
 def test_damage_is_reported_as_by_load(run: Path, command: Command) -> None:
     folder = find_checkpoint(run)
     saved = checkpoint.read(folder)
@@ -350,3 +363,28 @@ def test_damage_is_reported_as_by_load(run: Path, command: Command) -> None:
     done = command("sample", "run")
     assert done.returncode == 3
     assert "has 7 bytes instead of" in done.stderr
+
+
+# ---- precision -----------------------------------------------------------------------------------
+
+
+def test_precision_without_kernels_is_float32() -> None:
+    assert [resolve_precision(None, name, {"lstm"}) for name in ("auto", "float32")] == [
+        "float32"
+    ] * 2
+    for name in ("bfloat16", "int8"):
+        with pytest.raises(charlm.CharlmError, match=f"weights in {name} need the native kernels"):
+            resolve_precision(None, name, {"lstm"})
+    with pytest.raises(charlm.CharlmError, match="precision int4 is not known") as refused:
+        resolve_precision(None, "int4", {"lstm"})
+    assert refused.value.advice == "use auto, float32, bfloat16, int8"
+
+
+def test_int8_is_for_bounded_states(kernels: Kernels, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "types", ["float32", "bfloat16", "int8"])  # of a newer processor
+    assert resolve_precision(kernels, "int8", {"lstm", "gru"}) == "int8"
+    assert resolve_precision(kernels, "float32", {"minlstm"}) == "float32"
+    with pytest.raises(charlm.CharlmError) as refused:
+        resolve_precision(kernels, "int8", {"rnn_relu", "lstm", "indrnn"})
+    assert refused.value.what.endswith("those of indrnn, rnn_relu have no bound")
+    assert refused.value.advice == "use bfloat16"

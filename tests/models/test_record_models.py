@@ -11,6 +11,7 @@ import torch
 from conftest import TINY, WORDS, Command
 
 import charlm
+from charlm.api import records
 from charlm.backends.choice import computation_of
 from charlm.evaluation.surprisal import surprisals
 from charlm.inspection.novelty import KnownRecords
@@ -98,6 +99,22 @@ def test_records_are_a_list_where_the_text_has_gone(
     result = command("sample", "names", "--num", "4", "--seed", "1")
     assert len(result.stdout.splitlines()) == 4
     assert "new records are not marked" in result.stderr
+
+
+def test_new_records_are_not_looked_for_without_the_text_or_unasked_in_a_long_one(
+    folder: Path, trained: charlm.Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = records.known_records(trained, needed=False)
+    assert known is not None
+    corpus = corpus_of(trained.checkpoint)
+    monkeypatch.setattr(records, "READ_UNASKED", len(corpus.symbols) - 1)
+    assert records.known_records(trained, needed=False) is None
+    asked = records.known_records(trained, needed=True)
+    assert asked is not None
+    assert len(asked) == len(known)
+    (folder / "names.txt").unlink()
+    with pytest.raises(charlm.CharlmError, match=r"names\.txt"):
+        charlm.sample(trained, novel=True)
 
 
 def test_novel_is_for_records(folder: Path, command: Command) -> None:

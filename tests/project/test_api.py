@@ -10,7 +10,7 @@ import pytest
 from conftest import TINY, words
 
 import charlm
-from charlm.common.errors import CharlmError, ConfigError, DataError, UsageError
+from charlm.common.errors import CharlmError, ConfigError, DataError, DivergedError, UsageError
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +56,8 @@ def test_errors_are_charlms_own_and_say_what_to_do(text_file: Path) -> None:
         (UsageError, "no option 'temprature'", lambda: model.sample(temprature=1)),
         (UsageError, "num = 3, but this writes one text", lambda: model.sample(num=3)),
         (UsageError, "num = 3, but this writes one text", lambda: model.stream(num=3)),
+        (UsageError, "best_of = 0 is no number", lambda: charlm.sample(model, best_of=0)),
+        (UsageError, "no page in 'fr'", lambda: charlm.export(to="html", language="fr")),
         (DataError, "is empty", lambda: model.score("")),
         (UsageError, "there is no run", lambda: charlm.load("nowhere")),
         (UsageError, "no device 'nope'", lambda: charlm.load("mine", device="nope")),
@@ -248,3 +250,22 @@ def test_a_stopped_run_is_resumed_to_the_same_bits(text_file: Path) -> None:
     assert all(weights[0][name].equal(weights[1][name]) for name in weights[0])
     with pytest.raises(UsageError, match="there is no run"):
         charlm.train(run="nowhere", resume=True)
+
+
+def test_a_run_that_goes_on_otherwise_says_so(
+    text_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    charlm.train(text_file, set=TINY, run="mine")
+    more = ["train.steps=14", "train.threads=2"]
+    with caplog.at_level("WARNING", "charlm.api"):
+        assert charlm.train(run="mine", resume=True, set=more)["steps"] == 14
+    (said,) = [one.getMessage() for one in caplog.records if one.name == "charlm.api.training"]
+    assert said == "not as when the run stopped: threads 1 -> 2"
+
+
+def test_a_run_that_fails_is_free_for_the_next_call(text_file: Path) -> None:
+    hot = [*TINY, "train.learning_rate=10", "train.clip_norm=0", "train.weight_decay=0"]
+    hot += ["train.steps=3000", "model.cell=rnn", "model.nonlinearity=relu", "model.num_layers=4"]
+    for resume in (False, True):  # where it would be refused if it were still locked
+        with pytest.raises(DivergedError, match="training diverged at step"):
+            charlm.train(None if resume else text_file, set=hot, run="mine", resume=resume)

@@ -6,9 +6,11 @@ import threading
 import numpy as np
 import pytest
 import torch
+from clients import running
 from conftest import TINY, charlm, words
 
 from charlm.api.loaded import Loaded, load
+from charlm.api.plain import load_plain
 from charlm.config.schema import ModelConfig, SampleConfig
 from charlm.models.plain import PlainModel, kernels_for, make_sampler
 from charlm.models.recurrent import CharModel
@@ -122,6 +124,24 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
     done = charlm("train", "words.txt", "--run", "run", *sets, "-q", cwd=folder)
     assert done.returncode == 0, done.stderr
     return load(folder / "run")
+
+
+def test_a_model_without_torch_writes_and_shows_the_same(
+    loaded: Loaded, kernel_types: list[str]
+) -> None:
+    if not kernel_types:
+        pytest.skip("there are no kernels here")
+    plain = load_plain(loaded.checkpoint.folder, "cpu")
+    assert plain is not None
+    order = {"prompt": "the ", "max_tokens": 30, "seed": 5, "temperature": 0.5}
+    answers, pages = [], []
+    for model in (loaded, plain):
+        with running(model, threads=2, lanes=2) as client:
+            answers.append(client.texts(**order))
+            pages.append(client.ask("/")[2])
+    assert answers[0] == answers[1] == [loaded.sample("the ", length=30, seed=5, temperature=0.5)]
+    assert pages[0] == pages[1]
+    assert b"<html" in pages[0]
 
 
 def text_of(loaded: Loaded, done: threading.Semaphore, seed: int, count: int = 50) -> Text:

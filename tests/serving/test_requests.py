@@ -81,6 +81,43 @@ def test_a_prompt_is_a_text_or_token_ids(client: Client, loaded: Loaded) -> None
     assert info["bos_token"] == "\n"
 
 
+def test_tokens_are_returned_as_texts_on_request(client: Client) -> None:
+    found = client.found("/tokenize", {"prompt": "fox", "return_token_strs": True})
+    assert found["token_strs"] == ["f", "o", "x"]
+    assert client.found("/tokenize", {"prompt": "fox"})["token_strs"] is None
+
+
+@pytest.mark.parametrize(
+    ("prompt", "shown"),
+    [(None, "null"), (["fox"], "a list of 1"), (7, "7"), ({}, "an object of 0")],
+)
+def test_only_a_text_has_tokens(client: Client, prompt: object, shown: str) -> None:
+    refused = client.refused({"prompt": prompt}, "/tokenize")
+    assert refused == (400, f"prompt = {shown} should be a text", "prompt")
+
+
+def test_a_text_whose_characters_are_no_spaces_begins_with_one_of_them(tmp_path: Path) -> None:
+    """Without a newline to read first, the first symbol that was learned is read and written."""
+    one = trained(tmp_path, text="fox-dog-" * 900)
+    with running(one) as client:
+        order = {"seed": 2, "max_tokens": 40, "logprobs": 1}
+        (found,) = client.found("/v1/completions", order)["choices"]
+    assert found["text"] == one.sample("", length=40, seed=2, temperature=1.0)
+    assert found["text"][0] == one.vocabulary.symbol(one.vocabulary.first) == "f"
+    logs = found["logprobs"]
+    assert "".join(logs["tokens"]) == found["text"]
+    assert logs["text_offset"] == list(range(40))
+    assert [at for at, log in enumerate(logs["token_logprobs"]) if log is None] == [0]
+
+
+def test_echo_without_logprobs_is_the_prompt_and_the_text(client: Client) -> None:
+    order = {"prompt": "lazy dog", "max_tokens": 20, "seed": 4}
+    (choice,) = client.found("/v1/completions", order | {"echo": True})["choices"]
+    assert choice["text"] == "lazy dog" + client.texts(**order)[0]
+    assert choice["logprobs"] is None
+    assert client.texts(**order | {"echo": True, "max_tokens": 0}) == ["lazy dog"]
+
+
 def test_a_stream_has_the_same_text_in_parts(client: Client) -> None:
     order = {"prompt": ["the ", "fox"], "n": 2, "seed": 3, "max_tokens": 500}
     whole = client.found("/v1/completions", order)

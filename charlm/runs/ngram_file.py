@@ -71,7 +71,7 @@ def read(run: Path, corpus: str, vocabulary_size: int) -> NGram:
             for length in range(1, order + 1)
         ]
         if arrays or not counted:
-            raise ValueError("there are other tensors in it")
+            raise ValueError("its tensors are not those of counts")
         _refuse_impossible(counted, vocabulary_size)
     except Exception as error:  # a foreign header may cause any exception of the library
         raise damaged(folder, f"{COUNTS}: {type(error).__name__} {error}") from None

@@ -270,17 +270,19 @@ def _earlier(latest: Path) -> EarlierText | None:
 
 
 def _publish(temporary: Path, folder: Path, fingerprint: str) -> None:
-    """Move an encoded text to its place in the cache, replacing a damaged one."""
-    for _ in range(TRIES):
+    """Move an encoded text to its place in the cache, replacing a damaged one. Raises: OSError."""
+    for left in reversed(range(TRIES)):
         try:
             temporary.rename(folder)
             break
-        except OSError:
+        except OSError as error:
             try:
                 _open(folder, fingerprint)  # another process has published it
                 break
             except (OSError, ValueError):
                 set_aside(folder)
+                if not left:
+                    raise error from None
     sync_folder(folder.parent)
 
 

@@ -5,13 +5,15 @@ import random
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 from conftest import saved_state, tiny_plan
 
 from charlm.common.errors import CharlmError, CheckpointError, UsageError
-from charlm.runs import checkpoint, finding, tensor_file
+from charlm.models.ngram import NGram
+from charlm.runs import checkpoint, finding, ngram_file, tensor_file
 from charlm.runs.checkpoint import MANIFEST, MODEL, STATE, TRAINING
 from charlm.runs.directory import RunDirectory
 from charlm.training import setup
@@ -195,6 +197,58 @@ def test_last_two_and_the_best_are_kept(tmp_path: Path) -> None:
         directory.find("3")
 
 
+def test_best_checkpoint_that_is_rewound_is_the_best_no_more(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    directory.checkpoints.mkdir()
+    for step in (1, 2):
+        directory.save(step, weights={}, training={}, state=saved_state(step), best=step == 2)
+    directory.rewind(1, best=None)
+    names = sorted(path.name for path in directory.checkpoints.iterdir())
+    assert names == ["latest", "step-00000001"]
+    assert directory.find("best").name == "step-00000001"
+
+
+def test_run_whose_checkpoints_are_all_damaged_has_none_to_go_on_from(
+    run: RunDirectory, caplog: pytest.LogCaptureFixture
+) -> None:
+    for folder in run.newest_first():
+        (folder / MODEL).write_bytes(b"x")
+    with pytest.raises(CheckpointError) as caught:
+        run.newest_intact()
+    assert caught.value.what == f"{run.path} has no intact checkpoint"
+    assert "taking the newest" not in caplog.text
+
+
+def test_run_that_another_process_has_just_saved_is_left_alone(
+    run: RunDirectory, text_file: Path
+) -> None:
+    prepared = tiny_plan(text_file)
+    before = (run.path / "summary.json").read_bytes()
+    with pytest.raises(UsageError, match="has just been used by another process"):
+        RunDirectory.create(run.path, prepared.config, prepared.corpus.vocabulary, anew=True)
+    assert (run.path / "summary.json").read_bytes() == before
+    assert run.find("latest").name == "step-00000012"
+    run.lock()  # it was given back
+    run.unlock()
+
+
+def test_run_in_the_place_of_a_file_is_refused(tmp_path: Path, text_file: Path) -> None:
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(UsageError) as caught:
+        setup.begin(tiny_plan(text_file), tmp_path / "run")
+    assert caught.value.what == f"{tmp_path / 'run'} is a file, not the folder of a run"
+    assert (tmp_path / "run").read_text() == "mine"
+
+
+def test_run_was_changed_when_it_was_last_saved_or_else_begun(tmp_path: Path) -> None:
+    assert finding.last_change(tmp_path / "run") == 0
+    for at, name in enumerate((".", "checkpoints", "checkpoints/latest"), start=1):
+        path = tmp_path / "run" / name
+        path.touch() if name.endswith("latest") else path.mkdir()
+        os.utime(path, (at, at))
+        assert finding.last_change(tmp_path / "run") == at
+
+
 def test_metrics_of_steps_to_come_and_torn_lines_are_dropped(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
     for step in (1, 2, 3):
@@ -222,6 +276,22 @@ def test_tensors_are_written_as_the_library_reads_them(tmp_path: Path) -> None:
         assert torch.equal(found[name].view(-1), tensor.view(-1))
     tensor_file.write(tmp_path / "none", {})
     assert safetensors.torch.load((tmp_path / "none").read_bytes()) == {}
+
+
+@pytest.mark.parametrize("more", [True, False])
+def test_counts_with_other_tensors_or_none_are_refused(tmp_path: Path, more: bool) -> None:
+    ngram_file.write(tmp_path, NGram.of(np.array([0, 1, 2, 0, 1] * 9), 3, order=2), "text")
+    folder = tmp_path / ngram_file.FOLDER
+    tensors = safetensors.torch.load((folder / ngram_file.COUNTS).read_bytes()) if more else {}
+    (folder / ngram_file.COUNTS).unlink()
+    if more:
+        tensors["other"] = torch.zeros(3)
+    size, digest = tensor_file.write(folder / ngram_file.COUNTS, tensors)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["files"][ngram_file.COUNTS] = {"size": size, "sha256": digest}
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match="its tensors are not those of counts"):
+        ngram_file.read(tmp_path, "text", 3)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])

@@ -1,21 +1,25 @@
+import errno
 import hashlib
 import json
+import logging
 import os
+import shutil
 import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from charlm.backends.step import TorchComputation
 from charlm.common.errors import DataError
-from charlm.common.files import cache_folder
+from charlm.common.files import cache_folder, with_digest, without_digest
 from charlm.config.schema import DataConfig, ModelConfig
 from charlm.evaluation.surprisal import surprisals
 from charlm.models.recurrent import CharModel
-from charlm.text import corpus
+from charlm.text import corpus, symbols
 from charlm.text.batches import BatchStream
 from charlm.text.corpus import Corpus
 from charlm.text.encode import chunks
@@ -25,6 +29,7 @@ from charlm.text.reading import SAFE_TO_CUT_BEFORE
 from charlm.text.shards import PART
 from charlm.text.splits import SPLITS
 from charlm.text.stretch import Stretch
+from charlm.text.symbols import UNFINISHED
 
 SYMBOLS, DIGESTS = "symbols-00000.bin", "symbols-00000.sha256"
 HALVES = [0.5, 0.25, 0.25]
@@ -344,6 +349,131 @@ def test_a_description_with_true_digest_but_other_types_is_not_believed(tmp_path
         digest = hashlib.sha256(forged).hexdigest().encode()
         (entry / "corpus.json").write_bytes(digest + b"\n" + forged)
         assert decoded(prepared(path), "train") == "abcdefgh" * 5
+
+
+def test_text_that_another_process_has_encoded_meanwhile_is_taken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path, "abcdefgh" * 10)
+    entry = entry_of(path)
+    away, before = tmp_path / "away", entry.stat().st_ino
+    entry.rename(away)
+    lock = FileLock(cache_folder() / "locks" / f"{entry.name}.lock")
+
+    class Other(logging.Handler):
+        """The other process: done as soon as this one says that it waits."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            away.rename(entry)
+            lock.release()
+
+    caplog.set_level(logging.INFO, "charlm")
+    log, other = logging.getLogger(corpus.__name__), Other()
+    log.addHandler(other)
+    try:
+        with lock:
+            assert decoded(prepared(path), "train") == "abcdefgh" * 5
+    finally:
+        log.removeHandler(other)
+    assert caplog.messages == ["another process is encoding this text: waiting for it"]
+    assert entry.stat().st_ino == before
+
+
+def test_small_text_whose_encoding_is_interrupted_leaves_nothing(tmp_path: Path) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    data = DataConfig(path=str(write(tmp_path, "abcdefgh" * 10)), split=HALVES)
+    with pytest.raises(KeyboardInterrupt):
+        corpus.prepare(data, corpus.survey(data), advanced=interrupted)
+    assert list((cache_folder() / "corpora").iterdir()) == []
+
+
+def test_text_encoded_by_another_version_is_not_grown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_finely(monkeypatch, 20)
+    entry = entry_of(write(tmp_path, "abcdefgh" * 10))
+    (latest,) = (cache_folder() / "latest").iterdir()
+    earlier = corpus._earlier(latest)
+    assert earlier is not None
+    assert earlier.folder == entry
+    assert len(earlier.built.shards) > 1
+    other = shutil.copytree(entry, entry.with_name(f"{entry.name.partition('-')[0]}-0"))
+    latest.write_text(other.name)
+    assert corpus._earlier(latest) is None
+
+
+def test_encoded_text_that_cannot_be_moved_to_its_place_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refuse the move, as some systems do while a program holds a file open."""
+    tried: list[Path] = []
+    rename = Path.rename
+
+    def busy(self: Path, target: Path) -> Path:
+        if not self.name.startswith(UNFINISHED):
+            return rename(self, target)
+        tried.append(target)
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    data = DataConfig(path=str(write(tmp_path, "abcdefgh" * 10)), split=HALVES)
+    text = corpus.survey(data)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", busy)
+        with pytest.raises(DataError, match=f"cannot write.*{os.strerror(errno.EBUSY)}"):
+            corpus.prepare(data, text)
+    assert len(tried) == corpus.TRIES
+    assert not tried[0].exists()
+    assert decoded(corpus.prepare(data, text), "train") == "abcdefgh" * 5
+
+
+def test_encoded_text_of_another_text_is_not_taken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fingerprint = prepared(write(tmp_path, "abcdefgh" * 10)).fingerprint
+    assert corpus.cached(fingerprint) is not None
+    other = fingerprint[:24] + fingerprint[24:].translate(str.maketrans("0123", "4567"))
+    assert other != fingerprint
+    assert corpus.cached(other) is None
+    assert "corpus.json is of another text" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("splits", "corpus.json lists 81 symbols, and there are 80"),
+        ("shards", "shard 0 has another number of symbols"),
+    ],
+)
+def test_encoded_text_of_another_size_is_made_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, key: str, said: str
+) -> None:
+    path = write(tmp_path, "abcdefgh" * 10)
+    described = entry_of(path) / "corpus.json"
+    content = json.loads(without_digest(described.read_bytes()))
+    if key == "splits":
+        content["splits"]["test"]["stop"] += 1
+    else:
+        content["shards"][0]["counts"][2] += 1
+    described.write_bytes(with_digest(json.dumps(content).encode()))
+    assert decoded(prepared(path), "train") == "abcdefgh" * 5
+    assert said in caplog.text
+    assert json.loads(without_digest(described.read_bytes())) != content
+
+
+def test_encoded_text_without_symbols_is_marked_by_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = symbols._Mark(entry_of(write(tmp_path, "abcdefgh" * 10)))
+    without = symbols._Mark(tmp_path)
+    closed: list[int] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", closed.append)
+        without.__del__()
+        assert closed == []
+        mark.__del__()
+    assert closed == [mark._handle]
 
 
 def test_dry_run_leaves_the_cache_alone(tmp_path: Path) -> None:

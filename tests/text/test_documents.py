@@ -207,6 +207,13 @@ def test_what_may_not_be_meant_is_remarked_once(
     assert paths[0] in record.message
 
 
+def test_objects_read_as_text_are_remarked_with_the_key_that_reads_a_field(tmp_path: Path) -> None:
+    path = write(tmp_path, json.dumps({"text": TEXT}), "a.jsonl")
+    (remark,) = remarks([path], DataConfig(path=str(path)))
+    assert remark == f"{path} is read as it is; --set data.field=NAME reads a field of each line"
+    assert not remarks([path], DataConfig(path=str(path), field="text"))
+
+
 @pytest.mark.parametrize(
     ("content", "options"),
     [
@@ -258,3 +265,4 @@ def test_a_warning_is_printed_once_however_often_a_text_is_read(
     log.warning("the text is so")
     assert not capsys.readouterr().err
     log.handlers = []
+    log.setLevel(logging.NOTSET)

@@ -202,13 +202,9 @@ class _Pieces:
             content = b"".join(self._held)
             texts = objects.from_json_lines(self._file, content, self._data, self._start)
             self._characters, self._held = sum(len(text) + 1 for text in texts), []
-        if self._stop > self._start or last:
-            digest = self._hasher.hexdigest()
-            size = self._stop - self._start
-            place = self._start, self._stop
-            self.complete.append(
-                Piece(*place, self._characters, digest, last, size, self._in_place)
-            )
+        digest, size = self._hasher.hexdigest(), self._stop - self._start
+        place = self._start, self._stop
+        self.complete.append(Piece(*place, self._characters, digest, last, size, self._in_place))
         self._hasher, self._start, self._characters = hashlib.sha256(), self._stop, 0
 
 

@@ -18,6 +18,7 @@ from charlm.__main__ import run
 from charlm.common.outputs import mark
 from charlm.comparison.memorization import write_random_text
 from charlm.config.schema import Config, to_toml
+from charlm.runs.listing import list_runs
 from charlm.training import setup
 
 SETTINGS = [part for change in TINY for part in ("--set", change)]
@@ -177,6 +178,20 @@ def test_what_really_changes_is_still_refused_and_named(
     changed = [*SETTINGS, "--set", "model.cell=rnn", "--set", "train.log_every=3"]
     assert run(["train", "names.txt", *changed, "--resume"]) == 2
     assert "error: model.cell cannot change" in capsys.readouterr().err
+
+
+def test_a_preset_that_differs_from_the_run_is_named_with_the_keys(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["--set", "train.steps=2", "--set", "model.hidden_size=5", "--run", "mine"]
+    assert run(["train", "hello", *small, "-q"]) == 0
+    capsys.readouterr()
+    assert run(["train", "hello", *small, "--resume", "-q"]) == 0
+    assert "continues with its own" not in capsys.readouterr().err
+    assert run(["train", "hello", "--run", "mine", "--resume", "-q"]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    wanted = "the run continues with its own configuration, which differs from hello in "
+    assert said.partition(wanted)[2] == "model.hidden_size, train.steps"
 
 
 def test_a_named_text_never_resumes_another_run(
@@ -413,6 +428,26 @@ def test_runs_without_a_checkpoint_are_named_with_what_removes_them(
     assert run(["runs", "--prune", "--plot", "x.png"]) == 2
     assert run(["runs", "nowhere", "--prune", "--rm", "runs/names-1"]) == 2
     assert Path("runs/names-1").is_dir()
+
+
+def test_curves_are_drawn_of_runs_that_were_evaluated(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun("names-1")
+    assert run(["runs", "--plot", "curves.png"]) == 2
+    said = capsys.readouterr().err
+    assert "no run in runs was evaluated yet" in said
+    assert "train one first" in said
+    assert not Path("curves.png").exists()
+
+
+@pytest.mark.parametrize("value", ['"low"', "true", "NaN", "1e999", "[1]"])
+def test_curve_has_no_point_that_is_no_number(value: str) -> None:
+    path = begun("names-1")
+    row = '{"kind": "eval", "step": %d, "characters": 9, "seconds": 1, "bits_per_character": %s}\n'
+    (path / "metrics.jsonl").write_text(row % (6, value) + row % (12, "2.5"))
+    (listed,) = list_runs(Path("runs"))
+    assert listed.curve == [{"step": 12, "characters": 9, "seconds": 1, "bits_per_character": 2.5}]
 
 
 # ---- resumed with another schedule --------------------------------------------------------------

@@ -3,6 +3,7 @@
 import gzip
 import importlib.util
 import lzma
+import os
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from charlm.common.errors import DataError
-from charlm.text.files.compressed import BLOCK, blocks
+from charlm.text.files.compressed import BLOCK, blocks, refuse_unreadable
 
 PARTS = (b"one one one one\n", b"", b"two two \xed\x95\x9c two\n", b"three three three\n")
 WHOLE = b"".join(PARTS)
@@ -109,6 +110,35 @@ def test_streams_that_end_with_a_block_of_the_reader_lose_nothing(
         found = list(blocks(path))
         assert b"".join(found) == WHOLE
         assert {len(block) for block in found[:-1]} <= {size}
+
+
+@every_format
+def test_all_bytes_of_a_file_count_as_read(tmp_path: Path, suffix: str) -> None:
+    """Count them also if there is no content."""
+    for content in (PACK[suffix](b""), b"".join(streams(suffix, padding=PADDING[suffix]))):
+        path = tmp_path / f"text{suffix}"
+        path.write_bytes(content)
+        read: list[int] = []
+        assert b"".join(blocks(path, read.append)) in (b"", WHOLE)
+        assert sum(read) == len(content)
+        assert 0 not in read
+
+
+def test_device_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").symlink_to(os.devnull)
+    with pytest.raises(DataError, match="it is a device, and may never end"):
+        next(blocks(tmp_path / "text.txt"))
+
+
+def test_file_that_may_not_be_read_is_refused_unopened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text("secret")
+    monkeypatch.setattr(os, "access", lambda file, mode: (file, mode) != (path, os.R_OK))
+    with pytest.raises(DataError) as caught:
+        refuse_unreadable(path)
+    assert caught.value.what == f"cannot read {path}: Permission denied"
 
 
 @every_format

@@ -97,3 +97,10 @@ def test_nothing_is_remembered_where_an_inode_has_no_time_of_change(
     monkeypatch.setattr(measuring, "HAS_CHANGE_TIME", False)
     corpus.survey(DataConfig(path=str(aged(tmp_path / "text.txt", "abcd"))))
     assert not (cache_folder() / "files").exists()
+
+
+def test_place_to_cut_is_found_far_before_the_end_of_a_block() -> None:
+    accents = "\u0301" * 40_000  # each combines with the one before: 80,000 bytes
+    data = DataConfig(normalize="nfc")
+    assert measuring.Borders(data).last_in(f"one two{accents}".encode()) == len("one tw")
+    assert measuring.Borders(data).last_in(f"o{accents}".encode()) == 0

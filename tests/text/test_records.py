@@ -142,6 +142,13 @@ def test_a_separator_that_never_occurs_is_refused_before_the_text_is_taken_as_on
         prepared(write(tmp_path, "one two three"), records="separator", separator="%", split=ALL)
 
 
+def test_separator_with_a_backslash_is_said_to_need_quotes(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        prepared(write(tmp_path, "one\n\ntwo"), records="separator", separator=r"\n\n")
+    assert caught.value.what == r"the separator '\\n\\n' does not occur in the text"
+    assert r"""--set 'data.separator="\n\n"'""" in caught.value.advice
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +33,7 @@ from charlm.text.corpus import Corpus
 from charlm.text.encode import building, chunks, workers
 from charlm.text.encode.counting import SymbolCounter
 from charlm.text.encode.encoding import Counting
-from charlm.text.files import compressed, measuring
+from charlm.text.files import compressed, measuring, objects, sources
 from charlm.text.files.measuring import Measured, Piece
 from charlm.text.splits import TextStats
 from charlm.text.symbols import UNFINISHED
@@ -122,6 +123,19 @@ def test_zstd_without_its_package_says_what_to_install(tmp_path: Path) -> None:
     assert "pip install charlm[zstd]" in caught.value.advice
 
 
+def test_python_without_source_files_of_its_library_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "test").mkdir()
+    write(tmp_path / "test", "no part of the library", "test_re.py")
+    monkeypatch.setattr(sysconfig, "get_path", lambda _: str(tmp_path))
+    with pytest.raises(DataError) as caught:
+        sources.standard_library()
+    assert str(tmp_path) in caught.value.what
+    assert "no source files of its standard library" in caught.value.what
+    assert "--data PATH" in caught.value.advice
+
+
 def test_folders_count_what_is_inside_of_compressed_files(tmp_path: Path) -> None:
     write(tmp_path, gzip.compress(b"one "), "1.txt.gz")
     write(tmp_path, gzip.compress(b"\0binary"), "2.bin.gz")
@@ -193,6 +207,14 @@ def test_a_wrong_line_is_named(tmp_path: Path, line: str, expected: str) -> None
     with pytest.raises(DataError) as caught:
         prepared(path, field="text")
     assert caught.value.what == f"line 202 of {path} {expected}"
+
+
+def test_wrong_line_of_a_file_that_became_shorter_is_placed_at_its_end(tmp_path: Path) -> None:
+    path = write(tmp_path, json_lines(["one", "two"]), "x.jsonl")
+    data = DataConfig(path=str(path), field="text")
+    with pytest.raises(DataError) as caught:
+        objects.from_json_lines(path, b"no JSON", data, start=1000)
+    assert caught.value.what == f"line 3 of {path} is no JSON"
 
 
 def test_halves_of_surrogate_pairs_in_json_are_replaced(tmp_path: Path) -> None:
@@ -317,6 +339,21 @@ def test_a_process_that_is_lost_is_an_error_and_ends_the_others() -> None:
         with pytest.raises(DataError, match="has ended before its time"):
             list(pool.map(os._exit, [1]))
     assert multiprocessing.active_children() == []
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no signal can be blocked")
+def test_processes_start_with_blocked_signals_where_signals_can_be_blocked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mask = signal.pthread_sigmask
+
+    def blocked() -> set[int]:
+        with workers._signals_held():
+            return {*mask(signal.SIG_BLOCK, [])} & {signal.SIGINT, signal.SIGHUP}
+
+    assert blocked() == {signal.SIGINT, signal.SIGHUP}
+    monkeypatch.delattr(signal, "pthread_sigmask")
+    assert blocked() == set()
 
 
 def test_processes_import_no_torch() -> None:

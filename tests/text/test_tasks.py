@@ -1,8 +1,10 @@
 """Tasks: every answer is checked in another way; tests are apart from the training text."""
 
+import itertools
 import random
 import re
 from collections import Counter
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -90,6 +92,16 @@ def test_tests_are_not_in_the_training_text(task: Task) -> None:
     trained = set(task.training_text().splitlines())
     for times in TIMES:
         assert trained.isdisjoint(example.line for example in task.tests(times))
+
+
+def test_tests_of_a_task_with_few_examples_are_all_of_them() -> None:
+    task = replace(TASKS["copy"], longest=1)
+    letters = [*"abcdefgh"]
+    reserved = [one for one in letters if Example(f"{one}=", one).is_reserved]
+    assert 0 < len(reserved) < len(letters)
+    assert sorted(example.answer for example in task.tests(1, 20)) == reserved
+    pairs = ["".join(pair) for pair in itertools.product(letters, letters)]
+    assert sorted(example.answer for example in task.tests(2, 70)) == pairs  # none is trained
 
 
 DIGESTS = {

@@ -1,5 +1,6 @@
 """Walks of folders: the files that are text, their order, those left out, those of charlm."""
 
+import errno
 import json
 import os
 import shutil
@@ -124,6 +125,25 @@ def test_a_folder_without_text_says_what_was_left_out(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         found_in(tmp_path)
     assert caught.value.details == ("photo.jpg (binary)",)
+
+
+def test_entries_left_out_are_counted_beyond_those_that_are_named() -> None:
+    text = TextFiles()
+    for number in range(walking.MOST_NAMED + 2):
+        text.leave_out(Path(f"{number}.jpg"), "binary")
+    assert len(text.left_out) == walking.MOST_NAMED == 1000
+    assert text.left_out[-1].path == Path("999.jpg")
+    assert text.left_out_text().startswith("1,002 left out: 0.jpg (binary), 1.jpg (binary), ")
+    assert text.left_out_text().endswith("4.jpg (binary), ...")
+
+
+def test_link_that_cannot_be_followed_is_named_though_it_is_not_broken(tmp_path: Path) -> None:
+    write(tmp_path, a_txt="some text")
+    (tmp_path / "link.txt").symlink_to("x" * 300)
+    with pytest.raises(DataError) as caught:
+        found_in(tmp_path)
+    reason = os.strerror(errno.ENAMETOOLONG)
+    assert caught.value.what == f"cannot read {tmp_path / 'link.txt'}: {reason}"
 
 
 def test_names_that_are_no_utf_8_are_read(tmp_path: Path) -> None:

@@ -1,22 +1,25 @@
 """Training on the predictions of other runs beside the text."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, Command, words
+from conftest import TINY, Command, tiny_plan, words
 from torch.nn import functional as F
 
 from charlm.backends.step import NativeComputation, TorchComputation
+from charlm.common.errors import UsageError
 from charlm.config.schema import ModelConfig
 from charlm.models.recurrent import CharModel
 from charlm.native.build import UnavailableError
 from charlm.native.interface import Kernels
 from charlm.native.library import load_library
 from charlm.native.model import SoftTargets
+from charlm.training import teachers
 from charlm.training.events import Trained
 from charlm.training.prepare import prepare_run
 from charlm.training.request import request_run
@@ -125,6 +128,25 @@ def test_teacher_of_another_text_is_refused(folder: Path, command: Command) -> N
     assert "the teacher" in done.stderr
     assert "reads other symbols" in done.stderr
     assert not (folder / "student").exists()
+
+
+def test_teacher_of_another_text_of_the_same_symbols_is_refused(
+    tmp_path: Path, text_file: Path
+) -> None:
+    own = tiny_plan(text_file)
+    trainer, run = begin(own, tmp_path / "teacher")
+    trainer.stop()
+    for _ in trainer.train(run):
+        pass
+    run.unlock()
+    (tmp_path / "other.txt").write_text(words(1500, seed=9), encoding="utf-8")
+    other = tiny_plan(tmp_path / "other.txt").corpus
+    assert {*other.vocabulary.code_points} == {*own.corpus.vocabulary.code_points}
+    other = replace(other, vocabulary=own.corpus.vocabulary)  # in the same order, too
+    given = [range(3)], torch.device("cpu")
+    assert teachers.read([str(run.path)], own.corpus, *given) is not None
+    with pytest.raises(UsageError, match="has learned from another text, or from other parts"):
+        teachers.read([str(run.path)], other, *given)
 
 
 def test_teacher_that_was_trained_further_is_refused_on_resuming(

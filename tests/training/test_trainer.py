@@ -1,16 +1,28 @@
+import errno
 import json
+import logging
 import math
+import os
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_plan, words
+from conftest import saved_state, tiny_plan, words
+from filelock import FileLock
 
-from charlm.common.errors import ConfigError, DataError, DivergedError, UsageError
+from charlm.common.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    DivergedError,
+    UsageError,
+)
+from charlm.config.schema import Config
+from charlm.distributed.ranks import Ranks
 from charlm.models.dropout import WEIGHT_SEED_OFFSET
 from charlm.runs import checkpoint
 from charlm.runs.directory import RunDirectory
-from charlm.training import setup
+from charlm.training import divergence, footprint, setup
 from charlm.training.events import Evaluated, Event, Finished, Saved, Trained
 from charlm.training.learner import derived_seed
 from charlm.training.trainer import Trainer
@@ -279,6 +291,96 @@ def test_divergence_is_an_error_that_keeps_the_last_good_checkpoint(
     saved = checkpoint.read(directory.find("latest"))
     assert saved.step == 6
     assert all(value.isfinite().all() for value in saved.weights.values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ([], "validation loss nan"),
+        (["train.eval_every=100"], "head.bias has values that are no finite numbers"),
+    ],
+    ids=["evaluated", "saved"],
+)
+def test_average_that_is_no_number_is_noticed_before_it_is_saved(
+    tmp_path: Path, text_file: Path, changes: list[str], said: str
+) -> None:
+    prepared = tiny_plan(text_file, "train.weight_average=0.9", *changes)
+    trainer, directory = setup.begin(prepared, tmp_path / "run")
+
+    def spoil(event: Event) -> None:
+        if isinstance(event, Trained) and event.step == 4:
+            trainer.learner.eval_model.head.bias.data.fill_(math.nan)
+
+    with pytest.raises(DivergedError) as caught:
+        list(map(spoil, trainer.train(directory)))
+    assert caught.value.what == f"training diverged at step 6: {said}"
+    assert not directory.has_checkpoints()
+    directory.unlock()
+
+
+def test_run_whose_checkpoints_diverge_again_is_begun_anew(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    assert divergence.advice(directory, good=False).startswith("begin again: the same command")
+    directory.checkpoints.mkdir()
+    directory.save(1, weights={}, training={}, state=saved_state(1), best=True)
+    assert divergence.advice(directory, good=True).startswith("go on from the last good")
+    assert divergence.advice(directory, good=False) == (
+        f"begin another run with a lower train.learning_rate; {tmp_path} has its checkpoints"
+    )
+
+
+def test_large_model_is_announced_before_it_is_drawn(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO, "charlm")
+    monkeypatch.setattr(footprint, "LARGE", 1000)
+    for hidden_size, is_large in ((5, False), (50, True)):
+        config = Config.model_validate(
+            {
+                "model": {"hidden_size": hidden_size, "embedding_size": 2, "num_layers": 1},
+                "train": {"sequence_length": 5},
+            }
+        )
+        footprint.refuse_too_large(config, 5, torch.device("cpu"), lanes=3)
+        assert ("to draw the weights takes a while" in caplog.text) == is_large
+    assert caplog.messages[0].startswith("training 1 x 50 units on windows of 3 x 5 takes ")
+
+
+def test_run_that_cannot_be_locked_leaves_no_folder_of_its_own_name(
+    tmp_path: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    prepared = tiny_plan(text_file)
+    monkeypatch.setattr(FileLock, "acquire", refused)
+    (tmp_path / "named").mkdir()
+    for path in (None, tmp_path / "named"):
+        with pytest.raises(UsageError, match=os.strerror(errno.ENOLCK)):
+            setup._new_directory(prepared, path)
+    assert list((tmp_path / "runs").iterdir()) == []
+    assert (tmp_path / "named").is_dir()
+
+
+def test_run_without_checkpoint_and_configuration_is_begun_only_by_its_command(
+    tmp_path: Path,
+) -> None:
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    with pytest.raises(CheckpointError) as caught:
+        setup.resume(run)
+    assert caught.value.what == f"{run} has neither a checkpoint nor a configuration"
+    RunDirectory(run).lock()  # it was given back
+
+
+def test_rank_that_does_not_see_the_run_says_which_it_is(tmp_path: Path) -> None:
+    ranks = Ranks(rank=1, size=2)
+    following = setup._Resumption([], None, lambda config: None, ranks)
+    with pytest.raises(UsageError) as caught:
+        following.follow(RunDirectory(tmp_path / "run"), "")
+    assert caught.value.what == f"rank 1 does not see the run {tmp_path / 'run'} of rank 0"
 
 
 def test_resume_refuses_another_text_and_settings_that_cannot_change(

@@ -10,6 +10,8 @@ from conftest import TINY, words
 
 import charlm
 from charlm.__main__ import run
+from charlm.text.vocabulary import Vocabulary
+from charlm.training import warm_start
 from charlm.training.events import Saved
 from charlm.training.prepare import prepare_run
 from charlm.training.request import request_run
@@ -147,6 +149,18 @@ def test_other_shape_is_refused_with_the_reason(
     assert said in error
     assert error.count("help: ") == 1
     assert not (folder / "new").exists()
+
+
+def test_rows_are_those_of_the_same_symbols() -> None:
+    old = Vocabulary("char", "none", tuple(map(ord, "ab\n")), has_unknown=True)
+    for has_unknown, has_end, rows in (
+        (False, False, [1, -1]),
+        (True, False, [1, -1, 3]),
+        (False, True, [1, -1, 2]),  # a line ends as a record does
+        (True, True, [1, -1, 3, 2]),
+    ):
+        new = Vocabulary("char", "none", tuple(map(ord, "bc")), has_unknown, has_end)
+        assert warm_start._rows(old, new).tolist() == rows
 
 
 def test_missing_run_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

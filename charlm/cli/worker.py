@@ -55,6 +55,8 @@ def train(given: TrainArguments) -> int:
             if Debugging.wanted:
                 traceback.print_exc()
         error_exchange.wait_until_printed(ranks, printed=printed)
+        ranks.close()
+        error_exchange.keep_store(ranks, found)
         return found.exit_code
     finally:
         ranks.close()

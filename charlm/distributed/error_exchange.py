@@ -6,13 +6,17 @@ look into the store, and end with the same error.
 
 import contextlib
 import json
+import os
+import time
 from datetime import timedelta
 
 from charlm.common.errors import CharlmError
-from charlm.distributed.rank_errors import ReportedError
+from charlm.distributed.rank_errors import LostError, ReportedError
 from charlm.distributed.ranks import Ranks
 
 TIME_TO_PRINT = timedelta(seconds=10)
+TIME_TO_READ = 10.0
+SECONDS_BETWEEN_LOOKS = 0.05
 
 
 def report_error(ranks: Ranks, error: CharlmError) -> bool:
@@ -41,3 +45,21 @@ def wait_until_printed(ranks: Ranks, *, printed: bool) -> None:
             ranks.store.set("printed", "")
         elif ranks.store is not None:
             ranks.store.wait(["printed"], TIME_TO_PRINT)
+
+
+def keep_store(ranks: Ranks, error: CharlmError) -> None:
+    """Keep the store, if this rank serves it, until all other ranks have read the error there.
+
+    Without torch's launcher, as under Slurm, rank 0 serves the store, which ends with its process;
+    a rank that looks for the error later would take it for the loss of a process. Call it once the
+    connections between the ranks are closed, so that nobody waits for them.
+    """
+    if ranks.store is None or isinstance(error, LostError):  # a lost rank reads nothing
+        return
+    with contextlib.suppress(RuntimeError):
+        if ranks.rank or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+            ranks.store.add("read", 1)
+            return
+        until = time.monotonic() + TIME_TO_READ
+        while ranks.store.add("read", 0) < ranks.size - 1 and time.monotonic() < until:
+            time.sleep(SECONDS_BETWEEN_LOOKS)

@@ -24,6 +24,7 @@ from charlm.common.errors import UsageError
 from charlm.config import loading
 from charlm.config.layers import ConfigLayers
 from charlm.distributed import error_exchange, launch_state
+from charlm.distributed.rank_errors import LostError
 from charlm.distributed.ranks import ALONE, Ranks
 from charlm.distributed.start import join
 from charlm.evaluation.surprisal import evaluate
@@ -254,6 +255,25 @@ def test_an_error_waits_for_the_rank_that_prints_it() -> None:
     assert time.monotonic() - began < error_exchange.TIME_TO_PRINT.total_seconds()
 
 
+@pytest.mark.parametrize("read_by", [1, 2])
+def test_the_rank_that_serves_the_store_ends_after_those_that_read_it(
+    read_by: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(error_exchange, "TIME_TO_READ", 0.3)
+    store, error = HashStore(), UsageError("of rank 0", "the advice")
+    serving, *others = (Ranks(rank, 3, store=store) for rank in range(3))
+    for other in others[:read_by]:
+        error_exchange.keep_store(other, error)
+    began = time.monotonic()
+    error_exchange.keep_store(serving, error)
+    assert (time.monotonic() - began >= 0.3) == (read_by == 1)
+    began = time.monotonic()
+    error_exchange.keep_store(serving, LostError("of rank 0", "the advice"))
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")  # the launcher serves it
+    error_exchange.keep_store(serving, error)
+    assert time.monotonic() - began < 0.3
+
+
 def test_workers_that_are_started_after_the_end_train_nothing(
     tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -292,6 +312,31 @@ def test_what_fails_on_one_process_ends_both_with_its_error(tmp_path: Path, text
     assert "charlm.common.errors.UsageError: device cuda" in said[1]
     assert "device cuda is not available here" in said[1]
     assert not (tmp_path / "run").exists()
+
+
+SLOW_TO_LOOK = """
+import time
+from torch.distributed.distributed_c10d import PrefixStore
+check = PrefixStore.check
+def slow(*given):
+    time.sleep(2)
+    return check(*given)
+PrefixStore.check = slow
+from charlm.__main__ import main
+main()
+"""
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, which was to be missing")
+def test_a_rank_that_looks_late_for_an_error_still_reads_it(tmp_path: Path, text: Path) -> None:
+    """Without a launcher, the store is the first rank's, which has failed."""
+    given, port = command(text, tmp_path / "run", TORCH)[3:], free_port()
+    first = begun(*given, "--device", "cuda", cwd=tmp_path, variables=variables(0, port))
+    slow = begun(*given, cwd=tmp_path, variables=variables(1, port), code=SLOW_TO_LOOK)
+    said = [process.communicate(timeout=60)[1] for process in (first, slow)]
+    assert [first.returncode, slow.returncode] == [2, 2], said
+    assert "device cuda is not available here" in said[0]
+    assert "error: " not in said[1]
 
 
 @pytest.mark.parametrize("change", ["train.batch_size=3", "train.sequence_length=5000"])

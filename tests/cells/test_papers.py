@@ -220,6 +220,20 @@ def test_a_held_unit_has_its_value_and_no_other_unit_changes(name: str) -> None:
     torch.testing.assert_close(held[0][:, 2], expected, **TOLERANCE)
 
 
+@pytest.mark.parametrize("name", ["mogrifier", "lstm"])
+def test_memory_follows_the_gates_that_are_shown(name: str) -> None:
+    """Require c' = f c + i g and h' = o tanh(c') of the values that pages draw."""
+    cell = made(name, {}, True)
+    x, (h, c) = random_inputs(cell)
+    gates = dict(zip(cell.letters, cell.gate_values(x[0], (h, c)), strict=True))
+    after = cell.step(x[0], (h, c))
+    memory = gates["f"] * c + gates["i"] * gates["g"]
+    torch.testing.assert_close(after, (gates["o"] * memory.tanh(), memory), **TOLERANCE)
+    held = cell.hold(x[0], (h, c), after, 3, -0.25)
+    torch.testing.assert_close(held[0][:, 3], gates["o"][:, 3] * math.tanh(-0.25), **TOLERANCE)
+    assert (held[1][:, 3] == -0.25).all()
+
+
 @pytest.mark.parametrize("name", NEW)
 @pytest.mark.parametrize("scheme", ["orthogonal", "xavier", "kaiming", "uniform"])
 def test_initialization_fills_every_parameter(name: str, scheme: str) -> None:

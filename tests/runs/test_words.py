@@ -408,6 +408,17 @@ def test_numbers_of_a_listed_run_are_counts_and_finite(run: RunDirectory) -> Non
             listing._finite(number)
 
 
+def test_a_listed_run_has_the_time_of_its_last_save_and_the_names_of_its_texts(
+    run: RunDirectory,
+) -> None:
+    saved(run, 1)
+    os.utime(run.checkpoints / "latest", (7, 7))
+    config = load("default", ['data.path=["/a/my.txt", "folder/"]'], {}).resolve().config
+    run.write_config(config)
+    (one,) = listing.list_runs(run.path)
+    assert (one.changed, one.text) == (7, "my.txt, folder")
+
+
 def test_only_runs_and_comparisons_are_removed(run: RunDirectory, tmp_path: Path) -> None:
     Path("notes").mkdir()
     Path("link").symlink_to("run")
@@ -421,7 +432,12 @@ def test_only_runs_and_comparisons_are_removed(run: RunDirectory, tmp_path: Path
         "link is a link",
         f"remove the link itself, or name {tmp_path}/run",
     )
+    Path("compared/runs").mkdir(parents=True)
+    Path("compared/compare.json").touch()
     with FileLock("run/.lock"):
+        Path("compared/runs/rnn").symlink_to("../../run")
+        assert said(removal.remove, [Path("compared")])[0] == "compared/runs/rnn is being trained"
+        Path("compared/runs/rnn").unlink()
         assert said(removal.remove, [run.path]) == (
             "run is being trained",
             "stop it first, or wait",
@@ -433,8 +449,7 @@ def test_only_runs_and_comparisons_are_removed(run: RunDirectory, tmp_path: Path
         "go elsewhere first",
     )
     os.chdir("..")
-    Path("compared/runs").mkdir(parents=True)
-    for name in ("compare.json", "b.txt", "a.txt", "d.txt", "c.txt"):
+    for name in ("b.txt", "a.txt", "d.txt", "c.txt"):
         Path("compared", name).touch()
     assert said(removal.remove, [Path("compared")]) == (
         "compared holds more than a comparison: a.txt, b.txt, c.txt",

@@ -215,6 +215,13 @@ def test_bytes_come_out_as_whole_characters(text: str) -> None:
         piece.encode("utf-8")  # no piece is half a character
 
 
+@pytest.mark.parametrize("character", ["a", "é", "한", "\U0001f600"])
+def test_a_character_comes_out_with_its_last_byte(character: str) -> None:
+    composer = StreamDecoder(BYTES, stop="")
+    *first, last = [composer.add(byte) for byte in character.encode()]
+    assert (first, last) == ([""] * (len(character.encode()) - 1), character)
+
+
 @given(st.binary(max_size=20))
 def test_bytes_that_are_no_text_come_out_as_those_bytes(content: bytes) -> None:
     composer = StreamDecoder(BYTES, stop="")

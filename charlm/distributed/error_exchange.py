@@ -52,7 +52,7 @@ def keep_store(ranks: Ranks, error: CharlmError) -> None:
 
     Without torch's launcher, as under Slurm, rank 0 serves the store, which ends with its process;
     a rank that looks for the error later would take it for the loss of a process. Call it once the
-    connections between the ranks are closed, so that nobody waits for them.
+    connections between the ranks are closed, so that no rank waits for them.
     """
     if ranks.store is None or isinstance(error, LostError):  # a lost rank reads nothing
         return

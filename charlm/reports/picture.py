@@ -3,9 +3,10 @@
 Lines differ in colour, style and marker, so that no reader depends on one of them.
 """
 
+import contextlib
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from html import escape
@@ -39,6 +40,18 @@ TITLE: Any = {"fontsize": 10.5, "fontweight": "bold"}
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
+@contextlib.contextmanager
+def _in_memory() -> Iterator[None]:
+    """Draw in memory: libraries of images and fonts raise OSError without a number where there is
+    none. Raises: MemoryError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise MemoryError(f"a figure cannot be drawn ({error})") from None
+
+
 @dataclass(frozen=True)
 class Picture:
     """A figure, not yet drawn.
@@ -54,6 +67,7 @@ class Picture:
     draw: Callable[[Figure, str], None]
     size: tuple[float, float] = SIZE
 
+    @_in_memory()
     def svg(self) -> str:
         """Draw an `<svg>` element for the page: no fixed text colour, no background, no links.
 
@@ -68,6 +82,7 @@ class Picture:
         title.set_visible(True)
         return _for_page(target.getvalue(), self, strip * POINTS)
 
+    @_in_memory()
     def png(self) -> bytes:
         """Draw a PNG, with the title in it."""
         target = io.BytesIO()

@@ -299,14 +299,17 @@ trace."""
 def aborted(answer: Answer, by_any: bool) -> bool:
     """Return True if a library has ended the process where it had no memory: one in Rust, such as
     pydantic's and safetensors', by a message of its own; numpy 2.4, by a segmentation fault where
-    it fails to allocate a buffer of an operation. by_any: accept any signal."""
+    it fails to allocate a buffer of an operation, called by charlm or by matplotlib, whose own
+    sampling of images does so, too; the system's linker, for the data of a thread. by_any: accept
+    any signal."""
     in_rust = answer.code == -signal.SIGABRT and "memory allocation of" in answer.err
+    in_linker = answer.code == 127 and "memory for thread-local data" in answer.err
     innermost = re.search(r'^Current thread .*\n  File "([^"]*)", line (\d+)', answer.err, re.M)
-    line = ""
+    line, in_matplotlib = "", bool(innermost and "/matplotlib/" in innermost[1])
     if innermost and "/charlm/" in innermost[1]:
         line = Path(innermost[1]).read_text(encoding="utf-8").splitlines()[int(innermost[2]) - 1]
-    in_numpy = answer.code == -signal.SIGSEGV and bool(OF_NUMPY.search(line))
-    return in_rust or in_numpy or (by_any and answer.code < 0 and answer.code != HANG)
+    in_numpy = answer.code == -signal.SIGSEGV and bool(in_matplotlib or OF_NUMPY.search(line))
+    return in_rust or in_linker or in_numpy or (by_any and answer.code < 0 and answer.code != HANG)
 
 
 def tail(answer: Answer) -> str:

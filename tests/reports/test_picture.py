@@ -1,5 +1,6 @@
 """Figures: laid out once, to the same bytes as by matplotlib, and labelled as by it."""
 
+import errno
 import io
 from dataclasses import replace
 from xml.etree import ElementTree
@@ -8,6 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation
 
+from charlm.cli.outcome import unforeseen
 from charlm.reports.picture import Picture, PowersOfTen, label_powers, on_axes
 from charlm.reports.view import Section, View
 
@@ -84,3 +86,29 @@ def test_a_notebook_shows_a_view_with_its_figures(drawn: Picture) -> None:
     assert shown.startswith("<h3>A &lt;message&gt;</h3><p>One sentence.</p>")
     assert shown.count("<svg") == 1
     assert drawn._repr_png_().startswith(b"\x89PNG")
+
+
+def test_a_figure_without_memory_is_no_fault_of_the_disk(
+    drawn: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Raise the error by which Pillow reports that its encoder got no buffer."""
+
+    def failing(*given: object, **options: object) -> None:
+        raise OSError("codec configuration error when writing image file")
+
+    monkeypatch.setattr(Figure, "savefig", failing)
+    for draw in (drawn.png, drawn.svg):
+        with pytest.raises(MemoryError) as caught:
+            draw()
+        assert unforeseen(caught.value).what == (
+            "there is not enough memory: a figure cannot be drawn "
+            "(codec configuration error when writing image file)"
+        )
+    gone = FileNotFoundError(errno.ENOENT, "No such file or directory", "a font")
+    monkeypatch.setattr(Figure, "savefig", lambda *given, **options: _raise(gone))
+    with pytest.raises(FileNotFoundError, match="a font"):
+        drawn.png()
+
+
+def _raise(error: Exception) -> None:
+    raise error

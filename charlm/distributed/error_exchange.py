@@ -48,15 +48,16 @@ def wait_until_printed(ranks: Ranks, *, printed: bool) -> None:
 
 
 def keep_store(ranks: Ranks, error: CharlmError) -> None:
-    """Keep the store, if this rank serves it, until all other ranks have read the error there.
+    """Keep the store, if this rank serves it, until the others have read the error, ten seconds at
+    most; after a loss, which another rank may have reported, not at all.
 
     Without torch's launcher, as under Slurm, rank 0 serves the store, which ends with its process;
     a rank that looks for the error later would take it for the loss of a process. Call it once the
     connections between the ranks are closed, so that no rank waits for them.
     """
-    if ranks.store is None or isinstance(error, LostError):  # a lost rank reads nothing
+    if ranks.store is None or error.exit_code == LostError.exit_code:  # a lost rank reads nothing
         return
-    with contextlib.suppress(RuntimeError):
+    with contextlib.suppress(RuntimeError, MemoryError):
         if ranks.rank or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
             ranks.store.add("read", 1)
             return

@@ -24,7 +24,7 @@ from charlm.common.errors import UsageError
 from charlm.config import loading
 from charlm.config.layers import ConfigLayers
 from charlm.distributed import error_exchange, launch_state
-from charlm.distributed.rank_errors import LostError
+from charlm.distributed.rank_errors import LostError, ReportedError
 from charlm.distributed.ranks import ALONE, Ranks
 from charlm.distributed.start import join
 from charlm.evaluation.surprisal import evaluate
@@ -269,6 +269,8 @@ def test_the_rank_that_serves_the_store_ends_after_those_that_read_it(
     assert (time.monotonic() - began >= 0.3) == (read_by == 1)
     began = time.monotonic()
     error_exchange.keep_store(serving, LostError("of rank 0", "the advice"))
+    lost = {"what": "of rank 1", "advice": "", "exit_code": LostError.exit_code}
+    error_exchange.keep_store(serving, ReportedError(lost))
     monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")  # the launcher serves it
     error_exchange.keep_store(serving, error)
     assert time.monotonic() - began < 0.3

@@ -50,13 +50,16 @@ def train(given: TrainArguments) -> int:
         if ranks.size == 1:
             raise
         found = error if isinstance(error, CharlmError) else unforeseen(error)
-        if printed := error_exchange.report_error(ranks, found):
-            outcome.report(found)
-            if Debugging.wanted:
+        printed = error_exchange.report_error(ranks, found)
+        try:
+            if printed:
+                outcome.report(found)
+            if printed and Debugging.wanted:
                 traceback.print_exc()
-        error_exchange.wait_until_printed(ranks, printed=printed)
-        ranks.close()
-        error_exchange.keep_store(ranks, found)
+        finally:
+            error_exchange.wait_until_printed(ranks, printed=printed)
+            ranks.close()
+            error_exchange.keep_store(ranks, found)
         return found.exit_code
     finally:
         ranks.close()

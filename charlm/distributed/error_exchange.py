@@ -1,7 +1,7 @@
 """Exchange of errors between ranks.
 
-A rank that fails puts its error into the launcher's store. The others wait for that rank in vain,
-look into the store, and end with the same error.
+A rank that fails puts its error into the store: the launcher's, else that of rank 0. The others
+wait for that rank in vain, look into the store, and end with the same error.
 """
 
 import contextlib
@@ -16,6 +16,9 @@ from charlm.distributed.ranks import Ranks
 
 TIME_TO_PRINT = timedelta(seconds=10)
 TIME_TO_READ = 10.0
+"""Seconds."""
+UNREACHED = RuntimeError, MemoryError
+"""Errors of a store that is gone, or that there is no memory to ask."""
 SECONDS_BETWEEN_LOOKS = 0.05
 
 
@@ -30,7 +33,7 @@ def report_error(ranks: Ranks, error: CharlmError) -> bool:
     mine["exit_code"] = error.exit_code
     try:
         first = ranks.store.compare_set("error", "", json.dumps(mine))
-    except RuntimeError:
+    except UNREACHED:
         return True
     return bool(json.loads(first)["rank"] == ranks.rank)
 
@@ -40,7 +43,7 @@ def wait_until_printed(ranks: Ranks, *, printed: bool) -> None:
 
     printed: True if this rank has printed it.
     """
-    with contextlib.suppress(RuntimeError):
+    with contextlib.suppress(*UNREACHED):
         if ranks.store is not None and printed:
             ranks.store.set("printed", "")
         elif ranks.store is not None:
@@ -48,19 +51,22 @@ def wait_until_printed(ranks: Ranks, *, printed: bool) -> None:
 
 
 def keep_store(ranks: Ranks, error: CharlmError) -> None:
-    """Keep the store, if this rank serves it, until the others have read the error, ten seconds at
-    most; after a loss, which another rank may have reported, not at all.
+    """Keep the store, if this rank serves it, until the other ranks have read the error.
 
-    Without torch's launcher, as under Slurm, rank 0 serves the store, which ends with its process;
-    a rank that looks for the error later would take it for the loss of a process. Call it once the
-    connections between the ranks are closed, so that no rank waits for them.
+    It waits for `TIME_TO_READ` at most, and after the loss of a rank, which reads nothing, not at
+    all. Without torch's launcher, as under Slurm, the store ends with the process of rank 0; a rank
+    that reads later would take the end of the store for a loss. Close the connections between the
+    ranks before, so that the others stop waiting for this one.
     """
-    if ranks.store is None or error.exit_code == LostError.exit_code:  # a lost rank reads nothing
+    if ranks.store is None:
         return
-    with contextlib.suppress(RuntimeError, MemoryError):
+    with contextlib.suppress(*UNREACHED):
         if ranks.rank or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
-            ranks.store.add("read", 1)
+            ranks.store.set(f"read-{ranks.rank}", "")
+            return
+        if error.exit_code == LostError.exit_code:  # reported by this rank or by another
             return
         until = time.monotonic() + TIME_TO_READ
-        while ranks.store.add("read", 0) < ranks.size - 1 and time.monotonic() < until:
+        others = [f"read-{rank}" for rank in range(1, ranks.size)]
+        while not ranks.store.check(others) and time.monotonic() < until:
             time.sleep(SECONDS_BETWEEN_LOOKS)

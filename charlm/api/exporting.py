@@ -42,7 +42,7 @@ class ExportOptions(TypedDict, total=False):
 @dataclass(frozen=True)
 class Exported:
     """A written export. bytes: its size. left_out: a sentence for each part that is not in it.
-    script: that loads the weights, beside them, for torch's modules."""
+    script: for torch's modules, the file beside the weights that loads them; else None."""
 
     path: Path
     format: str

@@ -22,6 +22,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
 from matplotlib.ticker import LogFormatterSciNotation, NullFormatter
 
+from charlm.common.errors import CharlmError
 from charlm.config.cell_spec import CELL_NAMES
 
 SIZE = (4.6, 3.2)
@@ -42,14 +43,18 @@ SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 @contextlib.contextmanager
 def _in_memory() -> Iterator[None]:
-    """Draw in memory: libraries of images and fonts raise OSError without a number where there is
-    none. Raises: MemoryError."""
+    """Turn an OSError without a number, which libraries of images and fonts raise for lack of
+    memory and perhaps for other reasons, into an error for the user. Raises: CharlmError."""
     try:
         yield
     except OSError as error:
         if error.errno is not None:
             raise
-        raise MemoryError(f"a figure cannot be drawn ({error})") from None
+        raise CharlmError(
+            f"a figure cannot be drawn: {error or type(error).__name__}; perhaps there is not "
+            "enough memory",
+            "close other programs, then run the same command again",
+        ) from None
 
 
 @dataclass(frozen=True)

@@ -489,7 +489,7 @@ def test_page_of_copies_names_the_longest(length: int, title: str) -> None:
     text = np.concatenate([np.full(30, 30, np.uint8), train[100 : 100 + length]])
     letters = [chr(97 + number) for number in text.tolist()]
     written = copies.Copied("sample", letters, copies.shared_spans(text, train))
-    view = memorization_view("mine", written, copies.Copied("validation", letters, []))
+    view = memorization_view("mine", written, copies.Copied("validation", letters, []), "character")
     assert view.title == title
     assert view.data["validation_share"] == 0
     share = length / len(text) if length >= copies.SEED else 0

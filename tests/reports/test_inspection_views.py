@@ -15,6 +15,7 @@ from charlm.config.schema import Config
 from charlm.inspection import context
 from charlm.inspection.brackets import ByDistance
 from charlm.inspection.context import ContextUse
+from charlm.inspection.copies import SEED
 from charlm.inspection.gradients import ByLag
 from charlm.inspection.units import Read
 from charlm.reports.inspection.context import context_view
@@ -201,6 +202,15 @@ def test_brackets_of_a_text_are_predicted_by_the_model_and_by_counting(
     assert pairs["ngram"] == 1.0  # nothing else comes after "(quick"
     assert 0 <= pairs["model"] <= 1
     assert view.sections[0].title == "How much of the past"
+
+
+def test_copies_of_a_model_of_bytes_are_counted_in_symbols(of_bytes: Inspection) -> None:
+    view = of_bytes.memorization()
+    assert "characters" not in " ".join([view.title, *view.sentences, view.about])
+    assert f"spans of {SEED} or more symbols that train holds" in view.sentences[0]
+    for block in (one for section in view.sections for one in section.blocks):
+        assert not isinstance(block, Table) or block.heading[0] == "symbols"
+        assert "characters" not in getattr(block, "about", "")
 
 
 def test_a_model_of_bytes_has_no_units_that_follow_letters(of_bytes: Inspection) -> None:

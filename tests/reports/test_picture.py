@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation
 
-from charlm.cli.outcome import unforeseen
+from charlm.common.errors import CharlmError
 from charlm.reports.picture import Picture, PowersOfTen, label_powers, on_axes
 from charlm.reports.view import Section, View
 
@@ -98,11 +98,11 @@ def test_a_figure_without_memory_is_no_fault_of_the_disk(
 
     monkeypatch.setattr(Figure, "savefig", failing)
     for draw in (drawn.png, drawn.svg):
-        with pytest.raises(MemoryError) as caught:
+        with pytest.raises(CharlmError) as caught:
             draw()
-        assert unforeseen(caught.value).what == (
-            "there is not enough memory: a figure cannot be drawn "
-            "(codec configuration error when writing image file)"
+        assert caught.value.what == (
+            "a figure cannot be drawn: codec configuration error when writing image file; perhaps "
+            "there is not enough memory"
         )
     gone = FileNotFoundError(errno.ENOENT, "No such file or directory", "a font")
     monkeypatch.setattr(Figure, "savefig", lambda *given, **options: _raise(gone))

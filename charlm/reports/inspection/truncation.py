@@ -28,7 +28,7 @@ def truncation_view(
     best_characters = min(by_characters, key=lambda one: one.loss)
     tables = [
         _trained("As many updates.", by_updates),
-        _trained("As many characters.", sorted(by_characters, key=lambda one: one.steps)),
+        _trained("As many symbols.", sorted(by_characters, key=lambda one: one.steps)),
     ]
     return View(
         "bptt",
@@ -39,7 +39,7 @@ def truncation_view(
             "steps.",
             f"Trained with as many updates, windows of {best_updates.steps} are best: each of them "
             "reads more.",
-            f"Trained on as many characters, windows of {best_characters.steps} are best: shorter "
+            f"Trained on as many symbols, windows of {best_characters.steps} are best: shorter "
             "windows make more updates, longer ones better gradients.",
         ],
         [
@@ -117,5 +117,5 @@ def _trained(about: str, rows: Sequence[TrainedAt]) -> Table:
         )
         for one in rows
     ]
-    heading = ("T", "updates", "characters", "seconds", "bits per symbol, validation")
+    heading = ("T", "updates", "symbols", "seconds", "bits per symbol, validation")
     return Table(heading, lines, about)

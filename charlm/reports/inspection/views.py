@@ -248,6 +248,7 @@ class Inspection:
                 "sample", characters(self.vocabulary, symbols), shared_spans(symbols, self.train)
             ),
             Copied("validation", beside.characters(), shared_spans(beside.read(), self.train)),
+            self._unit(),
         )
 
     def truncation(self) -> View:

@@ -105,8 +105,7 @@ def planned(request: CompareRequest) -> Plan | list[Part]:
         try:
             parts.append(Part(name, name, planned_comparison(one), one.command()))
         except CharlmError as error:
-            named = {one.paths[0], str(Path(one.paths[0]).absolute())}
-            if named.intersection(re.split(r"[\s,:;'\"]+", error.what)):
+            if _names(error.what, one.paths[0]):
                 raise
             what = f"{one.paths[0]}: {error.what}"
             raise type(error)(what, error.advice, error.details) from None
@@ -117,6 +116,12 @@ def planned(request: CompareRequest) -> Plan | list[Part]:
         )
     refuse_same(parts)
     return parts
+
+
+def _names(message: str, path: str) -> bool:
+    """Return True if a message names a path, as given or absolute."""
+    names = (path, str(Path(path).absolute()))
+    return any(re.search(rf"(?<![\w./-]){re.escape(one)}(?![\w/-])", message) for one in names)
 
 
 def planned_comparison(request: CompareRequest, budget: int = 0) -> Plan:

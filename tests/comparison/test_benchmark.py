@@ -14,7 +14,8 @@ def _few_symbols(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def learner_of(cell: str, backend: str) -> Learner:
     (measured,) = read_models([cell], ["32x1"])
-    return benchmark._learner(measured.config, backend)
+    train = measured.config.train.model_copy(update={"precision": "float32"})
+    return benchmark._learner(measured.config.model_copy(update={"train": train}), backend)
 
 
 @pytest.mark.parametrize("cell", ["gru", "mingru", "rnn:nonlinearity=relu"])

@@ -273,7 +273,7 @@ def test_bad_texts_are_refused_before_there_is_a_folder(
     assert not Path("runs").exists()
 
 
-@pytest.mark.parametrize("name", ["nowhere.txt", "short.txt"])
+@pytest.mark.parametrize("name", ["nowhere.txt", "short.txt", "no, where: 1.txt"])
 def test_an_error_of_one_text_names_it_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

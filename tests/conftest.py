@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -26,6 +26,9 @@ from charlm.config import loading
 from charlm.runs.state import SavedState
 from charlm.training.prepare import PreparedRun, prepare_run
 from charlm.training.request import request_run
+
+if TYPE_CHECKING:
+    from charlm.native.interface import Kernels
 
 WORDS = (
     "the",
@@ -121,6 +124,19 @@ def _isolated(
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "100")
     torch.set_num_threads(1)  # tiny models: faster, and alike on every machine
+
+
+@pytest.fixture
+def kernels() -> "Kernels":
+    """The native kernels, built if need be; the test is skipped without."""
+    from charlm.native import build
+    from charlm.native.interface import Kernels
+    from charlm.native.library import load_library
+
+    try:
+        return Kernels(load_library())
+    except build.UnavailableError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture

@@ -1,10 +1,12 @@
 """The choice of a backend: the reason why the kernels do not compute."""
 
+import functools
 import logging
 
 import pytest
 import torch
 
+from charlm.backends import choice
 from charlm.backends.choice import choose_backend
 from charlm.common.errors import UsageError
 from charlm.config.schema import ModelConfig, TrainConfig
@@ -27,15 +29,19 @@ def test_kernels_are_for_the_processor_alone(model: CharModel) -> None:
 
 
 def test_a_type_that_the_kernels_lack_is_computed_by_torch(
-    model: CharModel, kernel_types: list[str], caplog: pytest.LogCaptureFixture
+    model: CharModel,
+    kernel_types: list[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if not kernel_types:
         pytest.skip("there are no kernels here")
+    monkeypatch.setattr(choice, "_warn_once", functools.cache(choice._warn_once.__wrapped__))
     device = torch.device("cpu")
     assert choose_backend(model, NATIVE, device, torch.float32).name == "native"
     with pytest.raises(UsageError, match=r"the kernels have no torch\.float64"):
         choose_backend(model, NATIVE, device, torch.float64)
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.WARNING, "charlm"):
         chosen = [choose_backend(model, AUTO, device, torch.float64) for _ in range(2)]
     assert [one.name for one in chosen] == ["torch", "torch"]
     said = "computing with torch: the kernels have no torch.float64 on this processor"

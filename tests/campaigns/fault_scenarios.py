@@ -296,6 +296,10 @@ OF_NUMPY = re.compile(r"\bnp\.|\[.*\]")
 trace."""
 
 
+OF_MATPLOTLIB = re.compile(r'/matplotlib/(image|colors)\.py", line \d+ in (_resample|__call__)$')
+"""The frames of matplotlib that sample an image or map its values to colours by numpy."""
+
+
 def aborted(answer: Answer, by_any: bool) -> bool:
     """Return True if a library has ended the process where it had no memory: one in Rust, such as
     pydantic's and safetensors', by a message of its own; numpy 2.4, by a segmentation fault where
@@ -304,8 +308,8 @@ def aborted(answer: Answer, by_any: bool) -> bool:
     any signal."""
     in_rust = answer.code == -signal.SIGABRT and "memory allocation of" in answer.err
     in_linker = answer.code == 127 and "memory for thread-local data" in answer.err
-    innermost = re.search(r'^Current thread .*\n  File "([^"]*)", line (\d+)', answer.err, re.M)
-    line, in_matplotlib = "", bool(innermost and "/matplotlib/" in innermost[1])
+    innermost = re.search(r'^Current thread .*\n  File "([^"]*)", line (\d+).*', answer.err, re.M)
+    line, in_matplotlib = "", bool(innermost and OF_MATPLOTLIB.search(innermost[0]))
     if innermost and "/charlm/" in innermost[1]:
         line = Path(innermost[1]).read_text(encoding="utf-8").splitlines()[int(innermost[2]) - 1]
     in_numpy = answer.code == -signal.SIGSEGV and bool(in_matplotlib or OF_NUMPY.search(line))

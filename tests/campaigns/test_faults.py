@@ -65,7 +65,7 @@ CRASHING = {
     "gates": 1,
 }
 TWICE = {"new": 2, "resumed": 1}
-"""How many cases of each scenario the small size takes, spread evenly over all of them."""
+"""Number of cases of each scenario in the small size, spread evenly over all of them."""
 CRASHES = CRASH_KEEP, CRASH_DROP_DATA, CRASH_DROP_SECTORS, CRASH_DROP_ALL, CRASH_DROP_NAMES
 TORN_AT = 1, 128, 255
 """Parts of a torn write that reach the disk, of 256."""

@@ -53,7 +53,7 @@ class Training:
 
 @dataclass
 class End:
-    """How a rank ended."""
+    """The end of a rank."""
 
     code: int
     said: str

@@ -111,7 +111,7 @@ class Case:
         }
 
     def outside(self) -> dict[str, str]:
-        """Return what stands beside the run, with its content. (Folders of the run may have been
+        """Return the files beside the run, with their content. (Folders of the run may have been
         moved to MOVED, as to another disk: what is in them is the run's.)"""
         found = {}
         for path in sorted(self.base.rglob("*")):
@@ -840,7 +840,7 @@ def campaign(template: Path, folder: Path, numbers: range, *, every: bool) -> li
 
 
 def listed(breaches: list[str]) -> str:
-    """Tell breaches of one kind once, with how many there are and the first."""
+    """Report breaches of one kind once, with their number and the first."""
     kinds: dict[str, str] = {}
     counts: Counter[str] = Counter()
     for found in breaches:

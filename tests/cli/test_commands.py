@@ -571,7 +571,7 @@ def test_compare_refuses_bad_input(shell: Shell, arguments: list[str], expected:
 
 @pytest.mark.parametrize("option", ["--set model.embedding_size=7", ""])
 def test_compare_from_a_run_refuses_another_shape_as_train_does(shell: Shell, option: str) -> None:
-    """Whether `--set` or the run comes first does not depend on the layers that cells add."""
+    """Keep the order of `--set` and the run, whichever layers the cells add."""
     shell.train("--run", "begun")
     split = ["--set", "data.split=[0.7,0.2,0.1]", "--set", "train.start_from=begun"]
     given = ["--data", "words.txt", *SETTINGS, *split, *option.split()]

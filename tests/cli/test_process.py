@@ -2,11 +2,13 @@
 
 import errno
 import io
+import logging
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -182,13 +184,16 @@ def test_a_second_interrupt_kills_the_processes() -> None:
 
 @posix
 def test_processes_that_are_lost_each_time_end_the_training(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     monkeypatch.setattr(os, "environ", os.environ.copy())
     os.environ.pop("GLOO_SOCKET_IFNAME", None)
     monkeypatch.setattr(launch, "RESTARTS", 1)
     monkeypatch.setattr(rank, "START", "import os; os.kill(os.getpid(), 9)")
-    monkeypatch.setattr(sys, "platform", "darwin")  # where the host's name is this machine's
+    elsewhere = SimpleNamespace(platform="darwin", executable=sys.executable, path=sys.path)
+    monkeypatch.setattr(launch, "sys", elsewhere)  # there the host's name is this machine's
+    for noisy in map(logging.getLogger, launch.NOISY_LOGGERS):
+        request.addfinalizer(partial(noisy.setLevel, noisy.level))
     with pytest.raises(CharlmError, match="processes of this training were lost 2 times") as lost:
         launch.launch(2, GIVEN)
     assert lost.value.advice.endswith("the same with --resume")

@@ -259,9 +259,9 @@ def test_states_that_begin_with_several_numbers_go_to_a_hub_only() -> None:
     assert "--to hub" in caught.value.advice
 
 
-def test_torchs_script_that_cannot_be_written_leaves_nothing(
-    runs: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def full_for_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the disk be full where a script is written."""
     write = files.write_synced
 
     def failing(path: Path, content: bytes, **options: Any) -> None:
@@ -270,25 +270,22 @@ def test_torchs_script_that_cannot_be_written_leaves_nothing(
         write(path, content, **options)
 
     monkeypatch.setattr(files, "write_synced", failing)
+
+
+@pytest.mark.usefixtures("full_for_scripts")
+def test_torchs_script_that_cannot_be_written_leaves_nothing(
+    runs: Path, tmp_path: Path, command: Command
+) -> None:
     out = str(tmp_path / "a.pt.safetensors")
     assert command("export", str(runs / "lstm"), "--to", "torch", "--out", out).returncode == 1
     assert not list(tmp_path.iterdir())
 
 
-def test_weights_are_replaced_though_their_script_cannot_be(
-    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("full_for_scripts")
+def test_weights_are_replaced_though_their_script_cannot_be(runs: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.pt.safetensors"
     out.write_bytes(b"of before")
     (tmp_path / "a.py").write_text("of before")
-    write = files.write_synced
-
-    def failing(path: Path, content: bytes, **options: Any) -> None:
-        if ".py." in path.name:
-            raise OSError(28, "No space left on device")
-        write(path, content, **options)
-
-    monkeypatch.setattr(files, "write_synced", failing)
     with pytest.raises(package.CharlmError, match=r"a\.py: No space left on device"):
         package.export(runs / "lstm", to="torch", out=out, force=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pt.safetensors", "a.py"]

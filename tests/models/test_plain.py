@@ -27,7 +27,6 @@ from charlm.evaluation import plain, reading, surprisal
 from charlm.models.plain import PlainModel, resolve_precision
 from charlm.models.recurrent import CharModel
 from charlm.native.interface import Kernels
-from charlm.native.library import load_library
 from charlm.native.writing import NativeSampler, SampledCell, SampledParts
 from charlm.runs import checkpoint
 from charlm.runs.finding import find_checkpoint
@@ -39,13 +38,6 @@ from charlm.text.vocabulary import Vocabulary
 LETTERS = "abcdefghij\n"
 GATED = [(name, options) for name, options in variants() if CELLS[name].gates]
 every_cell = pytest.mark.parametrize(("name", "options"), GATED, ids=str)
-
-
-@pytest.fixture
-def kernels(kernel_types: list[str]) -> Kernels:
-    if not kernel_types:
-        pytest.skip("there are no kernels here")
-    return Kernels(load_library())
 
 
 def made(name: str, end: int | None = None, **changes: object) -> CharModel:

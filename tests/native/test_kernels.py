@@ -31,7 +31,6 @@ from charlm.models.recurrent import CharModel
 from charlm.native import build, verify
 from charlm.native.adapting import NativeAdapter
 from charlm.native.interface import UNBOUNDED, Kernels
-from charlm.native.library import load_library
 from charlm.native.model import Parts
 from charlm.native.verify import deviation
 from charlm.sampling.engine import NativeEngine, TorchEngine, make_engine
@@ -46,14 +45,6 @@ from charlm.training.trainer import Trainer
 T, B, V, END = 7, 5, 11, 4
 VARIANTS = tuple(one for one in variants() if CELLS[one[0]].gates)
 FLOAT, BFLOAT = torch.float32, torch.bfloat16
-
-
-@pytest.fixture
-def kernels() -> Kernels:
-    try:
-        return Kernels(load_library())
-    except build.UnavailableError as error:
-        pytest.skip(str(error))
 
 
 def has(kernels: Kernels, name: str) -> None:

@@ -12,9 +12,7 @@ from torch import Tensor
 from charlm.backends.choice import Backend
 from charlm.config.schema import Config, ModelConfig
 from charlm.models.recurrent import CharModel
-from charlm.native import build
 from charlm.native.interface import Kernels
-from charlm.native.library import load_library
 from charlm.native.steps import Hyperparameters, Learning, NativeSteps, StepNumbers
 from charlm.training.learner import Learner
 from charlm.training.teachers import Teachers
@@ -45,12 +43,7 @@ DIFFERENT = {
 }
 
 
-@pytest.fixture(autouse=True)
-def kernels() -> Kernels:
-    try:
-        return Kernels(load_library())
-    except build.UnavailableError as error:
-        pytest.skip(str(error))
+pytestmark = pytest.mark.usefixtures("kernels")
 
 
 def learner(end: int | None = None, **changes: object) -> Learner:

@@ -17,10 +17,11 @@ from charlm.common.errors import CheckpointError, DataError
 from charlm.config.schema import DataConfig
 from charlm.evaluation import reading, scoring
 from charlm.evaluation.alternatives import ALTERNATIVES, Alternatives
-from charlm.evaluation.mixture import Mixture
+from charlm.evaluation.mixture import Mixture, ngram_distributions
 from charlm.evaluation.reading import Floats, Integers, ReadCallback, ignore
 from charlm.evaluation.scoring import Listeners, score_pieces, score_split, score_text, summary
 from charlm.evaluation.tally import Score, Tally, in_bits
+from charlm.models.ngram import NGram
 from charlm.models.recurrent import CharModel
 from charlm.text.corpus import Corpus
 from charlm.text.splits import Split
@@ -431,3 +432,23 @@ def test_mixture_of_networks_alone_reads_by_the_same_protocol(window: int) -> No
     first = one.logs[text[:16]] / 2 + other.logs[text[:16]] / 2
     first = first - np.log(np.exp(first).sum(1, keepdims=True))
     assert logs[:16].ravel().tolist() == pytest.approx(first.ravel().tolist(), abs=1e-5)
+    brief = mixed()
+    brief(stretch.head(16))  # a block, before the first update
+    assert brief.mean_powers() == {"a": 0.5, "b": 0.5}
+
+
+@pytest.mark.parametrize("start", [0, 1, 37])
+@pytest.mark.parametrize("window", [0, 6])
+def test_ngram_predicts_from_the_symbols_of_its_window(start: int, window: int) -> None:
+    text, size = LETTERS.encode(letters(300)).astype(np.int64), len(LETTERS)
+    model = NGram.of(text.astype(np.uint8), size)
+    back = model.order - 1
+    logs, cases = ngram_distributions(model, Stretch(text, start, 60), window)
+    first = max(start, 1)  # the first symbol of a text is only read
+    for place in range(start, 60):
+        begin = place - 1 - (place - first) % window if window else 0
+        known = text[max(0, begin, place - back) : place].tolist()
+        context = np.array([[size] * (back - len(known)) + known])
+        expected = np.log(model.distributions(context))[0]
+        assert logs[place - start].tolist() == pytest.approx(expected.tolist(), abs=1e-6)
+        assert cases[place - start] == model.cases(context)[0]

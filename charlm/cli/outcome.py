@@ -71,6 +71,11 @@ def _advice(error: typer.TyperException) -> str:
     if extra and command == "charlm sample":
         return f"to continue a text: charlm sample RUN --prompt {shlex.quote(extra[1])}"
     if extra and command == "charlm train":
+        from charlm.config.presets import names
+
+        if context and (preset := context.params.get("config")) in names():
+            named = f"{preset} is a preset; name the text with --data"
+            return f"{named}: charlm train {preset} --data {shlex.quote(extra[1])}"
         return f"name several texts as --data: charlm train --data TEXT --data {extra[1]}"
     return f"{command} --help"
 

@@ -21,8 +21,12 @@ AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Answers:
-    """The outcome for every example. Shapes: right [N], True if the whole answer is; symbols [N],
-    the share of its symbols that is."""
+    """The score of every example.
+
+    right: True if every symbol of the answer is right. symbols: the share of its symbols that are.
+
+    Shapes: [N] each.
+    """
 
     right: NDArray[np.bool_]
     symbols: NDArray[np.float64]
@@ -31,9 +35,10 @@ class Answers:
 def answer(
     model: CharModel, vocabulary: Vocabulary, examples: Sequence[Example], *, ends: bool
 ) -> Answers:
-    """Answer the questions of examples. ends: True if the end of the record is part of an answer.
+    """Score a model's answers to the questions of examples, each read with its right answer.
 
-    vocabulary: one with an end of records.
+    vocabulary: one with an end of records. ends: True if the end of the record is part of an
+        answer.
     """
     found = [
         hits
@@ -49,7 +54,8 @@ def answer(
 def _hits(
     model: CharModel, vocabulary: Vocabulary, examples: Sequence[Example], ends: int
 ) -> list[NDArray[np.bool_]]:
-    """Return, for each example, which symbols of the answer are the likeliest. Shapes: [A]."""
+    """Return, for each symbol of each example's answer, True if the model finds it the
+    likeliest. Shapes: [A]. ends: 1 if the end of the record is part of an answer, else 0."""
     assert vocabulary.end is not None
     encoded = [vocabulary.encode_records([one.line]) for one in examples]
     symbols = np.full((1 + max(map(len, encoded)), len(examples)), vocabulary.end, np.int64)

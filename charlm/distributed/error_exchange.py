@@ -1,7 +1,7 @@
 """Exchange of errors between ranks.
 
 A rank that fails puts its error into the store: the launcher's, else that of rank 0. The others
-wait for that rank in vain, look into the store, and end with the same error.
+wait for that rank in vain, look into the store (`ranks`), and end with the same error.
 """
 
 import contextlib
@@ -18,12 +18,13 @@ TIME_TO_PRINT = timedelta(seconds=10)
 TIME_TO_READ = 10.0
 """Seconds."""
 UNREACHED = RuntimeError, MemoryError
-"""Errors of a store that is gone, or that there is no memory to ask."""
+"""Errors raised where the store is gone, or where memory is too short to ask it."""
 SECONDS_BETWEEN_LOOKS = 0.05
 
 
 def report_error(ranks: Ranks, error: CharlmError) -> bool:
-    """Store the error that ends this rank, unless another rank has stored one.
+    """Store the error that ends this rank, unless another rank has stored one, or this one has it
+    from there (`ReportedError`).
 
     Returns: True if this rank must print its error: no other was first, or the store is gone.
     """
@@ -51,12 +52,13 @@ def wait_until_printed(ranks: Ranks, *, printed: bool) -> None:
 
 
 def keep_store(ranks: Ranks, error: CharlmError) -> None:
-    """Keep the store, if this rank serves it, until the other ranks have read the error.
+    """Keep the store, if this rank serves it, until the other ranks have read the error; on another
+    rank, note in the store that this one has.
 
-    It waits for `TIME_TO_READ` at most, and after the loss of a rank, which reads nothing, not at
-    all. Without torch's launcher, as under Slurm, the store ends with the process of rank 0; a rank
-    that reads later would take the end of the store for a loss. Close the connections between the
-    ranks before, so that the others stop waiting for this one.
+    Waits at most `TIME_TO_READ`; after a rank is lost it does not wait, because a lost rank reads
+    nothing. Without torch's launcher, as under Slurm, the store ends with the process of rank 0; a
+    rank that reads later would take the end of the store for a loss. Close the connections between
+    the ranks before, so that the others stop waiting for this one.
     """
     if ranks.store is None:
         return

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -63,7 +64,8 @@ class RunDirectory:
     ) -> "RunDirectory":
         """Create a new run, locked; also in the folder of one without a checkpoint.
 
-        anew: True if the folder is known to be a run without checkpoints; other files may be in it.
+        anew: True skips the check that the folder is empty: it is known to be a run without
+            checkpoints.
 
         Raises: UsageError if `path` is taken, in use, or cannot be written.
         """
@@ -247,7 +249,8 @@ class RunDirectory:
     def find(self, which: str = "best") -> Path:
         """Return the folder of a checkpoint: "best" (else the latest), "latest", or a step number.
 
-        If the run's pointer is invalid, the newest intact one is returned, with a warning.
+        If the pointer to the best is invalid, the latest is returned; if that to the latest is,
+        too, the newest intact one, with a warning.
 
         Raises: UsageError if there is no such checkpoint, or none yet; CheckpointError if none is
             intact.
@@ -276,9 +279,7 @@ class RunDirectory:
         Raises: UsageError if there is none yet; CheckpointError if none is intact.
         """
         if not self.has_checkpoints():
-            raise UsageError(
-                f"{self.path} has no checkpoint yet", f"train it: charlm train --run {self.path}"
-            )
+            raise UsageError(f"{self.path} has no checkpoint yet", self._how_to_train())
         for folder in self.newest_first():
             if intact(folder):
                 log.warning(f"taking the newest intact checkpoint of {self.path}: {folder.name}")
@@ -298,8 +299,13 @@ class RunDirectory:
         there = ", ".join(other.name for other in self._folders())
         raise UsageError(
             f"{self.path} has no checkpoint {folder.name}",
-            f"it has {there}; name one: --checkpoint STEP" if there else "train it first",
+            f"it has {there}; name one: --checkpoint STEP" if there else self._how_to_train(),
         )
+
+    def _how_to_train(self) -> str:
+        """Return the advice to train the run on its own text: without `--resume`, a new one, of the
+        preset, would take its place."""
+        return f"train it: charlm train --resume --run {shlex.quote(str(self.path))}"
 
     def _pointed(self, pointer: str) -> str:
         """Return the folder's name in `latest` or `best`; "" if there is none. Raises: OSError."""

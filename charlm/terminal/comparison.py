@@ -62,7 +62,7 @@ class ComparisonProgress:
 
     def _advanced(self, event: Advanced) -> None:
         train = event.event
-        left = f"{duration(event.seconds_left)} left of all"
+        left = f"{duration(event.seconds_left)} left of the runs"
         name = f"{self._at} · {event.planned.name}"
         if isinstance(train, Trained):
             status = (

@@ -42,8 +42,8 @@ class RunRequest:
     shape: tuple[ConfigSource, ...] = ()
 
     def complete(self, layers: ConfigLayers) -> ConfigLayers:
-        """Return another configuration of the same files, with their absolute names and the start
-        run's shape."""
+        """Return a configuration that names the same files, with their names made absolute and the
+        layer of the start run's shape added."""
         return replace(layers.with_layers(self.shape), replaced=self.layers.replaced)
 
 
@@ -51,7 +51,7 @@ def request_run(layers: ConfigLayers, *, keep: bool = True) -> RunRequest:
     """Make the names in a configuration absolute, copy a stream to a file, and read the shape of
     the start run; remember the names that the user gave.
 
-    keep: False remembers nothing.
+    keep: True remembers the names.
 
     Raises: ConfigError, DataError, UsageError and CheckpointError (unusable start run).
     """
@@ -93,10 +93,10 @@ def _refuse_unresumable(config: Config, own: Config) -> None:
 def find_run(path: Path | None, name: str) -> tuple[RunDirectory, Path | None] | None:
     """Find the run to resume, and the checkpoint if `path` is one; None if there is no run yet.
 
-    path: None takes the latest run, or the latest of `name`. name: that a new run would have; "" if
-        none may begin.
+    path: None takes the latest run, or the latest of `name`. name: the name that a new run would
+        have; "" if there must be a run.
 
-    Raises: UsageError, also for no run yet if none may begin.
+    Raises: UsageError if `path` is no run, or if there is none and `name` is "".
     """
     try:
         return locate(path, name=name, begun=True)
@@ -132,8 +132,8 @@ def refuse_resumed(
 ) -> None:
     """Check the changes to a resumed run, without reading stdin.
 
-    folder: of its checkpoint, if one is named. If the latest is damaged, nothing is checked,
-        because an older one may be resumed.
+    folder: of its checkpoint, if one is named. If the latest is damaged, or the configuration of a
+        run without one, nothing is checked: an older one may be resumed, or resuming says why not.
 
     Raises: as `changed`.
     """
@@ -153,11 +153,19 @@ def refuse_resumed(
 
 def begun_config(run: RunDirectory) -> Config:
     """Read the configuration of a run that has no checkpoint yet. Raises: CheckpointError."""
+    path = run.path / "config.toml"
     try:
         text = run.read_config()
-    except (OSError, UnicodeDecodeError):
+    except FileNotFoundError:
         raise CheckpointError(
             f"{run.path} has neither a checkpoint nor a configuration",
             "delete it, and start the run again without --resume",
         ) from None
-    return loading.from_toml(text, str(run.path / "config.toml"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = "it is not in UTF-8"
+        if isinstance(error, OSError):
+            reason = error.strerror or str(error)
+        raise CheckpointError(
+            f"{path} cannot be read: {reason}", "check its permissions, or use a copy of it"
+        ) from None
+    return loading.from_toml(text, str(path))

@@ -482,7 +482,7 @@ def test_compare_prints_the_verdict_and_writes_the_page(shell: Shell) -> None:
     assert "gru:reset_gate=before" in result.out
     assert "Counting alone" in result.out
     assert "run 9/9" in result.err
-    assert "left of all" in result.err
+    assert "left of the runs" in result.err
     folder = shell.folder / "runs" / "compare-1"
     assert result.out.strip().endswith("report: runs/compare-1/report.html")
     for name in ("compare.json", "report.html", "figures/curves-seconds.png"):

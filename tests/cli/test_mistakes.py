@@ -34,6 +34,7 @@ MISTAKES = {
     "train run": "run is a run, not a text",
     "train words.txt --nope": "No such option: --nope",
     "train words.txt other.txt": "charlm train --data TEXT --data other.txt",
+    "train names other.txt": "names is a preset; name the text with --data: charlm train names",
     "train --data": "give it a value: --data VALUE",
     "train words.txt --set train.stepz=3": "there is no key 'train.stepz'",
     "train words.txt --set train.steps=many": "train.steps = 'many' should be a whole number",

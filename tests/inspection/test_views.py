@@ -327,6 +327,7 @@ def test_excerpts_of_separate_places_are_apart_on_the_page_and_a_unit_is_named_i
     unit = units.Unit(0, "h", 5, "letter a", 0.9, 0.8, -0.5, 0.5)
     view = units_view("mine", [unit], held_out, {})
     table, section = view.sections
+    assert table.blocks[0].heading[2:] == ("where chosen", "held out", "its h, 5 to 95 %")
     assert table.blocks[0].rows[0][1] == "layer 0, unit 5 (h)"
     texts = [block for block in section.blocks if isinstance(block, pages.Coloured)]
     assert places > 1

@@ -17,8 +17,10 @@ from charlm.inspection.brackets import ByDistance
 from charlm.inspection.context import ContextUse
 from charlm.inspection.copies import SEED
 from charlm.inspection.gradients import ByLag
+from charlm.inspection.trace import Trace
 from charlm.inspection.units import Read
 from charlm.reports.inspection.context import context_view
+from charlm.reports.inspection.gates import gates_view
 from charlm.reports.inspection.gradients import gradients_view
 from charlm.reports.inspection.overview import MOST_SAMPLES, overview
 from charlm.reports.inspection.units import units_view
@@ -217,3 +219,20 @@ def test_a_model_of_bytes_has_no_units_that_follow_letters(of_bytes: Inspection)
     for analysis in (of_bytes.units, of_bytes.errors):
         with pytest.raises(UsageError, match="this model reads bytes, and a byte is no letter"):
             analysis()
+
+
+# ---- gates --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("reached", "adds_up"), [(9.5, True), (0.9, False)])
+def test_states_are_named_by_how_far_they_reach_over_the_text(
+    reached: float, adds_up: bool
+) -> None:
+    states = {"c": np.array([[0.1], [-reached]]), "h": np.array([[0.25], [-0.5]])}
+    trace = Trace(["a", "b"], [states])
+    (sentence,) = gates_view("mine", trace, [], None).sentences
+    added = "; it adds up over many characters" if adds_up else ""
+    assert sentence == (
+        f"Layer 0: over this text the cell state c reaches {reached}{added}. The hidden state h, "
+        "which the layers above read, reaches 0.50."
+    )

@@ -116,8 +116,9 @@ def test_a_file_that_cannot_be_written_is_named_with_the_way_on(run: RunDirector
 def test_a_checkpoint_is_found_by_name_or_step(
     run: RunDirectory, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert said(run.find) == ("run has no checkpoint yet", "train it: charlm train --run run")
-    assert said(run.find, "7") == ("run has no checkpoint step-00000007", "train it first")
+    train = "train it: charlm train --resume --run run"
+    assert said(run.find) == ("run has no checkpoint yet", train)
+    assert said(run.find, "7") == ("run has no checkpoint step-00000007", train)
     saved(run, 1)
     saved(run, 12)
     assert run.find("0012") == run.checkpoints / "step-00000012"

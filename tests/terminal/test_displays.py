@@ -196,7 +196,7 @@ def test_a_comparison_on_a_terminal_has_one_bar_over_all_runs(
         line = screen.lines()[-1]
         assert line.startswith("25%")
         assert line.endswith(
-            "run 2/2 · gru, seed 3 · step 20/100 · 1.250 bits/char · 1:30 left of all"
+            "run 2/2 · gru, seed 3 · step 20/100 · 1.250 bits/char · 1:30 left of the runs"
         )
         bar = shown._bar
         assert bar is not None

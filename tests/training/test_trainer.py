@@ -375,6 +375,21 @@ def test_run_without_checkpoint_and_configuration_is_begun_only_by_its_command(
     RunDirectory(run).lock()  # it was given back
 
 
+def test_configuration_that_cannot_be_read_is_not_a_missing_one(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "config.toml").write_bytes(b"\xff")
+    with pytest.raises(CheckpointError) as caught:
+        setup.resume(run)
+    assert caught.value.what == f"{run / 'config.toml'} cannot be read: it is not in UTF-8"
+    assert caught.value.advice == "check its permissions, or use a copy of it"
+    (run / "config.toml").unlink()
+    (run / "config.toml").mkdir()
+    with pytest.raises(CheckpointError) as caught:
+        setup.resume(run)
+    assert "config.toml cannot be read: " in caught.value.what
+
+
 def test_rank_that_does_not_see_the_run_says_which_it_is(tmp_path: Path) -> None:
     ranks = Ranks(rank=1, size=2)
     following = setup._Resumption([], None, lambda config: None, ranks)

@@ -99,9 +99,11 @@ def _sentences(trace: Trace, saturated: Sequence[Saturation]) -> list[str]:
     for number, layer in enumerate(trace.layers):
         if "c" in layer and "normalizer" not in layer:
             largest = np.abs(layer["c"]).max()
+            adds_up = "; it adds up over many characters" if largest > 1 else ""
             sentences.append(
-                f"Layer {number}: the cell state c reaches {largest:.1f}: it adds up over many "
-                "characters. The hidden state h, which the layers above read, stays within 1."
+                f"Layer {number}: over this text the cell state c reaches {largest:.1f}{adds_up}. "
+                "The hidden state h, which the layers above read, reaches "
+                f"{np.abs(layer['h']).max():.2f}."
             )
     return sentences
 

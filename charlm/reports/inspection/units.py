@@ -33,11 +33,13 @@ def units_view(
         best = found[0]
         title = (
             f"{name}: unit {best.unit} of layer {best.layer} follows {best.feature!r}, "
-            f"correlation {best.held_out:+.2f}"
+            f"held-out correlation {best.held_out:+.2f}"
         )
     else:
         title = f"{name}: no property of the text varies in it"
-    sections = [Section("The best unit for each property", [_table(found)])] if found else []
+    sections = []
+    if found:
+        sections = [Section("The best unit for each property", [_table(found, held_out)])]
     for unit in found[:6]:
         sections.append(Section(_heading(unit), _blocks(unit, held_out, clamped.get(unit))))
     return View(
@@ -60,7 +62,8 @@ def _heading(unit: Unit) -> str:
     return f"{unit.feature}: layer {unit.layer}, {unit.state}, unit {unit.unit}"
 
 
-def _table(found: Sequence[Unit]) -> Table:
+def _table(found: Sequence[Unit], held_out: Read) -> Table:
+    memory = "c" if any(state == "c" for _, state, _ in held_out.labels) else "h"
     rows = [
         (
             unit.feature,
@@ -71,7 +74,7 @@ def _table(found: Sequence[Unit]) -> Table:
         )
         for unit in found
     ]
-    heading = ("property", "unit", "correlation", "held out", "its memory, 5 to 95 %")
+    heading = ("property", "unit", "where chosen", "held out", f"its {memory}, 5 to 95 %")
     return Table(heading, rows)
 
 

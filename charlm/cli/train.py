@@ -107,15 +107,15 @@ def _check(given: TrainArguments, *, dry_run: bool, processes: int) -> None:
     from charlm.training import request
 
     if not given.resume:
-        request.refuse_new(given.layers)
+        request.check_new(given.layers)
         return
     with silent():
         name = run_name(given.begins) if given.begins is not None else ""
         existing = request.find_run(given.run, name)
         if existing is not None:
-            request.refuse_resumed(*existing, given.changes, given.named[1])
+            request.check_resumed(*existing, given.changes, given.named[1])
         elif given.begins is not None:
-            request.refuse_new(given.begins)
+            request.check_new(given.begins)
 
 
 def _refuse_at_once(given: TrainArguments, *, dry_run: bool) -> None:

@@ -138,7 +138,7 @@ class RunDirectory:
                 self._logs.add(row)
 
     @contextlib.contextmanager
-    def logging(self, names: Sequence[str], config: str) -> Iterator[None]:
+    def copying_metrics(self, names: Sequence[str], config: str) -> Iterator[None]:
         """Copy metrics to the logs of other programs. Raises: UsageError if one is missing."""
         if not names:
             yield
@@ -221,7 +221,7 @@ class RunDirectory:
         for folder in folders[:-KEPT]:
             if folder.name != best:
                 shutil.rmtree(folder, ignore_errors=True)
-        for left in filter(_is_own, self.checkpoints.glob(f"{UNFINISHED}*")):
+        for left in filter(_is_real_folder, self.checkpoints.glob(f"{UNFINISHED}*")):
             shutil.rmtree(left, ignore_errors=True)
 
     @contextlib.contextmanager
@@ -318,12 +318,14 @@ class RunDirectory:
     def _folders(self) -> list[Path]:
         """List the folders of checkpoints, oldest first."""
         folders = self.checkpoints.glob("step-*")
-        own = (path for path in folders if step_of(path.name) >= 0 and _is_own(path))
+        own = (path for path in folders if step_of(path.name) >= 0 and _is_real_folder(path))
         return sorted(own, key=lambda path: step_of(path.name))
 
 
-def _is_own(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink()  # removing a FIFO would block for ever
+def _is_real_folder(path: Path) -> bool:
+    """Return True for a folder: not for a link, which is not followed, nor a FIFO, which would
+    block."""
+    return path.is_dir() and not path.is_symlink()
 
 
 def _is_of_step(row: str, step: int) -> bool:

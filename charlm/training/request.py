@@ -107,7 +107,7 @@ def find_run(path: Path | None, name: str) -> tuple[RunDirectory, Path | None] |
         return None
 
 
-def refuse_new(layers: ConfigLayers) -> None:
+def check_new(layers: ConfigLayers) -> None:
     """Check everything about a new run that is known before its text is read.
 
     Raises: ConfigError, DataError (missing text), UsageError and CheckpointError (unusable start
@@ -127,7 +127,7 @@ def refuse_unusable_runs(config: TrainConfig) -> None:
         read_state(find_checkpoint(Path(run)))
 
 
-def refuse_resumed(
+def check_resumed(
     run: RunDirectory, folder: Path | None, changes: Sequence[str], flags: Mapping[str, Any]
 ) -> None:
     """Check the changes to a resumed run, without reading stdin.

@@ -87,7 +87,7 @@ class Trainer:
         """
         names = self.config.train.log if self.ranks.leads else []
         try:
-            with run.logging(names, to_toml(self.config)):
+            with run.copying_metrics(names, to_toml(self.config)):
                 yield from self._train(run)
         except DivergedError as error:
             fresh = partial(learner_alone, self.config, self.corpus, self.ranks)

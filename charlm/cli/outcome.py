@@ -87,8 +87,11 @@ def _bare(option: str) -> str:
 
 NO_MEMORY = re.compile("allocate memory|bad_alloc|out of memory|not enough memory")
 """Parts of the messages of torch and of the system where there is no memory."""
-PERHAPS_NO_MEMORY = re.compile("could not (create|execute) a primitive|could not create a memory")
-"""Messages of oneDNN, torch's library of products, which name no cause: most often it is memory."""
+PERHAPS_NO_MEMORY = re.compile(
+    "could not (create|execute) a primitive|could not create a memory|can't start new thread"
+)
+"""Messages of oneDNN, torch's library of products, and of Python, which name no cause: most often
+it is memory."""
 
 
 def unforeseen(error: Exception) -> CharlmError:
@@ -99,7 +102,7 @@ def unforeseen(error: Exception) -> CharlmError:
         detail = f": {said}" if said and "bad_alloc" not in said else ""
         return CharlmError(f"there is not enough memory{detail}", advice)
     if PERHAPS_NO_MEMORY.search(said):
-        return CharlmError(f"torch {said}: perhaps there is not enough memory", advice)
+        return CharlmError(f"{said}: perhaps there is not enough memory", advice)
     return CharlmError(f"{type(error).__name__}: {said}", "run again with --debug to see where")
 
 

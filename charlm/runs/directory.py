@@ -202,7 +202,7 @@ class RunDirectory:
             self._point("latest", step)
             if best is not None and (self.checkpoints / name_of(best)).is_dir():
                 self._point("best", best)
-            elif step_of(self._pointed("best")) > step:
+            elif step_of(self._pointed("best") or "") > step:
                 (self.checkpoints / "best").unlink()
         for folder in self._folders():
             if step_of(folder.name) > step:
@@ -267,10 +267,11 @@ class RunDirectory:
             except OSError as error:
                 log.warning(f"{self.checkpoints / pointer} cannot be read: {error.strerror}")
                 continue
+            if name is None:
+                continue
             if NAMED.fullmatch(name) and (self.checkpoints / name).is_dir():
                 return self.checkpoints / name
-            if name:
-                log.warning(f"{self.checkpoints / pointer} names no checkpoint: {name!r}")
+            log.warning(f"{self.checkpoints / pointer} names no checkpoint: {name!r}")
         return self.newest_intact()
 
     def newest_intact(self) -> Path:
@@ -307,12 +308,13 @@ class RunDirectory:
         preset, would take its place."""
         return f"train it: charlm train --resume --run {shlex.quote(str(self.path))}"
 
-    def _pointed(self, pointer: str) -> str:
-        """Return the folder's name in `latest` or `best`; "" if there is none. Raises: OSError."""
+    def _pointed(self, pointer: str) -> str | None:
+        """Return the folder's name in `latest` or `best`; None if there is no such file. Raises:
+        OSError."""
         try:
             content = read_regular(self.checkpoints / pointer, MOST_OF_POINTER)
         except FileNotFoundError:
-            return ""
+            return None
         return content.decode("utf-8", "replace").strip()
 
     def _folders(self) -> list[Path]:

@@ -115,7 +115,7 @@ def finished_run(desk: Desk) -> None:
 
 
 def moved_text(desk: Desk) -> None:
-    """Make a run without its text: a page that cannot read it leaves its units out, and says so."""
+    """Make a run without its text: a page that cannot read it leaves parts out, and says so."""
     finished_run(desk)
     (desk.folder / "words.txt").unlink()
 
@@ -210,7 +210,7 @@ SCENARIOS = {
         "exported.pt.safetensors",
         finished_run,
     ),
-    "gates": writing("inspect run --gates fox --out seen", "seen/gates.html", finished_run),
+    "gates": writing("inspect run --gates fox --out seen", "seen/gates.html", moved_text),
 }
 
 

@@ -138,6 +138,11 @@ def test_a_checkpoint_is_found_by_name_or_step(
         "taking the newest intact checkpoint of run: step-00000012",
     ]
     caplog.clear()
+    (run.checkpoints / "best").write_text("")
+    assert run.find().name == "step-00000012"
+    assert caplog.messages[0] == "run/checkpoints/best names no checkpoint: ''"
+    (run.checkpoints / "best").unlink()
+    caplog.clear()
     (run.checkpoints / "latest").unlink()
     (run.checkpoints / "latest").mkdir()
     (run.checkpoints / "step-00000012" / manifest.MODEL).write_bytes(b"")

@@ -102,7 +102,8 @@ def unforeseen(error: Exception) -> CharlmError:
         detail = f": {said}" if said and "bad_alloc" not in said else ""
         return CharlmError(f"there is not enough memory{detail}", advice)
     if PERHAPS_NO_MEMORY.search(said):
-        return CharlmError(f"{said}: perhaps there is not enough memory", advice)
+        source = "torch " if said.startswith("could not") else ""
+        return CharlmError(f"{source}{said}: perhaps there is not enough memory", advice)
     return CharlmError(f"{type(error).__name__}: {said}", "run again with --debug to see where")
 
 

@@ -78,7 +78,7 @@ def _streams() -> Iterator[tuple[io.BytesIO, io.BytesIO]]:
 
 
 def breach(outcome: Outcome, longest: int | None = None) -> str:
-    """Say how an outcome breaks the contract; "" where it does not. longest: of stderr."""
+    """Describe how an outcome breaks the contract; "" where it does not. longest: of stderr."""
     if outcome.crash:
         lines = outcome.crash.strip().splitlines()
         at = [line.strip() for line in lines if "charlm/" in line and line.lstrip()[:4] == "File"]
@@ -108,7 +108,7 @@ def breach(outcome: Outcome, longest: int | None = None) -> str:
 
 
 def not_finite(text: str) -> str:
-    """Say which numbers of a JSON text are not finite; "" where all are."""
+    """List the numbers of a JSON text that are not finite; "" where all are."""
     try:
         found = json.loads(text)
     except ValueError as error:

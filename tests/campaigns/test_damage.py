@@ -81,8 +81,8 @@ def values(folder: Path) -> Any:
 
 
 def accepted(folder: Path, expected: Any) -> str:
-    """Say what is wrong with how a damaged checkpoint is read; "" where it is refused, or says what
-    it said before."""
+    """Describe the defect in how a damaged checkpoint is read; "" where it is refused, or has the
+    values that it had before."""
     try:
         found = values(folder)
     except CheckpointError as error:

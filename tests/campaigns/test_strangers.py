@@ -750,7 +750,7 @@ def commands(case: Case) -> list[list[str]]:
 
 
 def judged(case: Case, arguments: list[str], outcome: Outcome, good: bool) -> str:
-    """Say what a command did that it may not do; "" for nothing."""
+    """Describe the acts of a command that it may not do; "" for none."""
     if found := breach(outcome):
         return found
     if good and outcome.code != 0:

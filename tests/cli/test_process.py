@@ -75,6 +75,8 @@ def test_an_error_is_a_message_or_with_debug_a_traceback(
 def test_only_an_error_that_may_be_of_memory_speaks_of_memory() -> None:
     for error in (MemoryError(), RuntimeError("could not create a primitive")):
         assert "not enough memory" in unforeseen(error).what
+    thread = unforeseen(RuntimeError("can't start new thread"))
+    assert thread.what == "can't start new thread: perhaps there is not enough memory"
     other = unforeseen(RuntimeError("an index is out of range"))
     assert other.what == "RuntimeError: an index is out of range"
     assert other.advice == "run again with --debug to see where"

@@ -1,6 +1,7 @@
 """The entry point. Handlers come first, so that Ctrl-C during the imports prints no traceback."""
 
 import os
+import sys
 
 from charlm.cli import signals, streams, threads
 
@@ -17,8 +18,13 @@ def main() -> None:
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    from charlm.cli import app
-
+    try:
+        from charlm.cli import app
+    except (MemoryError, ImportError) as error:  # before there is anything that prints messages
+        cause = str(error) or "there is not enough memory"
+        print(f"error: charlm cannot be loaded: {cause}", file=sys.stderr)
+        print("help: close other programs, or install charlm again", file=sys.stderr)
+        return 1
     return app.run(arguments)
 
 

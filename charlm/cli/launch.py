@@ -36,6 +36,8 @@ RESTARTS = 3
 """Most restarts of all processes, each after one was lost."""
 SHUTDOWN = 5
 """Seconds for processes to end after a second signal, or after the loss of another process."""
+ENDED_BY_AGENT = 128 + signal.SIGTERM
+"""Exit code of a process that torch's agent ends because another process has ended."""
 NOISY_LOGGERS = (
     "torch.distributed.elastic.agent.server.api",
     "torch.distributed.elastic.multiprocessing.api",
@@ -147,4 +149,7 @@ def _code_of_all(codes: list[int]) -> int:
     lost = [code for code in codes if code == LostError.exit_code or code < 0]
     if errors:
         return max(errors)
-    return 0 if {*lost} - {-signal.SIGTERM} else max(128 + signal.SIGTERM, *codes)
+    if {*lost} - {-signal.SIGTERM}:
+        return 0
+    by_signal = {code for code in codes if code > 128}
+    return max(by_signal - {ENDED_BY_AGENT}, default=ENDED_BY_AGENT)

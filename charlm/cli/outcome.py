@@ -38,7 +38,7 @@ def exit_code_of(command: Callable[[], object]) -> int:
             raise
         report(from_system(error))
         return from_system(error).exit_code
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, ImportError) as error:
         if Debugging.wanted:
             raise
         report(unforeseen(error))
@@ -85,8 +85,11 @@ def _bare(option: str) -> str:
     return option.lstrip("-").partition("=")[0].replace("-", "_")
 
 
-NO_MEMORY = re.compile("allocate memory|bad_alloc|out of memory|not enough memory")
-"""Parts of the messages of torch and of the system where there is no memory."""
+NO_MEMORY = re.compile(
+    "allocate memory|bad_alloc|out of memory|not enough memory|failed to map segment"
+)
+"""Parts of the messages of torch and of the system where there is no memory, the last while a
+library is loaded."""
 PERHAPS_NO_MEMORY = re.compile(
     "could not (create|execute) a primitive|could not create a memory|can't start new thread"
 )
@@ -96,9 +99,11 @@ it is memory."""
 
 def unforeseen(error: Exception) -> CharlmError:
     """Make the error for an unexpected exception."""
-    said = str(error).partition("\n")[0]
+    lines = [line for line in str(error).splitlines() if line.strip()] or [""]
+    said = next(filter(NO_MEMORY.search, lines), lines[0])
     advice = "use a smaller model, batch or text, or close other programs"
     if isinstance(error, MemoryError) or NO_MEMORY.search(said):
+        said = said.removeprefix("Original error was: ")  # numpy's last line
         detail = f": {said}" if said and "bad_alloc" not in said else ""
         return CharlmError(f"there is not enough memory{detail}", advice)
     if PERHAPS_NO_MEMORY.search(said):

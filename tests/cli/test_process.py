@@ -5,6 +5,7 @@ import io
 import logging
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -49,6 +50,7 @@ ERRORS = [
     (CharlmError("the cause", "the advice"), 1, "error: the cause"),
     (OSError(errno.EIO, "Input/output error", "a.txt"), 1, "error: a.txt: Input/output error"),
     (RuntimeError("the cause\nits rest"), 1, "error: RuntimeError: the cause\n"),
+    (ImportError("no such library"), 1, "error: ImportError: no such library\n"),
 ]
 
 
@@ -75,11 +77,41 @@ def test_an_error_is_a_message_or_with_debug_a_traceback(
 def test_only_an_error_that_may_be_of_memory_speaks_of_memory() -> None:
     for error in (MemoryError(), RuntimeError("could not create a primitive")):
         assert "not enough memory" in unforeseen(error).what
+    library = unforeseen(
+        ImportError("\nREAD THIS\nOriginal error was: a.so: failed to map segment")
+    )
+    assert library.what == "there is not enough memory: a.so: failed to map segment"
     thread = unforeseen(RuntimeError("can't start new thread"))
     assert thread.what == "can't start new thread: perhaps there is not enough memory"
     other = unforeseen(RuntimeError("an index is out of range"))
     assert other.what == "RuntimeError: an index is out of range"
     assert other.advice == "run again with --debug to see where"
+
+
+def in_little_memory(limit: int, *words: str) -> tuple[int, str, str]:
+    """Run a command whose address space has `limit` bytes; return its code, stdout and stderr."""
+    resource = pytest.importorskip("resource")
+    done = subprocess.run(
+        [sys.executable, "-m", "charlm", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of an address space as on Linux")
+@pytest.mark.parametrize(
+    ("megabytes", "said"),
+    [(18, "charlm cannot be loaded"), (150, "there is not enough memory: lib")],
+)
+def test_a_command_that_cannot_be_loaded_prints_one_message(megabytes: int, said: str) -> None:
+    code, out, err = in_little_memory(megabytes << 20, "compare", "rnn", "gru")
+    assert (code, out) == (1, "")
+    assert err.startswith(f"error: {said}")
+    assert len(err.splitlines()) == 2
+    assert "help: " in err
 
 
 @pytest.mark.parametrize(("number", "said"), [("0", "stopped on request\n"), ("1", "")])

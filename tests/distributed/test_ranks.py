@@ -449,11 +449,14 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="finds p
 
 
 @needs_proc
-def test_a_signal_to_one_process_ends_all_with_one_checkpoint(tmp_path: Path, text: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_one_process_ends_all_with_one_checkpoint(
+    tmp_path: Path, text: Path, number: signal.Signals
+) -> None:
     changes = (*VARIANTS["long"], "train.steps=1000000")
     given = command(text, tmp_path / "run", changes)
-    code, out, said = disturbed(given, tmp_path / "run", signal.SIGTERM)
-    assert code == 143, said
+    code, out, said = disturbed(given, tmp_path / "run", number)
+    assert code == 128 + number, said
     summary = json.loads(out)
     assert summary["stopped_by"] == "signal"
     assert RunDirectory(tmp_path / "run").find("latest").name.endswith(f"{summary['steps']}")

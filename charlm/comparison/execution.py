@@ -108,12 +108,16 @@ class Comparison:
 
     goes_longer: True trains the best cell longer if no network beats the n-gram model. (Not on a
         task, which has a score of its own.)
+    whole: the folder of the comparisons that this is one of, which continues them all.
 
     Raises: UsageError if `path` holds something else or cannot be written.
     """
 
-    def __init__(self, plan: Plan, path: Path, *, goes_longer: bool = True) -> None:
+    def __init__(
+        self, plan: Plan, path: Path, *, goes_longer: bool = True, whole: Path | None = None
+    ) -> None:
         self.plan, self.path, self._goes_longer = plan, path, goes_longer
+        self._whole = whole or path
         try:
             path.mkdir(parents=True, exist_ok=True)
             if any(path.iterdir()) and not (path / RUNS).is_dir():
@@ -310,7 +314,7 @@ class Comparison:
     def _cannot_write(self, error: OSError) -> CharlmError:
         return CharlmError(
             f"cannot write {error.filename or self.path}: {error.strerror}",
-            f"make room, then run the same command again with --out {self.path}: "
+            f"make room, then run the same command again with --out {self._whole}: "
             "finished work is reused",
         )
 

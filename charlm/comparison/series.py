@@ -117,8 +117,9 @@ class Series:
         """
         for part in sorted(self.parts, key=lambda one: not self._has_plan(one)):
             yield self._begun(part)
+            folder = self.path / part.folder
             comparison = Comparison(
-                part.plan, self.path / part.folder, goes_longer=self._goes_longer
+                part.plan, folder, goes_longer=self._goes_longer, whole=self.path
             )
             self._comparisons[part.folder] = comparison
             if self.was_stopped():

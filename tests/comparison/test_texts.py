@@ -10,7 +10,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from conftest import TINY, Command, begun, new_cache, words
 
 import charlm
 from charlm.api.comparing import carry_out, planned
-from charlm.common.errors import DataError, UsageError
+from charlm.common.errors import CharlmError, DataError, UsageError
 from charlm.comparison.execution import RUNS, Comparison, Stage
 from charlm.comparison.over_texts import described, over_texts, result_over_texts
 from charlm.comparison.request import CompareRequest
@@ -231,6 +231,27 @@ def test_interrupted_says_how_to_go_on(tmp_path: Path) -> None:
         "stopped; to go on: charlm compare rnn gru --config compare --data a.txt"
     )
     assert last.endswith("--out runs/compare-1")
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Let this process write no file of more bytes: a write beyond them fails."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_what_cannot_be_written_for_one_text_goes_on_with_all(tmp_path: Path) -> None:
+    write_texts(tmp_path)
+    series = of_two(tmp_path, tmp_path / "all")
+    with files_of_at_most(1000), pytest.raises(CharlmError, match=r"cannot write .*all/a: ") as no:
+        list(series.run())
+    assert f"run the same command again with --out {tmp_path / 'all'}: " in no.value.advice
+    assert sum(isinstance(event, PartCompared) for event in series.run()) == 2
 
 
 # ---- refusals, and amendments of the plan -------------------------------------------------------

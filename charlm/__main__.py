@@ -20,12 +20,19 @@ def run(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     try:
         from charlm.cli import app
-    except (MemoryError, ImportError) as error:  # before there is anything that prints messages
-        cause = str(error) or "there is not enough memory"
+
+        return app.run(arguments)
+    except (MemoryError, ImportError) as error:  # the modules that print messages included
+        if "--debug" in (sys.argv if arguments is None else arguments):
+            raise
+        cause = str(error).strip().partition("\n")[0] or "there is not enough memory"
         print(f"error: charlm cannot be loaded: {cause}", file=sys.stderr)
-        print("help: close other programs, or install charlm again", file=sys.stderr)
+        print(
+            "help: if memory is short, close other programs, else install charlm again; "
+            "--debug shows where it failed",
+            file=sys.stderr,
+        )
         return 1
-    return app.run(arguments)
 
 
 if __name__ == "__main__":

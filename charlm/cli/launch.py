@@ -37,7 +37,7 @@ RESTARTS = 3
 SHUTDOWN = 5
 """Seconds for processes to end after a second signal, or after the loss of another process."""
 ENDED_BY_AGENT = 128 + signal.SIGTERM
-"""Exit code of a process that torch's agent ends because another process has ended."""
+"""Exit code after SIGTERM, by which torch's agent ends the processes that are left."""
 NOISY_LOGGERS = (
     "torch.distributed.elastic.agent.server.api",
     "torch.distributed.elastic.multiprocessing.api",
@@ -143,13 +143,12 @@ class _Agent(LocalElasticAgent):
 def _code_of_all(codes: list[int]) -> int:
     """Return the exit code of processes that have ended by themselves; 0 if one was lost.
 
-    codes: of those that failed, and of those that torch's agent then ended by SIGTERM.
+    codes: of those that failed, and of those that torch's agent then ended by SIGTERM; minus the
+        signal, of one that had no handler of it.
     """
-    errors = [code for code in codes if 0 < code < 128 and code != LostError.exit_code]
-    lost = [code for code in codes if code == LostError.exit_code or code < 0]
-    if errors:
+    ends = [128 - code if -code in signals.STOPPING else code for code in codes]
+    if errors := [code for code in ends if 0 < code < 128 and code != LostError.exit_code]:
         return max(errors)
-    if {*lost} - {-signal.SIGTERM}:
+    if any(code < 0 or code == LostError.exit_code for code in ends):
         return 0
-    by_signal = {code for code in codes if code > 128}
-    return max(by_signal - {ENDED_BY_AGENT}, default=ENDED_BY_AGENT)
+    return max({*ends} - {ENDED_BY_AGENT}, default=ENDED_BY_AGENT)

@@ -36,8 +36,10 @@ def exit_code_of(command: Callable[[], object]) -> int:
     except OSError as error:
         if Debugging.wanted:
             raise
-        report(from_system(error))
-        return from_system(error).exit_code
+        loading = error.errno is None and of_memory(error)  # torch loads libraries by ctypes
+        found = unforeseen(error) if loading else from_system(error)
+        report(found)
+        return found.exit_code
     except (MemoryError, RuntimeError, ImportError) as error:
         if Debugging.wanted:
             raise
@@ -86,29 +88,37 @@ def _bare(option: str) -> str:
 
 
 NO_MEMORY = re.compile(
-    "allocate memory|bad_alloc|out of memory|not enough memory|failed to map segment"
+    "allocate memory(?! in static TLS)|bad_alloc|out of memory|not enough memory"
 )
-"""Parts of the messages of torch and of the system where there is no memory, the last while a
-library is loaded."""
+"""Parts of the messages of torch and of the system where there is no memory."""
 PERHAPS_NO_MEMORY = re.compile(
     "could not (create|execute) a primitive|could not create a memory|can't start new thread"
+    "|failed to map segment"
 )
-"""Messages of oneDNN, torch's library of products, and of Python, which name no cause: most often
-it is memory."""
+"""Messages of oneDNN, torch's library of products, of Python, and of the system where it loads a
+library, which name no cause: most often it is memory."""
+
+
+def of_memory(error: Exception) -> bool:
+    """Return True if an error's message is one of those where there is, perhaps, no memory."""
+    return any(pattern.search(str(error)) for pattern in (NO_MEMORY, PERHAPS_NO_MEMORY))
 
 
 def unforeseen(error: Exception) -> CharlmError:
     """Make the error for an unexpected exception."""
-    lines = [line for line in str(error).splitlines() if line.strip()] or [""]
-    said = next(filter(NO_MEMORY.search, lines), lines[0])
+    while isinstance(error, ImportError) and isinstance(error.__cause__, ImportError):
+        error = error.__cause__  # numpy puts the system's message below a page of advice
+    said = str(error).strip().partition("\n")[0]
     advice = "use a smaller model, batch or text, or close other programs"
     if isinstance(error, MemoryError) or NO_MEMORY.search(said):
-        said = said.removeprefix("Original error was: ")  # numpy's last line
         detail = f": {said}" if said and "bad_alloc" not in said else ""
         return CharlmError(f"there is not enough memory{detail}", advice)
     if PERHAPS_NO_MEMORY.search(said):
         source = "torch " if said.startswith("could not") else ""
         return CharlmError(f"{source}{said}: perhaps there is not enough memory", advice)
+    if isinstance(error, ImportError):
+        again = "install charlm again: pip install --force-reinstall charlm"
+        return CharlmError(f"a library cannot be loaded: {said}", f"{again}; --debug shows where")
     return CharlmError(f"{type(error).__name__}: {said}", "run again with --debug to see where")
 
 

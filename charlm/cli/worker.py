@@ -46,7 +46,7 @@ def train(given: TrainArguments) -> int:
         code = _train(given, ranks, quiet=quiet)
         ranks.leave()
         return code
-    except (CharlmError, OSError, MemoryError, RuntimeError) as error:
+    except (CharlmError, OSError, MemoryError, RuntimeError, ImportError) as error:
         if ranks.size == 1:
             raise
         found = error if isinstance(error, CharlmError) else unforeseen(error)

@@ -7,6 +7,7 @@ that it may not do.
 import io
 import json
 import math
+import re
 import sys
 import traceback
 import warnings
@@ -22,6 +23,7 @@ from charlm.__main__ import run
 from charlm.cli.app import app
 
 CODES = {0, 1, 2, 3, 4}
+NOT_LOADED = re.compile("^error: (charlm cannot be loaded|a library cannot be loaded)", re.M)
 CONTROL = {chr(code) for code in (*range(0x20), *range(0x7F, 0xA0))} - {"\n", "\t"}
 
 
@@ -104,6 +106,8 @@ def breach(outcome: Outcome, longest: int | None = None) -> str:
         if line.startswith(("error:", "help:"))
     ):
         return f"an empty message: {outcome.err[:160]!r}"
+    if NOT_LOADED.search(outcome.err):
+        return f"a module cannot be imported: {outcome.err[:160]!r}"
     return ""
 
 

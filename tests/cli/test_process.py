@@ -50,7 +50,8 @@ ERRORS = [
     (CharlmError("the cause", "the advice"), 1, "error: the cause"),
     (OSError(errno.EIO, "Input/output error", "a.txt"), 1, "error: a.txt: Input/output error"),
     (RuntimeError("the cause\nits rest"), 1, "error: RuntimeError: the cause\n"),
-    (ImportError("no such library"), 1, "error: ImportError: no such library\n"),
+    (ImportError("no such library"), 1, "error: a library cannot be loaded: no such library\n"),
+    (OSError("a.so: failed to map segment"), 1, "perhaps there is not enough memory"),
 ]
 
 
@@ -77,10 +78,6 @@ def test_an_error_is_a_message_or_with_debug_a_traceback(
 def test_only_an_error_that_may_be_of_memory_speaks_of_memory() -> None:
     for error in (MemoryError(), RuntimeError("could not create a primitive")):
         assert "not enough memory" in unforeseen(error).what
-    library = unforeseen(
-        ImportError("\nREAD THIS\nOriginal error was: a.so: failed to map segment")
-    )
-    assert library.what == "there is not enough memory: a.so: failed to map segment"
     thread = unforeseen(RuntimeError("can't start new thread"))
     assert thread.what == "can't start new thread: perhaps there is not enough memory"
     other = unforeseen(RuntimeError("an index is out of range"))
@@ -88,30 +85,81 @@ def test_only_an_error_that_may_be_of_memory_speaks_of_memory() -> None:
     assert other.advice == "run again with --debug to see where"
 
 
-def in_little_memory(limit: int, *words: str) -> tuple[int, str, str]:
-    """Run a command whose address space has `limit` bytes; return its code, stdout and stderr."""
-    resource = pytest.importorskip("resource")
-    done = subprocess.run(
-        [sys.executable, "-m", "charlm", *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+def numpys(cause: str) -> ImportError:
+    """Make numpy's error for a library that cannot be loaded."""
+    error = ImportError("\n\nIMPORTANT: PLEASE READ THIS")
+    error.__cause__ = ImportError(cause)
+    return error
+
+
+def test_a_library_that_cannot_be_loaded_speaks_of_memory_only_if_its_cause_may_be() -> None:
+    short = "a.so: failed to map segment from shared object"
+    for error in (numpys(short), OSError(short)):
+        assert unforeseen(error).what == f"{short}: perhaps there is not enough memory"
+    for cause in ("a.so: no such file", "a.so: cannot allocate memory in static TLS block"):
+        found = unforeseen(numpys(cause))
+        assert found.what == f"a library cannot be loaded: {cause}"
+        assert "memory" not in found.advice
+
+
+WITHOUT_TYPER = """
+import sys
+sys.modules["typer"] = None
+from charlm.__main__ import run
+sys.exit(run(sys.argv[1:]))
+"""
+IN_LITTLE_MEMORY = """
+import resource, sys
+limit = 150 << 20
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+from charlm.__main__ import run
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+def carried_out(program: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Carry out a program that runs charlm, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, check=False
     )
-    return done.returncode, done.stdout, done.stderr
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="limits of an address space as on Linux")
+def test_a_module_that_is_missing_is_one_message_or_with_debug_a_traceback() -> None:
+    done = carried_out(WITHOUT_TYPER, "runs")
+    assert (done.returncode, done.stdout) == (1, "")
+    error, advice = done.stderr.splitlines()
+    assert error.startswith("error: charlm cannot be loaded: ")
+    assert "typer" in error
+    assert advice.startswith("help: ")
+    done = carried_out(WITHOUT_TYPER, "runs", "--debug")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the memory as Linux does")
+def test_memory_too_short_for_torch_is_one_message() -> None:
+    done = carried_out(IN_LITTLE_MEMORY, "compare", "rnn", "gru")
+    assert (done.returncode, done.stdout) == (1, "")
+    error, advice = done.stderr.splitlines()
+    assert "not enough memory" in error
+    assert "close other programs" in advice
+
+
+# ---- exit codes of several processes ------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
-    ("megabytes", "said"),
-    [(18, "charlm cannot be loaded"), (150, "there is not enough memory: lib")],
+    ("codes", "code"),
+    [
+        *(([130, 143], 130), ([130, -15], 130), ([129, 143], 129), ([143, -15], 143)),
+        *(([-15], 143), ([-2, -15], 130), ([75, 143], 0), ([-9, 143], 0)),
+        *(([1, 130], 1), ([2, 75], 2), ([4, -9], 4)),
+    ],
 )
-def test_a_command_that_cannot_be_loaded_prints_one_message(megabytes: int, said: str) -> None:
-    code, out, err = in_little_memory(megabytes << 20, "compare", "rnn", "gru")
-    assert (code, out) == (1, "")
-    assert err.startswith(f"error: {said}")
-    assert len(err.splitlines()) == 2
-    assert "help: " in err
+def test_several_processes_end_with_the_code_of_the_one_that_ended_first(
+    codes: list[int], code: int
+) -> None:
+    assert launch._code_of_all(codes) == code
 
 
 @pytest.mark.parametrize(("number", "said"), [("0", "stopped on request\n"), ("1", "")])

@@ -17,6 +17,7 @@ from charlm.text.stretch import Stretch
 from charlm.text.vocabulary import Symbols, Vocabulary
 
 V = 11
+LENGTH = 1503
 VOCABULARY = Vocabulary("char", "none", tuple(range(97, 97 + V)), has_unknown=False)
 
 
@@ -49,8 +50,9 @@ def one_by_one(model: CharModel, symbols: Symbols, first: int) -> torch.Tensor:
 
 @cache
 def whole_text_one_by_one(cell: str) -> torch.Tensor:
-    """Surprisals of `text(1503)` but its first symbol, by `made(cell)`; read once for all tests."""
-    return one_by_one(made(cell), text(1503), 1)
+    """Read `text(LENGTH)` by `made(cell)` symbol by symbol, once for each cell; return the
+    surprisals of all symbols but the first."""
+    return one_by_one(made(cell), text(LENGTH), 1)
 
 
 def test_uniform_logits_give_exactly_log2_v_bits() -> None:
@@ -72,12 +74,12 @@ def test_uniform_logits_give_exactly_log2_v_bits() -> None:
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-@pytest.mark.parametrize(("start", "stop"), [(0, 1500), (50, 1500), (700, 1503), (1400, 1450)])
+@pytest.mark.parametrize(("start", "stop"), [(0, 1500), (50, 1500), (700, LENGTH), (1400, 1450)])
 @pytest.mark.parametrize("lanes", [1, 3, 64])
 def test_every_symbol_counts_once_in_its_place_in_any_number_of_lanes(
     cell: str, start: int, stop: int, lanes: int
 ) -> None:
-    model, symbols = made(cell), text(1503)
+    model, symbols = made(cell), text(LENGTH)
     stretch = Stretch(symbols, start, stop)
     found = surprisal.surprisals(TorchComputation(model), stretch, lanes=lanes)
     first = max(start, 1)

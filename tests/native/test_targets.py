@@ -16,13 +16,13 @@ TARGETS = {
 }
 NO_CHECKS = ("-fno-sanitize=undefined",)
 """Without optimization zig adds checks, whose library it would first build for each target."""
-WITH_A_LIBRARY = ("macOS on ARM", "Windows with AVX2")
-"""Where linking needs the system's C++ library, which zig first builds, in four minutes on a slow
-processor. A library for Linux may leave its names open."""
+NEED_CXX_LIBRARY = ("macOS on ARM", "Windows with AVX2")
+"""Targets whose linking needs the C++ standard library, which zig first builds, in four minutes on
+a slow processor. A library for Linux may leave its symbols undefined."""
 
 
-def built(name: str, *words: str, folder: Path) -> None:
-    """Run the extra's compiler for a target: it ends well and warns of nothing."""
+def compile_for(name: str, *words: str, folder: Path) -> None:
+    """Run the extra's compiler for a target, and check that it succeeds without a warning."""
     zig = Path(pytest.importorskip("ziglang").__file__).with_name("zig")
     triple, processor = TARGETS[name]
     own = [flag for flag in build.FLAGS if flag != "-march=native"]
@@ -37,11 +37,11 @@ def objects(name: str, folder: Path) -> list[str]:
     """Compile every unit of the kernels; return the names of the objects."""
     compiled = [f"{number}.o" for number in range(len(build.UNITS))]
     for one, (source, *defined) in zip(compiled, build.UNITS, strict=True):
-        built(name, *defined, "-c", str(build.SOURCE / source), "-o", one, folder=folder)
+        compile_for(name, *defined, "-c", str(build.SOURCE / source), "-o", one, folder=folder)
     return compiled
 
 
-@pytest.mark.parametrize("name", WITH_A_LIBRARY)
+@pytest.mark.parametrize("name", NEED_CXX_LIBRARY)
 def test_kernels_compile_without_a_warning(name: str, tmp_path: Path) -> None:
     assert all((tmp_path / one).stat().st_size > 0 for one in objects(name, tmp_path))
 
@@ -49,14 +49,14 @@ def test_kernels_compile_without_a_warning(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.nightly] * (name in WITH_A_LIBRARY))
+        pytest.param(name, marks=pytest.mark.nightly if name in NEED_CXX_LIBRARY else ())
         for name in TARGETS
     ],
 )
 def test_kernels_build_without_a_warning(name: str, tmp_path: Path) -> None:
-    open_names = () if name in WITH_A_LIBRARY else ("-Wl,-Bsymbolic", "-nostdlib++")
-    linked = (*open_names, *objects(name, tmp_path), "-o", "kernels.so")
-    built(name, "-shared", *linked, folder=tmp_path)
+    undefined = () if name in NEED_CXX_LIBRARY else ("-Wl,-Bsymbolic", "-nostdlib++")
+    linked = (*undefined, *objects(name, tmp_path), "-o", "kernels.so")
+    compile_for(name, "-shared", *linked, folder=tmp_path)
     assert (tmp_path / "kernels.so").stat().st_size > 0
 
 

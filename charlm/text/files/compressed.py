@@ -230,7 +230,7 @@ def _zstd_decompressor(file: Path) -> tuple[Callable[[], _Decompressor], type[Ex
     name = "compression.zstd" if sys.version_info >= (3, 14) else "zstandard"
     try:
         module = import_module(name)
-    except ImportError:
+    except ModuleNotFoundError:
         raise DataError(
             f"{file} is compressed with zstd, and there is no module {name}",
             "pip install charlm[zstd], or decompress it: zstd -d",

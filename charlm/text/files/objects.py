@@ -132,7 +132,7 @@ def _parquet(file: Path) -> Any:
     """Open a Parquet file. Raises: DataError."""
     try:
         from pyarrow import parquet  # type: ignore[import-not-found,import-untyped,unused-ignore]
-    except ImportError:
+    except ModuleNotFoundError:
         raise DataError(
             f"{file} is Parquet, and the package pyarrow is not installed",
             "pip install charlm[parquet]",

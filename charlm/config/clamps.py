@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from charlm.config.schema import ModelConfig
 
 
+LARGEST = 3.4e38
+"""Largest magnitude of a float32, about: no state can be held at more."""
+
+
 @dataclass(frozen=True)
 class Clamp:
     """A unit whose memory is held at a value: its c in an LSTM, else its h."""
@@ -36,6 +40,11 @@ def read_clamps(given: Sequence[str]) -> list[Clamp]:
         if parts is None or not math.isfinite(value):
             raise UsageError(
                 f"--clamp {text} is not layer.unit=value", "write it as in --clamp 0.17=2.5"
+            )
+        if abs(value) > LARGEST:
+            raise UsageError(
+                f"--clamp {text}: no state can be {parts[3]}",
+                f"give a value between -{LARGEST:g} and {LARGEST:g}",
             )
         clamps.append(Clamp(int(parts[1]), int(parts[2]), value))
     return clamps

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import logging
 import socket
@@ -50,9 +51,12 @@ def listening(address: Address) -> socket.socket:
         opened.bind(place)
     except OSError as error:
         opened.close()
+        is_elsewhere = error.errno == errno.EADDRNOTAVAIL
         raise UsageError(
             f"cannot listen at {address.host}, port {address.port}: {error.strerror}",
-            "choose another --port; 0 picks a free one",
+            "give an address of this machine as --host"
+            if is_elsewhere
+            else "choose another --port; 0 picks a free one",
         ) from None
     return opened
 

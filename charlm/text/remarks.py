@@ -51,7 +51,10 @@ def _remarks(file: Path, head: bytes, data: DataConfig) -> Iterator[tuple[str, s
         yield "encoding", remark
     codec, mark = marked(head)
     codec = codec or with_order(data.encoding) or UTF8
-    text = codecs.getincrementaldecoder(codec)("ignore").decode(head[mark:])
+    try:
+        text = codecs.getincrementaldecoder(codec)().decode(head[mark:])
+    except UnicodeDecodeError:
+        return  # reading the text ends in an error, which names the byte
     if count := text.count("\0"):
         yield (
             "NUL",

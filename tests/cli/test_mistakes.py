@@ -70,6 +70,7 @@ MISTAKES = {
     "sample words.txt": "is not a run of charlm",
     "sample run hello": "charlm sample RUN --prompt hello",
     "sample run --clamp x": "--clamp x is not layer.unit=value",
+    "sample run --clamp 0.1=-1e39": "--clamp 0.1=-1e39: no state can be -1e39",
     "sample run --clamp 9.9=1": "there is no unit 9 in layer 9",
     "sample run --clamp 0.1=1 --with run": "--clamp and --with go one at a time",
     "sample run --top-p 2": "top_p = 2.0 should be less than or equal to 1",

@@ -320,6 +320,10 @@ def test_wrong_options_are_refused(command: Command, folder: Path) -> None:
         assert done.returncode == 2
         assert f"cannot listen at 127.0.0.1, port {port}" in done.stderr
         assert "--port" in done.stderr
+    done = command("serve", str(folder / "run"), "--host", "203.0.113.7")  # of documentation only
+    assert done.returncode == 2
+    assert "address of this machine" in done.stderr
+    assert "another --port" not in done.stderr
     done = command("serve", str(folder / "run"), "--host", "no.such.host.invalid")
     assert done.returncode == 2
     assert "no.such.host.invalid" in done.stderr

@@ -495,7 +495,7 @@ def test_dry_run_leaves_the_cache_alone(tmp_path: Path) -> None:
         (b"abc", "leaves 1 to train on"),
         (b"abcdefg\xff" + b"h" * 20, "not UTF-8 at byte 7"),
         (b"abcdefghijklmnop\xe2\x98", "not UTF-8 at byte 16"),
-        ("text".encode("utf-16")[:-1], "not utf-16-le at byte 8"),
+        ("text".encode("utf-16")[:-1], "not utf-16-le at byte 8: it ends within a character"),
     ],
 )
 def test_unusable_texts_are_refused_with_the_reason(

@@ -207,6 +207,12 @@ def test_what_may_not_be_meant_is_remarked_once(
     assert paths[0] in record.message
 
 
+def test_a_text_that_is_refused_is_not_remarked_on(tmp_path: Path) -> None:
+    path = write(tmp_path, (WINDOWS + "naïve café\0").encode("cp1252"))
+    assert not remarks([path], DataConfig(path=str(path)))
+    assert len(remarks([path], DataConfig(path=str(path), encoding="cp1252"))) == 2
+
+
 def test_objects_read_as_text_are_remarked_with_the_key_that_reads_a_field(tmp_path: Path) -> None:
     path = write(tmp_path, json.dumps({"text": TEXT}), "a.jsonl")
     (remark,) = remarks([path], DataConfig(path=str(path)))

@@ -195,6 +195,11 @@ def _texts(
         decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:
         place = position - len(pending) + error.start
+        if not block and decoding.codec.startswith(("utf-16", "utf-32")):
+            raise DataError(
+                f"{name} is not {decoding.codec} at byte {place}: it ends within a character",
+                f"it may have been cut short: copy it again, or remove its bytes from {place} on",
+            ) from None
         raise not_in(decoding.codec, name, place, pending + block, error.start, option) from None
 
 

@@ -108,3 +108,24 @@ def test_distributions_are_the_probabilities_of_every_symbol(order: int) -> None
         for symbol in range(count + 1):
             expected = model.probabilities(given, np.full(len(given), symbol))[-1]
             assert found[:, symbol] == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_case_is_the_length_that_is_known_and_how_often_it_occurs() -> None:
+    symbols, size = encoded(words(300))
+    order = 4
+    model, text = NGram.of(symbols, size, order), bytes(symbols)
+
+    def known(context: bytes) -> tuple[int, int]:
+        for length in range(order - 1, -1, -1):
+            suffix = context[len(context) - length :]
+            if count := sum(text.startswith(suffix, at) for at in range(len(text) - length)):
+                return length, sum(count >= often for often in (2, 4, 16, 64))
+        raise AssertionError
+
+    contexts = np.lib.stride_tricks.sliding_window_view(symbols, order - 1)[:200]
+    contexts = np.concatenate([contexts, contexts[:, ::-1]])  # many of which do not occur
+    found = model.cases(contexts)
+    expected = [known(bytes(context)) for context in contexts]
+    assert found.max() < model.case_count
+    assert len({*expected}) == len({*found.tolist()}) == len({*zip(expected, found, strict=True)})
+    assert len({*expected}) > 6

@@ -125,6 +125,7 @@ def test_dropout_belongs_to_the_seed_keeps_the_mean_and_is_off_without_one() -> 
     assert torch.equal(draws, random_bytes(9, 0, shape))
     assert not torch.equal(draws, random_bytes(10, 0, shape))
     assert not torch.equal(draws, random_bytes(9, 1, shape))
+    assert torch.equal(draws[:, 10:15], random_bytes(9, 0, (50, 5, 30), range(10, 15)))
     # The share of 60,000 independent draws; five standard deviations.
     kept, share = (draws >= threshold).double().mean().item(), 1 - threshold / 256
     assert kept == pytest.approx(share, abs=5 * math.sqrt(share * (1 - share) / 60_000))

@@ -15,10 +15,11 @@ from filelock import FileLock
 
 from charlm import api
 from charlm.__main__ import run
+from charlm.common.errors import UsageError
 from charlm.common.outputs import mark
 from charlm.comparison.memorization import write_random_text
 from charlm.config.schema import Config, to_toml
-from charlm.runs.listing import list_runs
+from charlm.runs.listing import list_runs, refuse_no_folder
 from charlm.training import setup
 
 SETTINGS = [part for change in TINY for part in ("--set", change)]
@@ -531,3 +532,13 @@ def test_a_run_that_goes_on_as_it_was_says_nothing_of_its_rate(
     capsys.readouterr()
     assert run(["train", "--resume", "--run", "runs/names-1", "-q"]) == 0
     assert "learning rate" not in capsys.readouterr().err
+
+
+def test_a_folder_of_runs_that_is_a_file_is_called_one(tmp_path: Path) -> None:
+    refuse_no_folder(tmp_path)
+    file = tmp_path / "words.txt"
+    file.write_text("the words", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"words\.txt is a file, not a folder"):
+        refuse_no_folder(file)
+    with pytest.raises(UsageError, match=r"there is no folder .*nowhere"):
+        refuse_no_folder(tmp_path / "nowhere")

@@ -67,7 +67,7 @@ def _table() -> None:
 
 
 def _caches() -> None:
-    from charlm.comparison import execution
+    from charlm.comparison import measurements
     from charlm.text import corpus
     from charlm.text.files import measuring
 
@@ -83,7 +83,7 @@ def _caches() -> None:
         is_one = corpus.FINGERPRINT.fullmatch(fingerprint)
         return find(corpus._folder(fingerprint), fingerprint) if is_one else None
 
-    execution.cached, measuring._recalled = measured, forgotten
+    measurements.cached, measuring._recalled = measured, forgotten
     corpus._cached, corpus.cached = lambda *_: None, own_copy
 
 

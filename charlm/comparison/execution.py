@@ -4,53 +4,31 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
 
 from filelock import FileLock, Timeout
-from pydantic import Field, TypeAdapter
 
-from charlm.backends.device import versions
 from charlm.common.errors import CharlmError, UsageError
 from charlm.common.files import json_bytes, refuse_links
 from charlm.common.files import replace as replace_file
 from charlm.common.outputs import COMPARISON_FOLDERS
-from charlm.common.version import __version__
-from charlm.comparison import extended_runs, time_budget, trials
-from charlm.comparison.analysis import (
-    BLOCKS,
-    RunAnalysis,
-    analyse,
-    block_bits,
-    load_run,
-    prompt_from,
-    test_bits,
-    writing_speeds,
-)
-from charlm.comparison.baselines import Baselines, baselines
-from charlm.comparison.cache import cached
+from charlm.comparison import extended_runs, measurements, time_budget, trials
+from charlm.comparison.analysis import RunAnalysis, prompt_from
+from charlm.comparison.baselines import Baselines
 from charlm.comparison.curve_points import with_points
 from charlm.comparison.extended_runs import LongerRun
 from charlm.comparison.plan import Plan, PlannedRun, planned_runs
 from charlm.comparison.plan_file import FILE, PlanFile, agreed_plan
 from charlm.comparison.result import Result, make_result
-from charlm.comparison.reuse import finished_state, is_finished, summary
+from charlm.comparison.reuse import finished_state, is_finished
 from charlm.comparison.runs import Runner, RunnerEvent
 from charlm.comparison.searches import chosen_search, search_result
-from charlm.comparison.step_cost import StepCost, measure_steps
+from charlm.comparison.step_cost import StepCost
 from charlm.config.schema import to_toml
 from charlm.text.corpus import Corpus
 
 RESULT, RUNS, TUNING, LONGER = "compare.json", "runs", "tune", "longer"
-
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-STEPS = TypeAdapter(list[tuple[list[Positive], Annotated[int, Field(ge=0)] | None]])
-SPEEDS = TypeAdapter(list[Positive])
-SCORE = TypeAdapter(Annotated[float, Field(ge=0, allow_inf_nan=False)])
-BLOCK_BITS = TypeAdapter(list[list[Annotated[float, Field(ge=0, allow_inf_nan=False)]]])
-BASELINES = TypeAdapter(Baselines)
-"""Validator of the baselines stored in a comparison's folder."""
 
 
 @dataclass(frozen=True)
@@ -209,16 +187,16 @@ class Comparison:
         yield from self._train(f"training {len(planned)} runs", planned)
         yield from self._stage("analysing the trained runs")
         prompt = prompt_from(plan.corpus)
-        analyses = self._analyses(planned, plan, prompt)
+        analyses = measurements.analyses(self.path, planned, plan, prompt)
         yield from self._stage("counting and compressing, for the baselines")
-        known = self._baselines(plan)
+        known = measurements.known_baselines(self.path, plan)
         beyond: list[LongerRun] = []
         self._end_if_stopped()
         if self._goes_longer and plan.task is None:
             yield from self._beat(known, plan, analyses, seconds_a_step, beyond)
         if len(plan.corpus.splits["test"]):
             yield from self._stage("scoring the test split, after all choices")
-            analyses = self._tested(planned, plan, analyses)
+            analyses = measurements.with_test_bits(self.path, planned, plan, analyses)
         result = make_result(plan, analyses, costs, known, beyond, prompt)
         result["plan"] = plan_file.as_json()
         result["tuning"] = [asdict(one) for one in tried] if plan.tune else []
@@ -236,7 +214,7 @@ class Comparison:
         """Measure the steps and write the plan."""
         plan = self.plan
         yield Stage("measuring a few steps of every cell")
-        costs = self._step_costs(plan)
+        costs = measurements.step_costs(self.path, plan, self._end_if_stopped)
         seconds_a_step = {e.label: costs[to_toml(e.config)].seconds_a_step for e in plan.entries}
         if plan.match == "time":
             plan = time_budget.with_timing(
@@ -316,76 +294,4 @@ class Comparison:
             f"cannot write {error.filename or self.path}: {error.strerror}",
             f"make room, then run the same command again with --out {self._whole}: "
             "finished work is reused",
-        )
-
-    # ---- measurements, cached so that the same call shows the same numbers again -------------
-
-    def _step_costs(self, plan: Plan) -> dict[str, StepCost]:
-        """Measure every cell at its own and at the common width, by configuration in TOML."""
-        configs = {to_toml(e.config): e.config for e in (*plan.entries, *plan.same_width)}
-
-        def measure() -> list[Any]:
-            costs = measure_steps(list(configs.values()), plan.corpus, self._end_if_stopped)
-            return [[one.step_seconds, one.memory_bytes] for one in costs]
-
-        key = [plan.corpus.fingerprint, list(configs), versions()]
-
-        def read(costs: Any) -> dict[str, StepCost]:
-            return {
-                toml: StepCost(config, tuple(seconds), memory)
-                for (toml, config), (seconds, memory) in zip(
-                    configs.items(), STEPS.validate_python(costs), strict=True
-                )
-            }
-
-        return cached(self.path, "steps", key, measure, read)
-
-    def _analyses(
-        self, finished: Sequence[PlannedRun], plan: Plan, prompt: str
-    ) -> list[RunAnalysis]:
-        opened = [load_run(planned) for planned in finished]
-        key = [[summary(planned), versions()] for planned in finished]
-        speeds = cached(
-            self.path,
-            "writing",
-            key,
-            lambda: writing_speeds(opened),
-            SPEEDS.validate_python,
-        )
-        blocks = cached(
-            self.path,
-            "blocks",
-            [*key, plan.corpus.fingerprint, BLOCKS],
-            lambda: [
-                block_bits(planned, model, plan.corpus)
-                for planned, (_, model) in zip(finished, opened, strict=True)
-            ],
-            BLOCK_BITS.validate_python,
-        )
-        return analyse(finished, opened, speeds, plan.corpus, prompt, blocks)
-
-    def _tested(
-        self, finished: Sequence[PlannedRun], plan: Plan, analyses: Sequence[RunAnalysis]
-    ) -> list[RunAnalysis]:
-        """Add the scores on the test split; each run is scored once."""
-        bits = [
-            cached(
-                self.path,
-                "test",
-                [summary(planned), plan.corpus.fingerprint],
-                lambda run=planned: test_bits(run, plan.corpus),  # type: ignore[misc]
-                SCORE.validate_python,
-            )
-            for planned in finished
-        ]
-        return [replace(one, test_bits=own) for one, own in zip(analyses, bits, strict=True)]
-
-    def _baselines(self, plan: Plan) -> Baselines:
-        key = [__version__, plan.corpus.fingerprint]
-        return cached(
-            self.path,
-            "baselines",
-            key,
-            lambda: asdict(baselines(plan.corpus)),
-            BASELINES.validate_python,
         )

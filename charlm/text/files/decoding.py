@@ -196,9 +196,11 @@ def _texts(
     except UnicodeDecodeError as error:
         place = position - len(pending) + error.start
         if not block and decoding.codec.startswith(("utf-16", "utf-32")):
+            cut = f"copy it again if it was cut short, or remove its bytes from {place} on"
+            other = "" if decoding.mark else "; or it is of another encoding"
             raise DataError(
                 f"{name} is not {decoding.codec} at byte {place}: it ends within a character",
-                f"it may have been cut short: copy it again, or remove its bytes from {place} on",
+                cut + other,
             ) from None
         raise not_in(decoding.codec, name, place, pending + block, error.start, option) from None
 

@@ -161,7 +161,7 @@ class Forked:
         self.wait()
 
     def poll(self) -> int | None:
-        """Return how it ended, None if it has not."""
+        """Return its exit code, or minus the signal that ended it; None while it runs."""
         if self.returncode is None:
             self.returncode = self._forks.code_of(self.pid, wait=False)
         return self.returncode

@@ -94,7 +94,7 @@ def solved_to(scores: Sequence[Mapping[str, Any]]) -> int | None:
 
 
 def task_sentences(task: Task, rows: Sequence[Row], seeds: int) -> list[str]:
-    """Describe how far each cell solves the task, the furthest first."""
+    """Describe the lengths to which each cell solves the task, the longest first."""
     with_seeds = "With its one seed" if seeds == 1 else f"With each of {seeds} seeds"
     sentences = []
     for times in [*reversed(TIMES), None]:

@@ -187,7 +187,7 @@ def _best(rows: Sequence[dict[str, Any]], pairs: Sequence[dict[str, Any]], texts
 
 
 def _orders(orders: Mapping[str, Sequence[str]]) -> list[str]:
-    """Describe whether the order of the cells is the same on all texts."""
+    """Compare the orders of the cells on all texts, in a sentence."""
     listed: dict[str, list[str]] = {}
     for name, order in orders.items():
         listed.setdefault(", ".join(order), []).append(name)

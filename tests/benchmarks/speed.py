@@ -239,7 +239,7 @@ def rate(shape: dict[str, Any], precision: str) -> float:
 
 
 def compare_cells(rounds: int, threads: int) -> None:
-    """Print how much faster charlm trains a GRU than an LSTM."""
+    """Print the ratio of charlm's speeds in training a GRU and an LSTM."""
     table("both charlm, in turn", "gru, chars/s", "lstm, chars/s", "ratio")
     for hidden, layers in CELLS:
         shape = {"hidden": hidden, "layers": layers, "threads": threads}

@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def lines_of(folder: Path) -> dict[str, dict[int, int]]:
-    """Return how often each line was executed, by the names of files in charlm/native/kernels."""
+    """Return the executions of each line, by the names of files in charlm/native/kernels."""
     command = ["gcov", "--json-format", "--stdout", *map(str, folder.glob("*.gcda"))]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     counts: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))

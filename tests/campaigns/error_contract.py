@@ -80,7 +80,7 @@ def _streams() -> Iterator[tuple[io.BytesIO, io.BytesIO]]:
 
 
 def breach(outcome: Outcome, longest: int | None = None) -> str:
-    """Describe how an outcome breaks the contract; "" where it does not. longest: of stderr."""
+    """Describe the breach of the contract by an outcome; "" without one. longest: of stderr."""
     if outcome.crash:
         lines = outcome.crash.strip().splitlines()
         at = [line.strip() for line in lines if "charlm/" in line and line.lstrip()[:4] == "File"]

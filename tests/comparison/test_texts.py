@@ -236,9 +236,9 @@ def test_interrupted_says_how_to_go_on(tmp_path: Path) -> None:
 
 @contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
-    """Let this process write no file of more bytes: a write beyond them fails.
+    """Limit the files that this process writes to `size` bytes: a write beyond them fails.
 
-    Nor modules as bytecode, of which Python would keep the part that could be written.
+    Modules are not written as bytecode, of which Python would keep the part that could be written.
     """
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -26,7 +26,7 @@ def umask(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 def open_to_others(folder: Path) -> dict[str, str]:
-    """List what is kept of texts that others may read, write or enter."""
+    """List the kept files and folders of texts that others may read, write or enter."""
     kept = [path for name in OF_TEXTS for path in (folder / name, *(folder / name).rglob("*"))]
     assert any(path.is_file() for path in kept)
     modes = {path: stat.S_IMODE(path.stat().st_mode) for path in kept if path.exists()}

@@ -279,7 +279,7 @@ class Borders:
 
 
 def _character_border(block: bytes) -> int:
-    """Return where the last character begins, as it may continue in the next block; the block's end
+    """Return the start of the last character, as it may continue in the next block; the block's end
     if that is ASCII; 0 if no character begins in the last bytes."""
     if block[-1] < 0x80:
         return len(block)
